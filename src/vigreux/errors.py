@@ -1,0 +1,44 @@
+"""Errors that a user can cause, each one line: what is wrong, where, and what is accepted.
+
+Everything here derives from `VigreuxError`; the command line prints its message without a traceback and exits with 2.
+Our own invariants are `assert`ed instead.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class VigreuxError(Exception):
+    """Something the user can put right. The message is one line that says how."""
+
+
+class ConfigError(VigreuxError):
+    """A field of the configuration, a curriculum or an argument is not acceptable."""
+
+
+class DataError(VigreuxError):
+    """Text, labels or a data file are not acceptable."""
+
+
+class CheckpointError(VigreuxError):
+    """Weights, a checkpoint or a run folder are missing, damaged or not the ones asked for."""
+
+
+class CacheError(VigreuxError):
+    """A cache of teacher signals or of downloaded assets does not fit or is damaged."""
+
+
+class TrainingError(VigreuxError):
+    """A training run cannot go on (a loss that is not finite, a full disk)."""
+
+
+def unknown(field: str, found: object, accepted: Iterable[object]) -> str:
+    """The message for a value outside a set: names the field, the value, the set, and the nearest member.
+
+    >>> unknown("curriculum", "extracton", ["one-shot", "extraction"])
+    "curriculum: unknown value 'extracton'; did you mean 'extraction'? accepted: one-shot, extraction"
+    """
+    names = [str(name) for name in accepted]
+    near = get_close_matches(str(found), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{field}: unknown value {str(found)!r}{hint} accepted: {', '.join(names)}"

@@ -1,0 +1,159 @@
+"""Curricula to and from plain values and YAML; errors name the stage and the key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from vigreux.curriculum import (
+    Curriculum,
+    Duration,
+    DurationUnit,
+    Embedding,
+    Hidden,
+    Labels,
+    Logits,
+    Projection,
+    Stage,
+    Target,
+    TeacherRef,
+    check_curriculum,
+)
+from vigreux.errors import ConfigError, unknown
+
+_TARGETS: dict[str, type] = {"labels": Labels, "logits": Logits, "hidden": Hidden, "embedding": Embedding}
+
+
+def to_plain(curriculum: Curriculum) -> list[dict[str, Any]]:
+    """Stages as dicts of plain values, defaults left out; `from_plain` reads them back to an equal curriculum."""
+    return [_stage_to_plain(stage) for stage in curriculum]
+
+
+def _stage_to_plain(stage: Stage) -> dict[str, Any]:
+    teacher = stage.teacher
+    plain: dict[str, Any] = {"name": stage.name, "teacher": teacher.kind}
+    if teacher.kind == "checkpoint":
+        plain["teacher"] = {"checkpoint": teacher.step}
+    elif teacher.kind == "model":
+        plain["teacher"] = {"model": teacher.model}
+    kind = next(name for name, cls in _TARGETS.items() if type(stage.target) is cls)
+    options = _without_defaults(stage.target)
+    plain["target"] = {kind: options} if options else kind
+    if stage.depth is not None:
+        plain["depth"] = stage.depth
+    plain["duration"] = {stage.duration.unit: stage.duration.value}
+    if stage.duration.unit == "plateau":
+        plain["duration"] |= {"limit": stage.duration.limit, "min_delta": stage.duration.min_delta}
+    return plain
+
+
+def _without_defaults(value: Any) -> dict[str, Any]:
+    plain = {}
+    for f in dataclasses.fields(value):
+        entry = getattr(value, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if entry != default:
+            plain[f.name] = _without_defaults(entry) if dataclasses.is_dataclass(entry) else entry
+    return plain
+
+
+def from_plain(stages: Sequence[Mapping[str, Any]]) -> Curriculum:
+    """The inverse of `to_plain`. Raises `ConfigError` that names the stage and key of anything unknown or missing."""
+    if not isinstance(stages, Sequence) or isinstance(stages, str) or not all(isinstance(s, Mapping) for s in stages):
+        raise ConfigError("curriculum: accepted: a builder's name, or a list of stages (each a mapping)")
+    curriculum = tuple(_stage_from_plain(stage, i) for i, stage in enumerate(stages))
+    check_curriculum(curriculum)
+    return curriculum
+
+
+def _stage_from_plain(plain: Mapping[str, Any], index: int) -> Stage:
+    where = f"curriculum[{index}]"
+    accepted = ("name", "teacher", "target", "depth", "duration")
+    _check_keys(where, plain, accepted, required=("target", "duration"))
+    target = _target_from_plain(plain["target"], where)
+    default_teacher = "labels" if isinstance(target, Labels) else "final"
+    return Stage(
+        name=str(plain.get("name", f"stage-{index + 1}")),
+        teacher=_teacher_from_plain(plain.get("teacher", default_teacher), where),
+        target=target,
+        depth=plain.get("depth"),
+        duration=_duration_from_plain(plain["duration"], where),
+    )
+
+
+def _teacher_from_plain(plain: Any, where: str) -> TeacherRef:
+    if isinstance(plain, Mapping):
+        _check_keys(f"{where}.teacher", plain, ("checkpoint", "model"))
+        if "checkpoint" in plain:
+            return TeacherRef.checkpoint(int(plain["checkpoint"]))
+        return TeacherRef.other(str(plain["model"]))
+    if plain not in ("labels", "final"):
+        raise ConfigError(unknown(f"{where}.teacher", plain, ("labels", "final", "{checkpoint: STEP}", "{model: PATH}")))
+    return TeacherRef(plain)
+
+
+def _target_from_plain(plain: Any, where: str) -> Target:
+    kind, options = (plain, {}) if isinstance(plain, str) else next(iter(plain.items()), ("", {}))
+    if kind not in _TARGETS:
+        raise ConfigError(unknown(f"{where}.target", kind, _TARGETS))
+    cls = _TARGETS[kind]
+    options = dict(options or {})
+    _check_keys(
+        f"{where}.target.{kind}", options, [f.name for f in dataclasses.fields(cls)], required=("layer",) if cls is Hidden else ()
+    )
+    if "projection" in options:
+        projection = options["projection"]
+        projection = {"kind": projection} if isinstance(projection, str) else projection
+        _check_keys(f"{where}.target.{kind}.projection", projection, ("kind", "seed"))
+        options["projection"] = Projection(**projection)
+    return _build(cls, options, f"{where}.target.{kind}")
+
+
+def _duration_from_plain(plain: Any, where: str) -> Duration:
+    if not isinstance(plain, Mapping):
+        raise ConfigError(
+            f"{where}.duration: {plain!r}; accepted: a mapping such as {{steps: 500}}, units {', '.join(get_args(DurationUnit))}"
+        )
+    options = dict(plain)
+    extra = {key: options.pop(key) for key in ("limit", "min_delta") if key in options}
+    _check_keys(f"{where}.duration", options, get_args(DurationUnit))
+    if len(options) != 1:
+        raise ConfigError(f"{where}.duration: accepted: exactly one of {', '.join(get_args(DurationUnit))}")
+    unit, value = next(iter(options.items()))
+    return _build(Duration, {"value": value, "unit": unit, **extra}, f"{where}.duration")
+
+
+def _build(cls: type, options: Mapping[str, Any], where: str) -> Any:
+    try:
+        return cls(**options)
+    except TypeError as error:  # a value of another type, found by a comparison in __post_init__
+        raise ConfigError(f"{where}: {dict(options)!r} has a value of the wrong type ({error})") from error
+
+
+def _check_keys(where: str, plain: Any, accepted: Sequence[str], required: Sequence[str] = ()) -> None:
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{where}: {plain!r}; accepted: a mapping with the keys {', '.join(accepted)}")
+    for key in plain:
+        if key not in accepted:
+            raise ConfigError(unknown(f"{where}.{key}", key, accepted))
+    for key in required:
+        if key not in plain:
+            raise ConfigError(f"{where}.{key}: missing")
+
+
+def to_yaml(curriculum: Curriculum) -> str:
+    """The curriculum as YAML, a list of stages."""
+    import yaml
+
+    return yaml.safe_dump(to_plain(curriculum), sort_keys=False)
+
+
+def from_yaml(text: str) -> Curriculum:
+    """Reads `to_yaml`'s text. Raises `ConfigError` for what is not a list of stages."""
+    import yaml
+
+    try:
+        return from_plain(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"curriculum: not YAML: {' '.join(str(error).split())}") from error
