@@ -1,0 +1,410 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vigreux import plain, recipes, runs
+from vigreux.errors import CheckpointError, TrainingError
+from vigreux.runs import RunFolder, StageRecord, Summary
+
+CONFIG = {
+    "task": {"kind": "causal-lm", "data": "text"},
+    "curriculum": "extraction",
+    "extraction": {"layers": {2: 1, 4: 2}},
+    "loss": {"temperature": 1e-20},
+    "training": {"learning_rate": 5e-4, "logging_steps": 10},
+    "seed": 3,
+    "output": "runs/a",
+}
+STAGES = plain.to_plain(recipes.one_shot())
+SUMMARY = Summary({"loss": 4.5}, steps=20, flops=1e12, seconds=8.0, bytes_kept=10, teacher_bytes=10, notes=("short",))
+STAGE = StageRecord("final", "logits", None, 20, 8.0, 6e11, 4e11, first_loss=9.0, last_loss=4.6, notes=("a note",))
+
+
+def create(path: Path, config: dict = CONFIG) -> RunFolder:
+    return RunFolder.create(path, config, STAGES, command="vigreux distill a.yaml")
+
+
+def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def record(step: int, **more: object) -> dict:
+    return {"kind": "train", "stage": "final", "step": step, "global_step": step, "flops": 1e9 * step, "loss": 1 / step, **more}
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_write_atomic_keeps_the_old_content_when_it_is_stopped_before_the_end(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    runs.write_atomic(path, "old")
+    monkeypatch.setattr(runs.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    monkeypatch.undo()
+    runs.write_atomic(path, b"new")
+    assert path.read_text() == "new"
+
+
+def test_append_and_read_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert runs.read_lines(path) == []
+    runs.append_line(path, {"loss": 0.5, "name": "a\nb"})
+    runs.append_line(path, {"loss": float("nan"), "all": [float("inf"), 1]})
+    assert runs.read_lines(path) == [{"loss": 0.5, "name": "a\nb"}, {"loss": None, "all": [None, 1]}]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize("torn", [b'{"loss": 0.', b'{"loss": 0.25}', b"\0\0\0\0", b"\0\0\n", b"[1]\n"])
+def test_a_torn_last_line_is_left_out(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    runs.append_line(path, {"loss": 0.5})
+    with open(path, "ab") as file:
+        file.write(torn)
+    assert runs.read_lines(path) == [{"loss": 0.5}]
+
+
+def test_a_damaged_line_before_the_last_is_an_error(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"loss": 1}\n{"los\n{"loss": 2}\n')
+    with pytest.raises(CheckpointError) as error:
+        runs.read_lines(path)
+    assert one_line(error) == f"{path}: line 2 is damaged (found b'{{\"los\\n'); accepted: one JSON record a line"
+
+
+def test_a_full_disk_is_one_line():
+    with pytest.raises(TrainingError) as error:
+        runs.append_line("/dev/full", {"loss": 1.0})
+    assert one_line(error) == "/dev/full: the disk is full; make room, then --resume goes on from the last checkpoint"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    runs.write_atomic(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        runs.write_atomic(path, "new")
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("run.json", "old")]
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def checkpoint(stage_dir: Path, number: int) -> Path:
+    directory = stage_dir / f"checkpoint-{number}"
+    (directory / "deep").mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(bytes(range(256)) * number)
+    (directory / "deep" / "rng.pth").write_bytes(b"rng")
+    runs.write_manifest(directory)
+    return directory
+
+
+def test_a_whole_checkpoint_verifies(tmp_path):
+    directory = checkpoint(tmp_path, 10)
+    assert runs.verify_manifest(directory) == []
+    assert set(json.loads((directory / "manifest.json").read_text())["files"]) == {"model.safetensors", "deep/rng.pth"}
+
+
+def flip_a_byte(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(directory: Path) -> None:
+    os.truncate(directory / "model.safetensors", 5)
+
+
+DAMAGE = {
+    "model.safetensors is damaged (its SHA-256 is not the one written)": flip_a_byte,
+    "model.safetensors has 5 bytes, 2560 were written": truncate,
+    "deep/rng.pth is missing": lambda directory: (directory / "deep" / "rng.pth").unlink(),
+    "manifest.json is missing (stopped while it was being written)": lambda directory: (directory / "manifest.json").unlink(),
+    "manifest.json is damaged": lambda directory: os.truncate(directory / "manifest.json", 20),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGE)
+def test_damage_is_named_and_the_checkpoint_before_is_used(tmp_path, problem, caplog):
+    older, newest = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
+    assert runs.latest_checkpoint(tmp_path) == newest  # by number, not by name
+    DAMAGE[problem](newest)
+    assert runs.verify_manifest(newest) == [problem]
+    assert runs.latest_checkpoint(tmp_path) == older
+    assert caplog.messages == [f"{newest}: not used: {problem}"]
+
+
+def test_without_a_whole_checkpoint_there_is_none(tmp_path):
+    assert runs.latest_checkpoint(tmp_path / "none") is None
+    truncate(checkpoint(tmp_path, 10))
+    assert runs.latest_checkpoint(tmp_path) is None
+
+
+def test_rotate_keeps_the_newest_whole_ones(tmp_path):
+    for number in (5, 10, 15, 20):
+        checkpoint(tmp_path, number)
+    (tmp_path / "checkpoint-20" / "manifest.json").unlink()
+    (tmp_path / "checkpoint-best").mkdir()
+    runs.rotate(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-15", "checkpoint-best"]
+
+
+# --- configurations -------------------------------------------------------------------------------------------------
+
+
+def test_the_fields_that_do_not_count():
+    other = {**CONFIG, "output": "b", "training": {"learning_rate": 5e-4, "report_to": "none", "logging_steps": 5}}
+    assert runs.relevant(CONFIG) == runs.relevant(other)
+    assert runs.config_hash(CONFIG) == runs.config_hash(other)
+    assert "output" in CONFIG
+    assert runs.config_hash(CONFIG) != runs.config_hash({**CONFIG, "seed": 4})
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"seed": 1, "list": [1, {"a": 2}]}, None),
+        ({"seed": 2, "list": [1, {"a": 3}]}, "seed: 1 in the folder, 2 now"),
+        ({"seed": 1, "list": [1, {"a": 3}]}, "list[1].a: 2 in the folder, 3 now"),
+        ({"seed": 1, "list": [1]}, 'list: [1, {"a": 2}] in the folder, [1] now'),
+        ({"seed": 1}, 'list: [1, {"a": 2}] in the folder, not set now'),
+        ({"seed": 1, "list": [1, {"a": 2}], "new": None}, "new: not set in the folder, null now"),
+    ],
+)
+def test_first_difference(found, message):
+    assert runs.first_difference({"seed": 1, "list": [1, {"a": 2}]}, found) == message
+
+
+# --- the run folder -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_from_start_to_end(tmp_path):
+    path = tmp_path / "deep" / "run"
+    with create(path) as run:
+        assert run.status == "running"
+        run.log_metrics(record(10))
+        run.log_metrics({**record(20), "kind": "eval"})
+        run.finish_stage(STAGE)
+        assert run.stage_dir(0, "final") == path / "stages" / "00-final"
+        run.finish(SUMMARY)
+    read = RunFolder.open(path)
+    assert (read.status, read.config(), read.curriculum()) == ("finished", CONFIG, STAGES)
+    assert [r["step"] for r in read.metrics()] == [10, 20]
+    assert [r["step"] for r in read.metrics("eval")] == [20]
+    assert (read.stages(), read.summary()) == ([STAGE], SUMMARY)
+    info = read.info()
+    assert (info["name"], info["seed"], info["command"]) == ("extraction", 3, "vigreux distill a.yaml")
+    assert info["config_hash"] == runs.config_hash(CONFIG)
+    assert set(info["versions"]) == {"vigreux", "torch", "transformers"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [("one-shot", "one-shot"), ("curricula/mine.yaml", "mine"), ([{"target": "labels"}], "custom")]
+)
+def test_the_name_of_a_curriculum(tmp_path, asked, name):
+    assert create(tmp_path / "run", {**CONFIG, "curriculum": asked}).info()["name"] == name
+
+
+def test_an_exception_marks_the_run_as_failed_and_resume_goes_on(tmp_path):
+    with pytest.raises(ValueError), create(tmp_path / "run") as run:
+        raise ValueError("loss is\nnan")
+    assert run.status == "failed"
+    assert run.info()["failure"] == "loss is nan"
+    assert run.summary() is None
+    with RunFolder.resume(tmp_path / "run", CONFIG, STAGES) as again:
+        assert again.status == "running"
+        assert again.info()["failure"] is None
+        assert len(again.info()["resumed"]) == 1
+
+
+def test_fail_on_a_full_disk_does_not_hide_the_reason(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = create(tmp_path / "run")
+    monkeypatch.setattr(runs.os, "fsync", full)
+    with pytest.raises(ValueError, match="the reason"), run:
+        raise ValueError("the reason")
+
+
+def test_resume_repairs_and_truncates(tmp_path):
+    run = create(tmp_path / "run")
+    for step in (10, 20, 30):
+        run.log_metrics(record(step))
+    run.finish_stage(STAGE)
+    run.finish_stage(STAGE)
+    run.close()
+    for name in ("metrics.jsonl", "stages.jsonl"):
+        with open(run.path / name, "ab") as file:
+            file.write(b'{"torn": ')
+    with RunFolder.resume(run.path, {**CONFIG, "output": "elsewhere"}) as again:
+        again.truncate_metrics(20)
+        again.truncate_stages(1)
+        again.log_metrics(record(25))
+        again.finish_stage(STAGE)
+        assert [r["step"] for r in again.metrics()] == [10, 20, 25]
+        assert again.stages() == [STAGE, STAGE]
+
+
+def test_a_finished_run_is_resumed_as_it_is(tmp_path):
+    with create(tmp_path / "run") as run:
+        run.finish(SUMMARY)
+    before = (run.path / "run.json").read_bytes()
+    with RunFolder.resume(run.path, CONFIG) as again:
+        assert again.status == "finished"
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_another_configuration_names_the_first_field(tmp_path):
+    with create(tmp_path / "run") as run:
+        pass
+    other = {**CONFIG, "training": {**CONFIG["training"], "learning_rate": 1e-3}}
+    with pytest.raises(CheckpointError) as error:
+        RunFolder.resume(run.path, other)
+    assert one_line(error) == (
+        f"{run.path}: belongs to another configuration: training.learning_rate: 0.0005 in the folder, 0.001 now; "
+        "accepted: the same configuration, or another output"
+    )
+
+
+def test_other_stages_under_the_same_configuration(tmp_path):
+    with create(tmp_path / "run") as run:
+        pass
+    with pytest.raises(CheckpointError, match=r"curriculum\[0\].duration.share: 1.0 in the folder, not set now"):
+        RunFolder.resume(run.path, CONFIG, [{**STAGES[0], "duration": {"steps": 5}}])
+
+
+def test_create_refuses_what_is_there(tmp_path):
+    with create(tmp_path / "finished") as run:
+        run.finish(SUMMARY)
+    with create(tmp_path / "failed") as run:
+        run.fail("no more data")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("x")
+    expected = {
+        "finished": "holds a run already (finished); accepted: another output",
+        "other": "is not empty and not a run folder (found thesis.tex); accepted: a new or empty folder",
+        "file": "is a file; accepted: a new or empty folder",
+    }
+    for name, message in expected.items():
+        with pytest.raises(CheckpointError) as error:
+            create(tmp_path / name)
+        assert one_line(error) == f"{tmp_path / name}: {message}"
+    with pytest.raises(CheckpointError, match="accepted: --resume to go on with it, or another output"):
+        create(tmp_path / "failed")
+    assert (tmp_path / "other" / "thesis.tex").read_text() == "years"
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["thesis.tex"]
+
+
+def test_create_takes_an_empty_folder_and_what_a_kill_at_once_leaves(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.json.123.tmp").write_text("{")
+    with create(tmp_path) as run:
+        assert run.config() == CONFIG
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError) as error:
+        create(tmp_path / "file" / "run")
+    assert one_line(error) == (
+        f"{tmp_path / 'file' / 'run'}: cannot be written (Not a directory); accepted: an output folder that can be written"
+    )
+
+
+def test_open_names_what_is_missing_or_damaged(tmp_path):
+    with pytest.raises(CheckpointError, match=r"not a run folder \(run.json is missing\)$"):
+        RunFolder.open(tmp_path)
+    with create(tmp_path / "a") as run:
+        pass
+    with pytest.raises(CheckpointError, match=r"run folders inside it: a$"):
+        RunFolder.open(tmp_path)
+    (run.path / "config.yaml").write_text("a: [")
+    with pytest.raises(CheckpointError, match=r"config.yaml: is damaged") as error:
+        run.config()
+    one_line(error)
+    (run.path / "summary.json").write_text('{"metrics": {}}')
+    with pytest.raises(CheckpointError, match=r"summary.json: is damaged \(Summary missing 5 required"):
+        run.summary()
+    (run.path / "run.json").write_text('{"format": 99}')
+    with pytest.raises(CheckpointError, match="format 99; accepted: 1"):
+        RunFolder.open(run.path)
+    (run.path / "run.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="found list, a dict is needed"):
+        RunFolder.open(run.path)
+
+
+# --- two processes, and kills ---------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from vigreux.runs import RunFolder, StageRecord, write_atomic
+run = RunFolder.create(sys.argv[1], {"seed": 0}, [])
+print("ready", flush=True)
+step = 0
+while True:
+    step += 1
+    run.log_metrics({"kind": "train", "stage": "a", "step": step, "global_step": step, "text": "x" * 20000})
+    write_atomic(run.path / "summary.json", '{"step": "' + "y" * 20000 + '"}')
+"""
+
+
+def start_writer(path: Path) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_processes_do_not_write_the_same_run(tmp_path):
+    path = tmp_path / "run"
+    process = start_writer(path)
+    try:
+        with pytest.raises(CheckpointError) as error:
+            RunFolder.resume(path, {"seed": 0})
+        assert f"is being written by process {process.pid} on " in one_line(error)
+        assert RunFolder.open(path).status == "running"
+        with pytest.raises(CheckpointError, match=r"holds a run already \(running\)"):
+            create(path)
+    finally:
+        process.kill()
+        process.wait()
+    assert RunFolder.open(path).status == "stopped"
+
+
+@pytest.mark.parametrize("after", [0.01, 0.03, 0.1])
+def test_sigkill_at_any_time_leaves_whole_records(tmp_path, after):
+    path = tmp_path / "run"
+    process = start_writer(path)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with RunFolder.resume(path, {"seed": 0}) as run:
+        steps = [r["global_step"] for r in run.metrics()]
+        assert steps == list(range(1, len(steps) + 1))
+        if (path / "summary.json").exists():
+            assert len(json.loads((path / "summary.json").read_text())["step"]) == 20000
+        run.log_metrics({"global_step": len(steps) + 1})
+        assert len(run.metrics()) == len(steps) + 1
+
+
+def test_the_lock_is_free_after_finish_in_another_process(tmp_path):
+    with create(tmp_path / "run") as run:
+        run.finish(SUMMARY)
+        code = f"from vigreux.runs import RunFolder; RunFolder.open({str(run.path)!r})._take_lock()"
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 0
