@@ -1,0 +1,311 @@
+"""The losses of a stage, each returned per row (N,): the caller sums over the rows that count and divides by their global number.
+
+Rows are the flattened positions that carry a loss; no row here is padding. Half-precision inputs are computed in float32, float64
+stays float64. Natural logarithms throughout. No gradient flows into the teacher.
+
+Where textbooks differ: the papers' "KL" is the soft cross-entropy, the forward KL plus the teacher's entropy (equal gradients);
+the factor `student_temperature²` is applied in `logits_loss` alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from vigreux.curriculum import Divergence, Logits, Scaling
+
+IGNORED_LABEL = -100
+
+# A teacher probability below this counts as this where its logarithm is needed: the smallest normal float32, logarithm −87.3.
+# It keeps the reverse KL against an (almost) one-hot teacher finite: at most 87.3.
+PROBABILITY_FLOOR = torch.finfo(torch.float32).tiny
+
+# Elements of (N, C) taken at once. On a CPU the temporaries of such a chunk stay in the cache. At C = 50,257, N = 512, float32, one
+# thread, the soft cross-entropy forward and backward takes 0.58 of the time of `-(softmax(f_T) * log_softmax(f_S)).sum(-1)` and
+# 0.33 of `kl_div`'s; beside the logits 2 arrays of (N, C) are held at the peak, against 3 and 5. Accelerators want few launches.
+_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 2**18, 2**26
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with the labels, `−log softmax(student)[label]`, (N, C), (N,) → (N,); 0 where the label is −100."""
+    return F.cross_entropy(_at_least_float32(student), labels, reduction="none", ignore_index=IGNORED_LABEL)
+
+
+# --- the teacher's distribution ----------------------------------------------------------------------------------------
+
+
+def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None = None) -> Tensor:
+    """`softmax(logits / temperature)` over the last dimension, (N, C) → (N, C), for any positive temperature.
+
+    As the temperature falls to 0 the mass goes to the largest logit, in equal shares where several are exactly the largest (in
+    bfloat16 that is common). `top_k` keeps the k largest logits and renormalises; of equal ones at the k-th place the lowest
+    classes stay.
+    A logit of −inf is a class that has no probability (for instance one that a top-k cache did not keep).
+    """
+    logits = _at_least_float32(logits.detach())
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits = _keep_largest(logits, top_k)
+    return torch.softmax(_divided(logits, temperature), dim=-1)
+
+
+def _divided(logits: Tensor, temperature: float) -> Tensor:
+    """The logits over the temperature, up to a constant a row: less their maximum, so that nothing can overflow to +inf."""
+    if temperature == 1:
+        return logits
+    shifted = logits - logits.amax(dim=-1, keepdim=True)  # (N, C), at most 0
+    # torch divides by multiplying with the reciprocal, which is infinite below `tiny`, and 0 · inf is no number.
+    return shifted.div_(max(temperature, torch.finfo(shifted.dtype).tiny))
+
+
+def _keep_largest(logits: Tensor, k: int) -> Tensor:
+    """The logits with all but the k largest of each row at −inf. `topk` promises no order among equals, so these are counted."""
+    kth = torch.topk(logits, k, dim=-1).values[:, -1:]  # (N, 1)
+    above, equal = logits > kth, logits == kth  # (N, C)
+    room = k - above.sum(dim=-1, keepdim=True)  # (N, 1)
+    keep = above | (equal & (equal.cumsum(dim=-1) <= room))
+    return logits.masked_fill(~keep, -math.inf)
+
+
+def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None) -> Tensor:
+    """The teacher's logits (N, C_T) over the student's classes, (N, classes).
+
+    Vocabularies are padded to different sizes. Only the first `common_classes` (default: the smaller of both sizes) mean the same
+    in both. The teacher is renormalised over these. The student's further classes keep their place in its softmax, with teacher
+    probability 0: left out, they would stay untrained, and an untrained logit can win when the student is used.
+    """
+    common = min(classes, teacher.shape[-1]) if common_classes is None else common_classes
+    assert common <= min(classes, teacher.shape[-1]), f"{common} common classes of {classes} and {teacher.shape[-1]}"
+    return F.pad(teacher[:, :common], (0, classes - common), value=-math.inf) if common < classes else teacher[:, :common]
+
+
+# --- divergences of the student's distribution q from the teacher's p ----------------------------------------------------
+
+# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the logits behind q (N, C).
+# The explicit gradients save half of the temporaries that autograd would keep, and have no 0 · inf to avoid.
+_Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _soft_cross_entropy(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    loss = -(p * log_q).sum(dim=-1)
+    return loss, log_q.exp_().sub_(p)
+
+
+def _forward_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    loss, gradient = _soft_cross_entropy(log_q, p)
+    return loss - torch.special.entr(p).sum(dim=-1), gradient
+
+
+def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    q = log_q.exp()
+    ratio = log_q - p.clamp_min(PROBABILITY_FLOOR).log()
+    loss = (q * ratio).sum(dim=-1)
+    return loss, q * (ratio - loss[:, None])
+
+
+def _jensen_shannon(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    q, log_p = log_q.exp(), p.clamp_min(PROBABILITY_FLOOR).log()
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    ratio = log_q - log_m
+    from_student = (q * ratio).sum(dim=-1)
+    loss = 0.5 * (p * (log_p - log_m)).sum(dim=-1) + 0.5 * from_student
+    return loss, 0.5 * q * (ratio - from_student[:, None])
+
+
+class _Divergence(torch.autograd.Function):
+    """A formula over chunks of rows; the gradient is computed on the way forward and is all that is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        formula: _Formula,
+        temperature: float,
+        student_temperature: float,
+        top_k: int | None,
+    ) -> Tensor:
+        rows, classes = student.shape
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        loss = student.new_empty(rows, dtype=dtype)
+        gradient = student.new_empty(student.shape if ctx.needs_input_grad[0] else (0, classes), dtype=dtype)
+        step = max(1, (_CHUNK_ON_CPU if student.device.type == "cpu" else _CHUNK_ELSEWHERE) // classes)
+        for chunk in (slice(start, start + step) for start in range(0, rows, step)):
+            log_q = torch.log_softmax(_divided(_at_least_float32(student[chunk]), student_temperature), dim=-1)
+            # A class the student masks has log q = −inf, and 0 · inf is no number: a finite value keeps its q at 0.
+            log_q.clamp_(min=torch.finfo(dtype).min / 4)
+            p = teacher_probabilities(teacher[chunk], temperature, top_k).to(dtype)
+            loss[chunk], of_chunk = formula(log_q, p)
+            if ctx.needs_input_grad[0]:
+                gradient[chunk] = of_chunk
+        ctx.save_for_backward(gradient)
+        ctx.student_temperature, ctx.student_dtype = student_temperature, student.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors  # (N, C)
+        of_student = gradient * (of_loss / ctx.student_temperature)[:, None]
+        return of_student.to(ctx.student_dtype), None, None, None, None, None
+
+
+def soft_cross_entropy(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+) -> Tensor:
+    """`−Σ_c p_c log q_c`, logits (N, C), (N, C) → (N,), at least the teacher's entropy.
+
+    Here and in the divergences below `p = softmax(teacher / temperature)`, after `top_k` (see `teacher_probabilities`), and
+    `q = softmax(student / student_temperature)`. A class with `p = 0` adds nothing.
+    Source: Hinton et al. 2015; with the student's temperature at 1, the "KL" of arXiv 2410.05464, section 2.
+    """
+    return _Divergence.apply(student, teacher, _soft_cross_entropy, temperature, student_temperature, top_k)
+
+
+def forward_kl(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+) -> Tensor:
+    """`KL(p ‖ q) = Σ_c p_c (log p_c − log q_c)`, (N, C), (N, C) → (N,): the soft cross-entropy less the teacher's entropy."""
+    return _Divergence.apply(student, teacher, _forward_kl, temperature, student_temperature, top_k)
+
+
+def reverse_kl(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+) -> Tensor:
+    """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, (N, C), (N, C) → (N,), with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
+
+    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value tends to infinity there;
+    this one is at most 87.3 and pulls the student out of such classes with one fixed strength.
+    """
+    return _Divergence.apply(student, teacher, _reverse_kl, temperature, student_temperature, top_k)
+
+
+def jensen_shannon(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+) -> Tensor:
+    """`½ KL(p ‖ m) + ½ KL(q ‖ m)`, `m = ½ (p + q)`, (N, C), (N, C) → (N,): symmetric in p and q, from 0 to log 2."""
+    return _Divergence.apply(student, teacher, _jensen_shannon, temperature, student_temperature, top_k)
+
+
+_DIVERGENCES: dict[Divergence, Callable[..., Tensor]] = {
+    "soft-cross-entropy": soft_cross_entropy,
+    "forward-kl": forward_kl,
+    "reverse-kl": reverse_kl,
+    "jensen-shannon": jensen_shannon,
+}
+
+
+def logits_loss(
+    student: Tensor, target: Logits, teacher: Tensor | None, labels: Tensor | None = None, *, common_classes: int | None = None
+) -> Tensor:
+    """The loss of a stage that matches logits: `alpha · CE + (1 − alpha) · D · student_temperature²`, per row (N,).
+
+    Args:
+        student: logits (N, C_S).
+        target: divergence, temperatures, top_k and alpha; see `vigreux.curriculum.Logits`.
+        teacher: logits (N, C_T), always needed as `alpha < 1`; where `C_T ≠ C_S` see `fit_classes`.
+        labels: (N,), needed where `alpha > 0`. A label of −100 adds no cross-entropy (its row still has its divergence).
+        common_classes: classes that mean the same in both, by default the smaller of `C_S` and `C_T`.
+    """
+    assert teacher is not None, "alpha < 1 needs a teacher"
+    teacher = fit_classes(teacher, student.shape[-1], common_classes)
+    divergence = _DIVERGENCES[target.divergence](student, teacher, target.temperature, target.student_temperature, target.top_k)
+    loss = (1 - target.alpha) * target.student_temperature**2 * divergence
+    if target.alpha == 0:
+        return loss
+    assert labels is not None, "alpha > 0 needs labels"
+    return loss + target.alpha * cross_entropy(student, labels)
+
+
+# --- hidden states ----------------------------------------------------------------------------------------------------
+
+
+def hidden_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance from the (projected, scaled) teacher's states, averaged over the d dimensions: (N, d), (N, d) → (N,)."""
+    return (_at_least_float32(student) - _at_least_float32(teacher.detach())).square().mean(dim=-1)
+
+
+def explained_variance(loss: float, variance: float) -> float:
+    """`1 − loss / variance`, with the mean `hidden_loss` and the `variance_after` scaling of its targets.
+
+    1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave nothing to explain: 0.
+    """
+    return 1 - loss / variance if variance > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class TargetStatistics:
+    """Count, mean and spread of target rows (N, d), in float64 on the CPU. Made by `target_statistics`."""
+
+    count: int
+    mean: Tensor  # (d,)
+    squares: Tensor  # (d,) Σ over the rows of (row − mean)²
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each dimension about its own mean, (d,)."""
+        return (self.squares / self.count).sqrt()
+
+    @property
+    def variance(self) -> float:
+        """Variance about the per-dimension mean, averaged over the dimensions."""
+        return float((self.squares / self.count).mean())
+
+    def merge(self, other: TargetStatistics) -> TargetStatistics:
+        """The statistics of both sets of rows (Chan, Golub and LeVeque 1979)."""
+        count, delta = self.count + other.count, other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        squares = self.squares + other.squares + delta.square() * (self.count * other.count / count)
+        return TargetStatistics(count, mean, squares)
+
+    def scale(self, scaling: Scaling) -> Tensor:
+        """What `scale_targets` divides by: () or (d,), never 0.
+
+        A dimension whose spread is under a millionth of the overall one (a padded or dead one) is divided by the overall one, so
+        that rounding noise is not blown up to a target.
+        """
+        overall = torch.tensor(math.sqrt(self.variance) or 1.0, dtype=torch.float64)
+        if scaling == "none":
+            return torch.ones_like(overall)
+        if scaling == "unit":
+            return overall
+        return torch.where(self.std > 1e-6 * overall, self.std, overall)
+
+    def variance_after(self, scaling: Scaling) -> float:
+        """The `variance` that the targets have once scaled: what a stage's loss is held against."""
+        return float((self.std / self.scale(scaling)).square().mean())
+
+
+def target_statistics(batches: Iterable[Tensor]) -> TargetStatistics:
+    """The statistics of a stream of target rows, each batch (N, d) with N ≥ 1; one batch at a time in memory."""
+    return functools.reduce(TargetStatistics.merge, map(_statistics, batches))
+
+
+def _statistics(rows: Tensor) -> TargetStatistics:
+    rows = rows.detach().to("cpu", torch.float64)
+    mean = rows.mean(dim=0)
+    return TargetStatistics(len(rows), mean, (rows - mean).square().sum(dim=0))
+
+
+def scale_targets(rows: Tensor, statistics: TargetStatistics, scaling: Scaling) -> Tensor:
+    """Target rows (N, d) divided by their standard deviation: one for all (`unit`), each dimension's own, or not at all (`none`).
+
+    Not centred, so that the target stays a linear image of the teacher's state. A student whose embeddings start as the teacher's
+    times the projection then starts at a multiple of its target, which a shift would undo; and a shift is what a network without
+    biases cannot easily make.
+    """
+    return rows if scaling == "none" else rows / statistics.scale(scaling).to(rows.device, rows.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,129 @@
+"""Projections from the teacher's width to the student's: fixed random matrices, functions of kind, widths and seed alone, and PCA.
+
+All keep the mean variance per coordinate, exactly or in expectation over the matrix: `mean_j Var((h P)_j) = mean_i Var(h_i)`. So
+`E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their ratios (Johnson and Lindenstrauss 1984). PCA alone does not: it looks
+for the directions of large variance. Source of the method: curriculum extraction, arXiv 2503.17494.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from vigreux.curriculum import Projection
+from vigreux.errors import ConfigError
+
+
+def projection_matrix(spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None) -> Tensor:
+    """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU; the same in every process, whatever the global generator.
+
+    Args:
+        spec: kind and seed.
+
+            * `gaussian`: independent N(0, 1 / d_T) entries.
+            * `orthogonal`: uniform (Haar) orthonormal columns; where `d_S > d_T`, orthonormal rows times `sqrt(d_S / d_T)`.
+            * `sparse`: each teacher coordinate goes to `ceil(d_S / sqrt(d_T))` coordinates drawn without replacement, with random
+              signs (density 1 / sqrt(d_T): Li, Hastie and Church 2006; a fixed number per row: Kane and Nelson, arXiv 1012.1577).
+              A student coordinate reads about `sqrt(d_T)` teacher coordinates, and none with a chance of about `exp(−sqrt(d_T))`.
+            * `pca`: the orthonormal directions of largest variance of `hidden` about its mean, in falling order, each with its
+              largest entry positive; where `d_S > d_T` the further columns are 0.
+            * `identity`: equal widths only.
+            * `learned`: where a `LearnedProjection` starts: the Gaussian matrix.
+        d_teacher, d_student: the widths d_T and d_S.
+        hidden: batches of the teacher's states (N, d_T); needed by `pca`, ignored by all others.
+
+    Raises:
+        ConfigError: `identity` with different widths; `pca` without hidden states or with fewer rows than directions.
+    """
+    if spec.kind == "identity":
+        return _identity(d_teacher, d_student)
+    if spec.kind == "pca":
+        return _pca(d_teacher, d_student, hidden)
+    # Drawn in float64: float32 normals go through vector instructions that differ between machines in the last bit.
+    generator = torch.Generator().manual_seed(spec.seed)
+    random = {"gaussian": _gaussian, "learned": _gaussian, "orthogonal": _orthogonal, "sparse": _sparse}
+    return random[spec.kind](d_teacher, d_student, generator).to(torch.float32)
+
+
+def _gaussian(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(d_teacher, d_student, generator=generator, dtype=torch.float64) / math.sqrt(d_teacher)
+
+
+def _orthogonal(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
+    tall, thin = max(d_teacher, d_student), min(d_teacher, d_student)
+    Q, R = torch.linalg.qr(torch.randn(tall, thin, generator=generator, dtype=torch.float64))
+    Q *= R.diagonal().sign()  # the unique factor with a positive diagonal of R is uniform, and the same for every LAPACK
+    return Q if d_student <= d_teacher else Q.T * math.sqrt(d_student / d_teacher)
+
+
+def _sparse(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
+    per_row = math.ceil(d_student / math.sqrt(d_teacher))
+    places = torch.rand(d_teacher, d_student, generator=generator, dtype=torch.float64).topk(per_row, dim=1).indices
+    signs = 2.0 * torch.randint(2, (d_teacher, per_row), generator=generator) - 1
+    scale = math.sqrt(d_student / (d_teacher * per_row))
+    return torch.zeros(d_teacher, d_student, dtype=torch.float64).scatter_(1, places, scale * signs.to(torch.float64))
+
+
+def _identity(d_teacher: int, d_student: int) -> Tensor:
+    if d_teacher != d_student:
+        raise ConfigError(
+            f"projection.kind: 'identity' needs equal widths, the teacher has {d_teacher} and the student {d_student}; "
+            "accepted: gaussian, orthogonal, sparse, pca, learned, or a student of the teacher's width"
+        )
+    return torch.eye(d_teacher)
+
+
+def _pca(d_teacher: int, d_student: int, hidden: Iterable[Tensor] | None) -> Tensor:
+    if hidden is None:
+        raise ConfigError(
+            "projection.kind: 'pca' needs hidden states of the teacher, none were given; accepted without: gaussian, orthogonal"
+        )
+    directions = min(d_teacher, d_student)
+    rows, scatter = _scatter(hidden, d_teacher)
+    if rows < directions:
+        raise ConfigError(
+            f"projection.kind: 'pca' of {rows} hidden rows has no {directions} directions; accepted: at least {directions} rows"
+        )
+    _, vectors = torch.linalg.eigh(scatter)  # (d_T, d_T), rising eigenvalues
+    vectors = vectors.flip(1)[:, :directions]
+    largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))  # (1, d)
+    P = torch.zeros(d_teacher, d_student, dtype=torch.float64)
+    P[:, :directions] = vectors * largest.sign()
+    return P.to(torch.float32)
+
+
+def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
+    """Number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64, merged batch by batch (Chan, Golub and LeVeque 1979)."""
+    count, mean, scatter = 0, torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
+    for batch in batches:
+        rows = batch.detach().to("cpu", torch.float64)  # (N, d)
+        delta = rows.mean(dim=0) - mean
+        total = count + len(rows)
+        centred = rows - rows.mean(dim=0)
+        scatter += centred.T @ centred + torch.outer(delta, delta) * (count * len(rows) / total)
+        mean += delta * (len(rows) / total)
+        count = total
+    return count, scatter
+
+
+class LearnedProjection(nn.Module):
+    """A linear map from the *student's* width up to the teacher's, `h_S W ≈ h_T`, trained with its stage and thrown away after it.
+
+    The direction matters: a learned map of the teacher's states could shrink them, and with them the student, to nothing at loss 0;
+    a map of the student's has the teacher's own states as its fixed target (FitNets, arXiv 1412.6550, section 2.2).
+
+    `W` (d_S, d_T) starts as the transpose of the Gaussian matrix of the same seed: for a student that starts at `h_T P` (projected
+    embeddings) this is close to the least-squares way back.
+    """
+
+    def __init__(self, d_teacher: int, d_student: int, *, seed: int = 0) -> None:
+        super().__init__()
+        start = projection_matrix(Projection("learned", seed), d_teacher, d_student)
+        self.weight = nn.Parameter(start.T.contiguous())  # (d_S, d_T)
+
+    def forward(self, student: Tensor) -> Tensor:
+        """(…, d_S) student states → (…, d_T), to be compared with the teacher's."""
+        return student @ self.weight
