@@ -9,9 +9,8 @@ the factor `student_temperature²` is applied in `logits_loss` alone.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,7 +235,7 @@ def hidden_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def explained_variance(loss: float, variance: float) -> float:
-    """`1 − loss / variance`, with the mean `hidden_loss` and the `variance_after` scaling of its targets.
+    """`1 − loss / variance`, with the mean `hidden_loss` and the `scaled_variance` of its targets.
 
     1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave nothing to explain: 0.
     """
@@ -245,7 +244,7 @@ def explained_variance(loss: float, variance: float) -> float:
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """Count, mean and spread of target rows (N, d), in float64 on the CPU. Made by `target_statistics`."""
+    """Count, mean and spread of target rows (N, d), in float64 on the CPU. Made by `target_statistics`, added up by `merge`."""
 
     count: int
     mean: Tensor  # (d,)
@@ -281,17 +280,16 @@ class TargetStatistics:
             return overall
         return torch.where(self.std > 1e-6 * overall, self.std, overall)
 
-    def variance_after(self, scaling: Scaling) -> float:
+    def scaled_variance(self, scaling: Scaling) -> float:
         """The `variance` that the targets have once scaled: what a stage's loss is held against."""
         return float((self.std / self.scale(scaling)).square().mean())
 
 
-def target_statistics(batches: Iterable[Tensor]) -> TargetStatistics:
-    """The statistics of a stream of target rows, each batch (N, d) with N ≥ 1; one batch at a time in memory."""
-    return functools.reduce(TargetStatistics.merge, map(_statistics, batches))
+def target_statistics(rows: Tensor) -> TargetStatistics:
+    """The statistics of target rows (N, d), N ≥ 1.
 
-
-def _statistics(rows: Tensor) -> TargetStatistics:
+    Over a stream, one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics, batches))`.
+    """
     rows = rows.detach().to("cpu", torch.float64)
     mean = rows.mean(dim=0)
     return TargetStatistics(len(rows), mean, (rows - mean).square().sum(dim=0))
