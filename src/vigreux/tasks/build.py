@@ -1,0 +1,50 @@
+"""From a task's configuration to the task: read, split, check, tokenise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from transformers import PreTrainedTokenizerBase
+
+from vigreux.config import TaskConfig
+from vigreux.tasks.embedding import embedding
+from vigreux.tasks.labelled import classification
+from vigreux.tasks.reading import read_records
+from vigreux.tasks.split import Documents, check_overlap, draw_records, split_records
+from vigreux.tasks.task import Task
+from vigreux.tasks.text import causal_lm, masked_lm
+
+
+def build_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase, *, id2label: dict[int, str] | None = None) -> Task:
+    """Reads the documents and makes the task that `config` describes. The order of training is the stream's, not the task's.
+
+    Args:
+        config: kind, data, lengths and split.
+        tokenizer: the teacher's, and so the student's.
+        id2label: the teacher's classes (classification); `None` takes them from the training labels.
+
+    Raises:
+        DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
+        ConfigError: a tokenizer or length that does not fit the kind.
+    """
+    builders: dict[str, Callable[[Documents, PreTrainedTokenizerBase, TaskConfig], Task]] = {
+        "causal-lm": causal_lm,
+        "masked-lm": masked_lm,
+        "classification": partial(classification, id2label=id2label),
+        "embedding": embedding,
+    }
+    return builders[config.kind](read_documents(config), tokenizer, config)
+
+
+def read_documents(config: TaskConfig) -> Documents:
+    """Training and held-out documents of the configuration."""
+    label_field = config.label_field if config.kind == "classification" else None
+    records = read_records(config.data, text_field=config.text_field, label_field=label_field)
+    if config.eval_data is None:
+        train, held_out = split_records(records, config.eval_share, config.split_seed)
+        return Documents(draw_records(train, config.max_train, config.split_seed), held_out)
+    held_out = read_records(config.eval_data, text_field=config.text_field, label_field=label_field)
+    train = draw_records(records, config.max_train, config.split_seed)
+    overlap = check_overlap(train, held_out, allow=config.allow_overlap)
+    return Documents(train, held_out, () if overlap is None else (overlap,))

@@ -1,0 +1,197 @@
+"""Held-out evaluation: means over the rows that count, agreement with a teacher.
+
+A forward is a callable from a batch to rows: logits (N, C) for the N positions that carry a loss (in the order of
+`x[task.positions(batch)]`) or for each sample (classification, plain modules), or embeddings (B, d). Put modules in evaluation mode
+before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn import functional as F
+
+from vigreux.tasks.task import Batch, Task
+
+Forward = Callable[[Batch], Tensor]
+_ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
+_PAIRED = 2000  # similarities of pairs are compared among this many first held-out texts: 2 million pairs
+
+
+@dataclass(frozen=True)
+class LogitsRecord:
+    """What an evaluation keeps of a teacher's logits on the held-out data.
+
+    Args:
+        argmax: (R,) int64, for each row of the held-out data in order.
+        label_log_prob: (R,) float32, log-probability of the label.
+    """
+
+    argmax: Tensor
+    label_log_prob: Tensor
+
+
+@dataclass(frozen=True)
+class EmbeddingRecord:
+    """A teacher's embeddings (n, d) float32 of the held-out texts."""
+
+    embeddings: Tensor
+
+
+TeacherRecord = LogitsRecord | EmbeddingRecord
+
+
+@torch.no_grad()
+def record_teacher(task: Task, teacher: Forward, *, batch_size: int, device: torch.device | str = "cpu") -> TeacherRecord:
+    """Runs the teacher over the held-out data once, so that any number of students can be compared with it."""
+    if task.kind == "embedding":
+        return EmbeddingRecord(_embeddings(task, teacher, batch_size, device))
+    argmax, log_probs = [], []
+    for batch in _on_device(task, batch_size, device):
+        labels = _label_rows(task, batch)
+        for scores, label in zip(teacher(batch).split(_ROWS_AT_ONCE), labels.split(_ROWS_AT_ONCE)):
+            argmax.append(scores.argmax(-1).cpu())
+            log_probs.append(-F.cross_entropy(scores.float(), label, reduction="none").cpu())
+    return LogitsRecord(torch.cat(argmax), torch.cat(log_probs))
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task,
+    student: Forward,
+    teacher: Forward | TeacherRecord | None = None,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    projection: Tensor | None = None,
+) -> dict[str, float]:
+    """Means over all rows of the held-out data, whatever the batch size.
+
+    Args:
+        task: gives the held-out batches.
+        student: its forward.
+        teacher: its forward, or its record (then without the measures that need all of its logits).
+        batch_size: samples a batch.
+        device: where the batches go.
+        projection: (d_T, d_S), for embeddings: what the cosine is measured against is `teacher @ projection`.
+
+    Returns:
+        Language models and classification: `loss` (nats a row), `accuracy`, for language models `perplexity` = exp(loss); with
+        a teacher also `agreement` (share of rows with equal argmax), `teacher_loss`, `teacher_accuracy`, and with its forward
+        `soft_cross_entropy` = −Σ p_T log p_S and `kl` = KL(p_T ‖ p_S).
+        Embeddings (a teacher is needed): `cosine` with the teacher's projected embedding (where the widths fit), and
+        `similarity_pearson`, `similarity_spearman`: correlation, over pairs of texts, of the two models' cosine similarities; not
+        a number where one model gives all pairs the same.
+    """
+    if task.kind == "embedding":
+        assert teacher is not None, "embeddings are evaluated against a teacher"
+        record = record_teacher(task, teacher, batch_size=batch_size, device=device) if callable(teacher) else teacher
+        assert isinstance(record, EmbeddingRecord)
+        return compare_embeddings(_embeddings(task, student, batch_size, device), record.embeddings, projection)
+    means = _mean_measures(task, student, teacher, batch_size, device)
+    if task.is_language_model:
+        means["perplexity"] = torch.tensor(means["loss"], dtype=torch.float64).exp().item()  # infinite rather than an overflow
+    return means
+
+
+# --- logits ---------------------------------------------------------------------------------------------------------
+
+
+def _mean_measures(
+    task: Task, student: Forward, teacher: Forward | TeacherRecord | None, batch_size: int, device: torch.device | str
+) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    rows = 0
+    for batch in _on_device(task, batch_size, device):
+        labels, scores = _label_rows(task, batch), student(batch)
+        teacher_scores = teacher(batch) if callable(teacher) else None
+        for start in range(0, len(labels), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            measures = _student_measures(scores[part], labels[part])
+            if teacher_scores is not None:
+                measures |= _teacher_measures(scores[part], teacher_scores[part], labels[part])
+            elif isinstance(teacher, LogitsRecord):
+                seen = slice(rows, rows + len(labels[part]))
+                measures |= _recorded_measures(scores[part], teacher.argmax[seen], teacher.label_log_prob[seen], labels[part])
+            for name, values in measures.items():
+                sums[name] += values.cpu().double().sum().item()
+            rows += len(labels[part])
+    return {name: total / rows for name, total in sums.items()}
+
+
+def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Per row (N,), from logits (N, C) and labels (N,)."""
+    return {"loss": F.cross_entropy(scores.float(), labels, reduction="none"), "accuracy": scores.argmax(-1) == labels}
+
+
+def _recorded_measures(scores: Tensor, argmax: Tensor, label_log_prob: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Per row (N,), from the student's logits (N, C) and the teacher's argmax (N,) and log-probability of the label (N,)."""
+    return {
+        "agreement": scores.argmax(-1).cpu() == argmax,
+        "teacher_loss": -label_log_prob,
+        "teacher_accuracy": argmax == labels.cpu(),
+    }
+
+
+def _teacher_measures(scores: Tensor, teacher_scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Per row (N,), from both models' logits (N, C)."""
+    log_s, log_t = scores.float().log_softmax(-1), teacher_scores.float().log_softmax(-1)  # (N, C)
+    p_t = log_t.exp()
+    soft = -(p_t * log_s).sum(-1)
+    entropy = -(p_t * log_t).sum(-1)
+    return {
+        "agreement": scores.argmax(-1) == teacher_scores.argmax(-1),
+        "teacher_loss": F.nll_loss(log_t, labels, reduction="none"),
+        "teacher_accuracy": teacher_scores.argmax(-1) == labels,
+        "soft_cross_entropy": soft,
+        "kl": soft - entropy,
+    }
+
+
+def _label_rows(task: Task, batch: Batch) -> Tensor:
+    """(N,) the label of each row that counts."""
+    positions = task.positions(batch)
+    return batch["labels"] if positions is None else batch["labels"][positions]
+
+
+def _on_device(task: Task, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
+    for batch in task.eval_batches(batch_size):
+        yield {name: values.to(device) for name, values in batch.items()}
+
+
+# --- embeddings -----------------------------------------------------------------------------------------------------
+
+
+def compare_embeddings(student: Tensor, teacher: Tensor, projection: Tensor | None = None) -> dict[str, float]:
+    """The measures of `evaluate` for embeddings student (n, d_S) and teacher (n, d_T), projection (d_T, d_S)."""
+    target = teacher if projection is None else teacher @ projection.to(teacher)  # (n, d_S) where it fits
+    measures = {}
+    if target.shape == student.shape:
+        measures["cosine"] = F.cosine_similarity(student, target).mean().item()
+    ours, theirs = _pair_similarities(student[:_PAIRED]), _pair_similarities(teacher[:_PAIRED])
+    measures["similarity_pearson"] = _pearson(ours, theirs)
+    measures["similarity_spearman"] = _pearson(torch.from_numpy(rankdata(ours)), torch.from_numpy(rankdata(theirs)))
+    return measures
+
+
+def _embeddings(task: Task, forward: Forward, batch_size: int, device: torch.device | str) -> Tensor:
+    """(n, d) float32 on the CPU."""
+    return torch.cat([forward(batch).float().cpu() for batch in _on_device(task, batch_size, device)])
+
+
+def _pair_similarities(embeddings: Tensor) -> Tensor:
+    """(n (n − 1) / 2,) float64 cosine similarity of each pair of rows (n, d)."""
+    unit = F.normalize(embeddings.double())
+    above = torch.triu_indices(len(unit), len(unit), offset=1)
+    return (unit @ unit.T)[above[0], above[1]]
+
+
+def _pearson(x: Tensor, y: Tensor) -> float:
+    """Correlation of x (m,) and y (m,); not a number where one is constant."""
+    x, y = x - x.mean(), y - y.mean()
+    return (x @ y / (x.norm() * y.norm())).item()

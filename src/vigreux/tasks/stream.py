@@ -1,0 +1,93 @@
+"""The order of training samples: sample `t` of a run is a pure function of `(seed, t)`, whatever the curriculum.
+
+So a run that is resumed by skipping `t` samples goes on exactly, and the students of a comparison see the same samples in the same
+order with the same masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+_ORDER, _SAMPLE = 0, 1  # what a draw is for: keeps the order of an epoch and the masks of a sample independent
+
+
+class Example(NamedTuple):
+    """Stored inputs: token ids (n,) int32, or a row of a tensor; and the class id, where there is one."""
+
+    inputs: np.ndarray | Tensor
+    label: int | None
+
+
+class Examples(Protocol):
+    """A map-style collection of examples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An example at its place in a stream; `(seed, t)` fixes everything random in its collation.
+
+    Args:
+        example: inputs and label.
+        index: its place in the stored examples.
+        seed: of the stream.
+        t: its place in the stream.
+    """
+
+    example: Example
+    index: int
+    seed: int
+    t: int
+
+    def generator(self) -> np.random.Generator:
+        """The source of this sample's own randomness (masks), a function of `(seed, t)`."""
+        return np.random.default_rng((_SAMPLE, _unsigned(self.seed), self.t))
+
+
+class SampleStream(Dataset[Sample]):
+    """Samples `offset`, …, `offset + length − 1` of the endless stream; sample t is example `permutation(seed, t // n)[t % n]`.
+
+    To be read in order (a `SequentialSampler`): only the permutations of the last epochs read are kept.
+
+    Args:
+        examples: the n stored examples.
+        seed: of order and masks.
+        offset: the first sample's t.
+        length: number of samples.
+    """
+
+    def __init__(self, examples: Examples, seed: int, offset: int, length: int) -> None:
+        assert len(examples) > 0
+        assert offset >= 0
+        assert length >= 0
+        self.examples, self.seed, self.offset, self.length = examples, seed, offset, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> Sample:
+        if not 0 <= position < self.length:
+            raise IndexError(position)
+        t = self.offset + position
+        epoch, place = divmod(t, len(self.examples))
+        index = int(_permutation(self.seed, epoch, len(self.examples))[place])
+        return Sample(self.examples[index], index, self.seed, t)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """(size,) int64: the order of one epoch."""
+    return np.random.default_rng((_ORDER, _unsigned(seed), epoch)).permutation(size)
+
+
+def _unsigned(seed: int) -> int:
+    return seed % 2**64

@@ -1,0 +1,85 @@
+"""`Task`: everything an engine and an evaluation need to know about what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vigreux.config import TaskKind
+from vigreux.tasks.stream import Examples, Sample, SampleStream
+
+Batch = dict[str, Tensor]
+Collator = Callable[[Sequence[Sample]], Batch]
+IGNORE = -100  # label of a position that carries no loss
+_EVALUATION_SEED = 0  # held-out masks are the same in every run
+
+
+@dataclass(frozen=True)
+class Task:
+    """Training examples, held-out examples, and how they become batches.
+
+    A batch holds the model's inputs and `labels`. For language models labels (B, T) are aligned with the logits: `labels[b, t]`
+    is the token that `logits[b, t]` predicts, −100 where no loss counts. For classification they are (B,); embeddings have none.
+
+    Args:
+        kind: causal-lm, masked-lm, classification, embedding, or tensor (a plain torch module on tensors).
+        auto_class: name of the `transformers` class that loads a model for this task; `None` for a plain torch module.
+        train: map-style training examples.
+        held_out: map-style held-out examples, never trained on.
+        collate: samples → batch; a pure function of the samples, and so of (seed, t).
+        tokens_per_sample: block length of a packed language model, else the mean length of a training example, rounded up.
+        id2label: class id → name (classification).
+        notes: things worth telling the user, one line each.
+    """
+
+    kind: TaskKind | Literal["tensor"]
+    auto_class: str | None
+    train: Examples
+    held_out: Examples
+    collate: Collator
+    tokens_per_sample: int
+    id2label: dict[int, str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_labels(self) -> int | None:
+        """Number of classes; `None` where there are none."""
+        return None if self.id2label is None else len(self.id2label)
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether each position of a sequence is predicted, rather than each sample."""
+        return self.kind in ("causal-lm", "masked-lm")
+
+    def stream(self, seed: int, offset: int, length: int) -> SampleStream:
+        """Training samples t = offset, …, offset + length − 1 of the order that `seed` fixes."""
+        return SampleStream(self.train, seed, offset, length)
+
+    def positions(self, batch: Batch) -> Tensor | None:
+        """(B, T) bool, True where a loss on logits counts; `None` where a sample is one row."""
+        return batch["labels"] != IGNORE if self.is_language_model else None
+
+    def token_positions(self, batch: Batch) -> Tensor | None:
+        """(B, T) bool, True where a hidden state counts (not padding); `None` for a plain torch module: everywhere."""
+        return None if self.kind == "tensor" else batch["attention_mask"].bool()
+
+    def counts(self, batch: Batch, what: Literal["samples", "tokens", "positions"]) -> int:
+        """Samples, tokens without padding, or rows that carry a loss, in this batch. A plain module's sample is one token."""
+        samples = len(next(iter(batch.values())))
+        mask = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}[what]
+        return samples if mask is None else int(mask.sum())
+
+    def eval_batches(self, batch_size: int) -> Iterator[Batch]:
+        """The held-out examples in their order; the same batches, masks included, each time."""
+        for start in range(0, len(self.held_out), batch_size):
+            places = range(start, min(start + batch_size, len(self.held_out)))
+            yield self.collate([Sample(self.held_out[i], i, _EVALUATION_SEED, i) for i in places])
+
+
+def stack_labels(samples: Sequence[Sample]) -> Tensor:
+    """(B,) int64 class ids."""
+    return torch.tensor([sample.example.label for sample in samples])

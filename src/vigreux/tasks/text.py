@@ -1,0 +1,143 @@
+"""Causal and masked language modelling: documents packed into blocks of `max_length` tokens.
+
+Documents follow one another with a separator between (causal: the end-of-text token, as GPT-2 was trained; masked: [SEP],
+RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2) and are cut without regard to their ends, so that no block is padded; only
+the last one may be shorter. Attention crosses documents within a block, as is customary.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from vigreux.config import TaskConfig
+from vigreux.errors import ConfigError, DataError
+from vigreux.tasks.encoding import encode, padding_id
+from vigreux.tasks.split import Documents
+from vigreux.tasks.stream import Sample
+from vigreux.tasks.table import TokenTable, pad
+from vigreux.tasks.task import IGNORE, Batch, Task
+
+# --- packing --------------------------------------------------------------------------------------------------------
+
+
+def join(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, separator: int | None) -> np.ndarray:
+    """(total,) int32: the ids of all texts in a row, `separator` after each."""
+    flat = array("i")
+    for ids in encode(texts, tokenizer, add_special_tokens=False):
+        flat.extend(ids)
+        if separator is not None:
+            flat.append(separator)
+    return np.asarray(flat, dtype=np.int32)
+
+
+def cut(flat: np.ndarray, length: int, *, first: int | None = None, last: int | None = None) -> TokenTable:
+    """Blocks of `length` tokens, with `first` before and `last` after each; a last block of one token is dropped."""
+    head, tail = (np.asarray([] if token is None else [token], dtype=np.int32) for token in (first, last))
+    body = length - len(head) - len(tail)
+    starts = range(0, len(flat) - 1, body)
+    return TokenTable.of_rows(np.concatenate([head, flat[start : start + body], tail]) for start in starts)
+
+
+def _packed(
+    documents: Documents,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TaskConfig,
+    *,
+    separator: int | None,
+    first: int | None = None,
+    last: int | None = None,
+) -> tuple[TokenTable, TokenTable, tuple[str, ...]]:
+    """Training blocks, held-out blocks (at most `max_eval`), and the notes with one of their sizes."""
+    tables = []
+    for name, records in (("training", documents.train), ("held-out", documents.held_out)):
+        flat = join([record.text for record in records], tokenizer, separator)
+        if last is not None:
+            flat = flat[:-1]  # the last block's own end closes the last document
+        if len(flat) < 2:
+            raise DataError(f"task.data: the {name} text has {len(flat)} tokens; accepted: at least 2")
+        tables.append(cut(flat, config.max_length, first=first, last=last))
+    blocks, held = tables[0], tables[1].draw(config.max_eval, config.split_seed)
+    sizes = f"{len(documents.train)} training documents, {len(blocks.tokens)} tokens in {len(blocks)} blocks of {config.max_length}"
+    return blocks, held, (*documents.notes, f"{sizes}; {len(held)} held-out blocks")
+
+
+# --- causal ---------------------------------------------------------------------------------------------------------
+
+
+def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
+    """Next-token prediction; each document is followed by the end-of-text token, which is predicted too."""
+    end = tokenizer.eos_token_id
+    blocks, held, notes = _packed(documents, tokenizer, config, separator=end)
+    if end is None:
+        notes += ("the tokenizer has no end-of-text token: documents follow one another with nothing between",)
+    collate = CausalCollator(padding_id(tokenizer))
+    return Task("causal-lm", "AutoModelForCausalLM", blocks, held, collate, config.max_length, notes=notes)
+
+
+@dataclass(frozen=True)
+class CausalCollator:
+    """input_ids, attention_mask and labels, each (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at the end of each row."""
+
+    pad_id: int
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        ids, mask = pad([np.asarray(sample.example.inputs) for sample in samples], self.pad_id)
+        labels = torch.full_like(ids, IGNORE)
+        labels[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORE)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+# --- masked ---------------------------------------------------------------------------------------------------------
+
+
+def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
+    """Prediction of hidden tokens, in blocks [CLS] … [SEP] where the tokenizer has these; training masks change every epoch."""
+    if tokenizer.mask_token_id is None:
+        raise ConfigError("task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm")
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if config.max_length < 2 + (first is not None) + (last is not None):
+        raise ConfigError(f"task.max_length: {config.max_length}; accepted for masked-lm with [CLS] and [SEP]: from 4")
+    blocks, held, notes = _packed(documents, tokenizer, config, separator=last, first=first, last=last)
+    special = tuple(tokenizer.all_special_ids)
+    collate = MaskedCollator(padding_id(tokenizer), tokenizer.mask_token_id, len(tokenizer), special, config.mask_share)
+    return Task("masked-lm", "AutoModelForMaskedLM", blocks, held, collate, config.max_length, notes=notes)
+
+
+@dataclass(frozen=True)
+class MaskedCollator:
+    """input_ids with hidden tokens, attention_mask, and labels: the token that was hidden, −100 elsewhere; each (B, T).
+
+    Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any token, 10 % stay
+    (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a loss. A function of (seed, t).
+    """
+
+    pad_id: int
+    mask_id: int
+    vocabulary: int
+    special: tuple[int, ...]
+    share: float
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        hidden = [self._hide(sample) for sample in samples]
+        ids, mask = pad([row for row, _ in hidden], self.pad_id)
+        labels, _ = pad([row for _, row in hidden], IGNORE)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def _hide(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """Input ids (n,) and labels (n,) of one block."""
+        ids = np.asarray(sample.example.inputs)
+        random = sample.generator()
+        draw, fate = random.random((2, len(ids)))
+        anything = random.integers(self.vocabulary, size=len(ids))
+        draw[np.isin(ids, self.special)] = np.inf
+        chosen = draw < self.share
+        if not chosen.any():
+            chosen[draw.argmin()] = np.isfinite(draw.min())
+        replaced = np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, anything, ids))
+        return np.where(chosen, replaced, ids), np.where(chosen, ids, IGNORE)

@@ -1,0 +1,82 @@
+"""Whether two tokenizers agree, and training a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from vigreux.errors import ConfigError
+
+_END, _PAD = "<|endoftext|>", "<|pad|>"
+_BYTES = 256
+
+
+def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
+    """Checks that every id both know means the same token.
+
+    Returns:
+        `None` where the vocabularies are equal, a note where one of them goes on further.
+
+    Raises:
+        ConfigError: an id that means different tokens; names the first.
+    """
+    ours, theirs = ({i: token for token, i in tokenizer.get_vocab().items()} for tokenizer in (teacher, student))
+    differ = sorted(i for i in ours.keys() & theirs.keys() if ours[i] != theirs[i])
+    if differ:
+        i = differ[0]
+        found = f"has {theirs[i]!r} for id {i}, the teacher's {ours[i]!r} ({len(differ)} ids differ)"
+        raise ConfigError(f"student.model: its tokenizer {found}; accepted: a student with the teacher's tokenizer")
+    if ours == theirs:
+        return None
+    common = len(ours.keys() & theirs.keys())
+    return f"the tokenizers agree on {common} ids; the teacher's has {len(ours)}, the student's {len(theirs)}"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: Literal["bpe", "wordpiece"]) -> PreTrainedTokenizerFast:
+    """A tokenizer made from the texts.
+
+    Args:
+        texts: the training documents.
+        vocab_size: tokens at most, special tokens included.
+        kind: `bpe`, byte-level as GPT-2's, for causal models (<|endoftext|> ends a document, <|pad|> pads), or `wordpiece`, lower
+            case as BERT's, for masked models ([PAD] [UNK] [CLS] [SEP] [MASK]).
+
+    Raises:
+        ConfigError: a `vocab_size` too small for the bytes (bpe) or the special tokens (wordpiece).
+    """
+    smallest = _BYTES + 2 if kind == "bpe" else 6
+    if vocab_size < smallest:
+        raise ConfigError(f"vocab_size: {vocab_size}; accepted for {kind}: from {smallest}")
+    return _byte_level(texts, vocab_size) if kind == "bpe" else _wordpiece(texts, vocab_size)
+
+
+def _byte_level(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[_END, _PAD], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_END, eos_token=_END, pad_token=_PAD)
+
+
+def _wordpiece(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    )
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    names = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, special)))
