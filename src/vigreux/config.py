@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from vigreux.curriculum import Divergence, Duration, Logits, Pooling, Projection, ProjectionKind, Scaling
+from vigreux.curriculum import Divergence, Logits, Pooling, Projection, ProjectionKind, Scaling
 from vigreux.errors import ConfigError, unknown
 
 TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
@@ -101,7 +101,6 @@ class StudentConfig:
         init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection: hidden layer 0 in
             closed form); teacher-layers (whole blocks of a teacher of the same width, named by `from_layers`, embeddings included).
         from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
-        freeze_blocks: embeddings and so many first blocks keep their weights (with `model`, for `teach`).
     """
 
     model: str | None = None
@@ -111,7 +110,6 @@ class StudentConfig:
     intermediate: int | None = None
     init: StudentInit = "projected-embeddings"
     from_layers: list[int] | None = None
-    freeze_blocks: int = 0
 
     def __post_init__(self) -> None:
         if self.init not in get_args(StudentInit):
@@ -230,6 +228,67 @@ class RunConfig:
     output: str = "runs/student"
 
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model that `vigreux teach` trains: one to start from, or a family and sizes to start at random.
+
+    Args:
+        start: a model directory, hub id or asset to go on from; a head that it lacks is made new.
+        family: a transformers model type (bert, gpt2, llama, …) to start at random.
+        layers: blocks of a random start.
+        hidden: hidden size of a random start.
+        heads: attention heads of a random start.
+        intermediate: feed-forward size of a random start; default four times `hidden`.
+        tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the text.
+        vocab_size: of a tokenizer that is trained.
+        freeze_blocks: embeddings and so many first blocks keep their weights.
+        trust_remote_code: run the Python code that a model directory brings.
+        allow_pickle: accept pickled weights (loaded weights-only).
+    """
+
+    start: str | None = None
+    family: str | None = None
+    layers: int = 4
+    hidden: int = 256
+    heads: int = 4
+    intermediate: int | None = None
+    tokenizer: str | None = None
+    vocab_size: int = 8192
+    freeze_blocks: int = 0
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.family is not None:
+            raise ConfigError("model: accepted: start (a model to go on from) or family (a random start), not both")
+        if self.hidden % self.heads:
+            raise ConfigError(f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads")
+        _at_least("model.freeze_blocks", self.freeze_blocks, 0)
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """Everything `vigreux teach` needs.
+
+    Args:
+        task: what is learned.
+        model: what is trained.
+        budget: how long.
+        keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the last.
+        training: `transformers.TrainingArguments` by their own names.
+        seed: of new weights and of the order of the data.
+        output: the run folder; the teacher is in its `student` folder, the series in `stages/00-labels`.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    keep_every: int | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    output: str = "runs/teacher"
+
+
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not low < value < high:
         raise ConfigError(f"{name}: {value!r}; accepted: between {low} and {high}")
@@ -239,14 +298,3 @@ def _at_least(name: str, value: int, low: int) -> None:
     if value < low:
         raise ConfigError(f"{name}: {value!r}; accepted: a whole number from {low}")
 
-
-__all__ = [
-    "BudgetConfig",
-    "Duration",
-    "ExtractionConfig",
-    "LossConfig",
-    "RunConfig",
-    "StudentConfig",
-    "TaskConfig",
-    "TeacherConfig",
-]

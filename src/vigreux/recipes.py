@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from vigreux.curriculum import Curriculum, Duration, Hidden, Labels, Logits, Projection, Scaling, Stage, Target, TeacherRef
-from vigreux.errors import ConfigError
+from vigreux.config import RunConfig
+from vigreux.curriculum import (
+    Curriculum,
+    Duration,
+    Embedding,
+    Hidden,
+    Labels,
+    Logits,
+    Projection,
+    Scaling,
+    Stage,
+    Target,
+    TeacherRef,
+    check_curriculum,
+)
+from vigreux.errors import ConfigError, unknown
+from vigreux.plain import from_plain, from_yaml
 
 WHOLE = Duration.share(1.0)
 
@@ -145,10 +161,70 @@ def _fill_shares(stage: Duration | None, final: Duration | None, count: int, def
 
 
 # builder name in configs → builder; the one place where names of methods are listed
-BUILDERS = {
+BUILDERS: dict[str, Callable[..., Curriculum]] = {
     "supervised": supervised,
     "one-shot": one_shot,
     "progressive": progressive,
     "p-shot": p_shot,
     "extraction": extraction,
 }
+
+
+def from_config(config: RunConfig, *, student_layers: int, teacher_layers: int, series: Sequence[int] = ()) -> Curriculum:
+    """The curriculum that a configuration names, fitted to the two models and the teacher's checkpoints.
+
+    Args:
+        config: `curriculum`, `loss`, `extraction`, `checkpoints` and `task` are read.
+        student_layers: blocks of the student.
+        teacher_layers: blocks of the teacher.
+        series: steps of the checkpoints at hand, the final one among them or not.
+
+    Raises:
+        ConfigError: an unknown name, a file that is no list of stages, stages that do not fit, no checkpoints to choose from.
+    """
+    name = config.curriculum
+    if not isinstance(name, str):
+        curriculum = from_plain(name)
+    elif name in BUILDERS:
+        curriculum = _build(name, config, student_layers, teacher_layers, series)
+    elif name.endswith((".yaml", ".yml")):
+        try:
+            curriculum = from_yaml(Path(name).read_text())
+        except OSError as error:
+            raise ConfigError(f"curriculum: cannot read {name!r}: {error.strerror}") from error
+    else:
+        raise ConfigError(unknown("curriculum", name, [*BUILDERS, "FILE.yaml"]))
+    check_curriculum(curriculum, student_layers=student_layers, teacher_layers=teacher_layers)
+    return curriculum
+
+
+def _build(name: str, config: RunConfig, student_layers: int, teacher_layers: int, series: Sequence[int]) -> Curriculum:
+    embedding = config.task.kind == "embedding"
+    projection = config.extraction.projected()
+    target: Target = Embedding(config.task.pooling, projection) if embedding else config.loss.target()
+    if name == "supervised":
+        if embedding:
+            raise ConfigError("curriculum: 'supervised' needs labels, which the task 'embedding' does not have")
+        return supervised()
+    if name == "one-shot":
+        return one_shot(target=target)
+    if name == "extraction":
+        own = config.extraction
+        return extraction(
+            layers=own.layers,
+            student_layers=student_layers,
+            teacher_layers=teacher_layers,
+            stages=own.stages,
+            hidden_share=own.hidden_share,
+            target=target,
+            projection=projection,
+            scaling=own.scaling,
+        )
+    steps = config.checkpoints if config.checkpoints is not None else list(series)
+    if not steps:
+        raise ConfigError(f"checkpoints: {name!r} needs the steps of the teacher's checkpoints, and teacher.checkpoints gives none")
+    if missing := [step for step in steps if step not in series]:
+        raise ConfigError(unknown("checkpoints", missing[0], series))
+    if name == "p-shot" and config.checkpoints is None:
+        raise ConfigError(f"checkpoints: 'p-shot' needs the steps to use; at hand: {', '.join(map(str, series))}")
+    return BUILDERS[name](steps, target=target)

@@ -395,11 +395,11 @@ class RunFolder:
             TrainingError: the disk is full.
         """
         run = cls(path)
-        _check_vacant(run.path)
+        check_vacant(run.path)
         with writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         run._take_lock()
-        _check_vacant(run.path)  # again under the lock: another process may have come first
+        check_vacant(run.path)  # again under the lock: another process may have come first
         run._write_info(
             {
                 "format": FORMAT,
@@ -601,7 +601,7 @@ class RunFolder:
         write_atomic(self.path / "run.json", json.dumps(info, indent=1, ensure_ascii=False))
 
 
-def _check_vacant(path: Path) -> None:
+def check_vacant(path: Path) -> None:
     """Raises unless `path` is new or empty (a lock and the leftovers of a killed `write_atomic` are nothing)."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; accepted: a new or empty folder")

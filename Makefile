@@ -1,0 +1,32 @@
+# Everything runs in .venv, made from constraints.txt. Targets: setup, test, lint, types, demo, clean.
+PYTHON ?= python3
+BIN := .venv/bin
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup test lint types demo clean
+
+setup: .venv/ready
+
+# torch first, at the pinned version: a bare requirement would bring the CUDA build
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff format --check src tests examples benchmarks
+
+types: setup
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/pytest -n 2 --dist loadfile --durations 10
+
+# the main job: a teacher from a sentence encoder, three curricula at the same budget, a report
+demo: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo/run.sh
+
+clean:
+	rm -rf .venv runs

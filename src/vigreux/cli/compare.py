@@ -1,0 +1,142 @@
+"""`vigreux compare`: several curricula at the same budget with several seeds, in one table and one plot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vigreux.cli.parsing import make_parser, parse, to_plain
+from vigreux.config import BudgetConfig, RunConfig
+from vigreux.errors import ConfigError, unknown
+from vigreux.recipes import BUILDERS
+from vigreux.runs import RunFolder, write_atomic
+
+FLAGS: list[tuple[str, dict[str, Any]]] = [
+    ("--curricula", {"type": str, "default": "supervised,one-shot,extraction", "help": "names or YAML files, with commas"}),
+    ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9)"}),
+    ("--jobs", {"type": int, "default": 1, "help": "runs at a time, each a process of its own"}),
+    ("--resume", {"action": "store_true", "help": "go on: finished runs are kept, unfinished ones taken up"}),
+    ("--quiet", {"action": "store_true", "help": "no progress bars"}),
+]
+
+# task kind → the held-out metric that the table and the plot are about, and whether more of it is better
+METRICS = {
+    "causal-lm": ("loss", False),
+    "masked-lm": ("loss", False),
+    "classification": ("accuracy", True),
+    "embedding": ("cosine", True),
+}
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs every curriculum with every seed, and prints the table and where the plot and the report are."""
+    parser = make_parser("compare", RunConfig, "Several curricula at the same budget, several seeds.", FLAGS)
+    config, flags = parse(parser, RunConfig, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
+    curricula = parse_curricula(flags["curricula"])
+    seeds = parse_seeds(flags["seeds"])
+    if all(value is None for value in dataclasses.astuple(config.budget)):
+        raise ConfigError("budget: a comparison needs the same budget for all; give one of budget.steps, .flops, .seconds")
+    runs = grid(config, curricula, seeds)
+    root = Path(config.output)
+    if not flags["resume"] and root.exists() and any(root.iterdir()):
+        raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
+    root.mkdir(parents=True, exist_ok=True)
+    metric, higher = METRICS[config.task.kind]
+    described = {
+        "metric": metric,
+        "higher_is_better": higher,
+        "budget": describe_budget(config.budget),
+        "baseline": curricula[0],
+        "runs": [Path(run.output).name for run in runs],
+    }
+    write_atomic(root / "compare.json", json.dumps(described, indent=1))
+    _run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
+    show(root)
+
+
+def grid(config: RunConfig, curricula: Sequence[str], seeds: Sequence[int]) -> list[RunConfig]:
+    """One configuration a curriculum and seed, seeds outermost: an interrupted comparison has whole seeds to show."""
+    return [
+        dataclasses.replace(config, curriculum=name, seed=seed, output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"))
+        for seed in seeds
+        for name in curricula
+    ]
+
+
+def parse_curricula(text: str) -> list[str]:
+    """Names between commas, each a builder's or a YAML file."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in BUILDERS and not name.endswith((".yaml", ".yml")):
+            raise ConfigError(unknown("curricula", name, [*BUILDERS, "FILE.yaml"]))
+    if not names or len({Path(name).stem for name in names}) < len(names):
+        raise ConfigError(f"curricula: {text!r}; accepted: one or more different names with commas")
+    return names
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`3` is 0, 1, 2; `0,7` is 0 and 7."""
+    try:
+        seeds = [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: {text!r}; accepted: how many (from 1), or different whole numbers with commas")
+    return seeds
+
+
+def describe_budget(budget: BudgetConfig) -> str:
+    """The budget in words."""
+    from vigreux.cost import human_flops, human_time
+
+    if budget.steps is not None:
+        return f"{budget.steps} steps each"
+    return f"{human_flops(budget.flops)} each" if budget.flops is not None else f"{human_time(budget.seconds or 0)} each"
+
+
+def _run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
+    left = [run for run in runs if not (resume and _finished(run))]
+    if jobs > 1:
+        from joblib import Parallel, delayed
+
+        Parallel(n_jobs=jobs)(delayed(_run_alone)(run, resume) for run in left)
+        return
+    from vigreux.cli.build import load_materials
+    from vigreux.cli.distill import run_one
+    from vigreux.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    materials = load_materials(runs[0]) if left else None
+    for index, config in enumerate(left):
+        assert materials is not None
+        if not quiet:
+            print(f"run {index + 1} of {len(left)}: {Path(config.output).name}", flush=True)
+        run_one(config, materials, resume=resume and (Path(config.output) / "run.json").exists(), quiet=quiet)
+
+
+def _run_alone(config: RunConfig, resume: bool) -> None:
+    from vigreux.cli.build import load_materials
+    from vigreux.cli.distill import run_one
+    from vigreux.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    run_one(config, load_materials(config), resume=resume and (Path(config.output) / "run.json").exists(), quiet=True)
+
+
+def _finished(config: RunConfig) -> bool:
+    """Whether the run is done, and of this configuration (`resume` refuses another's)."""
+    if not (Path(config.output) / "run.json").exists():
+        return False
+    with RunFolder.resume(config.output, to_plain(config)) as folder:
+        return folder.status == "finished"
+
+
+def show(root: Path) -> None:
+    """The table on the terminal, the plot and the report beside the runs."""
+    from vigreux.report.page import write_report
+
+    report = write_report([root], root / "report.html")
+    print(f"report: {report}")

@@ -1,0 +1,69 @@
+"""The command `vigreux`: finds the subcommand, and turns errors that a user can cause into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from vigreux.errors import VigreuxError, unknown
+
+# command → (module, what it does); a module is imported when its command runs
+COMMANDS = {
+    "distill": ("vigreux.cli.distill", "distil a teacher into a smaller student through a curriculum"),
+    "compare": ("vigreux.cli.compare", "several curricula at the same budget, several seeds: one table, one plot"),
+    "teach": ("vigreux.cli.teach", "train a teacher on labels or text, keeping a series of checkpoints"),
+    "plan": ("vigreux.cli.plan", "stages, FLOPs, memory and time of a configuration, before anything is trained"),
+    "report": ("vigreux.cli.report", "one self-contained HTML page from run folders"),
+}
+
+HELP = """usage: vigreux COMMAND [CONFIG.yaml] [--field.name VALUE ...]
+
+Distil a trained network into a smaller one through a curriculum: the checkpoints of the teacher's own
+training run (progressive distillation), or the hidden layers of the final one (curriculum extraction).
+
+commands:
+{commands}
+
+  vigreux COMMAND --help   all options of a command
+  vigreux --version        the version
+  --debug                  a traceback with an error message
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code: 0, 2 for bad input, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("vigreux"))
+        return 0
+    warnings.showwarning = _show_warning
+    try:
+        if arguments[0] not in COMMANDS:
+            raise VigreuxError(unknown("command", arguments[0], COMMANDS))
+        return int(import_module(COMMANDS[arguments[0]][0]).run(arguments[1:]) or 0)
+    except VigreuxError as error:
+        if debug:
+            raise
+        print(f"vigreux: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vigreux: interrupted; what was finished is kept, and --resume goes on", file=sys.stderr)
+        return 130
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object) -> None:
+    if issubclass(category, UserWarning) and "vigreux" in filename:
+        print(f"vigreux: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A series of checkpoints of the teacher's run: found, and checked before step 0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vigreux.errors import CheckpointError, ConfigError
+
+_STEP = re.compile(r"(\d+)\D*$")
+
+
+def find_series(spec: str | Sequence[str]) -> dict[int, str]:
+    """Step → source, in rising order of steps.
+
+    Args:
+        spec: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision` names. The last
+            number of each name is its step.
+
+    Raises:
+        CheckpointError: a directory is missing or holds no checkpoint.
+        ConfigError: a name has no step, or two have the same.
+    """
+    if isinstance(spec, str):
+        root = Path(spec)
+        if not root.is_dir():
+            raise CheckpointError(f"teacher.checkpoints: no directory {spec!r}")
+        sources = [str(path) for path in root.glob("checkpoint-*") if path.is_dir()]
+        if not sources:
+            raise CheckpointError(f"teacher.checkpoints: {spec!r} holds no directory checkpoint-STEP")
+    else:
+        sources = list(spec)
+    series: dict[int, str] = {}
+    for source in sources:
+        found = _STEP.search(source.rstrip("/"))
+        if found is None:
+            raise ConfigError(f"teacher.checkpoints: {source!r} has no step in its name; accepted: names that end in a number")
+        if (step := int(found[1])) in series:
+            raise ConfigError(f"teacher.checkpoints: {series[step]!r} and {source!r} have the same step, {step}")
+        series[step] = source
+    return dict(sorted(series.items()))
+
+
+def check_series(series: Mapping[int, str], fingerprint: Callable[[str], str]) -> None:
+    """Raises `CheckpointError` unless every checkpoint loads and no two hold the same weights.
+
+    `fingerprint` loads a checkpoint and gives a hash of its weights; published series have held duplicates under different names.
+    """
+    seen: dict[str, str] = {}
+    for step, source in series.items():
+        mark = fingerprint(source)
+        if mark in seen:
+            raise CheckpointError(f"teacher.checkpoints: {source!r} (step {step}) holds the same weights as {seen[mark]!r}")
+        seen[mark] = source

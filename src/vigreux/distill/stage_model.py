@@ -1,0 +1,161 @@
+"""What one stage trains: a view of the student, and the loss between it and the teacher's signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from vigreux.curriculum import Embedding, Hidden, Labels, Projection, Stage, Target
+from vigreux.distill.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
+from vigreux.distill.projection import LearnedProjection, projection_matrix
+from vigreux.distill.teachers import Batch, Teacher
+from vigreux.models.layout import Layout
+from vigreux.models.views import LogitsView, PooledView, cut
+from vigreux.tasks.task import Task
+
+
+def positions_of(task: Task, target: Target, batch: Batch) -> Tensor | None:
+    """(B, T) True where the stage's loss counts; `None` where a sample is one row (classification, embeddings, plain modules)."""
+    if isinstance(target, Hidden):
+        return task.token_positions(batch)
+    return None if isinstance(target, Embedding) else task.positions(batch)
+
+
+def count_rows(task: Task, target: Target, batch: Batch) -> Tensor:
+    """() int64: the rows a batch adds to the loss, over which the mean is taken."""
+    positions = positions_of(task, target, batch)
+    return positions.sum() if positions is not None else torch.tensor(len(next(iter(batch.values()))))
+
+
+def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: Batch) -> Tensor | None:
+    """(N, C) logits or (N, d_T) hidden rows of the teacher, at the rows that count; `None` for labels."""
+    if teacher is None:
+        return None
+    positions = positions_of(task, target, batch)
+    if isinstance(target, Hidden):
+        hidden = teacher.hidden(batch, target.layer)  # (B, T, d_T), or (B, d_T) from a plain module
+        return hidden if positions is None else hidden[positions]
+    if isinstance(target, Embedding):
+        return teacher.embedding(batch, target.pooling)
+    return teacher.logits(batch, positions)
+
+
+class StageModel(nn.Module):
+    """A view of the student with the stage's loss behind it, so that wrappers (DDP, autocast) see one forward pass.
+
+    `forward(batch, signal)` gives the loss *summed* over the rows that count; the engine divides by their number over all
+    micro-batches and processes. The view shares its parameters with the student. A fixed projection is a buffer that is never
+    saved; a learned one is trained here and thrown away with the stage.
+    """
+
+    def __init__(
+        self,
+        view: nn.Module,
+        target: Target,
+        task: Task,
+        projection: Tensor | LearnedProjection | None = None,
+        statistics: TargetStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        self.view = view
+        self.target = target
+        self.task = task
+        self.statistics = statistics
+        if isinstance(projection, Tensor):
+            self.register_buffer("projection", projection, persistent=False)  # (d_T, d_S)
+        else:
+            self.projection = projection
+
+    def forward(self, batch: Batch, signal: Tensor | None) -> Tensor:
+        """() the summed loss of `batch` against the teacher's `signal` (see `teacher_signal`)."""
+        rows = self.student_rows(batch)
+        if isinstance(self.target, (Hidden, Embedding)):
+            assert signal is not None
+            return hidden_loss(rows, self.targets(signal)).sum()
+        positions = self.task.positions(batch)
+        labels = batch.get("labels")
+        labels = labels[positions] if labels is not None and positions is not None else labels
+        if isinstance(self.target, Labels):
+            assert labels is not None
+            return cross_entropy(rows, labels).sum()
+        assert signal is not None
+        return logits_loss(rows, self.target, signal, labels).sum()
+
+    def student_rows(self, batch: Batch) -> Tensor:
+        """(N, C) logits, (N, d_S) hidden states or (B, d_S) embeddings of the student, at the rows that count."""
+        if isinstance(self.target, Embedding):
+            return self.view(batch)
+        positions = positions_of(self.task, self.target, batch)
+        if isinstance(self.target, Hidden):
+            hidden = self.view(batch)
+            return hidden if positions is None else hidden[positions]
+        return self.view(batch, positions)
+
+    def targets(self, signal: Tensor) -> Tensor:
+        """(N, d_S): the teacher's rows, projected and scaled: `s · h P`."""
+        assert isinstance(self.target, (Hidden, Embedding))
+        assert self.projection is not None
+        signal = signal.to(torch.float32) if signal.dtype != torch.float64 else signal
+        if isinstance(self.projection, LearnedProjection):
+            return self.projection(signal)
+        projected = signal @ self.projection.to(signal.dtype)
+        return projected if self.statistics is None else scale_targets(projected, self.statistics, self.target.scaling)
+
+    @property
+    def target_variance(self) -> float | None:
+        """Variance of the scaled targets about their mean, averaged over dimensions; `None` where it is not known (learned)."""
+        if self.statistics is None or not isinstance(self.target, (Hidden, Embedding)):
+            return None
+        return self.statistics.scaled_variance(self.target.scaling)
+
+
+def student_view(student: nn.Module, stage: Stage, layout: Layout | None, blocks: int | None) -> nn.Module:
+    """The part of the student that `stage` trains: its first `depth` blocks for a hidden target, else the whole."""
+    if isinstance(stage.target, Hidden):
+        assert blocks is not None
+        return cut(student, blocks if stage.depth is None else stage.depth, layout)
+    if isinstance(stage.target, Embedding):
+        return PooledView(student, stage.target.pooling, layout)
+    return LogitsView(student, layout)
+
+
+def build_stage_model(
+    view: nn.Module,
+    stage: Stage,
+    task: Task,
+    teacher: Teacher | None,
+    calibration: Iterable[Batch],
+    *,
+    widths: tuple[int, int] | None,
+    matrices: dict[Projection, Tensor],
+) -> StageModel:
+    """The stage model with its projection and target scale.
+
+    Args:
+        view: the student's part (see `student_view`).
+        stage: what is matched.
+        task: gives the rows that count.
+        teacher: `None` for labels.
+        calibration: the batches on which the scale of the targets is measured (the first ones of the stream).
+        widths: (d_T, d_S); needed for hidden and embedding targets.
+        matrices: the projections made so far, which stages with equal projections share; a new one is added.
+    """
+    target = stage.target
+    if not isinstance(target, (Hidden, Embedding)):
+        return StageModel(view, target, task)
+    assert teacher is not None
+    assert widths is not None
+    if target.projection.kind == "learned":
+        return StageModel(view, target, task, LearnedProjection(*widths, seed=target.projection.seed))
+    batches = list(calibration)
+    signals = [signal for b in batches if (signal := teacher_signal(task, target, teacher, b)) is not None]
+    if target.projection not in matrices:
+        # PCA takes the hidden states of the first stage that uses it, as all other stages then share its directions
+        matrices[target.projection] = projection_matrix(target.projection, *widths, hidden=(s.float() for s in signals))
+    matrix = matrices[target.projection]
+    projected = (target_statistics(signal.float() @ matrix.to(signal.device)) for signal in signals)
+    statistics = reduce(TargetStatistics.merge, projected)
+    return StageModel(view, target, task, matrix, statistics)

@@ -1,0 +1,117 @@
+"""Teachers: who gives the signal of a stage. A teacher is asked for logits, hidden states or embeddings of a batch.
+
+`Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or another model. Only
+one checkpoint is held in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vigreux.curriculum import Pooling, TeacherRef
+from vigreux.errors import ConfigError, unknown
+from vigreux.models.layout import Layout, find_layout
+from vigreux.models.views import LogitsView, PooledView, cut
+
+Batch = Mapping[str, Tensor]
+
+
+class Teacher(Protocol):
+    """The signals a stage can ask for. None carries a gradient; all come on the device of the batch, in the teacher's dtype."""
+
+    def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
+        """(N, C): logits at the positions that count, or of every sample (`positions` is `None`)."""
+
+    def hidden(self, batch: Batch, layer: int) -> Tensor:
+        """(B, T, d_T): hidden states after block `layer`; deeper blocks do not run."""
+
+    def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
+        """(B, d_T): pooled last hidden states."""
+
+
+class LiveTeacher:
+    """A model that runs on every batch, frozen, in evaluation mode, on its own device."""
+
+    def __init__(self, model: nn.Module, layout: Layout | None = None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
+        self._layout = layout
+        self._hidden_views: dict[int, nn.Module] = {}
+
+    @property
+    def layout(self) -> Layout:
+        """Where the blocks are. Raises `ConfigError` for an architecture that is not recognised."""
+        if self._layout is None:
+            self._layout = find_layout(self.model)
+        return self._layout
+
+    def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
+        """See `Teacher.logits`."""
+        return self._run(LogitsView(self.model, None if positions is None else self.layout), batch, positions)
+
+    def hidden(self, batch: Batch, layer: int) -> Tensor:
+        """See `Teacher.hidden`."""
+        if layer not in self._hidden_views:
+            self._hidden_views[layer] = cut(self.model, layer, self.layout).eval()
+        return self._run(self._hidden_views[layer], batch)
+
+    def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
+        """See `Teacher.embedding`."""
+        return self._run(PooledView(self.model, pooling, self.layout), batch)
+
+    # no_grad, not inference_mode: what the teacher gives is saved for the student's backward pass
+    @torch.no_grad()
+    def _run(self, view: nn.Module, batch: Batch, positions: Tensor | None = None) -> Tensor:
+        source = next(iter(batch.values())).device
+        own = next(self.model.parameters()).device
+        moved = {name: value.to(own) for name, value in batch.items()}
+        signal = view(moved) if positions is None else view(moved, positions.to(own))
+        return signal.to(source)
+
+
+class Teachers:
+    """Gives each stage its teacher.
+
+    Args:
+        final: the trained teacher; `None` when every stage learns from labels.
+        checkpoints: step → directory or hub revision of the teacher's run.
+        load: loads a checkpoint or another model, in evaluation mode, on the teacher's device.
+    """
+
+    def __init__(
+        self,
+        final: LiveTeacher | None,
+        checkpoints: Mapping[int, str] | None = None,
+        load: Callable[[str], LiveTeacher] | None = None,
+    ) -> None:
+        self.final = final
+        self.checkpoints = dict(checkpoints or {})
+        self._load = load
+
+    def check(self, ref: TeacherRef, stage: str) -> None:
+        """Raises `ConfigError` unless `ref` can be had; nothing is loaded."""
+        if ref.kind == "final" and self.final is None:
+            raise ConfigError(f"stage {stage!r}: learns from a teacher, and none was given")
+        if ref.kind == "checkpoint" and ref.step not in self.checkpoints:
+            if not self.checkpoints:
+                raise ConfigError(
+                    f"stage {stage!r}: learns from checkpoint {ref.step}, and no series was given (teacher.checkpoints)"
+                )
+            raise ConfigError(unknown(f"stage {stage!r}: checkpoint step", ref.step, self.checkpoints))
+        if ref.kind == "model" and self._load is None:
+            raise ConfigError(f"stage {stage!r}: learns from the model {ref.model!r}, and there is nothing to load it with")
+
+    def of(self, ref: TeacherRef) -> LiveTeacher | None:
+        """The teacher of a stage, loaded now where it is not the final one; `None` for labels."""
+        if ref.kind == "labels":
+            return None
+        if ref.kind == "final":
+            return self.final
+        assert self._load is not None
+        source = self.checkpoints[ref.step] if ref.step is not None else ref.model
+        assert source is not None
+        return self._load(source)

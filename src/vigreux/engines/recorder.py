@@ -1,0 +1,168 @@
+"""Trainer callbacks that watch one stage: what goes into the run folder, when to evaluate, when a plateau is reached, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from vigreux.curriculum import Stage
+from vigreux.distill.losses import explained_variance
+from vigreux.runs import RunFolder
+
+
+@dataclass
+class Totals:
+    """What a run has spent so far, over all stages. Seconds are training time: evaluation and saving are not counted."""
+
+    steps: int = 0
+    samples: int = 0
+    student_flops: float = 0.0
+    teacher_flops: float = 0.0
+    seconds: float = 0.0
+
+
+class Recorder(TrainerCallback):
+    """Writes a stage's records and decides when to evaluate and, for a plateau duration, when to stop.
+
+    Args:
+        folder: where records go; `None` on all processes but the first.
+        stage: the stage that runs.
+        start: what the run had spent when the stage began.
+        per_step: what one step spends (its `seconds` are not used).
+        target_variance: of the stage's targets, for hidden and embedding targets.
+        evaluate: gives the held-out metrics of the student as it is; called every `every` steps and at the end.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        stage: Stage,
+        start: Totals,
+        per_step: Totals,
+        target_variance: float | None,
+        evaluate: Callable[[], dict[str, float]] | None,
+        every: int,
+    ) -> None:
+        self.folder = folder
+        self.stage = stage
+        self.start = start
+        self.per_step = per_step
+        self.target_variance = target_variance
+        self.evaluate = evaluate
+        self.every = every
+        self.seconds = start.seconds
+        self.losses: list[float] = []
+        self.evaluations: list[dict[str, float]] = []
+        self._mark = 0.0
+
+    def totals(self, step: int) -> Totals:
+        """What the run has spent after `step` steps of this stage."""
+        return Totals(
+            self.start.steps + step * self.per_step.steps,
+            self.start.samples + step * self.per_step.samples,
+            self.start.student_flops + step * self.per_step.student_flops,
+            self.start.teacher_flops + step * self.per_step.teacher_flops,
+            self.seconds,
+        )
+
+    def restore(self, records: list[dict[str, Any]]) -> None:
+        """Takes up the stage's own records after a resume, so that means, plateaus and seconds go on where they were."""
+        for record in records:
+            self.seconds = record["seconds"]
+            if record["kind"] == "train":
+                self.losses.append(record["loss"])
+            else:
+                self.evaluations.append(record)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds += time.perf_counter() - self._mark
+        last = state.global_step >= state.max_steps
+        if self.evaluate is not None and (last or state.global_step % self.every == 0):
+            self.evaluations.append(self.evaluate())
+            self._write("eval", state.global_step, self.evaluations[-1])
+            if self.on_plateau() and not last:
+                control.should_training_stop = True
+                control.should_save = True
+        self._mark = time.perf_counter()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            record = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
+            if "grad_norm" in logs:
+                record["grad_norm"] = logs["grad_norm"]
+            if self.target_variance is not None:
+                record["explained_variance"] = explained_variance(logs["loss"], self.target_variance)
+            self.losses.append(logs["loss"])
+            self._write("train", state.global_step, record)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.perf_counter()
+
+    def on_plateau(self) -> bool:
+        """Whether the last `patience` evaluations were no better than the best before them, less `min_delta` of it."""
+        duration = self.stage.duration
+        patience = int(duration.value)
+        if duration.unit != "plateau" or len(self.evaluations) <= patience:
+            return False
+        losses = [evaluation["loss"] for evaluation in self.evaluations]
+        best_before = min(losses[:-patience])
+        return min(losses[-patience:]) > best_before * (1 - duration.min_delta)
+
+    def _write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        if self.folder is None:
+            return
+        totals = self.totals(step)
+        self.folder.log_metrics(
+            {
+                "kind": kind,
+                "stage": self.stage.name,
+                "step": step,
+                "global_step": totals.steps,
+                "samples": totals.samples,
+                "flops": totals.student_flops + totals.teacher_flops,
+                "seconds": totals.seconds,
+                **values,
+            }
+        )
+
+
+class StageProgress(TrainerCallback):
+    """One progress bar a stage: steps, rate, time left, loss."""
+
+    def __init__(self, progress: Progress, stage: Stage) -> None:
+        self.progress = progress
+        self.stage = stage
+        self._task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._task = self.progress.add_task(self.stage.name, total=state.max_steps, completed=state.global_step, loss="", rate="")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        task = self.progress.tasks[self.progress.task_ids.index(self._task)]
+        rate = f"{task.speed:.1f} steps/s" if task.speed else ""
+        self.progress.update(self._task, completed=state.global_step, rate=rate)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs and self._task is not None:
+            self.progress.update(self._task, loss=f"loss {logs['loss']:.4g}")
+
+
+def progress_bar(disable: bool) -> Progress:
+    """The bar that all stages of a run share."""
+    return Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        disable=disable,
+    )

@@ -1,0 +1,159 @@
+"""One stage as one `transformers.Trainer` run: what Vigreux changes of it, and why.
+
+* The loss is a sum over the rows that count, divided by their number over all micro-batches and processes.
+* The samples come in the order of the stream, so that skipping on resume is exact.
+* A checkpoint holds the whole student, and counts only once its manifest is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distill.teachers import Teacher
+from vigreux.errors import TrainingError
+from vigreux.runs import rotate, write_manifest
+
+LEARNED_PROJECTION = "learned_projection.safetensors"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class CarriedSchedule:
+    """A learning-rate schedule that runs once over all stages: this stage starts `offset` steps into `total`."""
+
+    offset: int
+    total: int
+
+
+class StageTrainer(Trainer):
+    """Trains a `StageModel` of `student` against `teacher`.
+
+    Args:
+        student: the whole student, which checkpoints hold.
+        teacher: gives the signal of every batch, outside the trained model; `None` for labels.
+        carried_states: optimiser states by parameter from the stages before, when they are carried on.
+        carried_schedule: set when one schedule runs over all stages.
+        keep: how many checkpoints of the stage to keep; `None` keeps all.
+        Everything else is `transformers.Trainer`'s.
+    """
+
+    def __init__(
+        self,
+        model: StageModel,
+        *,
+        student: nn.Module,
+        teacher: Teacher | None,
+        args: TrainingArguments,
+        carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
+        carried_schedule: CarriedSchedule | None = None,
+        keep: int | None = 1,
+        **kwargs: Any,
+    ) -> None:
+        # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
+        args._n_gpu = min(args.n_gpu, 1)
+        super().__init__(model=model, args=args, **kwargs)
+        self.loss_is_scaled_for_ga = True
+        self.student = student
+        self.teacher = teacher
+        self.stage_model = model
+        self._carried_states = carried_states or {}
+        self._carried_schedule = carried_schedule
+        self._keep = keep
+
+    # --- data and loss ----------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """Rows that count in all micro-batches of this step, of all processes."""
+        rows = [count_rows(self.stage_model.task, self.stage_model.target, batch) for batch in batch_samples]
+        total = torch.stack([count.to(device) for count in rows]).sum()
+        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        """Sum over this micro-batch's rows / all rows of the step, times the processes whose gradients DDP averages."""
+        assert not return_outputs
+        signal = teacher_signal(self.stage_model.task, self.stage_model.target, self.teacher, inputs)
+        total = model(inputs, signal)
+        loss = total / num_items_in_batch.clamp(min=1) * self.args.world_size
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        return loss
+
+    # --- optimiser and schedule -------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimiser, with the states that earlier stages left where they are carried on."""
+        optimizer = super().create_optimizer(model)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in self._carried_states and parameter not in optimizer.state:
+                    optimizer.state[parameter] = self._carried_states[parameter]
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The Trainer's schedule over this stage, or the stretch of one schedule over all stages that falls to this one."""
+        carried = self._carried_schedule
+        if carried is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        whole = super().create_scheduler(carried.total, optimizer)
+        optimizer = optimizer or self.optimizer
+        shifted = [lambda step, rate=rate: rate(step + carried.offset) for rate in whole.lr_lambdas]
+        self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), shifted)
+        return self.lr_scheduler
+
+    def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
+        """The optimiser's state of each parameter, for the next stage."""
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return dict(optimizer.state)
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            directory = Path(self.args.output_dir)
+            write_manifest(directory / f"checkpoint-{self.state.global_step}")
+            if self._keep is not None:
+                rotate(directory, self._keep)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        directory = Path(output_dir or self.args.output_dir)
+        save_student(self.student, directory, self.processing_class)
+        if isinstance(self.stage_model.projection, nn.Module):
+            save_file(self.stage_model.projection.state_dict(), directory / LEARNED_PROJECTION)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        directory = Path(resume_from_checkpoint)
+        load_student(self.student, directory)
+        if isinstance(self.stage_model.projection, nn.Module):
+            self.stage_model.projection.load_state_dict(load_file(directory / LEARNED_PROJECTION))
+
+
+def save_student(student: nn.Module, directory: Path, processing_class: Any = None) -> None:
+    """The whole student in `directory`: `save_pretrained` for a Hugging Face model, else safetensors of its weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(student, PreTrainedModel):
+        student.save_pretrained(directory, max_shard_size="1TB")  # one file, so that resuming reads one file
+    else:
+        save_model(student, str(directory / WEIGHTS))
+    if processing_class is not None:
+        processing_class.save_pretrained(directory)
+
+
+def load_student(student: nn.Module, directory: Path) -> None:
+    """Puts the weights that `save_student` wrote back into `student`; tied weights stay tied."""
+    load_model(student, str(directory / WEIGHTS), strict=not isinstance(student, PreTrainedModel))
