@@ -8,16 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.curriculum import Projection
+from vigreux.curriculum import Projection, ProjectionKind
 from vigreux.distill.projection import LearnedProjection, projection_matrix
 from vigreux.errors import ConfigError
 
-RANDOM = ("gaussian", "orthogonal", "sparse")
+RANDOM: tuple[ProjectionKind, ...] = ("gaussian", "orthogonal", "sparse")
 
 
 @pytest.mark.parametrize("kind", [*RANDOM, "learned"])
 @pytest.mark.parametrize(("d_teacher", "d_student"), [(1, 1), (7, 3), (3, 7), (16, 16), (1, 5), (5, 1)])
-def test_a_matrix_is_a_function_of_kind_widths_and_seed_alone(kind: str, d_teacher: int, d_student: int) -> None:
+def test_a_matrix_is_a_function_of_kind_widths_and_seed_alone(kind: ProjectionKind, d_teacher: int, d_student: int) -> None:
     torch.manual_seed(1)
     one = projection_matrix(Projection(kind, 5), d_teacher, d_student)
     state = torch.get_rng_state()
@@ -40,7 +40,7 @@ GOLDEN: dict[str, list[float]] = {
 
 
 @pytest.mark.parametrize("kind", RANDOM)
-def test_golden_values(kind: str) -> None:
+def test_golden_values(kind: ProjectionKind) -> None:
     found = projection_matrix(Projection(kind, 7), 9, 4)
     assert found[:2].flatten().tolist() == pytest.approx(GOLDEN[kind], abs=1e-6)
 
@@ -57,7 +57,7 @@ def test_another_process_makes_the_same_matrix() -> None:
 
 @pytest.mark.parametrize("kind", RANDOM)
 @pytest.mark.parametrize(("d_teacher", "d_student"), [(12, 5), (5, 12), (8, 8)])
-def test_the_mean_variance_per_coordinate_is_kept_in_expectation(kind: str, d_teacher: int, d_student: int) -> None:
+def test_the_mean_variance_per_coordinate_is_kept_in_expectation(kind: ProjectionKind, d_teacher: int, d_student: int) -> None:
     variances = torch.arange(1, d_teacher + 1, dtype=torch.float32) ** 2  # of independent teacher coordinates, far from equal
     seeds = 400
     projected = torch.stack(
@@ -68,7 +68,7 @@ def test_the_mean_variance_per_coordinate_is_kept_in_expectation(kind: str, d_te
 
 
 @pytest.mark.parametrize("kind", RANDOM)
-def test_norms_and_inner_products_are_kept_up_to_the_ratio_of_the_widths(kind: str) -> None:
+def test_norms_and_inner_products_are_kept_up_to_the_ratio_of_the_widths(kind: ProjectionKind) -> None:
     d_teacher, d_student = 400, 200
     rows = torch.nn.functional.normalize(torch.randn(30, d_teacher, generator=torch.Generator().manual_seed(0)), dim=1)
     projected = rows @ projection_matrix(Projection(kind, 0), d_teacher, d_student)
