@@ -63,10 +63,13 @@ def test_memory_is_weights_gradients_states_teacher_and_activations() -> None:
         ([Duration.share(1.0)], [0.1], 0.3, 3),  # although 3 × 0.1 > 0.3 in binary
         ([Duration.share(0.5), Duration.share(0.5)], [1.0, 3.0], 40.0, 20),
         ([Duration.share(0.5)], [1.0], 4.0, 9),  # round(4.5) = 4: the largest number of steps that costs no more
+        # Five steps are 1 + 3 + 1, six are 2 + 2 + 2: more steps, and cheaper.
+        ([Duration.share(0.25), Duration.share(0.5), Duration.share(0.25)], [1.0, 100.0, 1.0], 302.0, 5),
         ([Duration.steps(10), Duration.share(1.0)], [1.0, 2.0], 30.0, 10),
         ([Duration.samples(100), Duration.tokens(40), Duration.share(1.0)], [1.0, 5.0, 1.0], 20.0, 5),
         ([Duration.epochs(0.05), Duration.share(1.0)], [1.0, 1.0], 6.0, 1),
         ([Duration.plateau(2, limit=10), Duration.share(1.0)], [1.0, 1.0], 15.0, 5),
+        ([Duration.steps(3)], [0.1], 0.3, 3),
         ([Duration.steps(10), Duration.steps(5)], [1.0, 1.0], 15.0, 15),  # nothing to resolve: their own steps
     ],
 )
