@@ -21,6 +21,7 @@ from vigreux.tasks.task import Batch, Task
 Forward = Callable[[Batch], Tensor]
 _ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
 _PAIRED = 2000  # similarities of pairs are compared among this many first held-out texts: 2 million pairs
+_ROUNDING = 1e-6  # standard deviation of cosine similarities below which a float32 model gives all pairs the same
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def evaluate(
         a teacher also `agreement` (share of rows with equal argmax), `teacher_loss`, `teacher_accuracy`, and with its forward
         `soft_cross_entropy` = −Σ p_T log p_S and `kl` = KL(p_T ‖ p_S).
         Embeddings (a teacher is needed): `cosine` with the teacher's projected embedding (where the widths fit), and
-        `similarity_pearson`, `similarity_spearman`: correlation, over pairs of texts, of the two models' cosine similarities; not
-        a number where one model gives all pairs the same.
+        `similarity_pearson`, `similarity_spearman`: correlation, over pairs of texts, of the two models' cosine similarities; 0
+        where one model gives all pairs the same.
     """
     if task.kind == "embedding":
         assert teacher is not None, "embeddings are evaluated against a teacher"
@@ -173,10 +174,7 @@ def compare_embeddings(student: Tensor, teacher: Tensor, projection: Tensor | No
     measures = {}
     if target.shape == student.shape:
         measures["cosine"] = F.cosine_similarity(student, target).mean().item()
-    ours, theirs = _pair_similarities(student[:_PAIRED]), _pair_similarities(teacher[:_PAIRED])
-    measures["similarity_pearson"] = _pearson(ours, theirs)
-    measures["similarity_spearman"] = _pearson(torch.from_numpy(rankdata(ours)), torch.from_numpy(rankdata(theirs)))
-    return measures
+    return measures | _correlations(_pair_similarities(student[:_PAIRED]), _pair_similarities(teacher[:_PAIRED]))
 
 
 def _embeddings(task: Task, forward: Forward, batch_size: int, device: torch.device | str) -> Tensor:
@@ -191,7 +189,18 @@ def _pair_similarities(embeddings: Tensor) -> Tensor:
     return (unit @ unit.T)[above[0], above[1]]
 
 
+def _correlations(x: Tensor, y: Tensor) -> dict[str, float]:
+    """Pearson's and Spearman's correlation of the similarities x (m,) and y (m,); 0 where one does not vary beyond rounding."""
+    if not (_varies(x) and _varies(y)):
+        return {"similarity_pearson": 0.0, "similarity_spearman": 0.0}
+    ranks = torch.from_numpy(rankdata(x)), torch.from_numpy(rankdata(y))
+    return {"similarity_pearson": _pearson(x, y), "similarity_spearman": _pearson(*ranks)}
+
+
+def _varies(x: Tensor) -> bool:
+    return bool((x - x.mean()).square().mean() > _ROUNDING**2)
+
+
 def _pearson(x: Tensor, y: Tensor) -> float:
-    """Correlation of x (m,) and y (m,); not a number where one is constant."""
     x, y = x - x.mean(), y - y.mean()
     return (x @ y / (x.norm() * y.norm())).item()

@@ -236,10 +236,12 @@ def _record(row: Mapping[str, Any], columns: _Columns, where: str) -> Iterator[R
 
 def _label(value: object, field: str, where: str) -> Label:
     """A class name or number; a float that is whole is a number (a table with gaps makes floats of its integers)."""
+    if isinstance(value, str):
+        value = value.strip()
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         raise DataError(f"{where}: the label {field!r} is missing")
     if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, (int, float)) and value == int(value):
+        return value
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     raise DataError(f"{where}: label {field!r} is {value!r}; accepted: text or a whole number")

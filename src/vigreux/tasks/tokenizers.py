@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
@@ -12,6 +14,7 @@ from vigreux.errors import ConfigError
 
 _END, _PAD = "<|endoftext|>", "<|pad|>"
 _BYTES = 256
+_ALPHABET = 1000  # single characters a wordpiece vocabulary holds at most
 
 
 def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
@@ -47,13 +50,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: Literal["bpe", 
     Raises:
         ConfigError: a `vocab_size` too small for the bytes (bpe) or the special tokens (wordpiece).
     """
-    smallest = _BYTES + 2 if kind == "bpe" else 6
+    smallest = _BYTES + 2 if kind == "bpe" else 7
     if vocab_size < smallest:
         raise ConfigError(f"vocab_size: {vocab_size}; accepted for {kind}: from {smallest}")
-    return _byte_level(texts, vocab_size) if kind == "bpe" else _wordpiece(texts, vocab_size)
+    return _byte_level(list(texts), vocab_size) if kind == "bpe" else _wordpiece(list(texts), vocab_size)
 
 
-def _byte_level(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def _byte_level(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -65,18 +68,46 @@ def _byte_level(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFas
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_END, eos_token=_END, pad_token=_PAD)
 
 
-def _wordpiece(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def _wordpiece(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """The trainer numbers the pieces ##a … as a hash table gives them, and so breaks ties anew each time: they are fixed first."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    )
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    alphabet = _alphabet(texts, min(_ALPHABET, (vocab_size - len(special)) // 2))  # each also as ##piece
+    continuing = sorted(piece for piece in _wordpieces(texts, 0, special, alphabet) if len(piece) == 3 and piece.startswith("##"))
+    vocabulary = _wordpieces(texts, vocab_size, special + continuing, alphabet)
+    tokenizer = _wordpiece_tokenizer(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+        single="[CLS] $A [SEP]", special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     )
     names = ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, special)))
+
+
+def _wordpiece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _wordpieces(texts: list[str], vocab_size: int, first: list[str], alphabet: list[str]) -> dict[str, int]:
+    """Piece → id: `first`, then the alphabet and the pieces seen inside words, then merges up to `vocab_size`."""
+    tokenizer = _wordpiece_tokenizer({})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=first,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.get_vocab()
+
+
+def _alphabet(texts: list[str], most: int) -> list[str]:
+    """The `most` most frequent characters, ties by character."""
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    return sorted(counts.keys() - set(string.whitespace), key=lambda character: (-counts[character], character))[:most]

@@ -1,0 +1,117 @@
+"""Classification: labels to ids, cutting, padding."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tasks.conftest import SENTENCES
+from vigreux.config import TaskConfig
+from vigreux.errors import DataError
+from vigreux.tasks.labelled import class_names, classification, label_ids
+from vigreux.tasks.reading import Record
+from vigreux.tasks.split import Documents
+
+
+def records(labels) -> list[Record]:
+    return [Record(SENTENCES[i % 6], label, f"a.csv:{i + 2}") for i, label in enumerate(labels)]
+
+
+# --- classes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["b", "a", "b"], {0: "a", 1: "b"}),
+        ([1, 0, 1, 2], {0: "0", 1: "1", 2: "2"}),
+        ([1, "good", 1], {0: "1", 1: "good"}),
+    ],
+)
+def test_classes_of_the_data(labels, classes):
+    assert class_names(records(labels)) == classes
+    assert [classes[i] for i in label_ids(records(labels), classes)] == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 1], r"a.csv:3: label 2; accepted: 0 to 1"),  # 0 and 1 are the nearest that are accepted
+        ([0, 1, -1], r"a.csv:4: label -1; accepted: 0 to 2"),
+        (["a", "a"], r"task.label_field: every document has the label 'a'; accepted: at least 2 classes"),
+    ],
+)
+def test_labels_that_make_no_classes(labels, message):
+    with pytest.raises(DataError, match=message):
+        class_names(records(labels))
+
+
+def test_names_of_the_teacher():
+    teacher = {0: "sport", 1: "politics"}
+    assert label_ids(records(["politics", "sport"]), teacher) == [1, 0]
+    assert label_ids(records([1, 0]), teacher) == [1, 0]
+    with pytest.raises(DataError, match=r"a.csv:3: label: unknown value 'politic'; did you mean 'politics'\? accepted: sport, po"):
+        label_ids(records(["sport", "politic"]), teacher)
+    with pytest.raises(DataError, match=r"a.csv:3: label 2; accepted: 0 to 1"):
+        label_ids(records([1, 2]), teacher)
+
+
+def test_numbers_that_are_names_of_other_ids():
+    stars = {0: "1", 1: "2", 2: "3"}
+    assert label_ids(records([1, 3, 2]), stars) == [0, 2, 1]
+    with pytest.raises(DataError, match=r"a.csv:3: label: unknown value '0'; accepted: 1, 2, 3"):
+        label_ids(records([1, 0]), stars)
+
+
+# --- the task -------------------------------------------------------------------------------------------------------
+
+
+def test_task(wordpiece):
+    documents = Documents(records(["b", "a", "c", "b"]), records(["a", "c"]), ("a note",))
+    task = classification(documents, wordpiece, TaskConfig(kind="classification", max_length=128), id2label=None)
+    assert (task.kind, task.auto_class) == ("classification", "AutoModelForSequenceClassification")
+    assert (task.num_labels, task.id2label) == (3, {0: "a", 1: "b", 2: "c"})
+    assert task.notes == ("a note", "4 training documents, 2 held out, 3 classes")
+    assert [task.train[i].label for i in range(4)] == [1, 0, 2, 1]
+    assert task.train[2].inputs.tolist() == wordpiece(SENTENCES[2])["input_ids"]
+    (batch,) = task.eval_batches(8)
+    assert batch["labels"].tolist() == [0, 2]
+    assert batch["input_ids"].shape == batch["attention_mask"].shape
+    assert task.positions(batch) is None
+    lengths = [len(wordpiece(s)["input_ids"]) for s in SENTENCES]
+    assert task.tokens_per_sample == -(-sum(lengths[:4]) // 4)
+    assert task.counts(batch, "tokens") == sum(lengths[:2])
+    assert task.counts(batch, "positions") == task.counts(batch, "samples") == 2
+
+
+def test_long_documents_are_cut_and_keep_their_end(wordpiece):
+    data = Documents(records(["a", "b", "a", "b"]), records(["a"]))
+    lengths = [len(wordpiece(s)["input_ids"]) for s in SENTENCES[:4]]
+    longest = max(lengths)
+    task = classification(data, wordpiece, TaskConfig(kind="classification", max_length=longest - 1), id2label=None)
+    cut = [i for i, length in enumerate(lengths) if length == longest]
+    assert f"{25 * len(cut):.1f} % of the training documents are longer than task.max_length {longest - 1}" in task.notes[1]
+    row = task.train[cut[0]].inputs.tolist()
+    assert len(row) == longest - 1
+    assert row[-1] == wordpiece.sep_token_id
+    assert row[:-1] == wordpiece(SENTENCES[cut[0]])["input_ids"][: longest - 2]
+    uncut = classification(data, wordpiece, TaskConfig(kind="classification", max_length=longest), id2label=None)
+    assert len(uncut.notes) == 1
+
+
+@given(order=st.permutations(range(6)))
+def test_ragged_batches(wordpiece, order):
+    data = Documents(records("abcabc"), records("ab"))
+    task = classification(data, wordpiece, TaskConfig(kind="classification"), id2label=None)
+    stream = task.stream(0, 0, 6)
+    batch = task.collate([stream[i] for i in order])
+    for place, i in enumerate(order):
+        keep = batch["attention_mask"][place].bool()
+        assert batch["input_ids"][place][keep].tolist() == stream[i].example.inputs.tolist()
+        assert int(batch["labels"][place]) == stream[i].example.label
+        assert (batch["input_ids"][place][~keep] == wordpiece.pad_token_id).all()
+
+
+def test_held_out_label_outside_the_training_labels(wordpiece):
+    data = Documents(records(["good", "bad"]), records(["god"]))
+    with pytest.raises(DataError, match=r"label: unknown value 'god'; did you mean 'good'\? accepted: bad, good"):
+        classification(data, wordpiece, TaskConfig(kind="classification"), id2label=None)
