@@ -1,0 +1,167 @@
+"""Run folders and compare folders, read into the plain values that tables, plots and the page are made of."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vigreux.errors import CheckpointError
+from vigreux.report.metrics import Metric, main_metric
+from vigreux.runs import RunFolder, StageRecord, Summary, relevant
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder as it was when it was read.
+
+    Args:
+        path: the folder.
+        group: the curriculum's name; runs of one group differ by their seed alone.
+        seed: the run's.
+        status: finished, running, stopped or failed.
+        info: run.json.
+        config: what was asked.
+        curriculum: the stages as plain values.
+        metrics: every record of metrics.jsonl.
+        stages: the finished stages.
+        summary: how it ended; None while it has not.
+    """
+
+    path: Path
+    group: str
+    seed: int
+    status: str
+    info: Mapping[str, Any]
+    config: Mapping[str, Any]
+    curriculum: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
+    stages: Sequence[StageRecord]
+    summary: Summary | None
+
+    @property
+    def name(self) -> str:
+        """The run among others: its group and seed."""
+        return f"{self.group}, seed {self.seed}"
+
+    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
+        """The records of one kind ("train", "eval")."""
+        return [record for record in self.metrics if record["kind"] == kind]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that are reported together.
+
+    Args:
+        runs: all of them, in the order given.
+        metric: what they are judged by.
+        baseline: the group that the others are measured against.
+        budget: what each might spend, in words.
+    """
+
+    runs: tuple[Run, ...]
+    metric: Metric
+    baseline: str | None = None
+    budget: str | None = None
+
+    @property
+    def groups(self) -> dict[str, list[Run]]:
+        """Runs by group, both in the order given."""
+        return {group: [run for run in self.runs if run.group == group] for group in dict.fromkeys(r.group for r in self.runs)}
+
+
+def read_experiment(paths: Sequence[Path | str]) -> Experiment:
+    """Reads run folders, and compare folders with the runs they name.
+
+    Raises:
+        CheckpointError: one is missing or damaged.
+    """
+    if not paths:
+        raise CheckpointError("report: no run folder given")
+    folders: list[Path] = []
+    compare: dict[str, Any] = {}
+    for path in map(Path, paths):
+        if (path / "compare.json").exists():
+            compare = _read_compare(path / "compare.json")
+            folders += [path / name for name in compare["runs"]]
+        else:
+            folders.append(path)
+    runs = _grouped([_read_run(folder) for folder in dict.fromkeys(folders)])
+    if compare:
+        metric = Metric(compare["metric"], compare["higher_is_better"])
+        return Experiment(runs, metric, compare["baseline"], compare["budget"])
+    return Experiment(runs, _metric_of(runs))
+
+
+def _read_compare(path: Path) -> dict[str, Any]:
+    wanted = {"metric": str, "higher_is_better": bool, "budget": str, "runs": list, "baseline": str}
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        bad = [key for key, kind in wanted.items() if not isinstance(plain[key], kind)]
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error})") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {error.args[0]} is missing; accepted: {', '.join(wanted)}") from error
+    if bad:
+        raise CheckpointError(f"{path}: {bad[0]}: {plain[bad[0]]!r}; accepted: a {wanted[bad[0]].__name__}")
+    return plain
+
+
+def _read_run(path: Path) -> Run:
+    folder = RunFolder.open(path)
+    info = folder.info()
+    return Run(
+        path=path,
+        group=str(info["name"]),
+        seed=info["seed"],
+        status=folder.status,
+        info=info,
+        config=folder.config(),
+        curriculum=folder.curriculum(),
+        metrics=folder.metrics(),
+        stages=folder.stages(),
+        summary=folder.summary(),
+    )
+
+
+def _grouped(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Groups hold runs that differ by their seed alone: others of the same name get their folder's name beside it."""
+    seen: Counter[str] = Counter()
+    keys: list[tuple[str, str]] = []
+    for run in runs:
+        settings = json.dumps(_without_seed(run.config), sort_keys=True, default=str)
+        repeat = f"{run.group} {run.seed} {settings}"
+        keys.append((run.group, f"{settings} {seen[repeat]}"))  # the same seed again is no second seed
+        seen[repeat] += 1
+    groups = list(dict.fromkeys(keys))
+    ambiguous = {name for name, n in Counter(name for name, _ in groups).items() if n > 1}
+    folders = {key: runs[keys.index(key)].path for key in groups}
+    short = len({folder.name for folder in folders.values()}) == len(groups)
+    labels = {key: f"{key[0]} ({folders[key].name if short else folders[key]})" for key in groups if key[0] in ambiguous}
+    return tuple(replace(run, group=labels.get(key, run.group)) for key, run in zip(keys, runs))
+
+
+def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    plain = relevant(config)
+    training = {key: value for key, value in (plain.pop("training", None) or {}).items() if key not in ("seed", "data_seed")}
+    return {key: value for key, value in plain.items() if key != "seed"} | {"training": training}
+
+
+def _metric_of(runs: Sequence[Run]) -> Metric:
+    for run in runs:
+        if measured := final_metrics(run):
+            return main_metric(run.config, measured)
+    return Metric.named("loss")
+
+
+def final_metrics(run: Run) -> dict[str, float]:
+    """The run's last held-out metrics: its summary's, or while there is none the last evaluation's."""
+    if run.summary is not None:
+        return dict(run.summary.metrics)
+    beside = {"kind", "stage", "step", "global_step", "samples", "flops", "seconds", "learning_rate", "explained_variance"}
+    evals = run.of_kind("eval")
+    return {key: value for key, value in evals[-1].items() if key not in beside and value is not None} if evals else {}

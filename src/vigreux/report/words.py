@@ -1,0 +1,206 @@
+"""The report in plain words: what was distilled, into what, how good it is, what it cost, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vigreux.cost import human_bytes, human_flops, human_time
+from vigreux.report.metrics import Metric
+from vigreux.report.plots import teacher_value
+from vigreux.report.read import Experiment, Run, final_metrics
+from vigreux.report.tables import ComparisonTable, Row, finished
+
+_TASKS = {
+    "causal-lm": "causal language modelling",
+    "masked-lm": "masked language modelling",
+    "classification": "text classification",
+    "embedding": "sentence embeddings",
+}
+
+
+def title(experiment: Experiment) -> str:
+    """What the page is called."""
+    groups = list(experiment.groups)
+    return f"Distillation by {groups[0]}" if len(groups) == 1 else f"Comparison of {listed(groups)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def summary(experiment: Experiment, table: ComparisonTable) -> list[str]:
+    """The opening paragraph, a sentence an entry."""
+    first = experiment.runs[0]
+    body = _one_group(experiment, table.rows[0]) if len(table.rows) == 1 else _several_groups(experiment, table)
+    return [_what(first, _parameters(experiment.runs)), *body]
+
+
+def _what(run: Run, parameters: tuple[int | None, int | None]) -> str:
+    """Teacher, student and task."""
+    config = run.config
+    task, teacher, student = (config.get(key) or {} for key in ("task", "teacher", "student"))
+    source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
+    source += _count(parameters[0])
+    sizes = [f"{student[key]} {word}" for key, word in (("layers", "layers"), ("heads", "heads")) if student.get(key)]
+    sizes += [f"hidden size {student['hidden']}"] if student.get("hidden") else []
+    into = (
+        f"the student {_name(student['model'])}"
+        if student.get("model")
+        else "a student" + (f" of {', '.join(sizes)}" if sizes else "")
+    )
+    into += _count(parameters[1])
+    about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or ""))
+    data = f" on {_name(task['data'])}" if task.get("data") else ""
+    return f"{source} was distilled into {into}{f', for {about}{data}' if about else ''}."
+
+
+def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
+    """Of teacher and student, from the first run that counted them."""
+    counted = [(s.teacher_parameters, s.student_parameters) for s in (run.summary for run in runs) if s is not None]
+    return next((pair for pair in counted if pair[1] is not None), (None, None))
+
+
+def _name(path: str) -> str:
+    return str(path).removeprefix("asset:")
+
+
+def _count(parameters: int | None) -> str:
+    return "" if parameters is None else f" ({parameters / 1e6:.3g} M parameters)"
+
+
+def _one_group(experiment: Experiment, row: Row) -> list[str]:
+    metric = experiment.metric
+    if metric.name not in row.metrics:
+        return [f"No run has finished yet: {listed([status_words(run) for run in experiment.runs])}."]
+    seeds = "" if row.finished == 1 else f" (mean of {row.finished} seeds, with the 95 % interval)"
+    return [
+        f"By {row.group} the student reached {a(metric.words)} of {metric.format(*row.metrics[metric.name])} on held-out data"
+        f"{seeds}{_teacher(experiment)}.",
+        _cost(row, experiment.runs),
+    ]
+
+
+def _several_groups(experiment: Experiment, table: ComparisonTable) -> list[str]:
+    rows = table.rows
+    fewest, most = min(row.total for row in rows), max(row.total for row in rows)
+    seeds = "one seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    same = f" under the same budget ({experiment.budget})" if experiment.budget else ""
+    sentences = [f"{len(rows)} curricula were run{same}, {seeds} each."]
+    best = next((row for row in rows if row.best), None)
+    if best is None:
+        return [*sentences, "Too few runs have finished to compare them."]
+    value = table.metric.format(*best.metrics[table.metric.name])
+    sentences.append(f"Best on held-out {table.metric.words} is {best.group} with {value}{_teacher(experiment)}.")
+    if table.baseline:
+        sentences.append(_against_baseline(best, table))
+    return [*sentences, _cost(best, experiment.groups[best.group])]
+
+
+def _against_baseline(best: Row, table: ComparisonTable) -> str:
+    """Whether the seeds tell the best from the baseline."""
+    if best.group == table.baseline:
+        return f"No curriculum did better than the baseline, {table.baseline}."
+    if best.difference is None:
+        return f"The baseline, {table.baseline}, has no finished run of the same seeds to compare with."
+    mean, half = best.difference
+    shown = table.metric.format_difference(mean, half) + (" percentage points" if table.metric.is_share else "")
+    against = f"Against the baseline, {table.baseline}, that is {shown}"
+    if half is None:
+        return f"{against}: a single seed, which cannot tell a difference from chance."
+    if abs(mean) <= half:
+        return f"{against} (95 % interval over paired seeds): the interval holds 0, so these seeds do not tell the two apart."
+    return f"{against} (95 % interval over paired seeds), which excludes 0."
+
+
+def _teacher(experiment: Experiment) -> str:
+    value = teacher_value(experiment.runs, experiment.metric)
+    return "" if value is None else f"; the teacher has {experiment.metric.format(value)}"
+
+
+def _cost(row: Row, runs: Sequence[Run]) -> str:
+    """What one run cost."""
+    assert row.flops is not None
+    assert row.seconds is not None
+    assert row.bytes_kept is not None
+    device = finished(runs)[0].info.get("device")
+    where = f" on {device}" if device else ""
+    return (
+        f"A run cost {human_flops(row.flops)} (student and teacher) and {human_time(row.seconds)}{where}, "
+        f"and needs {human_bytes(round(row.bytes_kept))} of teacher weights kept."
+    )
+
+
+def a(noun: str) -> str:
+    """The noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def status_words(run: Run) -> str:
+    """A run that has not finished, in words."""
+    done = f"{len(run.stages)} of {len(run.curriculum)} stages done"
+    if run.status == "failed":
+        return f"the run {run.name} failed ({run.info['failure']}; {done})"
+    if run.status == "stopped":
+        return f"the run {run.name} was stopped ({done}; --resume goes on)"
+    return f"the run {run.name} is still running ({done})"
+
+
+def warnings(experiment: Experiment) -> list[str]:
+    """What must not be overlooked: runs that did not finish, and hidden stages that learned nothing."""
+    lines = [f"{status_words(run)}; its numbers are not in the table." for run in experiment.runs if run.status != "finished"]
+    for run in experiment.runs:
+        lines += [
+            f"the run {run.name}: stage {stage.name} ended at explained variance {signed(stage.explained_variance)}: "
+            "it learned no more than the mean of its targets, and the next stage started from that."
+            for stage in run.stages
+            if learned_nothing(stage.explained_variance)
+        ]
+    return [line[0].upper() + line[1:] for line in lines]
+
+
+def learned_nothing(explained_variance: float | None) -> bool:
+    """Whether a hidden stage ended no better than the mean of its targets."""
+    return explained_variance is not None and explained_variance <= 0
+
+
+def signed(value: float | None) -> str:
+    """Two decimals with a proper minus."""
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def facts(run: Run, metric: Metric) -> list[tuple[str, str]]:
+    """What is known of one run, as name and value."""
+    teacher: Mapping[str, Any] = run.summary.teacher_metrics if run.summary else {}
+    lines = [("seed", str(run.seed))]
+    for name, value in final_metrics(run).items():
+        of = Metric.named(name) if name != metric.name else metric
+        beside = f" (teacher {of.format(teacher[name])})" if name in teacher else ""
+        lines.append((f"held-out {of.words}", of.format(value) + beside))
+    if run.summary is not None:
+        s = run.summary
+        lines += [
+            ("compute", f"{human_flops(s.flops)} of student and teacher"),
+            ("time", human_time(s.seconds)),
+            ("steps", f"{s.steps:,}"),
+            ("teacher weights kept", f"{human_bytes(s.bytes_kept)} (the final teacher alone: {human_bytes(s.teacher_bytes)})"),
+        ]
+    return lines
+
+
+def environment(run: Run) -> list[tuple[str, str]]:
+    """Where and how the run was made."""
+    versions = ", ".join(f"{package} {version}" for package, version in run.info["versions"].items() if version)
+    times = [
+        ("started", run.info["started"]),
+        *(("resumed", time) for time in run.info["resumed"]),
+        ("ended", run.info["finished"]),
+    ]
+    return [
+        ("folder", run.path.name),
+        ("device", str(run.info["device"])),
+        ("versions", versions),
+        ("command", run.info["command"]),
+        *((name, time.replace("T", " ").replace("+00:00", " UTC")) for name, time in times if time),
+    ]
