@@ -76,7 +76,9 @@ class Fake:
             losses.append((floor + (scale - floor) * math.exp(-6 * step / length)) * noise.uniform(0.93, 1.07))
             variance = None if not hidden else -0.12 if self.collapse and index == 1 else 1 - losses[-1]
             run.log_metrics({"kind": "train", **record, "loss": losses[-1], "learning_rate": 5e-4, "explained_variance": variance})
-            if step % 50 == 0 and not hidden:
+            if hidden and step == length:
+                run.log_metrics({"kind": "eval", **record, "loss": losses[-1], "explained_variance": variance})
+            elif not hidden and step % 50 == 0:
                 run.log_metrics({"kind": "eval", **record, **self._evaluate(state["global_step"])})
         return StageRecord(
             name=stage.name,

@@ -49,7 +49,7 @@ def test_seed_curve_is_the_mean_between_lowest_and_highest(compared):
     runs = compared.groups["one-shot"]
     xs, mean, low, high = seed_curve(runs, "accuracy", XAxis.reaching("global_step", 600))
     assert xs == list(range(50, 601, 50))
-    first = [run.of_kind("eval")[0]["accuracy"] for run in runs]
+    first = [run.evaluations[0]["accuracy"] for run in runs]
     assert (mean[0], low[0], high[0]) == (pytest.approx(sum(first) / 2), min(first), max(first))
 
 

@@ -52,7 +52,7 @@ def test_final_metrics_of_a_run_that_has_not_finished_are_its_last_evaluation(tm
     assert final_metrics(done) == done.summary.metrics
     assert (part.summary, part.status) == (None, "failed")
     assert set(final_metrics(part)) == {"accuracy", "loss", "agreement"}
-    assert final_metrics(part)["accuracy"] == part.of_kind("eval")[-1]["accuracy"]
+    assert final_metrics(part)["accuracy"] == part.evaluations[-1]["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,24 @@ def test_a_damaged_compare_json_is_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_run_that_compare_names_and_is_not_there(tmp_path):
-    compare = {"metric": "loss", "higher_is_better": False, "budget": "", "runs": ["gone"], "baseline": "a"}
+def test_runs_of_a_compare_folder_that_have_not_started(tmp_path):
+    compare = {"metric": "loss", "higher_is_better": False, "budget": "", "runs": ["a", "b"], "baseline": "one-shot"}
     (tmp_path / "compare.json").write_text(json.dumps(compare))
-    with pytest.raises(CheckpointError, match=r"gone: not a run folder \(run.json is missing\)"):
+    with pytest.raises(CheckpointError, match="none of its 2 runs has started"):
         read_experiment([tmp_path])
+    Fake("one-shot", steps=50).write(tmp_path / "b")
+    experiment = read_experiment([tmp_path])
+    assert ([run.path.name for run in experiment.runs], experiment.missing) == (["b"], ("a",))
+    (tmp_path / "a").mkdir()
+    with pytest.raises(CheckpointError, match=r"a: not a run folder \(run.json is missing\)"):
+        read_experiment([tmp_path])
+
+
+def test_a_hidden_stage_s_own_held_out_loss_is_no_evaluation_of_the_student(tmp_path):
+    Fake("extraction", steps=600).write(tmp_path / "a")
+    (run,) = read_experiment([tmp_path / "a"]).runs
+    assert {record["stage"] for record in run.metrics if record["kind"] == "eval"} == {"hidden-2-to-1", "hidden-4-to-2", "final"}
+    assert {record["stage"] for record in run.evaluations} == {"final"}
 
 
 def test_no_paths():

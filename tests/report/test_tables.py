@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vigreux.report.read import read_experiment
-from vigreux.report.tables import ComparisonTable, comparison_table, to_html, to_markdown, to_text
+from vigreux.report.tables import ComparisonTable, cells, comparison_table, to_html, to_markdown, to_text
 from vigreux.runs import RunFolder, Summary
 
 
@@ -69,6 +69,14 @@ def test_without_finished_runs_there_are_no_numbers(tmp_path):
     (row,) = comparison_table(read_experiment([tmp_path / "a"])).rows
     assert (row.finished, row.metrics, row.flops, row.best) == (0, {}, None, False)
     assert "| a | 0 of 1 finished | – | – | – | – | – |" in to_markdown(comparison_table(read_experiment([tmp_path / "a"])))
+
+
+def test_the_table_shows_three_metrics_beside_the_main_one(tmp_path):
+    with RunFolder.create(tmp_path / "a", {"seed": 0}, [], name="a") as run:
+        run.finish(Summary(dict.fromkeys(("accuracy", "loss", "perplexity", "agreement", "kl"), 0.5), 1, 1.0, 1.0, 0, 0))
+    header, _ = cells(comparison_table(read_experiment([tmp_path / "a"])))
+    assert header[2:6] == ["loss ↓", "accuracy ↑", "perplexity ↓", "agreement ↑"]
+    assert header[6] == "FLOPs"
 
 
 def test_a_lower_loss_is_the_best(tmp_path):

@@ -16,7 +16,8 @@ def test_one_run_in_plain_words(tmp_path):
     text = summary(read_experiment([tmp_path / "a"]))
     assert text.startswith(
         "The teacher minilm-l6 (22.7 M parameters) was distilled into a student of 3 layers, 6 heads, hidden size 192 "
-        "(7.19 M parameters), for text classification on wikipedia-topics. By extraction the student reached an accuracy of 90."
+        "(7.19 M parameters), for text classification on wikipedia-topics. "
+        "With the curriculum extraction the student reached an accuracy of 90."
     )
     assert text.endswith(
         " % on held-out data; the teacher has 88.0 %. A run cost 3.22 TFLOP (student and teacher) and 1 min 19 s on 2 CPU cores, "
@@ -27,8 +28,18 @@ def test_one_run_in_plain_words(tmp_path):
 def test_a_configuration_without_models_still_reads_well(tmp_path):
     Fake("one-shot", steps=100, config={"task": {}, "teacher": {}, "student": {"model": "bert-tiny"}}).write(tmp_path / "a")
     assert summary(read_experiment([tmp_path / "a"])).startswith(
-        "The teacher (22.7 M parameters) was distilled into the student bert-tiny (7.19 M parameters). By one-shot the student"
+        "The teacher (22.7 M parameters) was distilled into the student bert-tiny (7.19 M parameters). "
+        "With the curriculum one-shot the student"
     )
+
+
+def test_without_a_teacher_nothing_is_distilled(tmp_path):
+    Fake("supervised", steps=100).write(tmp_path / "a")
+    text = summary(read_experiment([tmp_path / "a"]))
+    assert text.startswith(
+        "A student of 3 layers, 6 heads, hidden size 192 (7.19 M parameters) was trained on labels, without a teacher, for"
+    )
+    assert text.endswith("and needs no teacher weights kept.")
 
 
 def test_several_curricula_in_plain_words(tmp_path):
@@ -75,6 +86,11 @@ def test_warnings_name_runs_that_did_not_finish_and_stages_that_learned_nothing(
     assert summary(read_experiment([tmp_path / "b"])).endswith(
         "No run has finished yet: the run extraction, seed 1 failed (loss is nan; 1 of 3 stages done)."
     )
+
+
+def test_warnings_name_runs_that_have_not_started(tmp_path):
+    write_compare(tmp_path, ("one-shot",), seeds=1, runs=["one-shot-0", "one-shot-1", "one-shot-2"])
+    assert words.warnings(read_experiment([tmp_path])) == ["Not started yet: one-shot-1 and one-shot-2."]
 
 
 @pytest.mark.parametrize(("value", "bad"), [(-0.1, True), (0.0, True), (0.01, False), (None, False)])

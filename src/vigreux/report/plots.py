@@ -166,11 +166,7 @@ def _axis_of(runs: Sequence[Run], x: X) -> XAxis:
 def seed_curve(runs: Sequence[Run], metric: str, axis: XAxis) -> tuple[list[float], list[float], list[float], list[float]]:
     """x, mean, lowest and highest over seeds, at the steps that every run evaluated (finished runs, if there are any)."""
     by_step = [
-        {
-            record["global_step"]: (axis.of(record), record[metric])
-            for record in run.of_kind("eval")
-            if record.get(metric) is not None
-        }
+        {record["global_step"]: (axis.of(record), record[metric]) for record in run.evaluations if record.get(metric) is not None}
         for run in finished(runs) or runs
     ]
     steps = sorted(set.intersection(*(set(points) for points in by_step)))
@@ -209,9 +205,9 @@ def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme =
     """One run: training loss, held-out metric, and explained variance where stages match hidden states; stages shaded."""
     axis = _axis_of([run], x)
     panels: list[tuple[str, Callable[[Axes], None]]] = [("Training loss", lambda axes: _draw_loss(axes, run, axis, theme))]
-    if any(record.get("explained_variance") is not None for record in run.metrics):
+    if any(record.get("explained_variance") is not None for record in run.training):
         panels.append(("Explained variance ↑", lambda axes: _draw_by_stage(axes, run, "explained_variance", axis, theme)))
-    if any(record.get(metric.name) is not None for record in run.of_kind("eval")):
+    if any(record.get(metric.name) is not None for record in run.evaluations):
         panels.append((f"Held-out {metric.words} {metric.arrow}", lambda axes: _draw_metric(axes, run, metric, axis, theme)))
     with _new_figure(0.7 + 1.75 * len(panels), len(panels), theme) as (figure, all_axes):
         for axes, (title, draw) in zip(all_axes, panels):
@@ -226,8 +222,8 @@ def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
     """A line a stage: losses of stages with other targets do not join. On a logarithmic axis where they are far apart."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    _draw_by_stage(axes, run, "loss", axis, theme, kind="train")
-    losses = [record["loss"] for record in run.of_kind("train") if record.get("loss") is not None]
+    _draw_by_stage(axes, run, "loss", axis, theme)
+    losses = [record["loss"] for record in run.training if record.get("loss") is not None]
     if losses and min(losses) > 0 and max(losses) > 8 * min(losses):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
@@ -236,13 +232,9 @@ def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
         axes.tick_params(axis="y", which="minor", left=False)
 
 
-def _draw_by_stage(axes: Axes, run: Run, key: str, axis: XAxis, theme: Theme, kind: str | None = None) -> None:
+def _draw_by_stage(axes: Axes, run: Run, key: str, axis: XAxis, theme: Theme) -> None:
     for stage in _stage_spans(run, axis):
-        points = [
-            (axis.of(record), record[key])
-            for record in run.metrics
-            if record["stage"] == stage and record.get(key) is not None and kind in (None, record["kind"])
-        ]
+        points = [(axis.of(r), r[key]) for r in run.training if r["stage"] == stage and r.get(key) is not None]
         if points:
             bad = key == "explained_variance" and points[-1][1] <= 0
             axes.plot(
@@ -253,7 +245,7 @@ def _draw_by_stage(axes: Axes, run: Run, key: str, axis: XAxis, theme: Theme, ki
 
 
 def _draw_metric(axes: Axes, run: Run, metric: Metric, axis: XAxis, theme: Theme) -> None:
-    points = [(axis.of(r), r[metric.name]) for r in run.of_kind("eval") if r.get(metric.name) is not None]
+    points = [(axis.of(r), r[metric.name]) for r in run.evaluations if r.get(metric.name) is not None]
     axes.plot(*zip(*points), color=theme.series2, marker="o", markersize=4)
     _set_y(axes, metric)
 

@@ -47,9 +47,16 @@ class Run:
         """The run among others: its group and seed."""
         return f"{self.group}, seed {self.seed}"
 
-    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
-        """The records of one kind ("train", "eval")."""
-        return [record for record in self.metrics if record["kind"] == kind]
+    @property
+    def training(self) -> list[Mapping[str, Any]]:
+        """The records of training."""
+        return [record for record in self.metrics if record["kind"] == "train"]
+
+    @property
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """The held-out evaluations of the whole student: those of a hidden stage are of its own loss, which is another quantity."""
+        hidden = {stage["name"] for stage in self.curriculum if "hidden" in stage["target"]}
+        return [record for record in self.metrics if record["kind"] == "eval" and record["stage"] not in hidden]
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,14 @@ class Experiment:
         metric: what they are judged by.
         baseline: the group that the others are measured against.
         budget: what each might spend, in words.
+        missing: runs that a compare folder names and that have not started.
     """
 
     runs: tuple[Run, ...]
     metric: Metric
     baseline: str | None = None
     budget: str | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[Run]]:
@@ -75,25 +84,30 @@ class Experiment:
 
 
 def read_experiment(paths: Sequence[Path | str]) -> Experiment:
-    """Reads run folders, and compare folders with the runs they name.
+    """Reads run folders, and compare folders with those of the runs they name that have started.
 
     Raises:
-        CheckpointError: one is missing or damaged.
+        CheckpointError: a run folder is missing or damaged, or no run of a compare folder has started.
     """
     if not paths:
         raise CheckpointError("report: no run folder given")
     folders: list[Path] = []
+    missing: list[str] = []
     compare: dict[str, Any] = {}
     for path in map(Path, paths):
         if (path / "compare.json").exists():
             compare = _read_compare(path / "compare.json")
-            folders += [path / name for name in compare["runs"]]
+            started = [name for name in compare["runs"] if (path / name).exists()]
+            if not started:
+                raise CheckpointError(f"{path}: none of its {len(compare['runs'])} runs has started")
+            folders += [path / name for name in started]
+            missing += [name for name in compare["runs"] if name not in started]
         else:
             folders.append(path)
     runs = _grouped([_read_run(folder) for folder in dict.fromkeys(folders)])
     if compare:
         metric = Metric(compare["metric"], compare["higher_is_better"])
-        return Experiment(runs, metric, compare["baseline"], compare["budget"])
+        return Experiment(runs, metric, compare["baseline"], compare["budget"], tuple(missing))
     return Experiment(runs, _metric_of(runs))
 
 
@@ -163,5 +177,5 @@ def final_metrics(run: Run) -> dict[str, float]:
     if run.summary is not None:
         return dict(run.summary.metrics)
     beside = {"kind", "stage", "step", "global_step", "samples", "flops", "seconds", "learning_rate", "explained_variance"}
-    evals = run.of_kind("eval")
-    return {key: value for key, value in evals[-1].items() if key not in beside and value is not None} if evals else {}
+    last = run.evaluations[-1] if run.evaluations else {}
+    return {key: value for key, value in last.items() if key not in beside and value is not None}

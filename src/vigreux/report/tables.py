@@ -14,6 +14,8 @@ from vigreux.report.read import Experiment, Run
 if TYPE_CHECKING:
     from rich.table import Table
 
+OTHERS = 3  # metrics beside the main one that the table shows; each run's own section has all of them
+
 Estimate = tuple[float, float | None]  # mean, half width of its 95 % interval (None: a single seed)
 
 
@@ -111,7 +113,7 @@ def _value(run: Run, metric: Metric) -> float | None:
 
 def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:
     """Header and rows as text, the same for every rendering."""
-    others = list(dict.fromkeys(name for row in table.rows for name in row.metrics if name != table.metric.name))
+    others = list(dict.fromkeys(name for row in table.rows for name in row.metrics if name != table.metric.name))[:OTHERS]
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("curriculum", lambda row: row.group),
         ("seeds", lambda row: str(row.total) if row.finished == row.total else f"{row.finished} of {row.total} finished"),

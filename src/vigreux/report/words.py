@@ -32,15 +32,15 @@ def listed(names: Sequence[str]) -> str:
 
 def summary(experiment: Experiment, table: ComparisonTable) -> list[str]:
     """The opening paragraph, a sentence an entry."""
-    first = experiment.runs[0]
     body = _one_group(experiment, table.rows[0]) if len(table.rows) == 1 else _several_groups(experiment, table)
-    return [_what(first, _parameters(experiment.runs)), *body]
+    return [_what(experiment), *body]
 
 
-def _what(run: Run, parameters: tuple[int | None, int | None]) -> str:
+def _what(experiment: Experiment) -> str:
     """Teacher, student and task."""
-    config = run.config
+    config, parameters = experiment.runs[0].config, _parameters(experiment.runs)
     task, teacher, student = (config.get(key) or {} for key in ("task", "teacher", "student"))
+    taught = any(stage.get("teacher") != "labels" for run in experiment.runs for stage in run.curriculum)
     source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
     source += _count(parameters[0])
     sizes = [f"{student[key]} {word}" for key, word in (("layers", "layers"), ("heads", "heads")) if student.get(key)]
@@ -53,7 +53,10 @@ def _what(run: Run, parameters: tuple[int | None, int | None]) -> str:
     into += _count(parameters[1])
     about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or ""))
     data = f" on {_name(task['data'])}" if task.get("data") else ""
-    return f"{source} was distilled into {into}{f', for {about}{data}' if about else ''}."
+    made = (
+        f"{source} was distilled into {into}" if taught else f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
+    )
+    return f"{made}{f', for {about}{data}' if about else ''}."
 
 
 def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
@@ -76,8 +79,8 @@ def _one_group(experiment: Experiment, row: Row) -> list[str]:
         return [f"No run has finished yet: {listed([status_words(run) for run in experiment.runs])}."]
     seeds = "" if row.finished == 1 else f" (mean of {row.finished} seeds, with the 95 % interval)"
     return [
-        f"By {row.group} the student reached {a(metric.words)} of {metric.format(*row.metrics[metric.name])} on held-out data"
-        f"{seeds}{_teacher(experiment)}.",
+        f"With the curriculum {row.group} the student reached {a(metric.words)} of {metric.format(*row.metrics[metric.name])} "
+        f"on held-out data{seeds}{_teacher(experiment)}.",
         _cost(row, experiment.runs),
     ]
 
@@ -128,7 +131,7 @@ def _cost(row: Row, runs: Sequence[Run]) -> str:
     where = f" on {device}" if device else ""
     return (
         f"A run cost {human_flops(row.flops)} (student and teacher) and {human_time(row.seconds)}{where}, "
-        f"and needs {human_bytes(round(row.bytes_kept))} of teacher weights kept."
+        f"and needs {f'{human_bytes(round(row.bytes_kept))} of' if row.bytes_kept else 'no'} teacher weights kept."
     )
 
 
@@ -150,6 +153,8 @@ def status_words(run: Run) -> str:
 def warnings(experiment: Experiment) -> list[str]:
     """What must not be overlooked: runs that did not finish, and hidden stages that learned nothing."""
     lines = [f"{status_words(run)}; its numbers are not in the table." for run in experiment.runs if run.status != "finished"]
+    if experiment.missing:
+        lines.append(f"not started yet: {listed(experiment.missing)}.")
     for run in experiment.runs:
         lines += [
             f"the run {run.name}: stage {stage.name} ended at explained variance {signed(stage.explained_variance)}: "
