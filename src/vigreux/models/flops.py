@@ -1,0 +1,76 @@
+"""FLOPs of a view, counted by `torch.utils.flop_counter` on the meta device: nothing is computed, and no weights are needed.
+
+A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted, as `FlopCounterMode` does.
+Models are built with eager attention, whose products are plain matrix products wherever they run: of the fused attention kernels
+the counter knows some, and which one runs depends on device and mask (on a CPU it counts none of the attention). What a causal
+mask hides is counted, as it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig
+
+from vigreux.models.student import build
+from vigreux.models.views import LogitsView, cut
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """The FLOPs that `run` makes torch do, forward and backward, on any device."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def view_flops(
+    config: PreTrainedConfig,
+    auto_class: str,
+    depth: int | None = None,
+    *,
+    batch: int = 1,
+    seq: int = 128,
+    positions_share: float | None = None,
+    backward: bool = False,
+) -> int:
+    """FLOPs of one batch through the first `depth` blocks of a model of `config`, or through all of it with its head.
+
+    Args:
+        config: of a student or a teacher.
+        auto_class: the model class by name; see `build`.
+        depth: number of blocks; None is the whole model with its head.
+        batch: samples.
+        seq: tokens a sample; vision models take their image size instead.
+        positions_share: share of the positions that reach the head of a language model (`depth=None`); None: no selection.
+        backward: count the backward pass as well, as for a student that is trained.
+    """
+    with torch.device("meta"):
+        model = build(config, auto_class, attn_implementation="eager")
+        inputs = _inputs(config, batch, seq)
+    index: tuple[Tensor, ...] = ()
+    if depth is None and positions_share is not None:
+        index = (torch.zeros(round(positions_share * batch * seq), dtype=torch.long, device="meta"),)
+    view = LogitsView(model) if depth is None else cut(model, depth)
+    try:
+        return count_flops(lambda: _run(view(inputs, *index), backward))
+    except RuntimeError:  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none
+        without_mask = {name: value for name, value in inputs.items() if name != "attention_mask"}
+        return count_flops(lambda: _run(view(without_mask, *index), backward))
+
+
+def _inputs(config: PreTrainedConfig, batch: int, seq: int) -> dict[str, Tensor]:
+    if hasattr(config, "image_size"):
+        size = config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return {"pixel_values": torch.zeros(batch, config.num_channels, height, width)}
+    ids = torch.zeros(batch, seq, dtype=torch.long)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _run(output: Tensor, backward: bool) -> None:
+    if backward and output.requires_grad:
+        output.sum().backward()

@@ -1,0 +1,199 @@
+"""Where a network keeps its blocks: found by structure, or named by hand with a dotted path.
+
+Hidden states are numbered as Hugging Face `hidden_states` are: 0 enters the first block, `s` leaves block `s`, and the
+last one, `L`, includes the final norm where the architecture's own `hidden_states[L]` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from vigreux.errors import ConfigError, unknown
+
+# The names that architectures give to the modules around their list of blocks, looked up beside it and beside each of its
+# parents. Run after the blocks, and part of hidden_states[L]:
+AFTER_BLOCKS = (
+    "norm",  # Llama, Mistral, Qwen, Gemma, OLMo
+    "ln_f",  # GPT-2, GPT-J, Bloom, Falcon
+    "final_layer_norm",  # OPT, GPT-NeoX, T5
+    "final_layernorm",  # Phi
+    "final_norm",  # ModernBERT
+    "norm_f",  # MPT
+    "layernorm",  # ViT and its relatives
+    "layer_norm",  # Whisper, XGLM
+    "project_out",  # OPT 350M
+)
+POOLERS = ("pooler",)  # never part of a hidden state
+ONLY_FOR_BLOCKS = (
+    "rel_embeddings",  # DeBERTa: relative positions, an argument of every block
+    "LayerNorm",  # DeBERTa: the norm of rel_embeddings
+    "conv",  # DeBERTa-v2 XL: beside the first block
+    "relative_attention_bias",  # MPNet
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Dotted paths, from the model that they were found in, to the parts that a view is cut from.
+
+    Args:
+        base: the module whose first output is the last hidden state; "" is the model itself.
+        blocks: the `nn.ModuleList` or `nn.Sequential` of blocks; "" is the model itself.
+        after: modules that run after the blocks and belong to hidden state `L` alone: final norm, output projection.
+        unused: modules inside `base` that no hidden state needs: poolers, the final norm of vision models, whose `hidden_states[L]`
+            comes before it, and all that follows the blocks of a torch module, whose hidden state `L` is its last block's output.
+        between: modules that only serve the blocks, so that hidden state 0 does without their parameters.
+    """
+
+    base: str
+    blocks: str
+    after: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    between: tuple[str, ...] = ()
+
+
+def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[str] | None = None) -> Layout:
+    """The layout of a transformer, found by structure, or of any torch module whose blocks are named by hand.
+
+    Args:
+        model: a Hugging Face model with or without its head, or a torch module.
+        blocks: dotted path from `model` to its list of blocks; "" is the model itself (an `nn.Sequential`).
+        after: modules that run after the blocks: dotted paths from `model`, or names beside the blocks. Default: by name.
+
+    Raises:
+        ConfigError: the blocks are not found, are not one list, or are shared between layers; a path leads nowhere.
+    """
+    if blocks is None:
+        blocks = _find_blocks(model)
+    else:
+        _check_blocks(model, blocks)
+    base = _base_of(model, blocks)
+    around = [path for path in _parents(blocks) if _within(path, base)]
+    named = list(_existing(model, around, AFTER_BLOCKS)) if after is None else [_resolve(model, around, name) for name in after]
+    unused = list(_existing(model, around, POOLERS))
+    between = list(_existing(model, around, ONLY_FOR_BLOCKS))
+    vision = after is None and getattr(model, "main_input_name", "input_ids") != "input_ids"
+    if vision or not isinstance(model, PreTrainedModel):
+        named, unused = [], unused + named
+    return Layout(base, blocks, tuple(named), tuple(unused), tuple(between))
+
+
+def block_list(model: nn.Module, layout: Layout | None = None) -> nn.ModuleList | nn.Sequential:
+    """The list of blocks itself."""
+    found = model.get_submodule((layout or find_layout(model)).blocks)
+    assert isinstance(found, (nn.ModuleList, nn.Sequential))
+    return found
+
+
+def num_blocks(model: nn.Module, layout: Layout | None = None) -> int:
+    """`L`, the number of blocks."""
+    return len(block_list(model, layout))
+
+
+def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | None = None) -> int:
+    """The width of hidden state `depth`; without a depth, that of the blocks' outputs.
+
+    A Hugging Face model's is `config.hidden_size`, but for an output projection at its end (OPT 350M). A torch module's
+    may differ from block to block: it is the output size of the last `nn.Linear` before that point, at depth 0 the
+    input size of the first one.
+    """
+    layout = layout or find_layout(model)
+    if isinstance(model, PreTrainedModel):
+        projection = next((model.get_submodule(path) for path in layout.after if path.endswith("project_out")), None)
+        if isinstance(projection, nn.Linear) and depth == num_blocks(model, layout):
+            return projection.out_features
+        return int(model.config.hidden_size)
+    blocks = list(block_list(model, layout))
+    before = [m for block in blocks[:depth] for m in block.modules() if isinstance(m, nn.Linear)]
+    every = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    if not every:
+        raise ConfigError(f"teacher.blocks: {layout.blocks!r} holds no nn.Linear, so its width cannot be told")
+    return before[-1].out_features if before else every[0].in_features
+
+
+# --- finding --------------------------------------------------------------------------------------------------------
+
+
+def _base_of(model: nn.Module, blocks: str) -> str:
+    """The innermost Hugging Face model that holds the blocks: OPT's head calls its decoder, not its base model."""
+    models = [path for path in _parents(blocks) if isinstance(model.get_submodule(path), PreTrainedModel)]
+    return models[-1] if models else ""
+
+
+def _find_blocks(model: nn.Module) -> str:
+    if isinstance(model, nn.Sequential):
+        return ""
+    candidates = _candidates(model)
+    if not isinstance(model, PreTrainedModel):
+        raise ConfigError(_by_hand(model, "is not a Hugging Face model", candidates))
+    layers = getattr(model.config, "num_hidden_layers", None)
+    groups = getattr(model.config, "num_hidden_groups", layers)
+    if groups != layers:
+        raise ConfigError(
+            f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks to cut a view from"
+        )
+    inside = {id(module) for module in model.base_model.modules()}
+    found = [path for path, count in candidates.items() if count == layers and id(model.get_submodule(path)) in inside]
+    if len(found) > 1:
+        found = [path for path in found if len({type(block) for block in model.get_submodule(path).children()}) == 1]
+    if len(found) != 1:
+        what = "has several lists" if found else "has no list"
+        raise ConfigError(_by_hand(model, f"{what} of {layers} blocks", candidates))
+    return found[0]
+
+
+def _candidates(model: nn.Module) -> dict[str, int]:
+    """The outermost lists of modules, by dotted path, with their lengths."""
+    found: dict[str, int] = {}
+    for path, module in model.named_modules():
+        inside_another = any(outer == "" or path.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) and not inside_another:
+            found[path] = len(module)
+    return found
+
+
+def _by_hand(model: nn.Module, reason: str, candidates: dict[str, int]) -> str:
+    listed = ", ".join(f"{path!r} ({count})" for path, count in candidates.items()) or "none"
+    return f"{type(model).__name__} {reason}: name its blocks by hand in teacher.blocks, a dotted path; lists in it: {listed}"
+
+
+def _check_blocks(model: nn.Module, path: str) -> None:
+    module = dict(model.named_modules()).get(path)
+    if module is None:
+        raise ConfigError(unknown("teacher.blocks", path, _candidates(model)))
+    if not isinstance(module, (nn.ModuleList, nn.Sequential)):
+        accepted = ", ".join(repr(candidate) for candidate in _candidates(model)) or "none in this model"
+        raise ConfigError(f"teacher.blocks: {path!r} is a {type(module).__name__}, not a list of blocks; accepted: {accepted}")
+
+
+def _parents(path: str) -> list[str]:
+    """Every module that holds `path`, outermost first: "a.b.c" -> "", "a", "a.b"."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts))]
+
+
+def _within(path: str, base: str) -> bool:
+    return base in ("", path) or path.startswith(f"{base}.")
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}.{name}" if parent else name
+
+
+def _existing(model: nn.Module, parents: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    for parent in parents:
+        children = model.get_submodule(parent)._modules
+        yield from (_join(parent, name) for name in names if children.get(name) is not None)
+
+
+def _resolve(model: nn.Module, parents: Sequence[str], name: str) -> str:
+    modules = dict(model.named_modules())
+    for path in (name, *(_join(parent, name) for parent in parents)):
+        if path in modules:
+            return path
+    beside = [_join(parent, child) for parent in parents for child, _ in model.get_submodule(parent).named_children()]
+    raise ConfigError(unknown("teacher.after_blocks", name, beside))

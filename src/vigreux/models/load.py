@@ -1,0 +1,251 @@
+"""Models and tokenizers from a directory or the hub, with errors that fit on one line and say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from vigreux.errors import CheckpointError, ConfigError, unknown
+from vigreux.models.student import model_class
+
+ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one .gguf file"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load_model(
+    path_or_id: str | Path,
+    auto_class: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    gguf_file: str | None = None,
+    allow_missing: bool = False,
+    **kwargs: Any,
+) -> PreTrainedModel:
+    """A model in eval mode, all of whose parameters come from the checkpoint.
+
+    Args:
+        path_or_id: a directory made by `save_pretrained`, one with a `.gguf` file in it (dequantised), or a hub id.
+        auto_class: an `AutoModel…` class, or a model class of transformers, by name.
+        revision: branch, tag or commit of a hub model.
+        dtype: float32, bfloat16 or float16.
+        allow_pickle: accept pickled weights; they are loaded weights-only.
+        trust_remote_code: run the Python code that the model brings.
+        gguf_file: the GGUF file to take, where there are several.
+        allow_missing: let parameters that the checkpoint lacks start at random (a head that is fitted next). Poolers, which no view
+            runs, may always be missing from a headless model.
+        kwargs: passed on to `from_pretrained` (`num_labels`, `attn_implementation`).
+
+    Raises:
+        CheckpointError: no weights, damaged weights, pickled weights or remote code that were not asked for, parameters missing
+            or of another shape.
+        ConfigError: no such class or dtype.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(unknown("dtype", dtype, DTYPES))
+    where = str(path_or_id)
+    if _is_local(where):
+        gguf_file = _check_directory(Path(where), allow_pickle, gguf_file)
+    if allow_pickle:
+        kwargs |= {"weights_only": True}
+    else:
+        kwargs |= {} if gguf_file else {"use_safetensors": True}
+    kwargs |= {"revision": revision} if revision else {}
+    with _one_line(where), _quiet(also_stderr=gguf_file is not None):
+        model, info = model_class(auto_class).from_pretrained(
+            where,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            gguf_file=gguf_file,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+            **kwargs,
+        )
+    _check_complete(where, model, info, allow_missing)
+    if gguf_file:  # plain weights now: lets the model be saved again
+        model.hf_quantizer = None
+        del model.config.quantization_config
+    return model
+
+
+def load_tokenizer(
+    path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that a model directory, a GGUF file in it or a hub model carries; raises `CheckpointError` if there is none."""
+    where = str(path_or_id)
+    if _is_local(where):
+        path = _directory(Path(where))
+        if not any((path / name).is_file() for name in TOKENIZER_FILES):
+            gguf_file = gguf_file or _only_gguf(path)
+            if gguf_file is None:
+                raise CheckpointError(f"{path}: no tokenizer; accepted: {', '.join(TOKENIZER_FILES)}, or one .gguf file")
+    kwargs = {"revision": revision} if revision else {}
+    kwargs |= {"gguf_file": gguf_file} if gguf_file else {}
+    with _one_line(where), _quiet(also_stderr=gguf_file is not None):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code, **kwargs)
+    return tokenizer
+
+
+def weights_fingerprint(path: str | Path) -> str:
+    """A hash of the weights in a checkpoint directory: equal for equal weights, whenever saved and however sharded.
+
+    Reads one tensor at a time. Pickled and GGUF weights are hashed as files.
+
+    Raises:
+        CheckpointError: no weights, or damaged ones.
+    """
+    directory = _directory(Path(path))
+    digest = hashlib.sha256()
+    files = _safetensors_files(directory)
+    if not files:
+        others = sorted([*directory.glob("*.gguf"), *directory.glob("pytorch_model*.bin")])
+        if not others:
+            raise CheckpointError(f"{directory}: no weights; accepted: {ACCEPTED}")
+        for file in others:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+    owner = {name: file for file in files for name in _tensor_names(file)}
+    for name in sorted(owner):
+        with safe_open(owner[name], framework="pt") as opened:
+            tensor = opened.get_tensor(name)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+# --- what a directory must hold ---------------------------------------------------------------------------------------
+
+
+def _is_local(where: str) -> bool:
+    """A path, rather than a hub id `name` or `organisation/name`."""
+    return Path(where).exists() or where.startswith((".", "/", "~")) or where.count("/") > 1
+
+
+def _directory(path: Path) -> Path:
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such directory; accepted: a directory made by save_pretrained, or a hub id")
+    return path
+
+
+def _check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> str | None:
+    """Checks that the weights can be read; returns the GGUF file to load, if they are in one."""
+    _directory(path)
+    if gguf_file is not None or not ((path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()):
+        chosen = gguf_file or _only_gguf(path)
+        if chosen is not None:
+            if not (path / chosen).is_file():
+                raise CheckpointError(unknown(f"{path}: GGUF file", chosen, [file.name for file in path.glob("*.gguf")]))
+            return chosen
+    files = _safetensors_files(path)
+    for file in files:
+        _tensor_names(file)
+    if not files and any((path / name).exists() for name in PICKLED):
+        if not allow_pickle:
+            raise CheckpointError(f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true")
+    elif not files:
+        raise CheckpointError(f"{path}: no weights; accepted: {ACCEPTED}")
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path}: no config.json beside the weights; accepted: a directory made by save_pretrained")
+    return None
+
+
+def _only_gguf(path: Path) -> str | None:
+    found = sorted(file.name for file in path.glob("*.gguf"))
+    if len(found) > 1:
+        raise CheckpointError(f"{path}: several GGUF files, name one as gguf_file: {', '.join(found)}")
+    return found[0] if found else None
+
+
+def _safetensors_files(path: Path) -> list[Path]:
+    """The safetensors files of a directory; raises `CheckpointError` for a shard that its index names and that is not there."""
+    index = path / "model.safetensors.index.json"
+    if not index.exists():
+        return [file for file in [path / "model.safetensors"] if file.exists()]
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not an index of safetensors shards ({error})") from error
+    if missing := [shard for shard in shards if not (path / shard).is_file()]:
+        raise CheckpointError(f"{path / missing[0]}: this shard of the weights is missing (named in {index.name})")
+    return [path / shard for shard in shards]
+
+
+def _tensor_names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: truncated or corrupted safetensors ({error}); copy or download it again") from error
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:
+    if mismatched := sorted(str(key[0]) for key in info["mismatched_keys"]):
+        shapes = {str(key[0]): key[1:] for key in info["mismatched_keys"]}[mismatched[0]]
+        raise CheckpointError(f"{where}: {mismatched[0]} is {tuple(shapes[0])} in the weights, {tuple(shapes[1])} by the config")
+    missing = sorted(info["missing_keys"])
+    if model.base_model is model:
+        missing = [name for name in missing if not name.startswith("pooler.")]
+    if missing and not allow_missing:
+        listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise CheckpointError(
+            f"{where}: the weights lack {listed} of {type(model).__name__}; load the class that they were saved from"
+        )
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Turns what transformers raises for a bad checkpoint into one line that names it."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ImportError,
+        SafetensorError,
+        UnpicklingError,
+        EOFError,
+    ) as error:
+        text = " ".join(str(error).split())
+        if "Weights only load failed" in text:
+            text = "its pickled weights are damaged, or hold more than tensors, which is never loaded"
+        if "trust_remote_code" in text:
+            text = "it brings its own Python code, which is not run unless trust_remote_code: true"
+        raise CheckpointError(f"{where}: cannot be loaded: {text[:300]}") from error
+
+
+@contextlib.contextmanager
+def _quiet(*, also_stderr: bool) -> Iterator[None]:
+    """No progress bars and no warnings of transformers; its GGUF reader writes its bar straight to stderr."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    transformers.utils.logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) if also_stderr else contextlib.nullcontext():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,171 @@
+"""A student of the teacher's family, from the teacher's config: fewer layers, narrower, random weights by seed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from vigreux.errors import ConfigError, unknown
+
+# How families name their feed-forward size (hidden size, layers and heads go through the config's own attribute_map).
+INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size")
+# Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding narrower than the
+# blocks, with a projection between), the student keeps the teacher's.
+FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
+AUTO_CLASSES = (
+    "AutoModel",
+    "AutoModelForCausalLM",
+    "AutoModelForMaskedLM",
+    "AutoModelForSequenceClassification",
+    "AutoModelForImageClassification",
+    "AutoModelForTextEncoding",
+)
+
+
+def make_student(
+    teacher: PreTrainedConfig,
+    auto_class: str,
+    *,
+    layers: int | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    intermediate: int | None = None,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A student with random weights: `build(student_config(teacher, ...), auto_class, seed)`."""
+    return build(student_config(teacher, layers=layers, hidden=hidden, heads=heads, intermediate=intermediate), auto_class, seed)
+
+
+def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
+    """A float32 model of `config` with random weights that depend on `seed` alone; the global random state is left as it was.
+
+    Args:
+        config: the model's config; not changed.
+        auto_class: an `AutoModel…` class or a model class of transformers, by name.
+        seed: of the weights.
+        kwargs: passed on to `from_config` (`attn_implementation`).
+
+    Raises:
+        ConfigError: no such class, or none for this family.
+    """
+    factory = model_class(auto_class)
+    make = getattr(factory, "from_config", None) or factory._from_config
+    if hasattr(factory, "_model_mapping") and type(config) not in factory._model_mapping:
+        raise ConfigError(f"{auto_class}: transformers has none for the family {config.model_type!r}")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: PreTrainedModel = make(copy.deepcopy(config), dtype=torch.float32, **kwargs)
+    return model
+
+
+def model_class(name: str) -> Any:
+    """The class of transformers called `name`; raises `ConfigError` if there is none."""
+    found = getattr(transformers, name, None)
+    if found is None:
+        raise ConfigError(unknown("model class", name, AUTO_CLASSES))
+    return found
+
+
+def student_config(
+    config: PreTrainedConfig,
+    *,
+    layers: int | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    intermediate: int | None = None,
+) -> PreTrainedConfig:
+    """The teacher's config with other sizes; those not given stay the teacher's, or follow the hidden size.
+
+    Args:
+        config: the teacher's; not changed.
+        layers: number of blocks. Per-layer settings are cut to it, or repeated.
+        hidden: hidden size.
+        heads: attention heads. Default: as many as keep the teacher's head size, else the largest divisor of `hidden` that is at
+            most the teacher's number. Key-value heads keep the teacher's grouping where it divides.
+        intermediate: feed-forward size. Default: the teacher's ratio to the hidden size, rounded.
+
+    Raises:
+        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no feed-forward size to set.
+    """
+    student = copy.deepcopy(config)
+    width = config.hidden_size if hidden is None else hidden
+    _set_layers(student, config.num_hidden_layers if layers is None else layers)
+    _set_heads(student, config, width, heads)
+    _set_intermediate(student, config, width, intermediate)
+    for name in FOLLOW_HIDDEN:
+        if getattr(config, name, None) == config.hidden_size:
+            setattr(student, name, width)
+    student.hidden_size = width
+    student._name_or_path = ""
+    if hasattr(student, "quantization_config"):
+        del student.quantization_config
+    return student
+
+
+def _set_layers(student: PreTrainedConfig, layers: int) -> None:
+    before = student.num_hidden_layers
+    if layers == before:
+        return
+    for name, value in student.to_dict().items():
+        if isinstance(value, list) and len(value) == before and "layer" in name:  # layer_types and the like
+            setattr(student, name, [value[i % before] for i in range(layers)])
+    if getattr(student, "num_decoder_layers", None) == before:  # T5: symmetric
+        student.num_decoder_layers = layers
+    if hasattr(student, "max_window_layers"):  # Qwen
+        student.max_window_layers = min(student.max_window_layers, layers)
+    student.num_hidden_layers = layers
+
+
+def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, heads: int | None) -> None:
+    size = teacher.hidden_size // teacher.num_attention_heads
+    own_size = getattr(teacher, "head_dim", None)
+    decoupled = own_size is not None and own_size != size  # Gemma, Qwen3, T5-11B: heads × head size is not the hidden size
+    accepted = [n for n in range(1, hidden + 1) if hidden % n == 0 and (decoupled or _rotates(teacher, hidden // n))]
+    if heads is None:
+        wanted = max(1, teacher.num_attention_heads * hidden // teacher.hidden_size)  # keeps the head size where it divides
+        at_most = wanted if decoupled or hidden % size == 0 else teacher.num_attention_heads
+        heads = max((n for n in accepted if n <= at_most), default=None)
+    if heads not in accepted:
+        near = min(accepted, key=lambda n: abs(n - (heads or 1)), default=None)
+        raise ConfigError(
+            f"student.heads: hidden size {hidden} does not divide into {heads} heads"
+            + (" of an even rotary size" if heads and hidden % heads == 0 else "")
+            + (f"; nearest that works: {near}" if near else "; no number of heads works: choose another student.hidden")
+        )
+    student.num_attention_heads = heads
+    if own_size is not None:
+        student.head_dim = own_size if decoupled else hidden // heads
+    if getattr(teacher, "query_pre_attn_scalar", None) == own_size and own_size is not None:  # Gemma 2
+        student.query_pre_attn_scalar = student.head_dim
+    if getattr(teacher, "num_key_value_heads", None) is not None:
+        group = teacher.num_attention_heads // teacher.num_key_value_heads
+        divided = heads // group if heads % group == 0 else heads
+        student.num_key_value_heads = 1 if teacher.num_key_value_heads == 1 else divided
+
+
+def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
+    """Rotary positions turn pairs of coordinates, so the part of the head they act on must be even."""
+    rope = getattr(config, "rope_parameters", None)
+    if not rope:
+        return True
+    every = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    share = min(each.get("partial_rotary_factor", 1.0) for each in every)
+    turned = int(head_size * share)
+    return turned > 0 and turned % 2 == 0
+
+
+def _set_intermediate(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, intermediate: int | None) -> None:
+    name = next((name for name in INTERMEDIATE if hasattr(teacher, name)), None)
+    before = getattr(teacher, name) if name else None
+    if intermediate is None and before is None:  # GPT-2's n_inner: None is 4 × hidden
+        return
+    if name is None:
+        raise ConfigError(f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set")
+    if intermediate is None:
+        assert before is not None
+        intermediate = round(before * hidden / teacher.hidden_size)
+    setattr(student, name, intermediate)

@@ -1,0 +1,299 @@
+"""Views of a network: its first blocks, its logits where a loss counts, its pooled embedding. All share its parameters.
+
+A view is a shallow copy of the modules on the way from the model to its list of blocks. The blocks themselves, the
+embeddings and everything else are the same objects, so training a view trains the model, and the model is left as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from vigreux.curriculum import Pooling
+from vigreux.errors import ConfigError
+from vigreux.models.layout import Layout, block_list, find_layout, num_blocks
+
+Batch = dict[str, Tensor]
+
+
+class _Left(Exception):  # noqa: N818 - not an error, but the way out of a forward pass
+    """Carries the hidden state out of the forward pass from where the first dropped block would have been."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+class _Exit(nn.Module):
+    """Stands where the first dropped block stood: leaves with what that block would have been given.
+
+    Hidden state `s` is by definition the input of block `s + 1`, so nothing about what an architecture does after its blocks
+    (T5 applies dropout after its last norm, ViT pools) can change it. Carries the dropped block's plain attributes, which some
+    models read to choose its arguments (ModernBERT's `attention_type`).
+    """
+
+    def __init__(self, dropped: nn.Module) -> None:
+        super().__init__()
+        self.__dict__.update({name: value for name, value in vars(dropped).items() if name not in self.__dict__ and name[0] != "_"})
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        raise _Left(args[0] if args else kwargs["hidden_states"])
+
+
+class _Checkpointed:
+    """Passes on the request to recompute the blocks' activations in the backward pass, by both of its names in `Trainer`."""
+
+    module: Any
+
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """See `PreTrainedModel.activation_checkpointing_enable`."""
+        self.module.activation_checkpointing_enable(*args, **kwargs)
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """See `PreTrainedModel.gradient_checkpointing_enable`."""
+        self.module.gradient_checkpointing_enable(*args, **kwargs)
+
+
+class _Called(_Checkpointed, nn.Module):
+    """A module called with our batches: with what its `forward` names, never with labels, never with a cache."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        parameters = inspect.signature(type(module).forward).parameters
+        self._plain = not isinstance(module, PreTrainedModel)
+        self._named = frozenset(parameters)
+        self._constants = {"use_cache": False} if "use_cache" in parameters else {}
+
+    def call(self, batch: Batch) -> Any:
+        """The module's own output; a torch module is called as `module(batch["inputs"])`."""
+        if self._plain:
+            return self.module(batch["inputs"])
+        inputs = {name: value for name, value in batch.items() if name in self._named and name != "labels"}
+        return self.module(**inputs, **self._constants)
+
+
+class HiddenView(_Called):
+    """`view(batch)` is hidden state `depth`, (B, T, H) or (B, ..., H) for a torch module; made by `cut`."""
+
+    def __init__(self, module: nn.Module, depth: int) -> None:
+        super().__init__(module)
+        self.depth = depth
+
+    def forward(self, batch: Batch) -> Tensor:
+        try:
+            output = self.call(batch)
+        except _Left as left:
+            return left.hidden
+        return output if isinstance(output, Tensor) else output[0]
+
+
+class PooledView(_Checkpointed, nn.Module):
+    """`view(batch)` is one vector a sample, (B, H): the last hidden states pooled; poolers and heads are not held.
+
+    `mean` averages over the positions of `attention_mask`, `cls` takes position 0, `last` the last position that is not padding.
+    """
+
+    def __init__(self, model: nn.Module, pooling: Pooling = "mean", layout: Layout | None = None) -> None:
+        super().__init__()
+        layout = layout or find_layout(model)
+        self.module = cut(model, num_blocks(model, layout), layout)
+        self.pooling = pooling
+
+    def forward(self, batch: Batch) -> Tensor:
+        hidden = self.module(batch)  # (B, T, H)
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = batch.get("attention_mask", torch.ones(hidden.shape[:2], device=hidden.device))  # (B, T)
+        if self.pooling == "last":
+            last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)  # (B,)
+            return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        weights = mask.to(hidden.dtype).unsqueeze(-1)  # (B, T, 1)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class LogitsView(_Called):
+    """The whole model's logits; for language models only at the positions where a loss counts.
+
+    With `positions` the last hidden states (B, T, H) are replaced by the selected (1, N, H) *before* the output head, by a hook on
+    the base model that lives for the one call, so any head that works position by position does N rows of work instead of B·T.
+
+    Args:
+        model: the model with its head; a torch module's output is taken as its logits.
+        layout: where the base model is; default found. Without any (an architecture that is not recognised, a torch module) the
+            positions are selected after the head: the same logits, dearer.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout | None = None) -> None:
+        super().__init__(model)
+        self._base_path = layout.base if layout else _base_path(model)
+
+    def forward(self, batch: Batch, positions: Tensor | None = None) -> Tensor:
+        """Logits (B, ..., V), or (N, V) at `positions`: a BoolTensor (B, T), or N flat indices into B·T."""
+        if positions is None:
+            return _first(self.call(batch))
+        index = positions.flatten().nonzero().squeeze(1) if positions.dtype == torch.bool else positions  # (N,)
+        if not self._base_path:  # no head of its own
+            return _rows(_first(self.call(batch)), index)
+        handle = _selecting_hook(self.module.get_submodule(self._base_path), index)
+        try:
+            logits = _first(self.call(batch)).flatten(0, 1)  # (1, N, V) -> (N, V)
+        finally:
+            handle.remove()
+        assert len(logits) == len(index), "the head did not read what the base model returned"
+        return logits
+
+
+def _base_path(model: nn.Module) -> str:
+    try:
+        return find_layout(model).base
+    except ConfigError:
+        return ""
+
+
+def _selecting_hook(base: nn.Module, index: Tensor) -> RemovableHandle:
+    def select(module: nn.Module, args: Any, output: Any) -> Any:
+        rows = _rows(output[0], index).unsqueeze(0)  # (1, N, H)
+        if isinstance(output, tuple):
+            return (rows, *output[1:])
+        output["last_hidden_state"] = rows
+        return output
+
+    return base.register_forward_hook(select)
+
+
+def _first(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _rows(states: Tensor, index: Tensor) -> Tensor:
+    return states.flatten(0, 1).index_select(0, index)
+
+
+# --- cutting --------------------------------------------------------------------------------------------------------
+
+
+def cut(model: nn.Module, depth: int, layout: Layout | None = None) -> HiddenView:
+    """The view after `depth` blocks: its output is hidden state `depth` of the full model, bit for bit.
+
+    It shares the parameters, and neither runs nor holds later blocks, heads, poolers, or norms that hidden state does not pass:
+    every parameter it holds gets a gradient, as distributed data parallel demands.
+
+    Raises:
+        ConfigError: `depth` is outside 0..L; the layout is not found (`find_layout`).
+    """
+    layout = layout or find_layout(model)
+    blocks = block_list(model, layout)
+    if not 0 <= depth <= len(blocks):
+        raise ConfigError(f"depth: {depth} is outside the model; accepted: 0 (embeddings) to {len(blocks)}")
+    whole = depth == len(blocks) and bool(layout.after)  # then the norm must run, and so the base model's own ending
+    kept = copy.copy(blocks)
+    kept._modules = dict(list(blocks._modules.items())[:depth])
+    if not whole:
+        kept._modules[str(depth)] = _Exit(blocks[min(depth, len(blocks) - 1)])
+    edits: dict[str, nn.Module | None] = dict.fromkeys(layout.unused)
+    edits |= {} if whole else dict.fromkeys(layout.after)
+    edits |= {path: _without_parameters(model.get_submodule(path)) for path in layout.between} if depth == 0 else {}
+    edits[layout.blocks] = kept
+    prefix = f"{layout.base}." if layout.base else ""
+    inside = {path.removeprefix(prefix): module for path, module in edits.items()}
+    return HiddenView(_edited(model.get_submodule(layout.base), inside), depth)
+
+
+def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
+    """A shallow copy of `module` in which the named submodules are replaced, and all else is the same objects."""
+    if "" in edits:
+        replacement = edits[""]
+        assert replacement is not None
+        return replacement
+    edited = copy.copy(module)
+    edited._modules = dict(module._modules)
+    for child in {path.partition(".")[0] for path in edits}:
+        inner = {path.partition(".")[2]: new for path, new in edits.items() if path.partition(".")[0] == child}
+        edited._modules[child] = None if inner == {"": None} else _edited(module.get_submodule(child), inner)
+    return edited
+
+
+def _without_parameters(module: nn.Module) -> nn.Module:
+    """The same module with its parameters as constants: what it computes is thrown away at depth 0, but still asked for."""
+    constant = copy.copy(module)
+    constant._modules = {name: child and _without_parameters(child) for name, child in module._modules.items()}
+    constant._buffers = dict(module._buffers) | {name: p.detach() for name, p in module._parameters.items() if p is not None}
+    constant._parameters = {name: None for name, p in module._parameters.items() if p is None}
+    constant._non_persistent_buffers_set = set(constant._buffers)
+    return constant
+
+
+# --- checking -------------------------------------------------------------------------------------------------------
+
+
+def unused_parameters(view: nn.Module, batch: Batch, *args: Any) -> list[str]:
+    """The trainable parameters of `view` that its output on `batch` does not depend on, by name. Leaves `.grad` alone."""
+    named = [(name, parameter) for name, parameter in view.named_parameters() if parameter.requires_grad]
+    output = view(batch, *args)
+    if not output.requires_grad:
+        return [name for name, _ in named]
+    gradients = torch.autograd.grad(output.float().sum(), [parameter for _, parameter in named], allow_unused=True)
+    return [name for (name, _), gradient in zip(named, gradients) if gradient is None]
+
+
+def verify_layout(model: nn.Module, layout: Layout, batch: Batch) -> None:
+    """Raises `ConfigError` unless views by `layout` are what they claim on `batch`: for layouts that were named by hand.
+
+    The blocks must run once each and in order, the deepest views must equal what forward hooks see of the blocks (same random
+    state, so also under dropout), and no view may hold a parameter that it does not use.
+    """
+    last = num_blocks(model, layout)
+    order, outputs = _watch(model, layout, batch)
+    where = f"teacher.blocks: {layout.blocks!r}"
+    if order != list(range(last)):
+        raise ConfigError(f"{where}: these blocks run in the order {order}, not one after another")
+    for depth in [last - 1, last] if last > 1 else [last]:
+        with _same_random_state(), torch.no_grad():
+            differs = not torch.equal(cut(model, depth, layout)(batch), outputs[depth - 1])
+        if differs and not (depth == last and layout.after):
+            raise ConfigError(
+                f"{where}: hidden state {depth} is not the output of block {depth}; name what runs between as a block"
+            )
+    for depth in (0, last - 1, last):
+        if idle := unused_parameters(cut(model, depth, layout), batch):
+            names = ", ".join(name.removeprefix("module.") for name in idle[:4])
+            raise ConfigError(
+                f"{where}: hidden state {depth} does not depend on {names}; name their modules in teacher.after_blocks"
+            )
+
+
+def _watch(model: nn.Module, layout: Layout, batch: Batch) -> tuple[list[int], list[Tensor]]:
+    """The order in which the blocks run in a full forward pass, and their outputs."""
+    order: list[int] = []
+    outputs: list[Tensor] = []
+
+    def see(index: int) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            order.append(index)
+            outputs.append(_first(output))
+
+        return hook
+
+    handles = [block.register_forward_hook(see(index)) for index, block in enumerate(block_list(model, layout))]
+    try:
+        with _same_random_state(), torch.no_grad():
+            _Called(model.get_submodule(layout.base)).call(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order, outputs
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
