@@ -12,6 +12,13 @@ from vigreux.curriculum import Divergence, Logits, Pooling, Projection, Projecti
 from vigreux.errors import ConfigError, unknown
 
 TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
+# task kind → the transformers class that loads and saves its models
+AUTO_CLASS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "classification": "AutoModelForSequenceClassification",
+    "embedding": "AutoModel",
+}
 StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
 Carry = Literal["per-stage", "carried"]
 
@@ -297,4 +304,3 @@ def _between(name: str, value: float, low: float, high: float) -> None:
 def _at_least(name: str, value: int, low: int) -> None:
     if value < low:
         raise ConfigError(f"{name}: {value!r}; accepted: a whole number from {low}")
-

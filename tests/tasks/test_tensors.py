@@ -11,7 +11,7 @@ X, Y = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
 
 def test_task():
     task = TensorTask(X, Y, eval_inputs=X[:3] + 0.5, eval_labels=Y[:3])
-    assert (task.kind, task.auto_class, task.num_labels, task.tokens_per_sample) == ("tensor", None, 3, 1)
+    assert (task.kind, task.num_labels, task.tokens_per_sample) == ("tensor", 3, 1)
     samples = list(task.stream(0, 0, 6))
     batch = task.collate(samples)
     order = [sample.index for sample in samples]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vigreux.assets import asset_path, is_asset
-from vigreux.config import RunConfig, TaskConfig, TeacherConfig
+from vigreux.config import AUTO_CLASS, RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection
 from vigreux.distill.projection import projection_matrix
 from vigreux.distill.series import check_series, find_series
@@ -30,14 +29,6 @@ from vigreux.recipes import from_config
 from vigreux.tasks.build import build_task
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import same_tokenizer
-
-# task kind → the transformers class that loads a model for it
-AUTO_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "classification": "AutoModelForSequenceClassification",
-    "embedding": "AutoModel",
-}
 
 
 @dataclass
@@ -66,13 +57,24 @@ def load_materials(config: RunConfig) -> Materials:
     source = local(config.teacher.model)
     options = _loading(config.teacher)
     tokenizer = load_tokenizer(source, **options)
-    model = load_model(source, AUTO_CLASSES[config.task.kind], dtype=config.teacher.dtype, **options)
+    model = load_model(source, AUTO_CLASS[config.task.kind], dtype=config.teacher.dtype, **options)
+    check_length(config.task.max_length, model)
     task = build_task(config.task, tokenizer, id2label=_named_labels(model, config.task))
     _check_classes(model, task)
     teacher = live(model, config.teacher)
     series = find_series(config.teacher.checkpoints) if config.teacher.checkpoints else {}
     check_series(series, weights_fingerprint)
     return Materials(task, tokenizer, teacher, series, HeldOut(task, teacher, config.task.pooling))
+
+
+def check_length(max_length: int, model: nn.Module) -> None:
+    """Raises `ConfigError` where samples are longer than the positions that the model knows."""
+    config: Any = model.config
+    # RoBERTa's first positions are taken by the padding index
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    longest = (getattr(config, "max_position_embeddings", None) or max_length + offset) - offset
+    if max_length > longest:
+        raise ConfigError(f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions")
 
 
 def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
@@ -105,9 +107,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
 
     def load(source: str) -> LiveTeacher:
         options = _loading(dataclasses.replace(config.teacher, revision=None))
-        return live(
-            load_model(local(source), AUTO_CLASSES[config.task.kind], dtype=config.teacher.dtype, **options), config.teacher
-        )
+        return live(load_model(local(source), AUTO_CLASS[config.task.kind], dtype=config.teacher.dtype, **options), config.teacher)
 
     return Setup(
         task=materials.task,
@@ -132,11 +132,11 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[nn.Module, li
     notes: list[str] = []
     if own.model is not None:
         source = local(own.model)
-        note = same_tokenizer(load_tokenizer(source), materials.tokenizer)
-        return load_model(source, AUTO_CLASSES[config.task.kind]), [note] if note else []
+        note = same_tokenizer(materials.tokenizer, load_tokenizer(source))
+        return load_model(source, AUTO_CLASS[config.task.kind]), [note] if note else []
     student = new_student(
         teacher.model.config,  # type: ignore[arg-type]
-        AUTO_CLASSES[config.task.kind],
+        AUTO_CLASS[config.task.kind],
         layers=own.layers,
         hidden=own.hidden,
         heads=own.heads,
@@ -144,10 +144,11 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[nn.Module, li
         seed=config.seed,
     )
     if own.init == "projected-embeddings":
-        notes += projected_embeddings_(student, teacher.model, shared_matrix(config, materials, student)) or []
+        matrix = shared_matrix(config, materials, student)
+        notes += projected_embeddings_(student, teacher.model, matrix)  # type: ignore[arg-type]
     elif own.init == "teacher-layers":
         layers = own.from_layers or spread_layers(num_blocks(teacher.model, teacher.layout), num_blocks(student))
-        copy_layers_(student, teacher.model, layers)
+        copy_layers_(student, teacher.model, layers)  # type: ignore[arg-type]
     return student, notes
 
 
@@ -187,8 +188,9 @@ def _loading(config: TeacherConfig) -> dict[str, Any]:
     }
 
 
-def _named_labels(model: nn.Module, config: TaskConfig) -> Mapping[int, str] | None:
-    return model.config.id2label if config.kind == "classification" else None  # type: ignore[union-attr,return-value]
+def _named_labels(model: nn.Module, config: TaskConfig) -> dict[int, str] | None:
+    labels: Any = getattr(model.config, "id2label", None)
+    return labels if config.kind == "classification" else None
 
 
 def _check_classes(model: nn.Module, task: Task) -> None:

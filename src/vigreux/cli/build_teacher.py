@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig
 
-from vigreux.cli.build import AUTO_CLASSES, local, training_device
-from vigreux.config import ModelConfig, TeachConfig
+from vigreux.cli.build import check_length, local, training_device
+from vigreux.config import AUTO_CLASS, ModelConfig, TeachConfig
 from vigreux.distill.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError, unknown
@@ -25,6 +26,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
     tokenizer = _tokenizer(config)
     task = build_task(config.task, tokenizer)
     model = _model(config.model, task, tokenizer, config.seed)
+    check_length(config.task.max_length, model)
     freeze_first_blocks(model, config.model.freeze_blocks)
     training = dict(config.training)
     if config.keep_every is not None:
@@ -48,22 +50,26 @@ def _tokenizer(config: TeachConfig) -> Any:
     if source is not None:
         return load_tokenizer(local(source), trust_remote_code=config.model.trust_remote_code)
     documents, _, _ = read_documents(config.task)
-    kind = "bpe" if config.task.kind == "causal-lm" else "wordpiece"
-    return train_tokenizer((document.text for document in documents), config.model.vocab_size, kind)
+    texts = (document.text for document in documents)
+    return train_tokenizer(texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece")
 
 
 def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Module:
-    auto_class = AUTO_CLASSES[task.kind]  # type: ignore[index]
+    auto_class = AUTO_CLASS[task.kind]  # type: ignore[index]
+    labels: dict[str, Any] = {}
+    if task.id2label is not None:
+        labels = {"id2label": task.id2label, "label2id": {name: i for i, name in task.id2label.items()}}
     if config.start is not None:
-        return load_model(
-            local(config.start),
-            auto_class,
-            allow_missing=True,
-            allow_pickle=config.allow_pickle,
-            trust_remote_code=config.trust_remote_code,
-            id2label=task.id2label,
-            seed=seed,
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # of a head that the checkpoint lacks
+            return load_model(
+                local(config.start),
+                auto_class,
+                allow_missing=True,
+                allow_pickle=config.allow_pickle,
+                trust_remote_code=config.trust_remote_code,
+                **labels,
+            )
     assert config.family is not None
     try:
         family = AutoConfig.for_model(config.family)
@@ -76,8 +82,8 @@ def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Mod
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"):
         if hasattr(family, name):
             setattr(family, name, getattr(tokenizer, name))
-    if task.id2label is not None:
-        family.id2label, family.label2id = task.id2label, {name: i for i, name in task.id2label.items()}
+    for name, value in labels.items():
+        setattr(family, name, value)
     sizes = student_config(
         family,
         layers=config.layers,

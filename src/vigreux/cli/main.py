@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version("vigreux"))
         return 0
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         if arguments[0] not in COMMANDS:
             raise VigreuxError(unknown("command", arguments[0], COMMANDS))

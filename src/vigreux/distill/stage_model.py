@@ -74,6 +74,8 @@ class StageModel(nn.Module):
         rows = self.student_rows(batch)
         if isinstance(self.target, (Hidden, Embedding)):
             assert signal is not None
+            if isinstance(self.projection, LearnedProjection):
+                rows = self.projection(rows)  # (N, d_T): on the student's side, where it cannot shrink the targets to nothing
             return hidden_loss(rows, self.targets(signal)).sum()
         positions = self.task.positions(batch)
         labels = batch.get("labels")
@@ -95,18 +97,16 @@ class StageModel(nn.Module):
         return self.view(batch, positions)
 
     def targets(self, signal: Tensor) -> Tensor:
-        """(N, d_S): the teacher's rows, projected and scaled: `s · h P`."""
+        """(N, d_S) the teacher's rows, projected and scaled: `s · h P`; (N, d_T) `s · h` where the projection is learned."""
         assert isinstance(self.target, (Hidden, Embedding))
-        assert self.projection is not None
-        signal = signal.to(torch.float32) if signal.dtype != torch.float64 else signal
-        if isinstance(self.projection, LearnedProjection):
-            return self.projection(signal)
-        projected = signal @ self.projection.to(signal.dtype)
-        return projected if self.statistics is None else scale_targets(projected, self.statistics, self.target.scaling)
+        assert self.statistics is not None
+        signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
+        projected = signal @ self.projection.to(signal.dtype) if isinstance(self.projection, Tensor) else signal
+        return scale_targets(projected, self.statistics, self.target.scaling)
 
     @property
     def target_variance(self) -> float | None:
-        """Variance of the scaled targets about their mean, averaged over dimensions; `None` where it is not known (learned)."""
+        """Variance of the scaled targets about their mean, averaged over dimensions; `None` for targets that are no vectors."""
         if self.statistics is None or not isinstance(self.target, (Hidden, Embedding)):
             return None
         return self.statistics.scaled_variance(self.target.scaling)
@@ -148,10 +148,11 @@ def build_stage_model(
         return StageModel(view, target, task)
     assert teacher is not None
     assert widths is not None
-    if target.projection.kind == "learned":
-        return StageModel(view, target, task, LearnedProjection(*widths, seed=target.projection.seed))
     batches = list(calibration)
     signals = [signal for b in batches if (signal := teacher_signal(task, target, teacher, b)) is not None]
+    if target.projection.kind == "learned":
+        of_teacher = reduce(TargetStatistics.merge, map(target_statistics, signals))
+        return StageModel(view, target, task, LearnedProjection(*widths, seed=target.projection.seed), of_teacher)
     if target.projection not in matrices:
         # PCA takes the hidden states of the first stage that uses it, as all other stages then share its directions
         matrices[target.projection] = projection_matrix(target.projection, *widths, hidden=(s.float() for s in signals))

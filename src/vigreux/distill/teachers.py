@@ -17,7 +17,7 @@ from vigreux.errors import ConfigError, unknown
 from vigreux.models.layout import Layout, find_layout
 from vigreux.models.views import LogitsView, PooledView, cut
 
-Batch = Mapping[str, Tensor]
+Batch = dict[str, Tensor]
 
 
 class Teacher(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vigreux.cost import steps_for_budget
@@ -24,7 +25,8 @@ class StepCost:
     """Cost of one optimiser step of a stage, over all processes.
 
     FLOPs are those of matrix products and attention (forward and backward of the student, forward of the teacher), averaged over
-    the first batches; `seconds` is `None` where it was not measured.
+    the first batches. Attention counts as its plain matrix products, whichever kernel runs it: the counter does not know every
+    fused one. `seconds` is `None` where it was not measured.
     """
 
     student_flops: float
@@ -47,19 +49,15 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
         model.train()
         student = teacher_part = 0
         for batch, _ in zip(probe.batches(size), range(batches)):
-            signal, flops = _counted(lambda b=batch: teacher_signal(setup.task, stage.target, teacher, b))
-            teacher_part += flops
-            student += _counted(lambda b=batch, s=signal: model(b, s).backward())[1]
+            with FlopCounterMode(display=False) as of_teacher, sdpa_kernel(SDPBackend.MATH):
+                signal = teacher_signal(setup.task, stage.target, teacher, batch)
+            with FlopCounterMode(display=False) as of_student, sdpa_kernel(SDPBackend.MATH):
+                model(batch, signal).backward()
+            teacher_part += of_teacher.get_total_flops()
+            student += of_student.get_total_flops()
         scale = setup.samples_per_step / (size * batches)
         seconds = _seconds(probe, stage, model, teacher, size) * setup.samples_per_step / size if timed else None
     return StepCost(student * scale, teacher_part * scale, seconds)
-
-
-def _counted(work: Callable[[], Any]) -> tuple[Any, int]:
-    # eager attention kernels on a CPU are counted by the same formulas as the fused ones
-    with FlopCounterMode(display=False) as counter:
-        result = work()
-    return result, counter.get_total_flops()
 
 
 def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, size: int, steps: int = 4) -> float:
@@ -94,7 +92,7 @@ def plan_steps(setup: Setup, costs: Sequence[StepCost] | None = None) -> tuple[i
             raise ConfigError("budget: the curriculum's stages are shares of a budget; give one of budget.steps, .flops, .seconds")
         if budget.steps is None:
             assert costs is not None
-            per_step = [cost.flops if budget.flops is not None else cost.seconds for cost in costs]
-            amount = budget.flops if budget.flops is not None else budget.seconds
+            per_step = [cost.flops if budget.flops is not None else cost.seconds or 0.0 for cost in costs]
+            amount = budget.flops or budget.seconds or 0.0
             return resolve_steps(setup.curriculum, steps_for_budget(setup.curriculum, per_step, amount, **sizes), **sizes)
     return resolve_steps(setup.curriculum, budget.steps or 0, **sizes)

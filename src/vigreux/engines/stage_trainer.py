@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class StageTrainer(Trainer):
     # --- data and loss ----------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # type: ignore[arg-type]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Rows that count in all micro-batches of this step, of all processes."""
@@ -108,15 +108,15 @@ class StageTrainer(Trainer):
         carried = self._carried_schedule
         if carried is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        whole = super().create_scheduler(carried.total, optimizer)
+        whole: Any = super().create_scheduler(carried.total, optimizer)
         optimizer = optimizer or self.optimizer
-        shifted = [lambda step, rate=rate: rate(step + carried.offset) for rate in whole.lr_lambdas]
-        self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), shifted)
+        rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
+        self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), rates)
         return self.lr_scheduler
 
     def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
         """The optimiser's state of each parameter, for the next stage."""
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         return dict(optimizer.state)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -125,13 +125,13 @@ class StageTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            directory = Path(self.args.output_dir)
+            directory = Path(str(self.args.output_dir))
             write_manifest(directory / f"checkpoint-{self.state.global_step}")
             if self._keep is not None:
                 rotate(directory, self._keep)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        directory = Path(output_dir or self.args.output_dir)
+        directory = Path(output_dir or str(self.args.output_dir))
         save_student(self.student, directory, self.processing_class)
         if isinstance(self.stage_model.projection, nn.Module):
             save_file(self.stage_model.projection.state_dict(), directory / LEARNED_PROJECTION)
@@ -141,6 +141,10 @@ class StageTrainer(Trainer):
         load_student(self.student, directory)
         if isinstance(self.stage_model.projection, nn.Module):
             self.stage_model.projection.load_state_dict(load_file(directory / LEARNED_PROJECTION))
+
+
+def _shifted(rate: Callable[[int], float], offset: int) -> Callable[[int], float]:
+    return lambda step: rate(step + offset)
 
 
 def save_student(student: nn.Module, directory: Path, processing_class: Any = None) -> None:

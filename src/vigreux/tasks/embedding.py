@@ -23,7 +23,7 @@ def embedding(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     table = TokenTable.of_rows(rows)
     held = TokenTable.of_rows(held_rows).draw(config.max_eval, config.split_seed)
     notes = (*documents.notes, f"{len(table)} training documents, {len(held)} held out", *cut)
-    return Task("embedding", "AutoModel", table, held, TextCollator(padding_id(tokenizer)), table.mean_length, notes=notes)
+    return Task("embedding", table, held, TextCollator(padding_id(tokenizer)), table.mean_length, notes=notes)
 
 
 @dataclass(frozen=True)

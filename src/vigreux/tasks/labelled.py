@@ -30,7 +30,7 @@ def classification(
     held = TokenTable.of_rows(held_rows, held_labels).draw(config.max_eval, config.split_seed)
     notes = (*documents.notes, f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes", *cut)
     collate = LabelledCollator(padding_id(tokenizer))
-    return Task("classification", "AutoModelForSequenceClassification", table, held, collate, table.mean_length, classes, notes)
+    return Task("classification", table, held, collate, table.mean_length, classes, notes)
 
 
 @dataclass(frozen=True)

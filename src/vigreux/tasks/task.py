@@ -27,7 +27,6 @@ class Task:
 
     Args:
         kind: causal-lm, masked-lm, classification, embedding, or tensor (a plain torch module on tensors).
-        auto_class: name of the `transformers` class that loads a model for this task; `None` for a plain torch module.
         train: map-style training examples.
         held_out: map-style held-out examples, never trained on.
         collate: samples → batch; a pure function of the samples, and so of (seed, t).
@@ -37,7 +36,6 @@ class Task:
     """
 
     kind: TaskKind | Literal["tensor"]
-    auto_class: str | None
     train: Examples
     held_out: Examples
     collate: Collator

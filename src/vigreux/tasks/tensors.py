@@ -52,7 +52,7 @@ class TensorTask(Task):
             if wrong := torch.nonzero((y < 0) | (y >= classes)).flatten().tolist():
                 raise DataError(f"{name}: row {wrong[0]} is {int(y[wrong[0]])}; accepted: 0 to {classes - 1}")
         names = {i: str(i) for i in range(classes)}
-        super().__init__("tensor", None, _Rows(inputs, labels), _Rows(eval_inputs, eval_labels), collate_tensors, 1, names)
+        super().__init__("tensor", _Rows(inputs, labels), _Rows(eval_inputs, eval_labels), collate_tensors, 1, names)
 
 
 def collate_tensors(samples: Sequence[Sample]) -> Batch:

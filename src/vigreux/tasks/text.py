@@ -77,7 +77,7 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     if end is None:
         notes += ("the tokenizer has no end-of-text token: documents follow one another with nothing between",)
     collate = CausalCollator(padding_id(tokenizer))
-    return Task("causal-lm", "AutoModelForCausalLM", blocks, held, collate, config.max_length, notes=notes)
+    return Task("causal-lm", blocks, held, collate, config.max_length, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     blocks, held, notes = _packed(documents, tokenizer, config, separator=last, first=first, last=last)
     special = tuple(tokenizer.all_special_ids)
     collate = MaskedCollator(padding_id(tokenizer), tokenizer.mask_token_id, len(tokenizer), special, config.mask_share)
-    return Task("masked-lm", "AutoModelForMaskedLM", blocks, held, collate, config.max_length, notes=notes)
+    return Task("masked-lm", blocks, held, collate, config.max_length, notes=notes)
 
 
 @dataclass(frozen=True)
