@@ -406,7 +406,7 @@ class RunFolder:
                 "name": name or _curriculum_name(config),
                 "seed": config.get("seed", 0),
                 "device": device,
-                "command": command or shlex.join(sys.argv),
+                "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "config_hash": config_hash(config),
                 "versions": {package: _version(package) for package in ("vigreux", "torch", "transformers")},
                 "status": "running",

@@ -39,7 +39,8 @@ def test_without_a_teacher_nothing_is_distilled(tmp_path):
     assert text.startswith(
         "A student of 3 layers, 6 heads, hidden size 192 (7.19 M parameters) was trained on labels, without a teacher, for"
     )
-    assert text.endswith("and needs no teacher weights kept.")
+    assert text.endswith("A run cost 210 GFLOP and 15.4 s on 2 CPU cores, and needs no teacher weights kept.")
+    assert words.title(read_experiment([tmp_path / "a"])) == "Training on labels"
 
 
 def test_several_curricula_in_plain_words(tmp_path):

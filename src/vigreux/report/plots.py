@@ -246,7 +246,7 @@ def _draw_by_stage(axes: Axes, run: Run, key: str, axis: XAxis, theme: Theme) ->
 
 def _draw_metric(axes: Axes, run: Run, metric: Metric, axis: XAxis, theme: Theme) -> None:
     points = [(axis.of(r), r[metric.name]) for r in run.evaluations if r.get(metric.name) is not None]
-    axes.plot(*zip(*points), color=theme.series2, marker="o", markersize=4)
+    axes.plot(*zip(*points), color=theme.series2, marker="o", markersize=4, clip_on=False)
     _set_y(axes, metric)
 
 

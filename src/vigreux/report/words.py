@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vigreux.cost import human_bytes, human_flops, human_time
+from vigreux.cost import human, human_bytes, human_flops, human_time
 from vigreux.report.metrics import Metric
 from vigreux.report.plots import teacher_value
 from vigreux.report.read import Experiment, Run, final_metrics
@@ -22,7 +22,14 @@ _TASKS = {
 def title(experiment: Experiment) -> str:
     """What the page is called."""
     groups = list(experiment.groups)
-    return f"Distillation by {groups[0]}" if len(groups) == 1 else f"Comparison of {listed(groups)}"
+    if len(groups) > 1:
+        return f"Comparison of {listed(groups)}"
+    return f"Distillation by {groups[0]}" if _taught(experiment.runs) else "Training on labels"
+
+
+def _taught(runs: Sequence[Run]) -> bool:
+    """Whether any stage has a teacher."""
+    return any(stage.get("teacher") != "labels" for run in runs for stage in run.curriculum)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -40,7 +47,6 @@ def _what(experiment: Experiment) -> str:
     """Teacher, student and task."""
     config, parameters = experiment.runs[0].config, _parameters(experiment.runs)
     task, teacher, student = (config.get(key) or {} for key in ("task", "teacher", "student"))
-    taught = any(stage.get("teacher") != "labels" for run in experiment.runs for stage in run.curriculum)
     source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
     source += _count(parameters[0])
     sizes = [f"{student[key]} {word}" for key, word in (("layers", "layers"), ("heads", "heads")) if student.get(key)]
@@ -53,9 +59,8 @@ def _what(experiment: Experiment) -> str:
     into += _count(parameters[1])
     about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or ""))
     data = f" on {_name(task['data'])}" if task.get("data") else ""
-    made = (
-        f"{source} was distilled into {into}" if taught else f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
-    )
+    alone = f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
+    made = f"{source} was distilled into {into}" if _taught(experiment.runs) else alone
     return f"{made}{f', for {about}{data}' if about else ''}."
 
 
@@ -70,7 +75,7 @@ def _name(path: str) -> str:
 
 
 def _count(parameters: int | None) -> str:
-    return "" if parameters is None else f" ({parameters / 1e6:.3g} M parameters)"
+    return "" if parameters is None else f" ({human(parameters, '').strip()} parameters)"
 
 
 def _one_group(experiment: Experiment, row: Row) -> list[str]:
@@ -129,10 +134,9 @@ def _cost(row: Row, runs: Sequence[Run]) -> str:
     assert row.bytes_kept is not None
     device = finished(runs)[0].info.get("device")
     where = f" on {device}" if device else ""
-    return (
-        f"A run cost {human_flops(row.flops)} (student and teacher) and {human_time(row.seconds)}{where}, "
-        f"and needs {f'{human_bytes(round(row.bytes_kept))} of' if row.bytes_kept else 'no'} teacher weights kept."
-    )
+    both = " (student and teacher)" if _taught(runs) else ""
+    kept = f"{human_bytes(round(row.bytes_kept))} of" if row.bytes_kept else "no"
+    return f"A run cost {human_flops(row.flops)}{both} and {human_time(row.seconds)}{where}, and needs {kept} teacher weights kept."
 
 
 def a(noun: str) -> str:
