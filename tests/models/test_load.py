@@ -162,6 +162,13 @@ def test_names_that_do_not_exist(saved: Path) -> None:
         load_model(saved, CAUSAL)
 
 
+def test_a_hub_model_that_cannot_be_reached() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"^no/such: cannot be loaded: neither a directory nor a hub model that can be reached$"
+    ):
+        load_model("no/such", CAUSAL)
+
+
 def test_a_fingerprint_is_of_the_weights_alone(saved: Path, tmp_path: Path) -> None:
     model_of("gpt2", CAUSAL).save_pretrained(tmp_path / "again")
     os.utime(tmp_path / "again" / "model.safetensors", (0, 0))

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import GemmaConfig, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen3Config, T5Config
 
 from tests.models.families import EVERY_MODEL, FAMILIES, batch_of, config_of
@@ -82,6 +84,15 @@ def test_per_layer_settings_are_cut_or_repeated() -> None:
     assert student_config(config, layers=2).layer_types == ["sliding_attention", "full_attention"]
     assert student_config(config, layers=4).layer_types == [*config.layer_types, "sliding_attention"]
     assert student_config(config_of("qwen2"), layers=1).max_window_layers == 1
+
+
+@given(hidden=st.integers(2, 300).map(lambda half: 2 * half), family=st.sampled_from(["bert", "llama", "qwen3"]))
+def test_default_heads_always_fit(hidden: int, family: str) -> None:
+    student = student_config(config_of(family), hidden=hidden)
+    heads = student.num_attention_heads
+    assert hidden % heads == 0
+    assert heads % getattr(student, "num_key_value_heads", heads) == 0
+    student.validate()
 
 
 def test_heads_that_do_not_fit() -> None:

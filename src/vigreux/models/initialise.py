@@ -27,33 +27,39 @@ def projected_embeddings_(
     student_layout: Layout | None = None,
     teacher_layout: Layout | None = None,
 ) -> list[str]:
-    """Sets the student's embeddings so that its hidden state 0 is the teacher's times `matrix`.
+    """Sets the student's embeddings so that its hidden state 0 is the teacher's times `matrix`: `h_S⁰ = h_T⁰ P`.
 
-            `h_S⁰ = h_T⁰ P`. Where everything before the blocks is linear in the tables (word, position, token type, patches),
-        each becomes the teacher's times `P`; exact for GPT-2, Llama, Gemma (whose fixed factor √hidden is divided out),
-        OPT, T5, ViT. Where embeddings are narrower than the hidden size and pass a projection (ELECTRA, OPT 350M) the
-        student takes tables and norm as they are, and the projection times `P`: exact too.
+    Where everything before the blocks is linear in the tables (word, position, token type, patches), each becomes the
+    teacher's times `P`; exact for GPT-2, Llama, Gemma (whose fixed factor √hidden is divided out), OPT, T5, ViT. Where
+    embeddings are narrower than the hidden size and pass a projection (ELECTRA, OPT 350M) the student takes tables and
+    norm as they are, and the projection times `P`: exact too.
 
-        Where a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`, and centring and γ are
-        folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, with κ the standard deviation over
-        coordinates of `(h_T⁰ − β)P`, measured on an even sample of the vocabulary. Explained variance of h_S⁰ on
-        Wikipedia text, all-MiniLM-L6 384 → 192, Gaussian `P`: tables times `P` alone −0.52, with κ and β 0.81, folded
-        0.97 (orthogonal `P` 0.97; PCA of h_T⁰: 0.54, 0.95, 0.98).
+    Where a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`, and centring and γ are
+    folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, with κ the standard deviation over
+    coordinates of `(h_T⁰ − β)P`, measured on an even sample of the vocabulary. Explained variance of h_S⁰ on
+    Wikipedia text, all-MiniLM-L6 384 → 192, Gaussian `P`: tables times `P` alone −0.52, with κ and β 0.81, folded
+    0.97 (orthogonal `P` 0.97; PCA of h_T⁰: 0.54, 0.95, 0.98).
 
-    HEADNOTE
+    The scale stays the teacher's, whatever the student's `initializer_range`. Tied heads follow; an untied head becomes the
+    teacher's times `P`; an output bias is copied. Held-out loss of a Llama 2 × 192 after 100 steps of 8 × 64 tokens of
+    Wikipedia text, labels alone, from SmolLM2-135M (576; embeddings of std 0.136), Gaussian `P`, one seed: tied random 7.40,
+    tied from here 6.97, the same scaled to std 0.02 7.14; untied random 7.37, embeddings from here and a random head 7.16,
+    head as well 6.93, that scaled to std 0.02 7.12, a least-squares head `W P (PᵀP)⁻¹` 6.93.
 
-            Args:
-                student: changed in place; of the teacher's family.
-                teacher: with the same head, where the student's head is to be set.
-                matrix: `P`, (d_T, d_S); preserves the mean variance of a coordinate.
-                student_layout: default found.
-                teacher_layout: default found.
+    With a larger vocabulary on either side the common rows are copied.
 
-            Returns:
-                Notes for the user: tables of different length.
+    Args:
+        student: changed in place; of the teacher's family.
+        teacher: with the same head, where the student's head is to be set.
+        matrix: `P`, (d_T, d_S); preserves the mean variance of a coordinate.
+        student_layout: default found.
+        teacher_layout: default found.
 
-            Raises:
-                ConfigError: another family, or an embedding size that the two do not share.
+    Returns:
+        Notes for the user: tables of different length.
+
+    Raises:
+        ConfigError: another family, or an embedding size that the two do not share.
     """
     _same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)

@@ -233,6 +233,8 @@ def _one_line(where: str) -> Iterator[None]:
             text = "its pickled weights are damaged, or hold more than tensors, which is never loaded"
         if "trust_remote_code" in text:
             text = "it brings its own Python code, which is not run unless trust_remote_code: true"
+        if "connect to" in text or "not a local folder" in text:
+            text = "neither a directory nor a hub model that can be reached"
         raise CheckpointError(f"{where}: cannot be loaded: {text[:300]}") from error
 
 

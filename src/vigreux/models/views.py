@@ -2,6 +2,7 @@
 
 A view is a shallow copy of the modules on the way from the model to its list of blocks. The blocks themselves, the
 embeddings and everything else are the same objects, so training a view trains the model, and the model is left as it was.
+Train and eval mode of the copied modules are the view's own, those of everything else are shared.
 """
 
 from __future__ import annotations
