@@ -33,7 +33,7 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
         sources = list(spec)
     series: dict[int, str] = {}
     for source in sources:
-        found = _STEP.search(source.rstrip("/"))
+        found = _STEP.search(source.rstrip("/").rpartition("/")[2].rpartition("@")[2])
         if found is None:
             raise ConfigError(f"teacher.checkpoints: {source!r} has no step in its name; accepted: names that end in a number")
         if (step := int(found[1])) in series:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from vigreux.curriculum import Embedding, Hidden, Labels, Projection, Stage, Tar
 from vigreux.distill.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distill.projection import LearnedProjection, projection_matrix
 from vigreux.distill.teachers import Batch, Teacher
-from vigreux.models.layout import Layout
+from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import LogitsView, PooledView, cut
 from vigreux.tasks.task import Task
 
@@ -60,7 +61,7 @@ class StageModel(nn.Module):
         statistics: TargetStatistics | None = None,
     ) -> None:
         super().__init__()
-        self.view = view
+        self.view: Any = view
         self.target = target
         self.task = task
         self.statistics = statistics
@@ -100,9 +101,8 @@ class StageModel(nn.Module):
         """(N, d_S) the teacher's rows, projected and scaled: `s · h P`; (N, d_T) `s · h` where the projection is learned."""
         assert isinstance(self.target, (Hidden, Embedding))
         assert self.statistics is not None
-        signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
-        projected = signal @ self.projection.to(signal.dtype) if isinstance(self.projection, Tensor) else signal
-        return scale_targets(projected, self.statistics, self.target.scaling)
+        matrix = self.projection if isinstance(self.projection, Tensor) else None
+        return scale_targets(_projected(signal, matrix), self.statistics, self.target.scaling)
 
     @property
     def target_variance(self) -> float | None:
@@ -111,12 +111,25 @@ class StageModel(nn.Module):
             return None
         return self.statistics.scaled_variance(self.target.scaling)
 
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """See `PreTrainedModel.activation_checkpointing_enable`; the Trainer asks for it by this name or the next."""
+        self.view.activation_checkpointing_enable(*args, **kwargs)
 
-def student_view(student: nn.Module, stage: Stage, layout: Layout | None, blocks: int | None) -> nn.Module:
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """See `PreTrainedModel.gradient_checkpointing_enable`."""
+        self.view.gradient_checkpointing_enable(*args, **kwargs)
+
+
+def _projected(signal: Tensor, matrix: Tensor | None) -> Tensor:
+    """(N, d_S) `h P`, or the teacher's rows (N, d_T) themselves; in float32 at least."""
+    signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
+    return signal if matrix is None else signal @ matrix.to(signal)
+
+
+def student_view(student: nn.Module, stage: Stage, layout: Layout | None) -> nn.Module:
     """The part of the student that `stage` trains: its first `depth` blocks for a hidden target, else the whole."""
     if isinstance(stage.target, Hidden):
-        assert blocks is not None
-        return cut(student, blocks if stage.depth is None else stage.depth, layout)
+        return cut(student, num_blocks(student, layout) if stage.depth is None else stage.depth, layout)
     if isinstance(stage.target, Embedding):
         return PooledView(student, stage.target.pooling, layout)
     return LogitsView(student, layout)
@@ -127,7 +140,7 @@ def build_stage_model(
     stage: Stage,
     task: Task,
     teacher: Teacher | None,
-    calibration: Iterable[Batch],
+    calibration: Callable[[], Iterable[Batch]],
     *,
     widths: tuple[int, int] | None,
     matrices: dict[Projection, Tensor],
@@ -139,24 +152,27 @@ def build_stage_model(
         stage: what is matched.
         task: gives the rows that count.
         teacher: `None` for labels.
-        calibration: the batches on which the scale of the targets is measured (the first ones of the stream).
+        calibration: gives the batches on which the scale of the targets is measured (the first ones of the stream).
         widths: (d_T, d_S); needed for hidden and embedding targets.
-        matrices: the projections made so far, which stages with equal projections share; a new one is added.
+        matrices: the projections made so far, which stages with equal projections and widths share; a new one is added.
     """
     target = stage.target
     if not isinstance(target, (Hidden, Embedding)):
         return StageModel(view, target, task)
     assert teacher is not None
     assert widths is not None
-    batches = list(calibration)
-    signals = [signal for b in batches if (signal := teacher_signal(task, target, teacher, b)) is not None]
+
+    def signals() -> Iterator[Tensor]:  # anew each time: one batch of hidden states is held at a time
+        return (rows for batch in calibration() if (rows := teacher_signal(task, target, teacher, batch)) is not None)
+
     if target.projection.kind == "learned":
-        of_teacher = reduce(TargetStatistics.merge, map(target_statistics, signals))
-        return StageModel(view, target, task, LearnedProjection(*widths, seed=target.projection.seed), of_teacher)
-    if target.projection not in matrices:
-        # PCA takes the hidden states of the first stage that uses it, as all other stages then share its directions
-        matrices[target.projection] = projection_matrix(target.projection, *widths, hidden=(s.float() for s in signals))
-    matrix = matrices[target.projection]
-    projected = (target_statistics(signal.float() @ matrix.to(signal.device)) for signal in signals)
-    statistics = reduce(TargetStatistics.merge, projected)
-    return StageModel(view, target, task, matrix, statistics)
+        projection: Tensor | LearnedProjection = LearnedProjection(*widths, seed=target.projection.seed)
+    else:
+        shared = matrices.get(target.projection)
+        if shared is None or shared.shape != widths:
+            shared = projection_matrix(target.projection, *widths, hidden=signals())
+            matrices.setdefault(target.projection, shared)
+        projection = shared
+    matrix = projection if isinstance(projection, Tensor) else None
+    statistics = reduce(TargetStatistics.merge, (target_statistics(_projected(rows, matrix)) for rows in signals()))
+    return StageModel(view, target, task, projection, statistics)

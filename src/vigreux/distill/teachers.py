@@ -40,7 +40,7 @@ class LiveTeacher:
         self.model = model.eval().requires_grad_(False)
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
-        self._hidden_views: dict[int, nn.Module] = {}
+        self._views: dict[int | Pooling, nn.Module] = {}  # by hidden layer or pooling
 
     @property
     def layout(self) -> Layout:
@@ -55,13 +55,15 @@ class LiveTeacher:
 
     def hidden(self, batch: Batch, layer: int) -> Tensor:
         """See `Teacher.hidden`."""
-        if layer not in self._hidden_views:
-            self._hidden_views[layer] = cut(self.model, layer, self.layout).eval()
-        return self._run(self._hidden_views[layer], batch)
+        if layer not in self._views:
+            self._views[layer] = cut(self.model, layer, self.layout)
+        return self._run(self._views[layer], batch)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """See `Teacher.embedding`."""
-        return self._run(PooledView(self.model, pooling, self.layout), batch)
+        if pooling not in self._views:
+            self._views[pooling] = PooledView(self.model, pooling, self.layout)
+        return self._run(self._views[pooling], batch)
 
     # no_grad, not inference_mode: what the teacher gives is saved for the student's backward pass
     @torch.no_grad()

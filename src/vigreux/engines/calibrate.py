@@ -1,12 +1,15 @@
-"""What one step of each stage costs: FLOPs counted and seconds measured on the first batches, and the steps a budget buys."""
+"""What one step of each stage costs (FLOPs counted, seconds measured, on the first batches), and the steps that a budget buys."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +20,7 @@ from vigreux.cost import steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distill.stage_model import count_rows, teacher_signal
 from vigreux.engines.setup import Setup
-from vigreux.errors import ConfigError
+from vigreux.runs import write_atomic
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class StepCost:
 
     FLOPs are those of matrix products and attention (forward and backward of the student, forward of the teacher), averaged over
     the first batches. Attention counts as its plain matrix products, whichever kernel runs it: the counter does not know every
-    fused one. `seconds` is `None` where it was not measured.
+    fused one. `seconds` is wall time, `None` where it was not measured.
     """
 
     student_flops: float
@@ -43,28 +46,28 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
     """Counts, and with `timed` measures, the steps of `stage` on the first batches. The student and the RNG stay as they are."""
     # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student), matrices=dict(setup.matrices))
-    size = setup.arguments("unused", 1).per_device_train_batch_size
+    args = setup.arguments("unused", 1)
     with torch.random.fork_rng():
         model, teacher = probe.stage_model(stage)
         model.train()
         student = teacher_part = 0
-        for batch, _ in zip(probe.batches(size), range(batches)):
+        for batch, _ in zip(probe.batches(), range(batches)):
             with FlopCounterMode(display=False) as of_teacher, sdpa_kernel(SDPBackend.MATH):
                 signal = teacher_signal(setup.task, stage.target, teacher, batch)
             with FlopCounterMode(display=False) as of_student, sdpa_kernel(SDPBackend.MATH):
                 model(batch, signal).backward()
             teacher_part += of_teacher.get_total_flops()
             student += of_student.get_total_flops()
-        scale = setup.samples_per_step / (size * batches)
-        seconds = _seconds(probe, stage, model, teacher, size) * setup.samples_per_step / size if timed else None
-    return StepCost(student * scale, teacher_part * scale, seconds)
+        each = args.gradient_accumulation_steps * args.world_size / batches
+        seconds = _seconds(probe, stage, model, teacher) * args.gradient_accumulation_steps if timed else None
+    return StepCost(student * each, teacher_part * each, seconds)
 
 
-def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, size: int, steps: int = 4) -> float:
-    """Median wall time of a step on one device, after one step to warm up; the optimiser's step is included."""
+def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, batches: int = 4) -> float:
+    """Median wall time of a micro-batch on one device, after one to warm up; the optimiser's step is included."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     times = []
-    for batch, _ in zip(probe.batches(size), range(steps + 1)):
+    for batch, _ in zip(probe.batches(), range(batches + 1)):
         start = time.perf_counter()
         signal = teacher_signal(probe.task, stage.target, teacher, batch)
         (model(batch, signal) / count_rows(probe.task, stage.target, batch)).backward()
@@ -73,26 +76,41 @@ def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, s
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return sorted(times[1:])[len(times[1:]) // 2]
+    return statistics.median(times[1:])
 
 
-def plan_steps(setup: Setup, costs: Sequence[StepCost] | None = None) -> tuple[int, ...]:
-    """Steps of each stage under the setup's budget.
-
-    Raises `ConfigError` when stages are given as shares and there is no budget, or when the budget buys no step of some stage.
-    """
-    sizes = {
-        "batch_size": setup.samples_per_step,
-        "train_samples": len(setup.task.train),
-        "tokens_per_sample": setup.task.tokens_per_sample,
-    }
+def plan_steps(setup: Setup, costs: Sequence[StepCost]) -> tuple[int, ...]:
+    """Steps of each stage under the setup's budget. Raises `ConfigError` when it buys no step of some stage."""
     budget = setup.budget
-    if any(stage.duration.unit == "share" for stage in setup.curriculum):
-        if budget.steps is None and budget.flops is None and budget.seconds is None:
-            raise ConfigError("budget: the curriculum's stages are shares of a budget; give one of budget.steps, .flops, .seconds")
-        if budget.steps is None:
-            assert costs is not None
-            per_step = [cost.flops if budget.flops is not None else cost.seconds or 0.0 for cost in costs]
-            amount = budget.flops or budget.seconds or 0.0
-            return resolve_steps(setup.curriculum, steps_for_budget(setup.curriculum, per_step, amount, **sizes), **sizes)
-    return resolve_steps(setup.curriculum, budget.steps or 0, **sizes)
+    steps, amount = budget.steps or 0, budget.flops or budget.seconds
+    if amount is not None:
+        per_step = [cost.flops if budget.flops is not None else cost.seconds or 0.0 for cost in costs]
+        steps = steps_for_budget(setup.curriculum, per_step, amount, **setup.sizes)
+    return resolve_steps(setup.curriculum, steps, **setup.sizes)
+
+
+# --- the plan of a run, kept in its folder --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage of a run will do: how many steps, and what each costs."""
+
+    steps: int
+    cost: StepCost
+
+
+def plan_stages(setup: Setup) -> list[StagePlan]:
+    """Measures every stage and spends the budget on them."""
+    costs = [step_cost(setup, stage, timed=setup.budget.seconds is not None) for stage in setup.curriculum]
+    return [StagePlan(steps, cost) for steps, cost in zip(plan_steps(setup, costs), costs)]
+
+
+def write_plan(path: Path, plan: Sequence[StagePlan]) -> None:
+    """Keeps the plan: seconds differ from one measurement to the next, and a resumed run must keep to the first."""
+    write_atomic(path, json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1))
+
+
+def read_plan(path: Path) -> list[StagePlan]:
+    """The plan that `write_plan` kept."""
+    return [StagePlan(stage["steps"], StepCost(**stage["cost"])) for stage in json.loads(path.read_text(encoding="utf-8"))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
@@ -55,8 +57,7 @@ def make_plan(config: RunConfig) -> Plan:
     """The plan of `config`. Raises `ConfigError` as building the run would, and where only the data can tell a stage's length."""
     source = config.teacher.model
     path = str(asset_path(source)) if is_asset(source) else source
-    options = {"revision": config.teacher.revision, "trust_remote_code": config.teacher.trust_remote_code}
-    teacher = load_config(path, **options)
+    teacher = load_config(path, revision=config.teacher.revision, trust_remote_code=config.teacher.trust_remote_code)
     own = config.student
     if own.model is not None:
         student = load_config(str(asset_path(own.model)) if is_asset(own.model) else own.model)
@@ -73,7 +74,7 @@ def make_plan(config: RunConfig) -> Plan:
         for each, n in zip(per_step, steps)
     )
     learns = any(stage.teacher.kind != "labels" for stage in curriculum)
-    used = [series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None]
+    used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
     return Plan(
         curriculum,
         stages,
@@ -99,7 +100,7 @@ class _Size:
         with torch.device("meta"):
             model = build(config, AUTO_CLASS[run.task.kind])
         layout = find_layout(model)
-        vocabulary = config.vocab_size if run.task.kind.endswith("lm") else config.num_labels
+        vocabulary: Any = config.vocab_size if run.task.kind.endswith("lm") else config.num_labels
         return cls(count_parameters(model), num_blocks(model, layout), hidden_size(model, layout), vocabulary)
 
 
@@ -119,14 +120,12 @@ def _step_cost(config: RunConfig, stage: Stage, student: PreTrainedConfig, teach
     given = DEFAULTS | config.training
     samples = given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1)
     share = {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(config.task.kind)
-    auto_class = AUTO_CLASS[config.task.kind]
-    common = {"seq": config.task.max_length, "positions_share": share}
-    hidden = isinstance(stage.target, Hidden)
-    depth = (stage.depth if stage.depth is not None else student.num_hidden_layers) if hidden else None
-    of_student = samples * view_flops(student, auto_class, depth, backward=True, **common)
-    of_teacher = 0
-    if stage.teacher.kind != "labels":
-        of_teacher = samples * view_flops(teacher, auto_class, stage.target.layer if hidden else None, **common)  # type: ignore[union-attr]
+    count = partial(view_flops, auto_class=AUTO_CLASS[config.task.kind], seq=config.task.max_length, positions_share=share)
+    layer = depth = None
+    if isinstance(stage.target, Hidden):
+        layer, depth = stage.target.layer, student.num_hidden_layers if stage.depth is None else stage.depth
+    of_student = samples * count(student, depth=depth, backward=True)
+    of_teacher = samples * count(teacher, depth=layer) if stage.teacher.kind != "labels" else 0
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
 
 
@@ -140,13 +139,12 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
         "tokens_per_sample": config.task.max_length,
     }
     budget = config.budget
-    if budget.steps is None and any(stage.duration.unit == "share" for stage in curriculum):
-        if budget.flops is None and budget.seconds is None:
-            raise ConfigError("budget: missing; accepted: one of budget.steps, budget.flops, budget.seconds")
+    amount = budget.flops or budget.seconds
+    if amount is not None:
         costs = [each.flops if budget.flops is not None else each.seconds or 0.0 for each in per_step]
-        return resolve_steps(
-            curriculum, steps_for_budget(curriculum, costs, budget.flops or budget.seconds or 0.0, **sizes), **sizes
-        )
+        return resolve_steps(curriculum, steps_for_budget(curriculum, costs, amount, **sizes), **sizes)
+    if budget.steps is None and any(stage.duration.unit == "share" for stage in curriculum):
+        raise ConfigError("budget: missing; accepted: one of budget.steps, budget.flops, budget.seconds")
     return resolve_steps(curriculum, budget.steps or 0, **sizes)
 
 

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from vigreux.curriculum import Stage
 from vigreux.distill.losses import explained_variance
+from vigreux.engines.calibrate import StepCost
 from vigreux.runs import RunFolder
 
 
@@ -25,6 +26,16 @@ class Totals:
     teacher_flops: float = 0.0
     seconds: float = 0.0
 
+    def after(self, steps: int, cost: StepCost, samples_per_step: int, seconds: float) -> Totals:
+        """These and `steps` more steps of the given cost, that took `seconds`."""
+        return Totals(
+            self.steps + steps,
+            self.samples + steps * samples_per_step,
+            self.student_flops + steps * cost.student_flops,
+            self.teacher_flops + steps * cost.teacher_flops,
+            self.seconds + seconds,
+        )
+
 
 class Recorder(TrainerCallback):
     """Writes a stage's records and decides when to evaluate and, for a plateau duration, when to stop.
@@ -33,7 +44,8 @@ class Recorder(TrainerCallback):
         folder: where records go; `None` on all processes but the first.
         stage: the stage that runs.
         start: what the run had spent when the stage began.
-        per_step: what one step spends (its `seconds` are not used).
+        cost: what one step costs.
+        samples_per_step: training samples of one step.
         target_variance: of the stage's targets, for hidden and embedding targets.
         evaluate: gives the held-out metrics of the student as it is; called every `every` steps and at the end.
     """
@@ -43,15 +55,17 @@ class Recorder(TrainerCallback):
         folder: RunFolder | None,
         stage: Stage,
         start: Totals,
-        per_step: Totals,
+        cost: StepCost,
+        samples_per_step: int,
         target_variance: float | None,
-        evaluate: Callable[[], dict[str, float]] | None,
+        evaluate: Callable[[], dict[str, float]],
         every: int,
     ) -> None:
         self.folder = folder
         self.stage = stage
         self.start = start
-        self.per_step = per_step
+        self.cost = cost
+        self.samples_per_step = samples_per_step
         self.target_variance = target_variance
         self.evaluate = evaluate
         self.every = every
@@ -62,13 +76,7 @@ class Recorder(TrainerCallback):
 
     def totals(self, step: int) -> Totals:
         """What the run has spent after `step` steps of this stage."""
-        return Totals(
-            self.start.steps + step * self.per_step.steps,
-            self.start.samples + step * self.per_step.samples,
-            self.start.student_flops + step * self.per_step.student_flops,
-            self.start.teacher_flops + step * self.per_step.teacher_flops,
-            self.seconds,
-        )
+        return self.start.after(step, self.cost, self.samples_per_step, self.seconds - self.start.seconds)
 
     def restore(self, records: list[dict[str, Any]]) -> None:
         """Takes up the stage's own records after a resume, so that means, plateaus and seconds go on where they were."""
@@ -85,12 +93,14 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds += time.perf_counter() - self._mark
         last = state.global_step >= state.max_steps
-        if self.evaluate is not None and (last or state.global_step % self.every == 0):
+        if last or state.global_step % self.every == 0:
             self.evaluations.append(self.evaluate())
             self._write("eval", state.global_step, self.evaluations[-1])
             if self.on_plateau() and not last:
                 control.should_training_stop = True
                 control.should_save = True
+        # A logged loss is the mean since the last log: from each checkpoint on it starts anew, as it will when resumed from there.
+        control.should_log |= control.should_save
         self._mark = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -107,14 +117,14 @@ class Recorder(TrainerCallback):
         self._mark = time.perf_counter()
 
     def on_plateau(self) -> bool:
-        """Whether the last `patience` evaluations were no better than the best before them, less `min_delta` of it."""
+        """Whether none of the last `patience` evaluations was better than the best before them by `min_delta` of it."""
         duration = self.stage.duration
         patience = int(duration.value)
         if duration.unit != "plateau" or len(self.evaluations) <= patience:
             return False
         losses = [evaluation["loss"] for evaluation in self.evaluations]
         best_before = min(losses[:-patience])
-        return min(losses[-patience:]) > best_before * (1 - duration.min_delta)
+        return min(losses[-patience:]) >= best_before * (1 - duration.min_delta)
 
     def _write(self, kind: str, step: int, values: dict[str, float]) -> None:
         if self.folder is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -12,27 +13,39 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from vigreux.config import BudgetConfig, Carry
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Projection, Stage, check_curriculum
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Projection, Stage, check_curriculum, resolve_steps
 from vigreux.distill.stage_model import StageModel, build_stage_model, student_view
 from vigreux.distill.teachers import Batch, LiveTeacher, Teachers
-from vigreux.errors import ConfigError, unknown
+from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
+from vigreux.models.views import cut
 from vigreux.tasks.task import Task
 
-CALIBRATION_BATCHES = 8
+CALIBRATION_BATCHES = 8  # steps on whose samples the scale of a stage's targets is measured
+EVALUATIONS = 5  # held-out evaluations a run, unless training.eval_steps says otherwise
 
-# TrainingArguments that Vigreux sets itself, and what to use instead
+# TrainingArguments that Vigreux sets itself or that cannot work with it, and why or what to use instead
 OWNED = {
-    "output_dir": "output",
-    "max_steps": "budget",
-    "num_train_epochs": "budget",
-    "resume_from_checkpoint": "--resume",
-    "remove_unused_columns": "nothing: batches are the task's own",
-    "eval_strategy": "training.eval_steps",
-    "seed": "seed",
-    "data_seed": "seed",
-    "load_best_model_at_end": "nothing: the last student is the result",
-    "label_smoothing_factor": "loss.alpha",
+    "output_dir": "use output",
+    "max_steps": "use budget",
+    "num_train_epochs": "use budget",
+    "resume_from_checkpoint": "use --resume",
+    "remove_unused_columns": "batches are the task's own",
+    "train_sampling_strategy": "samples come in the order of the seed",
+    "ignore_data_skip": "a resumed run goes on exactly",
+    "auto_find_batch_size": "a step has the samples that were asked for",
+    "eval_strategy": "use training.eval_steps",
+    "seed": "use seed",
+    "data_seed": "use seed",
+    "load_best_model_at_end": "the last student is the result",
+    "save_strategy": "use training.save_steps",
+    "save_total_limit": "the last checkpoint of a stage is kept",
+    "save_only_model": "a checkpoint is there to be resumed from",
+    "push_to_hub": "the finished student is in the run folder",
+    "label_smoothing_factor": "use loss.alpha",
+    "neftune_noise_alpha": "it needs a whole model, and a stage trains a part",
+    "logging_nan_inf_filter": "a loss that is not finite stops the run",
+    "disable_tqdm": "use --quiet",
 }
 
 # Small students from scratch: AdamW's usual peak rate for them, cosine to zero, the papers' 6 % warm-up.
@@ -45,6 +58,8 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.01,
     "logging_steps": 10,
     "save_steps": 500,
+    "log_level": "warning",
+    "dataloader_pin_memory": torch.cuda.is_available(),
     "report_to": "none",
 }
 
@@ -81,19 +96,28 @@ class Setup:
     notes: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Raises `ConfigError` for stages that do not fit the models or teachers that cannot be had, before step 0."""
+        """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
+        self.arguments("unused", 1)
         needs_blocks = any(isinstance(stage.target, Hidden) for stage in self.curriculum)
-        if needs_blocks and self.student_layout is None:
-            self.student_layout = find_layout(self.student)
         final = self.teachers.final
         check_curriculum(
             self.curriculum,
-            student_layers=num_blocks(self.student, self.student_layout) if needs_blocks else None,
+            student_layers=num_blocks(self.student, self._layout()) if needs_blocks else None,
             teacher_layers=num_blocks(final.model, final.layout) if needs_blocks and final is not None else None,
         )
+        self._check_budget()
         for stage in self.curriculum:
             self.teachers.check(stage.teacher, stage.name)
+
+    def _check_budget(self) -> None:
+        """What a budget of FLOPs or seconds buys is known once the stages are measured."""
+        budget = self.budget
+        if budget.flops is not None or budget.seconds is not None:
+            return
+        if budget.steps is None and any(stage.duration.unit == "share" for stage in self.curriculum):
+            raise ConfigError("budget: the curriculum's stages are shares of a budget; give one of budget.steps, .flops, .seconds")
+        resolve_steps(self.curriculum, budget.steps or 0, **self.sizes)
 
     def arguments(self, output_dir: str, steps: int, stage: int = 0) -> TrainingArguments:
         """The Trainer's arguments for one stage of `steps` steps."""
@@ -103,12 +127,9 @@ class Setup:
             "max_steps": steps,
             "seed": self.seed + stage,  # a stage's dropout is a function of its number, so a resume at its start is exact
             "remove_unused_columns": False,
-            "save_strategy": "steps",
-            "save_total_limit": None,  # kept by manifest (StageTrainer), not by the Trainer's own rotation
+            "save_strategy": "steps",  # and kept by manifest (StageTrainer), not by the Trainer's own rotation
             "logging_nan_inf_filter": False,
             "disable_tqdm": True,
-            "dataloader_pin_memory": torch.cuda.is_available(),
-            "log_level": "warning",
         }
         given["save_steps"] = min(given["save_steps"], steps)
         given["logging_steps"] = min(given["logging_steps"], steps)
@@ -124,62 +145,96 @@ class Setup:
         return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """What turns samples, tokens and epochs into steps (see `resolve_steps`)."""
+        return {
+            "batch_size": self.samples_per_step,
+            "train_samples": len(self.task.train),
+            "tokens_per_sample": self.task.tokens_per_sample,
+        }
+
+    @property
     def eval_batch_size(self) -> int:
         """Samples of one held-out batch."""
         return int((DEFAULTS | self.training)["per_device_eval_batch_size"])
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """The first batches of the training stream, on the student's device."""
-        device = next(self.student.parameters()).device
-        stream = self.task.stream(self.seed, 0, CALIBRATION_BATCHES * size)
+    def eval_every(self, stage: Stage, steps: int, all_steps: int) -> int:
+        """Steps between held-out evaluations of a stage of `steps` steps: `training.eval_steps` (below 1: of the whole run).
+
+        The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the stage's limit.
+        """
+        given = self.training.get("eval_steps")
+        if given:
+            return math.ceil(given * all_steps) if given < 1 else int(given)
+        if stage.duration.unit == "plateau":
+            all_steps = min(all_steps, int(steps / stage.duration.value))
+        return max(1, all_steps // EVALUATIONS)
+
+    def batches(self) -> Iterator[Batch]:
+        """The first samples of the training stream, in batches of one device, on the student's device.
+
+        They are those of the first `CALIBRATION_BATCHES` optimiser steps, however a step is split over devices and micro-batches.
+        """
+        size, device = self.arguments("unused", 1).per_device_train_batch_size, device_of(self.student)
+        stream = self.task.stream(self.seed, 0, CALIBRATION_BATCHES * self.samples_per_step)
         for start in range(0, len(stream), size):
             batch = self.task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
             yield {name: value.to(device) for name, value in batch.items()}
 
     def stage_model(self, stage: Stage) -> tuple[StageModel, LiveTeacher | None]:
         """The part of the student that `stage` trains, with its loss, and the teacher (a checkpoint is loaded now)."""
+        self._share_pca(stage)
         teacher = self.teachers.of(stage.teacher)
-        needs_width = isinstance(stage.target, (Hidden, Embedding))
-        if needs_width and self.student_layout is None:
+        layout = self._layout() if isinstance(stage.target, (Hidden, Embedding)) else self.student_layout
+        view = student_view(self.student, stage, layout)
+        widths = None if teacher is None else self._widths(stage, teacher)
+        model = build_stage_model(view, stage, self.task, teacher, self.batches, widths=widths, matrices=self.matrices)
+        return model.to(device_of(self.student)), teacher
+
+    def _layout(self) -> Layout:
+        if self.student_layout is None:
             self.student_layout = find_layout(self.student)
-        blocks = num_blocks(self.student, self.student_layout) if isinstance(stage.target, Hidden) else None
-        widths = None
-        if needs_width and teacher is not None:
-            widths = hidden_size(teacher.model, teacher.layout), hidden_size(self.student, self.student_layout)
-        view = student_view(self.student, stage, self.student_layout, blocks)
-        size = DEFAULTS | self.training
-        calibration = itertools.islice(self.batches(size["per_device_train_batch_size"]), CALIBRATION_BATCHES)
-        model = build_stage_model(view, stage, self.task, teacher, calibration, widths=widths, matrices=self.matrices)
-        return model.to(next(self.student.parameters()).device), teacher
+        return self.student_layout
+
+    def _widths(self, stage: Stage, teacher: LiveTeacher) -> tuple[int, int] | None:
+        """(d_T, d_S) at the depths that a hidden or embedding target compares."""
+        if not isinstance(stage.target, (Hidden, Embedding)):
+            return None
+        layout = self._layout()
+        layer = stage.target.layer if isinstance(stage.target, Hidden) else num_blocks(teacher.model, teacher.layout)
+        depth = num_blocks(self.student, layout) if stage.depth is None else stage.depth
+        return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
+
+    def _share_pca(self, stage: Stage) -> None:
+        """Makes the principal components of the first stage that uses them, whichever stage a resumed run starts with."""
+        projection = getattr(stage.target, "projection", None)
+        if projection is not None and projection.kind == "pca" and projection not in self.matrices:
+            first = next(each for each in self.curriculum if getattr(each.target, "projection", None) == projection)
+            if first != stage:
+                self.stage_model(first)
 
 
 def check_training(training: dict[str, Any]) -> None:
     """Raises `ConfigError` for a name that `TrainingArguments` does not have, or one that Vigreux sets itself."""
     names = [name for name, f in TrainingArguments.__dataclass_fields__.items() if f.init]
     for name in training:
-        if name not in names:
-            raise ConfigError(unknown("training", name, names) if len(str(name)) < 3 else _nearest(name, names))
         if name in OWNED:
-            raise ConfigError(f"training.{name}: set by Vigreux; use {OWNED[name]}")
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    """`unknown` without the list of all names, of which there are more than a hundred."""
-    message = unknown("training", name, names)
-    return message.split(" accepted:")[0].rstrip(";") + "; accepted: the names of transformers.TrainingArguments"
+            raise ConfigError(f"training.{name}: cannot be set: {OWNED[name]}")
+        if name not in names:
+            near = get_close_matches(str(name), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:
-    """Embeddings and the first `blocks` blocks keep their weights; without gradients they cost a forward pass only."""
-    from vigreux.models.views import cut
-
-    if blocks:
-        layout = layout or find_layout(model)
-        if blocks > num_blocks(model, layout):
-            raise ConfigError(f"model.freeze_blocks: {blocks}; accepted: 0 to {num_blocks(model, layout)}, the model's blocks")
-        kept = cut(model, blocks, layout)
-        for parameter in kept.parameters():
-            parameter.requires_grad_(False)
+    """Embeddings and the first `blocks` blocks (0: nothing) keep their weights; without gradients they cost a forward pass only."""
+    if not blocks:
+        return
+    layout = layout or find_layout(model)
+    if blocks > num_blocks(model, layout):
+        raise ConfigError(f"model.freeze_blocks: {blocks}; accepted: 0 to {num_blocks(model, layout)}, the model's blocks")
+    for parameter in cut(model, blocks, layout).parameters():
+        parameter.requires_grad_(False)
 
 
 def device_of(model: nn.Module) -> torch.device:

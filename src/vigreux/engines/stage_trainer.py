@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.utils import logging
 
 from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.distill.teachers import Teacher
-from vigreux.errors import TrainingError
+from vigreux.errors import ConfigError, TrainingError
 from vigreux.runs import rotate, write_manifest
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
@@ -63,7 +65,7 @@ class StageTrainer(Trainer):
         # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
         args._n_gpu = min(args.n_gpu, 1)
         super().__init__(model=model, args=args, **kwargs)
-        self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = True  # the loss is divided by the rows of the whole step: no division by micro-batches
         self.student = student
         self.teacher = teacher
         self.stage_model = model
@@ -88,8 +90,9 @@ class StageTrainer(Trainer):
         signal = teacher_signal(self.stage_model.task, self.stage_model.target, self.teacher, inputs)
         total = model(inputs, signal)
         loss = total / num_items_in_batch.clamp(min=1) * self.args.world_size
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        mean = self.accelerator.reduce(loss.detach(), "mean")  # of all processes, so that all of them stop
+        if not torch.isfinite(mean):
+            raise TrainingError(f"the loss is {mean.item()} at step {self.state.global_step + 1}")
         return loss
 
     # --- optimiser and schedule -------------------------------------------------------------------------------------
@@ -108,20 +111,25 @@ class StageTrainer(Trainer):
         carried = self._carried_schedule
         if carried is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        whole: Any = super().create_scheduler(carried.total, optimizer)
+        whole = super().create_scheduler(carried.total, optimizer)
+        if not isinstance(whole, LambdaLR):
+            name = getattr(self.args.lr_scheduler_type, "value", self.args.lr_scheduler_type)
+            raise ConfigError(f"schedule: 'carried' needs a learning rate that is a function of the step, and {name!r} is none")
         optimizer = optimizer or self.optimizer
         rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
         self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), rates)
         return self.lr_scheduler
 
     def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
-        """The optimiser's state of each parameter, for the next stage."""
+        """The optimiser's state of each of the student's parameters, for the next stage."""
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
-        return dict(optimizer.state)
+        return {parameter: optimizer.state[parameter] for parameter in self.student.parameters() if parameter in optimizer.state}
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if not all(parameter.isfinite().all() for parameter in self.stage_model.parameters()):
+            raise TrainingError(f"a weight is not finite after step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -131,6 +139,8 @@ class StageTrainer(Trainer):
                 rotate(directory, self._keep)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:  # the Trainer asks every process
+            return
         directory = Path(output_dir or str(self.args.output_dir))
         save_student(self.student, directory, self.processing_class)
         if isinstance(self.stage_model.projection, nn.Module):
@@ -151,7 +161,8 @@ def save_student(student: nn.Module, directory: Path, processing_class: Any = No
     """The whole student in `directory`: `save_pretrained` for a Hugging Face model, else safetensors of its weights."""
     directory.mkdir(parents=True, exist_ok=True)
     if isinstance(student, PreTrainedModel):
-        student.save_pretrained(directory, max_shard_size="1TB")  # one file, so that resuming reads one file
+        with _no_bars():
+            student.save_pretrained(directory)
     else:
         save_model(student, str(directory / WEIGHTS))
     if processing_class is not None:
@@ -160,4 +171,22 @@ def save_student(student: nn.Module, directory: Path, processing_class: Any = No
 
 def load_student(student: nn.Module, directory: Path) -> None:
     """Puts the weights that `save_student` wrote back into `student`; tied weights stay tied."""
-    load_model(student, str(directory / WEIGHTS), strict=not isinstance(student, PreTrainedModel))
+    if isinstance(student, PreTrainedModel):
+        # through from_pretrained: the names in the file are not always those in memory (GPT-NeoX's head, ViT's blocks)
+        with _no_bars():
+            saved = type(student).from_pretrained(directory, dtype=student.dtype)
+        student.load_state_dict(saved.state_dict())
+    else:
+        load_model(student, str(directory / WEIGHTS))
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hides transformers' progress bars: a stage has one of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

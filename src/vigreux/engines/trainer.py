@@ -9,20 +9,22 @@ from __future__ import annotations
 import errno
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from rich.progress import Progress
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PrinterCallback
 
-from vigreux.curriculum import Hidden
+from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distill.losses import explained_variance
 from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.distill.teachers import Teacher
-from vigreux.engines.calibrate import StepCost, plan_steps, step_cost
+from vigreux.engines.calibrate import StagePlan, StepCost, plan_stages, read_plan, write_plan
 from vigreux.engines.card import write_card
 from vigreux.engines.recorder import Recorder, StageProgress, Totals, progress_bar
 from vigreux.engines.setup import Setup, device_of
@@ -31,8 +33,9 @@ from vigreux.errors import CheckpointError, TrainingError, VigreuxError
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
 from vigreux.runs import RunFolder, StageRecord, Summary, latest_checkpoint, verify_manifest, write_manifest
 
+INITIAL = "initial"  # the student's first weights
+PLAN = "plan.json"  # the steps of each stage, and what one costs
 CARRIED = "optimizer_states.pt"
-EVALUATIONS = 5  # held-out evaluations a run, unless training.eval_steps says otherwise
 
 
 class CurriculumEngine:
@@ -66,57 +69,64 @@ class CurriculumEngine:
         self.quiet = quiet
         self.carried: dict[nn.Parameter, dict[str, Any]] = {}
 
-    def run(self, *, costs: list[StepCost] | None = None, steps: tuple[int, ...] | None = None) -> dict[str, float]:
+    def run(self) -> dict[str, float]:
         """Trains the student through all stages and gives its final held-out metrics.
 
         Raises `TrainingError` when a loss is not finite or the disk is full; what was finished stays, and the run can be resumed.
         """
-        curriculum = self.setup.curriculum
-        costs = costs or [step_cost(self.setup, stage) for stage in curriculum]
-        steps = steps or plan_steps(self.setup, costs)
-        self._keep_initial_student()
-        self._wait()
-        totals = Totals()
         try:
-            with progress_bar(self.quiet or self.folder is None) as progress:
-                for index in range(len(curriculum)):
-                    totals = self._run_stage(index, steps, costs[index], totals, progress)
+            return self._run()
         except VigreuxError as error:
             self._fail(str(error))
             raise
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not _disk_is_full(error):
                 raise
             self._fail("the disk is full")
-            raise TrainingError(f"{self.root}: the disk is full; free some space and go on with --resume") from error
+            raise TrainingError(
+                f"{self.root}: the disk is full; make room, then --resume goes on from the last checkpoint"
+            ) from error
+
+    def _run(self) -> dict[str, float]:
+        if self.folder is not None:
+            self._keep_initial_student(self.root / INITIAL)
+            if not (self.root / PLAN).exists():
+                write_plan(self.root / PLAN, plan_stages(self.setup))
+        self._wait()
+        plan = read_plan(self.root / PLAN)
+        totals = Totals()
+        with progress_bar(self.quiet or self.folder is None) as progress:
+            for index in range(len(plan)):
+                totals = self._run_stage(index, plan, totals, progress)
         return self._finish(totals)
 
     # --- one stage --------------------------------------------------------------------------------------------------
 
-    def _run_stage(self, index: int, steps: tuple[int, ...], cost: StepCost, start: Totals, progress: Any) -> Totals:
-        stage = self.setup.curriculum[index]
-        directory = self._stage_dir(index)
+    def _run_stage(self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress) -> Totals:
+        stage, planned = self.setup.curriculum[index], plan[index]
+        directory = RunFolder(self.root).stage_dir(index, stage.name)
         done = self._finished_stage(index)
         if done is not None:
             self._restore_stage(index, directory)
-            return self._add(start, done)
+            return start.after(done.steps, planned.cost, self.setup.samples_per_step, done.seconds)
         checkpoint = latest_checkpoint(directory)
         if checkpoint is None and index == 0:
-            load_student(self.setup.student, self.root / "initial")
+            load_student(self.setup.student, self.root / INITIAL)
         model, teacher = self.setup.stage_model(stage)
-        recorder = self._recorder(index, steps, cost, start, model, teacher, checkpoint)
+        recorder = self._recorder(index, plan, start, model, teacher, checkpoint)
+        steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
-            steps = (*steps[:index], _step_of(checkpoint), *steps[index + 1 :])  # stopped there, and killed before it was recorded
+            steps = _step_of(checkpoint)  # stopped there, and killed before it was recorded
         trainer = StageTrainer(
             model,
             student=self.setup.student,
             teacher=teacher,
-            args=self.setup.arguments(str(directory), steps[index], stage=index),
-            train_dataset=self.setup.task.stream(self.setup.seed, start.samples, steps[index] * self.setup.samples_per_step),
+            args=self.setup.arguments(str(directory), steps, stage=index),
+            train_dataset=self.setup.task.stream(self.setup.seed, start.samples, steps * self.setup.samples_per_step),
             data_collator=self.setup.task.collate,
             processing_class=self.setup.processing_class,
-            carried_states=self.carried if self.setup.optimizer == "carried" else None,
-            carried_schedule=CarriedSchedule(start.steps, sum(steps)) if self.setup.schedule == "carried" else None,
+            carried_states=self.carried,
+            carried_schedule=CarriedSchedule(start.steps, _all_steps(plan)) if self.setup.schedule == "carried" else None,
             keep=None if self.setup.keep_checkpoints else 1,
             callbacks=[recorder, StageProgress(progress, stage)],
         )
@@ -127,36 +137,32 @@ class CurriculumEngine:
             last = latest_checkpoint(directory)
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
             raise TrainingError(f"stage {stage.name!r}: {error}; {kept}") from error
-        totals = recorder.totals(trainer.state.global_step)
-        self._carry(trainer, directory)
-        self._record_stage(index, trainer.state.global_step, cost, totals, recorder, directory)
-        return totals
+        if self.setup.optimizer == "carried":
+            self._carry(trainer.optimizer_states(), directory)
+        self._record_stage(stage, trainer.state.global_step, planned.cost, recorder, directory)
+        return recorder.totals(trainer.state.global_step)
 
     def _recorder(
         self,
         index: int,
-        steps: tuple[int, ...],
-        cost: StepCost,
+        plan: Sequence[StagePlan],
         start: Totals,
         model: StageModel,
         teacher: Teacher | None,
         checkpoint: Path | None,
     ) -> Recorder:
-        stage = self.setup.curriculum[index]
-        per_step = Totals(1, self.setup.samples_per_step, cost.student_flops, cost.teacher_flops)
-        every = int(self.setup.training.get("eval_steps") or max(1, sum(steps) // EVALUATIONS))
-        if isinstance(stage.target, Hidden):
-            # a view has no head to be scored by: its own loss on the held-out data, at the stage's end or to see a plateau
-            def evaluate() -> dict[str, float]:
-                return self._held_out(model, teacher)
+        stage, planned = self.setup.curriculum[index], plan[index]
+        every = self.setup.eval_every(stage, planned.steps, _all_steps(plan))
+        if isinstance(stage.target, Hidden) and stage.duration.unit != "plateau":
+            every = planned.steps  # at the end alone: its own loss says nothing about the student
 
-            every = every if stage.duration.unit == "plateau" else steps[index]
-        else:
+        def evaluate() -> dict[str, float]:
+            own = self._held_out(model, teacher) if isinstance(stage.target, (Hidden, Embedding)) else {}
+            return own if isinstance(stage.target, Hidden) else own | self.evaluate(self.setup.student)  # a view has no head
 
-            def evaluate() -> dict[str, float]:
-                return self.evaluate(self.setup.student)
-
-        recorder = Recorder(self.folder, stage, start, per_step, model.target_variance, evaluate, every)
+        recorder = Recorder(
+            self.folder, stage, start, planned.cost, self.setup.samples_per_step, model.target_variance, evaluate, every
+        )
         if self.folder is not None:
             self.folder.truncate_metrics(start.steps + (_step_of(checkpoint) if checkpoint else 0))
         self._wait()
@@ -180,59 +186,45 @@ class CurriculumEngine:
             result["explained_variance"] = explained_variance(result["loss"], model.target_variance)
         return result
 
-    def _record_stage(self, index: int, steps: int, cost: StepCost, totals: Totals, recorder: Recorder, directory: Path) -> None:
-        stage = self.setup.curriculum[index]
-        held_out = recorder.evaluations[-1].get("explained_variance") if recorder.evaluations else None
-        notes = []
-        if held_out is not None and held_out <= 0:
-            notes.append(
-                f"stage {stage.name!r} ends with an explained variance of {held_out:.2f}: the student's first blocks predict the"
-                " teacher's hidden states no better than their mean, and the next stage starts from there"
-            )
-            warnings.warn(notes[0], UserWarning, stacklevel=2)
+    def _record_stage(self, stage: Stage, steps: int, cost: StepCost, recorder: Recorder, directory: Path) -> None:
         if self.folder is not None:
+            explained = recorder.evaluations[-1].get("explained_variance")
+            notes = []
+            if explained is not None and explained <= 0:
+                notes.append(
+                    f"stage {stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
+                    " predicts the teacher's states no better than their mean"
+                )
+                warnings.warn(notes[0], UserWarning, stacklevel=2)
             checkpoint = latest_checkpoint(directory)
+            assert checkpoint is not None, "the Trainer saves at the last step"
             self.folder.finish_stage(
                 StageRecord(
                     name=stage.name,
                     target=str(stage.target),
                     depth=stage.depth,
                     steps=steps,
-                    seconds=totals.seconds - recorder.start.seconds,
+                    seconds=recorder.seconds - recorder.start.seconds,
                     student_flops=steps * cost.student_flops,
                     teacher_flops=steps * cost.teacher_flops,
-                    first_loss=recorder.losses[0] if recorder.losses else None,
-                    last_loss=recorder.losses[-1] if recorder.losses else None,
-                    explained_variance=held_out,
+                    first_loss=recorder.losses[0],
+                    last_loss=recorder.losses[-1],
+                    explained_variance=explained,
                     notes=tuple(notes),
-                    checkpoint=str(checkpoint.relative_to(self.root)) if checkpoint else None,
+                    checkpoint=str(checkpoint.relative_to(self.root)),
                 )
             )
         self._wait()  # the other processes read it
 
     # --- going on and ending ----------------------------------------------------------------------------------------
 
-    def _stage_dir(self, index: int) -> Path:
-        return RunFolder(self.root).stage_dir(index, self.setup.curriculum[index].name)
-
     def _finished_stage(self, index: int) -> StageRecord | None:
         finished = RunFolder.open(self.root).stages()
         return finished[index] if index < len(finished) else None
 
-    def _add(self, start: Totals, done: StageRecord) -> Totals:
-        """What the run had spent after a finished stage."""
-        return Totals(
-            start.steps + done.steps,
-            start.samples + done.steps * self.setup.samples_per_step,
-            start.student_flops + done.student_flops,
-            start.teacher_flops + done.teacher_flops,
-            start.seconds + done.seconds,
-        )
-
-    def _keep_initial_student(self) -> None:
+    def _keep_initial_student(self, initial: Path) -> None:
         """The student's first weights, so that a resume starts from the same whatever the caller hands over then."""
-        initial = self.root / "initial"
-        if self.folder is not None and verify_manifest(initial):
+        if verify_manifest(initial):
             save_student(self.setup.student, initial)
             write_manifest(initial)
 
@@ -245,19 +237,17 @@ class CurriculumEngine:
             raise CheckpointError(f"{directory}: the stage is recorded as finished and its checkpoint is missing or damaged")
         load_student(self.setup.student, checkpoint)
         if self.setup.optimizer == "carried":
-            by_name = torch.load(directory / CARRIED, weights_only=True)
+            by_name = torch.load(directory / CARRIED, weights_only=True, map_location="cpu")  # the Trainer puts it on its device
             named = dict(self.setup.student.named_parameters())
             self.carried = {named[name]: state for name, state in by_name.items()}
 
-    def _carry(self, trainer: StageTrainer, directory: Path) -> None:
-        if self.setup.optimizer != "carried":
-            return
-        self.carried = {**self.carried, **trainer.optimizer_states()}
+    def _carry(self, states: Mapping[nn.Parameter, dict[str, Any]], directory: Path) -> None:
+        """Keeps the optimiser's states for the next stage, here and on disk."""
+        self.carried = {**self.carried, **states}
         if self.folder is not None:
-            names = {parameter: name for name, parameter in self.setup.student.named_parameters()}
-            states = {names[parameter]: state for parameter, state in self.carried.items() if parameter in names}
+            by_name = {name: self.carried[p] for name, p in self.setup.student.named_parameters() if p in self.carried}
             temporary = directory / f"{CARRIED}.tmp"
-            torch.save(states, temporary)
+            torch.save(by_name, temporary)
             temporary.replace(directory / CARRIED)
 
     def _finish(self, totals: Totals) -> dict[str, float]:
@@ -277,7 +267,7 @@ class CurriculumEngine:
     def _summary(self, metrics: dict[str, float], totals: Totals) -> Summary:
         teachers = self.setup.teachers
         final = teachers.final
-        used = [stage.teacher.step for stage in self.setup.curriculum if stage.teacher.step is not None]
+        used = {stage.teacher.step for stage in self.setup.curriculum if stage.teacher.step is not None}
         teacher_bytes = weight_bytes(final.model) if final is not None else 0
         learns = any(stage.teacher.kind != "labels" for stage in self.setup.curriculum)
         return Summary(
@@ -304,3 +294,14 @@ class CurriculumEngine:
 def _step_of(checkpoint: Path) -> int:
     """The step in the name `checkpoint-STEP`."""
     return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _all_steps(plan: Sequence[StagePlan]) -> int:
+    return sum(planned.steps for planned in plan)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Whether that is what an error means: Python, safetensors and torch.save each say it in their own way."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left" in str(error) or "inline_container" in str(error)
