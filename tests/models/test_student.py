@@ -10,7 +10,7 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import GemmaConfig, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen3Config, T5Config
+from transformers import BertConfig, GemmaConfig, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen3Config, T5Config
 
 from tests.models.families import EVERY_MODEL, FAMILIES, batch_of, config_of
 from vigreux.errors import ConfigError
@@ -35,9 +35,16 @@ def test_students_of_every_family_build_run_and_reload(name: str, auto_class: st
 def test_the_teachers_own_sizes_are_the_default(name: str) -> None:
     config = config_of(name)
     before = config.to_dict()
-    assert student_config(config).to_dict() == before
+    spread = {name: before[name] for name in ("initializer_range", "init_std") if name in before}
+    assert student_config(config).to_dict() | spread == before  # but for the spread of random weights, see below
     student_config(config, layers=1, hidden=16, heads=2, intermediate=20)
     assert config.to_dict() == before  # the caller's config is not edited
+
+
+@pytest.mark.parametrize(("width", "std"), [(64, 0.125), (256, 0.0625), (1024, 0.03125), (4096, 0.02)])
+def test_random_weights_keep_unit_gain(width: int, std: float) -> None:
+    config = BertConfig(hidden_size=4096, num_attention_heads=64)
+    assert student_config(config, hidden=width).initializer_range == pytest.approx(std)
 
 
 def sizes(config: PreTrainedConfig) -> tuple[int | None, ...]:

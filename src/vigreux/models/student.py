@@ -100,10 +100,22 @@ def student_config(
         if getattr(config, name, None) == config.hidden_size:
             setattr(student, name, width)
     student.hidden_size = width
+    _set_initial_spread(student, width)
     student._name_or_path = ""
     if hasattr(student, "quantization_config"):
         del student.quantization_config
     return student
+
+
+def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
+    """Random weights of standard deviation `max(teacher's, 1 / √width)`: a gain of at least 1 (LeCun et al. 1998, section 4.6).
+
+    transformers' usual 0.02 was chosen for wide models. In a narrow one it leaves a block's output so small beside the residual
+    that what attention gathers is lost in it (results/defaults.json, "random weights of std 0.02").
+    """
+    for name in ("initializer_range", "init_std"):
+        if (usual := getattr(student, name, None)) is not None:
+            setattr(student, name, max(usual, width**-0.5))
 
 
 def _set_layers(student: PreTrainedConfig, layers: int) -> None:

@@ -1,0 +1,15 @@
+"""Opens a student with transformers alone, and asks it for the topic of a text: no vigreux is needed to use what it made."""
+
+import sys
+
+from transformers import pipeline
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+TEXT = "A prime number is a natural number greater than one that is not a product of two smaller natural numbers."
+
+classify = pipeline("text-classification", model=sys.argv[1])
+answer = classify(TEXT)[0]
+print(f"{TEXT!r}\n  → {answer['label']} ({100 * answer['score']:.0f} %)")

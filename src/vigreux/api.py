@@ -1,0 +1,170 @@
+"""`distill`: a curriculum run from Python, on models and datasets that the caller has made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers.models.auto import modeling_auto
+
+from vigreux.config import BudgetConfig, Carry, TaskKind
+from vigreux.curriculum import Curriculum, Embedding
+from vigreux.distill.series import check_series, find_series
+from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.engines.evaluation import HeldOut
+from vigreux.engines.setup import OWNED, Setup, device_of
+from vigreux.engines.trainer import CurriculumEngine
+from vigreux.errors import ConfigError
+from vigreux.models.layout import find_layout
+from vigreux.models.load import load_model, weights_fingerprint
+from vigreux.plain import to_plain
+from vigreux.runs import RunFolder
+from vigreux.tasks.task import Task
+from vigreux.tasks.tensors import TensorTask
+from vigreux.tasks.tokenised import tokenised_task
+
+_HEADS: dict[str, TaskKind] = {
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
+}
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    curriculum: Curriculum,
+    *,
+    train_dataset: Any,
+    eval_dataset: Any,
+    args: TrainingArguments | None = None,
+    processing_class: PreTrainedTokenizerBase | None = None,
+    checkpoints: str | Sequence[str] | None = None,
+    task: TaskKind | None = None,
+    blocks: str | None = None,
+    optimizer: Carry = "per-stage",
+    schedule: Carry = "per-stage",
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> RunFolder:
+    """Takes `student` up through `curriculum`, in place, and gives the run folder with its records.
+
+    Args:
+        student: a Hugging Face model or any torch module (called as `module(inputs)`); trained in place.
+        teacher: the trained teacher; `None` where every stage learns from labels.
+        curriculum: the stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
+        train_dataset: rows with `input_ids` (and `labels`, for classification); for a torch module a pair of tensors
+            (inputs (n, …), labels (n,)).
+        eval_dataset: held-out data of the same form.
+        args: the Trainer's arguments. `max_steps`, or `num_train_epochs`, is the budget that the stages' shares are of.
+        processing_class: the tokenizer, for Hugging Face models.
+        checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distill.series.find_series`).
+        task: what is learned; default by the student's class.
+        blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
+        optimizer: whether the optimiser's state is carried from stage to stage.
+        schedule: whether one learning-rate schedule runs over all stages.
+        output_dir: the run folder; default `args.output_dir`.
+        resume: go on with the run in that folder.
+        quiet: no progress bar.
+
+    Returns:
+        The run folder: `.summary()`, `.metrics()`, `.stages()`, and `.student`, the path of the saved student.
+
+    Raises:
+        VigreuxError: see its subclasses; the message is one line that says how to put it right.
+    """
+    made = _task(student, train_dataset, eval_dataset, processing_class, task)
+    live = None
+    if teacher is not None:
+        layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
+        live = LiveTeacher(teacher.to(device_of(student)), layout)
+    series = find_series(checkpoints) if checkpoints is not None else {}
+    check_series(series, weights_fingerprint)
+    training, seed = _training(args)
+    setup = Setup(
+        task=made,
+        student=student,
+        teachers=Teachers(live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__))),
+        curriculum=curriculum,
+        budget=_budget(args, made, curriculum),
+        training=training,
+        optimizer=optimizer,
+        schedule=schedule,
+        seed=seed,
+        student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
+        processing_class=processing_class,
+    )
+    setup.check()
+    root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
+    pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
+    held_out = HeldOut(made, live, pooling)
+    with _folder(setup, root, resume) as folder:
+        engine = CurriculumEngine(
+            setup,
+            folder,
+            root,
+            lambda model: held_out(model, layout=setup.student_layout),
+            teacher_metrics=lambda: held_out.teacher_metrics,
+            quiet=quiet,
+        )
+        engine.run()
+    return RunFolder.open(root)
+
+
+def _task(student: nn.Module, train: Any, held_out: Any, tokenizer: PreTrainedTokenizerBase | None, kind: TaskKind | None) -> Task:
+    if not isinstance(student, PreTrainedModel):
+        for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
+            if not (isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
+                raise ConfigError(f"{name}: a torch module takes a pair of tensors (inputs, labels)")
+        return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
+    if tokenizer is None:
+        raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
+    name = type(student).__name__
+    found = (kind for mapping, kind in _HEADS.items() if name in getattr(modeling_auto, mapping).values())
+    return tokenised_task(kind or next(found, "embedding"), train, held_out, tokenizer, id2label=student.config.id2label)
+
+
+def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:
+    """What the caller set in `args`, other than what Vigreux sets itself; and the seed."""
+    if args is None:
+        return {}, 0
+    changed = {}
+    for f in dataclasses.fields(args):
+        if not f.init or f.name in OWNED:
+            continue
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if (value := getattr(args, f.name)) != default:
+            changed[f.name] = value
+    plain = {name: getattr(value, "value", value) for name, value in changed.items()}  # enums as their names
+    return {name: value for name, value in plain.items() if isinstance(value, (int, float, str, bool, list, Mapping))}, args.seed
+
+
+def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) -> BudgetConfig:
+    if args is None or not any(stage.duration.unit == "share" for stage in curriculum):
+        return BudgetConfig()
+    if args.max_steps > 0:
+        return BudgetConfig(steps=args.max_steps)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return BudgetConfig(steps=math.ceil(args.num_train_epochs * len(task.train) / batch))
+
+
+def _folder(setup: Setup, root: Path, resume: bool) -> RunFolder:
+    """The run folder. It knows the settings, not the caller's models and data: those the caller must hand over again to resume."""
+    config = {
+        "curriculum": "python",
+        "training": setup.training,
+        "optimizer": setup.optimizer,
+        "schedule": setup.schedule,
+        "seed": setup.seed,
+    }
+    stages = to_plain(setup.curriculum)
+    if resume:
+        return RunFolder.resume(root, config, stages)
+    name = "-".join(stage.name for stage in setup.curriculum)[:40]
+    return RunFolder.create(root, config, stages, name=name, device=str(device_of(setup.student)))
