@@ -1,34 +1,33 @@
 """From a configuration to what the engine runs: the teacher, the data, the student and the curriculum.
 
-`load_materials` loads what all runs of a comparison share; `make_setup` makes one run's student and curriculum from it.
+`load_materials` loads what all runs of a comparison share; `make_setup` makes one run's curriculum and student from it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from vigreux.assets import asset_path, is_asset
-from vigreux.config import AUTO_CLASS, RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum import Projection
-from vigreux.distill.projection import projection_matrix
+from vigreux.cli.build_student import first_weights_, make_student
+from vigreux.cli.distill import MISSING_DATA, MISSING_TEACHER
+from vigreux.cli.parsing import check_training
+from vigreux.cli.sources import check_length, local, snapshot, training_device
+from vigreux.config import RunConfig, TaskConfig, TeacherConfig
+from vigreux.curriculum import Projection, shared_projection
 from vigreux.distill.series import check_series, find_series
 from vigreux.distill.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS, Setup
+from vigreux.engines.setup import DEFAULTS, Setup
 from vigreux.errors import ConfigError
-from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
-from vigreux.models.layout import find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_model, load_tokenizer, weights_fingerprint
-from vigreux.models.student import make_student as new_student
+from vigreux.models.layout import find_layout, num_blocks
+from vigreux.models.load import load_config, load_model, load_tokenizer, task_class, weights_fingerprint
 from vigreux.recipes import from_config
 from vigreux.tasks.build import build_task
 from vigreux.tasks.task import Task
-from vigreux.tasks.tokenizers import same_tokenizer
 
 
 @dataclass
@@ -37,44 +36,45 @@ class Materials:
 
     task: Task
     tokenizer: Any
+    model: PreTrainedModel  # the teacher's
     teacher: LiveTeacher
     series: dict[int, str]
     held_out: HeldOut
-    matrices: dict[Projection, Tensor] = field(default_factory=dict)
-
-
-def local(source: str) -> str:
-    """A path or hub id; an `asset:NAME` is fetched first."""
-    return str(asset_path(source)) if is_asset(source) else source
+    matrices: dict[Projection, Tensor] = field(default_factory=dict)  # (d_T, d_S) by what they are a function of
 
 
 def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
-    if not config.teacher.model:
-        raise ConfigError("teacher.model: missing; accepted: a directory made by save_pretrained, a hub id, or an asset")
+    own = config.teacher
+    if not own.model:
+        raise ConfigError(MISSING_TEACHER)
     if not config.task.data:
-        raise ConfigError("task.data: missing; accepted: a text or table file, a directory of them, a datasets name, or an asset")
-    source = local(config.teacher.model)
-    options = _loading(config.teacher)
-    tokenizer = load_tokenizer(source, **options)
-    model = load_model(source, AUTO_CLASS[config.task.kind], dtype=config.teacher.dtype, **options)
+        raise ConfigError(MISSING_DATA)
+    check_training(config.training)
+    source = local(own.model)
+    tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
+    model = _load_teacher(source, config, own.revision)
     check_length(config.task.max_length, model)
     task = build_task(config.task, tokenizer, id2label=_named_labels(model, config.task))
     _check_classes(model, task)
-    teacher = live(model, config.teacher)
-    series = find_series(config.teacher.checkpoints) if config.teacher.checkpoints else {}
+    series = {step: snapshot(place) for step, place in find_series(own.checkpoints).items()} if own.checkpoints else {}
     check_series(series, weights_fingerprint)
-    return Materials(task, tokenizer, teacher, series, HeldOut(task, teacher, config.task.pooling))
+    teacher = live(model, own)
+    held_out = HeldOut(task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"])
+    return Materials(task, tokenizer, model, teacher, series, held_out)
 
 
-def check_length(max_length: int, model: nn.Module) -> None:
-    """Raises `ConfigError` where samples are longer than the positions that the model knows."""
-    config: Any = model.config
-    # RoBERTa's first positions are taken by the padding index
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    longest = (getattr(config, "max_position_embeddings", None) or max_length + offset) - offset
-    if max_length > longest:
-        raise ConfigError(f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions")
+def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
+    own = config.teacher
+    found = load_config(source, revision=revision, trust_remote_code=own.trust_remote_code)
+    return load_model(
+        source,
+        task_class(config.task.kind, found),
+        revision=revision,
+        dtype=own.dtype,
+        allow_pickle=own.allow_pickle,
+        trust_remote_code=own.trust_remote_code,
+    )
 
 
 def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
@@ -86,17 +86,10 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
     return LiveTeacher(model.to(device), layout)
 
 
-def training_device() -> torch.device:
-    """Where this process trains."""
-    from accelerate import PartialState
-
-    return PartialState().device
-
-
 def make_setup(config: RunConfig, materials: Materials) -> Setup:
-    """One run: the student with its first weights, and the curriculum fitted to both models."""
-    student, notes = make_student(config, materials)
+    """One run: the curriculum fitted to both models, and the student with its first weights."""
     teacher = materials.teacher
+    student, notes = make_student(config, materials)
     layout = find_layout(student, blocks=config.teacher.blocks, after=config.teacher.after_blocks)
     curriculum = from_config(
         config,
@@ -104,15 +97,13 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         teacher_layers=num_blocks(teacher.model, teacher.layout),
         series=list(materials.series),
     )
-
-    def load(source: str) -> LiveTeacher:
-        options = _loading(dataclasses.replace(config.teacher, revision=None))
-        return live(load_model(local(source), AUTO_CLASS[config.task.kind], dtype=config.teacher.dtype, **options), config.teacher)
-
+    if config.student.model is None:
+        projection = shared_projection(curriculum) or config.extraction.projected()
+        notes += first_weights_(student, layout, projection, config, materials)
     return Setup(
         task=materials.task,
         student=student.to(training_device()),
-        teachers=Teachers(teacher, materials.series, load),
+        teachers=Teachers(teacher, materials.series, lambda source: live(_load_teacher(local(source), config), config.teacher)),
         curriculum=curriculum,
         budget=config.budget,
         training=dict(config.training),
@@ -124,68 +115,6 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         processing_class=materials.tokenizer,
         notes=[*materials.task.notes, *notes],
     )
-
-
-def make_student(config: RunConfig, materials: Materials) -> tuple[nn.Module, list[str]]:
-    """The student and what the user should know about how it starts."""
-    own, teacher = config.student, materials.teacher
-    notes: list[str] = []
-    if own.model is not None:
-        source = local(own.model)
-        note = same_tokenizer(materials.tokenizer, load_tokenizer(source))
-        return load_model(source, AUTO_CLASS[config.task.kind]), [note] if note else []
-    student = new_student(
-        teacher.model.config,  # type: ignore[arg-type]
-        AUTO_CLASS[config.task.kind],
-        layers=own.layers,
-        hidden=own.hidden,
-        heads=own.heads,
-        intermediate=own.intermediate,
-        seed=config.seed,
-    )
-    if own.init == "projected-embeddings":
-        matrix = shared_matrix(config, materials, student)
-        notes += projected_embeddings_(student, teacher.model, matrix)  # type: ignore[arg-type]
-    elif own.init == "teacher-layers":
-        layers = own.from_layers or spread_layers(num_blocks(teacher.model, teacher.layout), num_blocks(student))
-        copy_layers_(student, teacher.model, layers)  # type: ignore[arg-type]
-    return student, notes
-
-
-def shared_matrix(config: RunConfig, materials: Materials, student: nn.Module) -> Tensor:
-    """(d_T, d_S) the projection that projected embeddings and all hidden stages of this configuration share.
-
-    PCA takes the teacher's hidden states at the embeddings and after every block, on the first batches of seed 0, so that runs of a
-    comparison share it whatever their seed.
-    """
-    spec = config.extraction.projected()
-    widths = hidden_size(materials.teacher.model, materials.teacher.layout), hidden_size(student)
-    if spec.kind == "learned":  # trained with its stage, so unknown before it: the embeddings take its first value
-        spec = Projection("gaussian", spec.seed)
-    if spec not in materials.matrices:
-        rows = _hidden_rows(config, materials) if spec.kind == "pca" else None
-        materials.matrices[spec] = projection_matrix(spec, *widths, hidden=rows)
-    return materials.matrices[spec]
-
-
-def _hidden_rows(config: RunConfig, materials: Materials) -> Any:
-    size = (DEFAULTS | config.training)["per_device_train_batch_size"]
-    stream = materials.task.stream(0, 0, CALIBRATION_BATCHES * size)
-    layers = range(num_blocks(materials.teacher.model, materials.teacher.layout) + 1)
-    for start in range(0, len(stream), size):
-        batch = materials.task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
-        positions = materials.task.token_positions(batch)
-        for layer in layers:
-            hidden = materials.teacher.hidden(batch, layer)
-            yield hidden if positions is None else hidden[positions]
-
-
-def _loading(config: TeacherConfig) -> dict[str, Any]:
-    return {
-        "revision": config.revision,
-        "allow_pickle": config.allow_pickle,
-        "trust_remote_code": config.trust_remote_code,
-    }
 
 
 def _named_labels(model: nn.Module, config: TaskConfig) -> dict[int, str] | None:

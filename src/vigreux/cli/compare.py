@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vigreux.cli.parsing import make_parser, parse, to_plain
+from vigreux.cli.distill import already_finished, first_process
+from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
+from vigreux.cost import human_flops, human_time
 from vigreux.errors import ConfigError, unknown
 from vigreux.recipes import BUILDERS
-from vigreux.runs import RunFolder, write_atomic
+from vigreux.runs import write_atomic, writing
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--curricula", {"type": str, "default": "supervised,one-shot,extraction", "help": "names or YAML files, with commas"}),
@@ -35,26 +37,40 @@ def run(argv: Sequence[str]) -> None:
     """Runs every curriculum with every seed, and prints the table and where the plot and the report are."""
     parser = make_parser("compare", RunConfig, "Several curricula at the same budget, several seeds.", FLAGS)
     config, flags = parse(parser, RunConfig, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
-    curricula = parse_curricula(flags["curricula"])
-    seeds = parse_seeds(flags["seeds"])
+    _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
+    curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
     if all(value is None for value in dataclasses.astuple(config.budget)):
         raise ConfigError("budget: a comparison needs the same budget for all; give one of budget.steps, .flops, .seconds")
-    runs = grid(config, curricula, seeds)
     root = Path(config.output)
-    if not flags["resume"] and root.exists() and any(root.iterdir()):
+    runs = grid(config, curricula, seeds)
+    if first_process():
+        _begin(root, config, runs, resume=flags["resume"])
+    run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
+    if first_process():
+        show(root)
+
+
+def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
+    for argument in argv:
+        if (name := argument.split("=", 1)[0]) in instead:
+            raise ConfigError(f"{name}: a comparison sets it for each run; accepted: {instead[name]}")
+
+
+def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: bool) -> None:
+    """Writes compare.json, by which the report knows what belongs together."""
+    if not resume and root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
-    root.mkdir(parents=True, exist_ok=True)
     metric, higher = METRICS[config.task.kind]
     described = {
         "metric": metric,
         "higher_is_better": higher,
         "budget": describe_budget(config.budget),
-        "baseline": curricula[0],
+        "baseline": Path(str(runs[0].curriculum)).stem,
         "runs": [Path(run.output).name for run in runs],
     }
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
     write_atomic(root / "compare.json", json.dumps(described, indent=1))
-    _run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
-    show(root)
 
 
 def grid(config: RunConfig, curricula: Sequence[str], seeds: Sequence[int]) -> list[RunConfig]:
@@ -90,15 +106,14 @@ def parse_seeds(text: str) -> list[int]:
 
 def describe_budget(budget: BudgetConfig) -> str:
     """The budget in words."""
-    from vigreux.cost import human_flops, human_time
-
     if budget.steps is not None:
         return f"{budget.steps} steps each"
     return f"{human_flops(budget.flops)} each" if budget.flops is not None else f"{human_time(budget.seconds or 0)} each"
 
 
-def _run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
-    left = [run for run in runs if not (resume and _finished(run))]
+def run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
+    """Runs what is not finished, one after the other on materials loaded once, or `jobs` at a time in processes of their own."""
+    left = [run for run in runs if not _done(run, resume)]
     if jobs > 1:
         from joblib import Parallel, delayed
 
@@ -110,11 +125,11 @@ def _run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool)
 
     quiet_libraries()
     materials = load_materials(runs[0]) if left else None
-    for index, config in enumerate(left):
+    for number, config in enumerate(left, start=1):
         assert materials is not None
-        if not quiet:
-            print(f"run {index + 1} of {len(left)}: {Path(config.output).name}", flush=True)
-        run_one(config, materials, resume=resume and (Path(config.output) / "run.json").exists(), quiet=quiet)
+        if not quiet and first_process():
+            print(f"run {number} of {len(left)}: {Path(config.output).name}", flush=True)
+        run_one(config, materials, resume=_begun(config, resume), quiet=quiet)
 
 
 def _run_alone(config: RunConfig, resume: bool) -> None:
@@ -123,20 +138,28 @@ def _run_alone(config: RunConfig, resume: bool) -> None:
     from vigreux.cli.quiet import quiet_libraries
 
     quiet_libraries()
-    run_one(config, load_materials(config), resume=resume and (Path(config.output) / "run.json").exists(), quiet=True)
+    run_one(config, load_materials(config), resume=_begun(config, resume), quiet=True)
 
 
-def _finished(config: RunConfig) -> bool:
-    """Whether the run is done, and of this configuration (`resume` refuses another's)."""
-    if not (Path(config.output) / "run.json").exists():
-        return False
-    with RunFolder.resume(config.output, to_plain(config)) as folder:
-        return folder.status == "finished"
+def _begun(config: RunConfig, resume: bool) -> bool:
+    return resume and (Path(config.output) / "run.json").exists()
+
+
+def _done(config: RunConfig, resume: bool) -> bool:
+    return _begun(config, resume) and already_finished(config, resume=True)
 
 
 def show(root: Path) -> None:
     """The table on the terminal, the plot and the report beside the runs."""
+    from vigreux.cli.running import console
     from vigreux.report.page import write_report
+    from vigreux.report.plots import comparison_figure
+    from vigreux.report.read import read_experiment
+    from vigreux.report.style import LIGHT, save_png
+    from vigreux.report.tables import comparison_table, to_rich
 
-    report = write_report([root], root / "report.html")
-    print(f"report: {report}")
+    experiment = read_experiment([root])
+    console().print(to_rich(comparison_table(experiment)))
+    save_png(comparison_figure(experiment), root / "plot.png", LIGHT)
+    print(f"plot: {root / 'plot.png'}")
+    print(f"report: {write_report([root], root)}")

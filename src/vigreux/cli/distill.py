@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import RunConfig
+from vigreux.curriculum import Embedding
+from vigreux.errors import ConfigError
 from vigreux.runs import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vigreux.cli.build import Materials
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
@@ -19,15 +24,15 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--quiet", {"action": "store_true", "help": "no progress bars"}),
 ]
 
+MISSING_TEACHER = "teacher.model: missing; accepted: a directory made by save_pretrained, a hub id, or an asset"
+MISSING_DATA = "task.data: missing; accepted: a text or table file, a directory of them, a datasets name, or an asset"
+
 
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
     parser = make_parser("distill", RunConfig, "Distil a teacher into a smaller student through a curriculum.", FLAGS)
     config, flags = parse(parser, RunConfig, argv, ["resume", "quiet"])
-    if not flags["resume"]:
-        check_vacant(Path(config.output))
-    elif RunFolder.open(config.output).summary() is not None:
-        RunFolder.resume(config.output, to_plain(config)).close()  # refuses another configuration's run
+    if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
     from vigreux.cli.build import load_materials
@@ -39,55 +44,67 @@ def run(argv: Sequence[str]) -> None:
         print_summary(config, summary)
 
 
+def already_finished(config: Any, *, resume: bool) -> bool:
+    """Whether there is nothing left to resume. Raises for an output that is taken, another's, or no run at all.
+
+    Only the first of several processes looks whether it may write: the others would find what the first has begun.
+    """
+    output = Path(config.output)
+    if not resume:
+        if first_process():
+            check_vacant(output)
+        return False
+    if not output.exists():
+        raise ConfigError(f"--resume: there is no run in {config.output!r} yet; leave --resume out to start it")
+    if RunFolder.open(output).status != "finished":
+        return False  # its configuration is compared when the run is taken up
+    if first_process():
+        RunFolder.resume(output, to_plain(config)).close()
+    return True
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes, of those that `accelerate launch` starts."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run_one(config: RunConfig, materials: Materials, *, resume: bool, quiet: bool = False) -> Summary | None:
     """One run in its folder; the summary on the first process, `None` on the others."""
-    from accelerate import PartialState
-
     from vigreux.cli.build import make_setup
-    from vigreux.engines.trainer import CurriculumEngine
-    from vigreux.plain import to_plain as curriculum_to_plain
+    from vigreux.cli.running import run_setup
 
     setup = make_setup(config, materials)
-    setup.check()
-    state = PartialState()
-    folder = None
-    if state.is_main_process:
-        stages = curriculum_to_plain(setup.curriculum)
-        if resume:
-            folder = RunFolder.resume(config.output, to_plain(config), stages)
-        else:
-            folder = RunFolder.create(config.output, to_plain(config), stages, device=str(state.device))
-    state.wait_for_everyone()
-    projection = setup.matrices.get(config.extraction.projected())
-    engine = CurriculumEngine(
+
+    def evaluate(student: nn.Module) -> dict[str, float]:
+        target = setup.curriculum[-1].target  # an embedding is held against the teacher's, projected as in training
+        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
+        return materials.held_out(student, projection, setup.student_layout)
+
+    return run_setup(
         setup,
-        folder,
         Path(config.output),
-        lambda student: materials.held_out(student, projection, setup.student_layout),
+        to_plain(config),
+        evaluate=evaluate,
         teacher_metrics=lambda: materials.held_out.teacher_metrics,
+        resume=resume,
         quiet=quiet,
     )
-    if folder is None:
-        engine.run()
-        return None
-    with folder:
-        engine.run()
-    return RunFolder.open(config.output).summary()
 
 
 def print_summary(config: RunConfig, summary: Summary) -> None:
     """The student's scores beside the teacher's, the cost, and where the student is."""
-    from rich.console import Console
+    from rich import box
     from rich.table import Table
 
+    from vigreux.cli.running import console
     from vigreux.cost import human_bytes, human_flops, human_time
+    from vigreux.report.metrics import Metric
 
-    console = Console()
-    table = Table("held out", "student", "teacher")
+    table = Table("held out", "student", "teacher", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, value in summary.metrics.items():
-        teacher = summary.teacher_metrics.get(name)
-        table.add_row(name, f"{value:.4g}", "" if teacher is None else f"{teacher:.4g}")
-    console.print(table)
+        metric = Metric.named(name)
+        table.add_row(f"{metric.words} {metric.arrow}", metric.format(value), metric.format(summary.teacher_metrics.get(name)))
+    console().print(table)
     size = f"{summary.student_parameters or 0:,} parameters"
     if summary.teacher_parameters:
         size += f", {summary.teacher_parameters / max(summary.student_parameters or 1, 1):.1f} times fewer than the teacher"

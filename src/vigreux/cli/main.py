@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from vigreux.errors import VigreuxError, unknown
+from vigreux.errors import ConfigError, VigreuxError, unknown
 
 # command → (module, what it does); a module is imported when its command runs
 COMMANDS = {
@@ -45,11 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version("vigreux"))
         return 0
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        return _run(arguments, debug=debug)
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> int:
     try:
         if arguments[0] not in COMMANDS:
-            raise VigreuxError(unknown("command", arguments[0], COMMANDS))
-        return int(import_module(COMMANDS[arguments[0]][0]).run(arguments[1:]) or 0)
+            raise ConfigError(unknown("command", arguments[0], COMMANDS))
+        import_module(COMMANDS[arguments[0]][0]).run(arguments[1:])
     except VigreuxError as error:
         if debug:
             raise
@@ -58,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vigreux: interrupted; what was finished is kept, and --resume goes on", file=sys.stderr)
         return 130
+    except SystemExit as end:  # how argparse leaves after --help
+        return int(end.code or 0)
+    return 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object) -> None:

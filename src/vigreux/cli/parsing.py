@@ -11,10 +11,11 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vigreux.errors import ConfigError, VigreuxError, unknown
+from vigreux.errors import ConfigError, unknown
 
 T = typing.TypeVar("T")
 
@@ -23,12 +24,21 @@ def make_parser(command: str, cls: type, description: str, extra: Sequence[tuple
     """An `ArgumentParser` with `cls`'s fields as dotted options and the command's own `extra` flags."""
     from jsonargparse import ArgumentParser
 
-    usage = f"vigreux {command} CONFIG.yaml [--field.name VALUE ...]"
-    parser = ArgumentParser(prog=f"vigreux {command}", usage=usage, description=description, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file; also as the first argument without a flag")
+    from vigreux.cli.help import CONFIG_HELP, OptionHelp, hide_sections
+
+    parser = ArgumentParser(
+        prog=f"vigreux {command}",
+        usage=f"vigreux {command} CONFIG.yaml [--field.name VALUE ...]",
+        description=description,
+        formatter_class=OptionHelp,
+        exit_on_error=False,
+        print_config=None,
+    )
+    parser.add_argument("--config", action="config", help=CONFIG_HELP)
     for flag, options in extra:
         parser.add_argument(flag, **options)
     parser.add_class_arguments(cls, as_group=False)
+    hide_sections(parser)
     return parser
 
 
@@ -37,24 +47,26 @@ def parse(parser: Any, cls: type[T], argv: Sequence[str], flags: Sequence[str] =
 
     Raises `ConfigError` with one line for a file that cannot be read, an unknown key or a value of the wrong type.
     """
-    argv = list(argv)
-    if argv and not argv[0].startswith("-"):
-        argv = ["--config", argv[0], *argv[1:]]
+    argv = _named_config(argv)
     for path in _config_files(argv):
         check_keys(_read_yaml(path), cls, path)
     _check_options(argv, cls, flags)
     from jsonargparse import ArgumentError
 
     try:
-        namespace = parser.parse_args(argv)
-        built = parser.instantiate_classes(namespace)
-    except VigreuxError:
-        raise
+        plain = parser.parse_args(argv).as_dict()
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(_one_line(error)) from error
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    config = cls(**{name: built[name] for name in names})
-    return config, {flag: built[flag] for flag in flags}
+        raise ConfigError(_one_line(error, cls)) from error
+    return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
+
+
+def from_plain(cls: type[T], plain: Mapping[str, Any]) -> T:
+    """The inverse of `to_plain`; what is beside the fields of `cls` is left out."""
+    values = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        nested = _dataclass_in(hint)
+        values[name] = plain[name] if nested is None else from_plain(nested, plain[name])
+    return cls(**values)
 
 
 def to_plain(config: Any) -> Any:
@@ -81,25 +93,31 @@ def _dataclass_in(hint: Any) -> type | None:
     return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
 
 
+def _named_config(argv: Sequence[str]) -> list[str]:
+    """The arguments with the configuration as `--config FILE`, however it was given."""
+    first = ["--config"] if argv and not argv[0].startswith("-") else []
+    parts = [argument.split("=", 1) if argument.startswith("--config=") else [argument] for argument in argv]
+    return [*first, *itertools.chain(*parts)]
+
+
 def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None:
     """Names the nearest option for a mistyped one; jsonargparse alone would only say that it is not recognised."""
-    known = {f"--{name}" for name in [*_dotted(cls), *flags, "config", "help"]} | {"-h"}
+    known = {f"--{name}" for name in [*_fields(cls), *flags, "config", "help"]}
     for argument in argv:
         name = argument.split("=", 1)[0]
         if name.startswith("--") and name not in known and not name.startswith("--training."):
-            near = unknown("option", name, sorted(known)).split(" accepted:")[0].rstrip(";")
-            raise ConfigError(f"{near}; accepted: see --help")
+            near = get_close_matches(name, sorted(known), n=1)
+            raise ConfigError(f"{name}: no such option; {f'did you mean {near[0]}? ' if near else ''}accepted: see --help")
 
 
-def _dotted(cls: type, prefix: str = "") -> list[str]:
-    names = []
-    hints = typing.get_type_hints(cls)
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        names.append(prefix + f.name)
-        nested = _dataclass_in(hints[f.name])
-        if nested is not None:
-            names += _dotted(nested, f"{prefix}{f.name}.")
-    return names
+def _fields(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → type, of every field and those inside it."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        found[prefix + name] = hint
+        if (nested := _dataclass_in(hint)) is not None:
+            found |= _fields(nested, f"{prefix}{name}.")
+    return found
 
 
 def _config_files(argv: Sequence[str]) -> list[str]:
@@ -121,13 +139,50 @@ def _read_yaml(path: str) -> Any:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
 
-def _one_line(error: Exception) -> str:
+# --- types in words ---------------------------------------------------------------------------------------------------
+
+
+def _one_line(error: Exception, cls: type) -> str:
     """jsonargparse's message as ours: the field, what was found, what is accepted."""
     text = " ".join(str(error).split())
-    text = re.sub(r'^.*?Parser key "([^"]+)":', r"\1:", text)
-    field = text.split(":", 1)[0]
-    if literal := re.search(r"Expected a Literal\[(.*?)\]\. Got value: (.*)$", text):
-        return unknown(field, literal[2], [choice.strip(" '") for choice in literal[1].split(",")])
-    if union := re.search(r"Subtypes: [\[(](.*?)[\])] .*Given value: (.*)$", text):
-        return f"{field}: {union[2]!r}; accepted: {union[1].replace(', ', ' or ').replace('NoneType', 'none')}"
-    return text
+    key = re.search(r'Parser key "([^"]+)"', text)
+    found = re.search(
+        r".*(?:Got|Given) value: (.*)$", text
+    )  # of a union each alternative says what it got, the last line what was given
+    if key is None or found is None or key[1] not in (hints := _fields(cls)):
+        return f"{text}; accepted: see --help"
+    hint = hints[key[1]]
+    if typing.get_origin(hint) is Literal:
+        return unknown(key[1], found[1], typing.get_args(hint))
+    return f"{key[1]}: {found[1]!r}; accepted: {words(hint)}"
+
+
+def words(hint: Any) -> str:
+    """A type in words: `int | None` is "a whole number or null"."""
+    simple = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null", Any: "anything"}
+    if hint in simple:
+        return simple[hint]
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(inner)
+    if typing.get_origin(hint) is list:
+        return f"a list, each {words(inner[0])}"
+    if typing.get_origin(hint) is dict:
+        return f"a mapping {{{words(inner[0])}: {words(inner[1])}}}"
+    return " or ".join(map(words, inner)) or "a mapping"
+
+
+def check_training(training: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where a value of the section `training` has not the type of that `TrainingArguments` field.
+
+    Only plain types are checked here; what `TrainingArguments` itself does not accept it says when a stage is built.
+    """
+    from transformers import TrainingArguments
+
+    hints = typing.get_type_hints(TrainingArguments)
+    for name, value in training.items():
+        options = typing.get_args(hints.get(name)) or (hints.get(name),)
+        plain = {int, float, str, bool, types.NoneType}
+        allowed = (*options, int) if float in options else options
+        if plain.issuperset(options) and type(value) not in allowed:
+            raise ConfigError(f"training.{name}: {value!r}; accepted: {words(hints[name])}")

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from vigreux.cli.distill import MISSING_TEACHER
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
+from vigreux.cost import human_bytes, human_flops, human_time
 from vigreux.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vigreux.engines.planning import Plan
 
 
 def run(argv: Sequence[str]) -> None:
     """Prints the plan."""
-    parser = make_parser("plan", RunConfig, "What a configuration costs, before anything is trained.")
+    parser = make_parser("plan", RunConfig, "What a configuration costs, before anything is loaded or trained.")
     config, _ = parse(parser, RunConfig, argv)
     if not config.teacher.model:
-        raise ConfigError("teacher.model: missing; accepted: a directory made by save_pretrained, a hub id, or an asset")
-    from rich.console import Console
-    from rich.table import Table
-
+        raise ConfigError(MISSING_TEACHER)
     from vigreux.cli.quiet import quiet_libraries
-    from vigreux.cost import human_bytes, human_flops, human_time
     from vigreux.engines.planning import make_plan
 
     quiet_libraries()
-    plan = make_plan(config)
-    table = Table("stage", "teacher", "target", "depth", "steps", "student", "teacher", "time")
-    for stage, planned in zip(plan.curriculum, plan.stages):
-        table.add_row(
-            stage.name,
-            str(stage.teacher),
-            str(stage.target),
-            "whole" if stage.depth is None else str(stage.depth),
-            str(planned.steps),
-            human_flops(planned.student_flops),
-            human_flops(planned.teacher_flops),
-            human_time(planned.seconds or 0),
-        )
-    Console().print(table)
-    print(f"teacher: {plan.teacher_parameters:,} parameters, {plan.teacher_layers} blocks")
-    print(f"student: {plan.student_parameters:,} parameters, {plan.student_layers} blocks")
-    print(
-        f"total: {human_flops(plan.flops)}, about {human_time(plan.seconds)} on this machine ({human_flops(plan.rate)}/s measured)"
-    )
+    _print(make_plan(config))
+
+
+def _print(plan: Plan) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from vigreux.cli.running import console
+
+    table = Table("stage", "teacher", "target", "depth", "steps", "FLOPs", "time", box=box.SIMPLE_HEAD, pad_edge=False)
+    for stage, cost in zip(plan.curriculum, plan.stages):
+        depth = "whole" if stage.depth is None else str(stage.depth)
+        costs = f"{cost.steps:,}", human_flops(cost.flops), human_time(cost.seconds or 0)
+        table.add_row(stage.name, str(stage.teacher), str(stage.target), depth, *costs)
+    console().print(table)
+    student, teacher = (sum(getattr(stage, name) for stage in plan.stages) for name in ("student_flops", "teacher_flops"))
+    print(f"student: {plan.student_parameters:,} parameters, {plan.student_layers} blocks, {human_flops(student)}")
+    print(f"teacher: {plan.teacher_parameters:,} parameters, {plan.teacher_layers} blocks, {human_flops(teacher)}")
+    print(f"time: about {human_time(plan.seconds)} for {human_flops(plan.flops)} ({human_flops(plan.rate)}/s measured here)")
     print(f"memory: about {human_bytes(plan.memory)} (weights, gradients, optimiser states, activations of one batch)")
     print(f"teacher weights to keep: {human_bytes(plan.bytes_kept)}")
-    print("FLOPs are of full blocks of task.max_length tokens; shorter documents cost less")
+    print("Counted on full blocks of task.max_length tokens: shorter documents cost less.")

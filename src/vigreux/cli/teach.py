@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vigreux.cli.distill import MISSING_DATA, already_finished
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import TeachConfig
 from vigreux.errors import ConfigError
-from vigreux.runs import RunFolder, check_vacant
+from vigreux.runs import Summary
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--resume", {"action": "store_true", "help": "go on with the run in the output folder"}),
@@ -21,44 +23,46 @@ def run(argv: Sequence[str]) -> None:
     """Trains the teacher, and prints its scores and where it and its checkpoints are."""
     parser = make_parser("teach", TeachConfig, "Train a teacher on labels or text, keeping a series of checkpoints.", FLAGS)
     config, flags = parse(parser, TeachConfig, argv, ["resume", "quiet"])
+    _check(config)
+    if already_finished(config, resume=flags["resume"]):
+        print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
+        return
+    from vigreux.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    summary = _teach(config, resume=flags["resume"], quiet=flags["quiet"])
+    if summary is not None:
+        _print_summary(config, summary)
+
+
+def _check(config: TeachConfig) -> None:
     if config.model.start is None and config.model.family is None:
         raise ConfigError("model: missing; accepted: model.start (a model to go on from) or model.family (a random start)")
     if config.task.kind == "embedding":
         raise ConfigError("task.kind: 'embedding' has no labels to teach; accepted: causal-lm, masked-lm, classification")
-    if not flags["resume"]:
-        check_vacant(Path(config.output))
-    else:
-        RunFolder.resume(config.output, to_plain(config)).close()  # refuses another configuration's run
-    from vigreux.cli.quiet import quiet_libraries
-
-    quiet_libraries()
-    metrics = _teach(config, resume=flags["resume"], quiet=flags["quiet"])
-    print("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    print(f"teacher: {Path(config.output) / 'student'}")
-    if config.keep_every is not None:
-        print(f"checkpoints: {Path(config.output) / 'stages' / '00-labels'}")
+    if not config.task.data:
+        raise ConfigError(MISSING_DATA)
+    if config.keep_every is not None and config.keep_every < 1:
+        raise ConfigError(f"keep_every: {config.keep_every}; accepted: a whole number from 1")
 
 
-def _teach(config: TeachConfig, *, resume: bool, quiet: bool) -> dict[str, float]:
-    from accelerate import PartialState
-
+def _teach(config: TeachConfig, *, resume: bool, quiet: bool) -> Summary | None:
     from vigreux.cli.build_teacher import make_teaching_setup
+    from vigreux.cli.running import run_setup
     from vigreux.engines.evaluation import HeldOut
-    from vigreux.engines.trainer import CurriculumEngine
-    from vigreux.plain import to_plain as curriculum_to_plain
 
     setup = make_teaching_setup(config)
-    state = PartialState()
-    folder = None
-    if state.is_main_process:
-        stages = curriculum_to_plain(setup.curriculum)
-        if resume:
-            folder = RunFolder.resume(config.output, to_plain(config), stages)
-        else:
-            folder = RunFolder.create(config.output, to_plain(config), stages, name="supervised", device=str(state.device))
-    state.wait_for_everyone()
-    engine = CurriculumEngine(setup, folder, Path(config.output), HeldOut(setup.task, None), quiet=quiet)
-    if folder is None:
-        return engine.run()
-    with folder:
-        return engine.run()
+    held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
+    return run_setup(setup, Path(config.output), to_plain(config), evaluate=held_out, name="supervised", resume=resume, quiet=quiet)
+
+
+def _print_summary(config: TeachConfig, summary: Summary) -> None:
+    from vigreux.report.metrics import Metric
+
+    output = Path(config.output)
+    print("held out: " + ", ".join(f"{name} {Metric.named(name).format(value)}" for name, value in summary.metrics.items()))
+    for note in summary.notes:
+        print(f"note: {note}")
+    print(f"teacher: {output / 'student'} ({summary.student_parameters or 0:,} parameters)")
+    if config.keep_every is not None:
+        print(f"checkpoints: {output / 'stages' / '00-labels'}")

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 from transformers.utils import logging
 
+from vigreux.config import AUTO_CLASS, TaskKind
 from vigreux.errors import CheckpointError, ConfigError, unknown
 from vigreux.models.student import model_class
 
@@ -82,6 +84,39 @@ def load_model(
         model.hf_quantizer = None
         del model.config.quantization_config
     return model
+
+
+def load_config(path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The config of a model, read without its weights: they need not be there.
+
+    Args:
+        path_or_id: a directory with a `config.json` or one `.gguf` file (of which the header is read), or a hub id.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: run the Python code that the model brings.
+
+    Raises:
+        CheckpointError: no config, a damaged one, or one of a family that transformers does not have.
+    """
+    where = str(path_or_id)
+    kwargs: dict[str, Any] = {"revision": revision} if revision else {}
+    if _is_local(where):
+        path = _directory(Path(where))
+        if not (path / "config.json").is_file():
+            gguf_file = _only_gguf(path)
+            if gguf_file is None:
+                raise CheckpointError(f"{path}: no config.json; accepted: a directory made by save_pretrained, or one .gguf file")
+            kwargs["gguf_file"] = gguf_file
+    with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **kwargs)
+    return config
+
+
+def task_class(kind: TaskKind, config: PreTrainedConfig) -> str:
+    """The `AutoModel…` class of a task's models; sentence embeddings come from the encoder alone where there is a decoder too."""
+    encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type, "")
+    if kind == "embedding" and encoder.endswith("EncoderModel"):  # T5 and its relatives
+        return "AutoModelForTextEncoding"
+    return AUTO_CLASS[kind]
 
 
 def load_tokenizer(

@@ -16,13 +16,20 @@ from vigreux.tasks.task import Task
 from vigreux.tasks.text import causal_lm, masked_lm
 
 
-def build_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase, *, id2label: dict[int, str] | None = None) -> Task:
+def build_task(
+    config: TaskConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    id2label: dict[int, str] | None = None,
+    documents: Documents | None = None,
+) -> Task:
     """Reads the documents and makes the task that `config` describes. The order of training is the stream's, not the task's.
 
     Args:
         config: kind, data, lengths and split.
         tokenizer: the teacher's, and so the student's.
         id2label: the teacher's classes (classification); `None` takes them from the training labels.
+        documents: what `read_documents(config)` gave, where it has been called already.
 
     Raises:
         DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
@@ -34,7 +41,7 @@ def build_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase, *, id2lab
         "classification": partial(classification, id2label=id2label),
         "embedding": embedding,
     }
-    return builders[config.kind](read_documents(config), tokenizer, config)
+    return builders[config.kind](read_documents(config) if documents is None else documents, tokenizer, config)
 
 
 def read_documents(config: TaskConfig) -> Documents:

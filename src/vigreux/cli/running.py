@@ -1,0 +1,72 @@
+"""Runs a setup in its folder: what `distill`, `compare` and `teach` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from torch import nn
+
+from vigreux.engines.calibrate import plan_stages, write_plan
+from vigreux.engines.setup import Setup
+from vigreux.engines.trainer import PLAN, CurriculumEngine
+from vigreux.plain import to_plain
+from vigreux.runs import RunFolder, Summary
+
+LOG_WIDTH = 160  # columns of a table that goes to a file
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or wide enough for any of ours in a file."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=LOG_WIDTH)
+
+
+def run_setup(
+    setup: Setup,
+    root: Path,
+    config: Mapping[str, Any],
+    *,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    teacher_metrics: Callable[[], Mapping[str, float]] = dict,
+    name: str | None = None,
+    resume: bool,
+    quiet: bool,
+) -> Summary | None:
+    """Starts or goes on with the run in `root`; gives its summary on the first process, `None` on the others.
+
+    Args:
+        setup: models, data and settings.
+        root: the run folder.
+        config: what was asked, as plain values.
+        evaluate: held-out metrics of the student.
+        teacher_metrics: the final teacher's, asked for last.
+        name: of the curriculum in tables.
+        resume: go on with the run in `root`.
+        quiet: no progress bars.
+    """
+    setup.check()
+    state = PartialState()
+    folder = _folder(setup, root, config, name=name, resume=resume) if state.is_main_process else None
+    state.wait_for_everyone()
+    engine = CurriculumEngine(setup, folder, root, evaluate, teacher_metrics=teacher_metrics, quiet=quiet)
+    if folder is None:
+        engine.run()
+        return None
+    with folder:
+        engine.run()
+    return RunFolder.open(root).summary()
+
+
+def _folder(setup: Setup, root: Path, config: Mapping[str, Any], *, name: str | None, resume: bool) -> RunFolder:
+    """The run's folder. A new one is made once the budget is known to buy every stage: until then nothing is written."""
+    stages = to_plain(setup.curriculum)
+    if resume:
+        return RunFolder.resume(root, config, stages)
+    plan = plan_stages(setup)
+    folder = RunFolder.create(root, config, stages, name=name, device=str(PartialState().device))
+    write_plan(root / PLAN, plan)
+    return folder

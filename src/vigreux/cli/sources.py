@@ -1,0 +1,52 @@
+"""Where models are loaded from, and where they go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vigreux.assets import asset_path, is_asset
+from vigreux.errors import CheckpointError, ConfigError
+
+
+def local(source: str) -> str:
+    """A path or hub id; an `asset:NAME` is fetched first."""
+    return str(asset_path(source)) if is_asset(source) else source
+
+
+def snapshot(source: str) -> str:
+    """A directory as it is; `hub-id@revision` is fetched into the hub's cache first, as a series is checked before step 0.
+
+    Raises:
+        CheckpointError: it cannot be fetched.
+    """
+    if "@" not in source or Path(source).exists():
+        return source
+    from huggingface_hub import snapshot_download
+
+    name, revision = source.rsplit("@", 1)
+    try:
+        return snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"teacher.checkpoints: {source!r} cannot be fetched ({reason})") from error
+
+
+def training_device() -> torch.device:
+    """Where this process trains."""
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def check_length(max_length: int, model: nn.Module) -> None:
+    """Raises `ConfigError` where samples are longer than the positions that the model knows."""
+    config: Any = model.config
+    # RoBERTa's first positions are taken by the padding index
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    longest = (getattr(config, "max_position_embeddings", None) or max_length + offset) - offset
+    if max_length > longest:
+        raise ConfigError(f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions")
