@@ -15,16 +15,15 @@ from transformers import PreTrainedModel
 from vigreux.cli.build_student import first_weights_, make_student
 from vigreux.cli.distill import MISSING_DATA, MISSING_TEACHER
 from vigreux.cli.parsing import check_training
-from vigreux.cli.sources import check_length, local, snapshot, training_device
+from vigreux.cli.sources import check_length, checkpoint_series, local, training_device
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
-from vigreux.distill.series import check_series, find_series
 from vigreux.distill.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import DEFAULTS, Setup
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, num_blocks
-from vigreux.models.load import load_config, load_model, load_tokenizer, task_class, weights_fingerprint
+from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.recipes import from_config
 from vigreux.tasks.build import build_task
 from vigreux.tasks.task import Task
@@ -40,6 +39,7 @@ class Materials:
     teacher: LiveTeacher
     series: dict[int, str]
     held_out: HeldOut
+    notes: list[str]
     matrices: dict[Projection, Tensor] = field(default_factory=dict)  # (d_T, d_S) by what they are a function of
 
 
@@ -57,11 +57,10 @@ def load_materials(config: RunConfig) -> Materials:
     check_length(config.task.max_length, model)
     task = build_task(config.task, tokenizer, id2label=_named_labels(model, config.task))
     _check_classes(model, task)
-    series = {step: snapshot(place) for step, place in find_series(own.checkpoints).items()} if own.checkpoints else {}
-    check_series(series, weights_fingerprint)
+    series, notes = checkpoint_series(own.checkpoints, source)
     teacher = live(model, own)
     held_out = HeldOut(task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"])
-    return Materials(task, tokenizer, model, teacher, series, held_out)
+    return Materials(task, tokenizer, model, teacher, series, held_out, notes)
 
 
 def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
@@ -102,7 +101,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         notes += first_weights_(student, layout, projection, config, materials)
     return Setup(
         task=materials.task,
-        student=student.to(training_device()),
+        student=student.to(training_device()),  # type: ignore[arg-type]
         teachers=Teachers(teacher, materials.series, lambda source: live(_load_teacher(local(source), config), config.teacher)),
         curriculum=curriculum,
         budget=config.budget,
@@ -113,7 +112,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         student_layout=layout,
         matrices=dict(materials.matrices),
         processing_class=materials.tokenizer,
-        notes=[*materials.task.notes, *notes],
+        notes=[*materials.task.notes, *materials.notes, *notes],
     )
 
 

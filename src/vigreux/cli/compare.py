@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.distill import already_finished, first_process
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
-from vigreux.errors import ConfigError, unknown
+from vigreux.errors import CheckpointError, ConfigError, unknown
 from vigreux.recipes import BUILDERS
-from vigreux.runs import write_atomic, writing
+from vigreux.runs import first_difference, write_atomic, writing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vigreux.report.tables import ComparisonTable, Estimate
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--curricula", {"type": str, "default": "supervised,one-shot,extraction", "help": "names or YAML files, with commas"}),
@@ -39,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
     config, flags = parse(parser, RunConfig, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
-    if all(value is None for value in dataclasses.astuple(config.budget)):
+    if all(value is None for value in astuple(config.budget)):
         raise ConfigError("budget: a comparison needs the same budget for all; give one of budget.steps, .flops, .seconds")
     root = Path(config.output)
     runs = grid(config, curricula, seeds)
@@ -68,15 +74,26 @@ def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: 
         "baseline": Path(str(runs[0].curriculum)).stem,
         "runs": [Path(run.output).name for run in runs],
     }
+    if (root / "compare.json").exists():
+        _check_same(root / "compare.json", described)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
     write_atomic(root / "compare.json", json.dumps(described, indent=1))
 
 
+def _check_same(path: Path, described: dict[str, Any]) -> None:
+    """More seeds or curricula may join a comparison, another budget may not."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    same = ("metric", "budget", "baseline")
+    difference = first_difference({name: stored.get(name) for name in same}, {name: described[name] for name in same})
+    if difference:
+        raise CheckpointError(f"{path}: belongs to another comparison: {difference}; accepted: the same, or another output")
+
+
 def grid(config: RunConfig, curricula: Sequence[str], seeds: Sequence[int]) -> list[RunConfig]:
     """One configuration a curriculum and seed, seeds outermost: an interrupted comparison has whole seeds to show."""
     return [
-        dataclasses.replace(config, curriculum=name, seed=seed, output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"))
+        replace(config, curriculum=name, seed=seed, output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"))
         for seed in seeds
         for name in curricula
     ]
@@ -156,10 +173,32 @@ def show(root: Path) -> None:
     from vigreux.report.plots import comparison_figure
     from vigreux.report.read import read_experiment
     from vigreux.report.style import LIGHT, save_png
-    from vigreux.report.tables import comparison_table, to_rich
+    from vigreux.report.tables import comparison_table
 
     experiment = read_experiment([root])
-    console().print(to_rich(comparison_table(experiment)))
+    terminal = console()
+    terminal.print(widest_table(comparison_table(experiment), terminal))
     save_png(comparison_figure(experiment), root / "plot.png", LIGHT)
     print(f"plot: {root / 'plot.png'}")
     print(f"report: {write_report([root], root)}")
+
+
+def widest_table(table: ComparisonTable, terminal: Console) -> Table:
+    """The table with as many of the metrics beside the main one as the terminal has room for."""
+    from rich.console import Console
+
+    from vigreux.report.tables import OTHERS, to_rich
+
+    main, unbounded = table.metric.name, Console(width=1000)
+    for others in reversed(range(OTHERS + 1)):
+        rows = (replace(row, metrics=_first(row.metrics, main, others)) for row in table.rows)
+        rendered = to_rich(replace(table, rows=tuple(rows)))
+        rendered.columns[0].no_wrap = True  # in a narrow terminal numbers go over two lines, names are kept
+        if unbounded.measure(rendered).maximum <= terminal.width:
+            break
+    return rendered
+
+
+def _first(metrics: dict[str, Estimate], main: str, others: int) -> dict[str, Estimate]:
+    names = [name for name in metrics if name != main][:others]
+    return {name: value for name, value in metrics.items() if name in (main, *names)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,33 @@ import torch
 from torch import nn
 
 from vigreux.assets import asset_path, is_asset
+from vigreux.distill.series import check_series, find_series
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.models.load import weights_fingerprint
 
 
 def local(source: str) -> str:
     """A path or hub id; an `asset:NAME` is fetched first."""
     return str(asset_path(source)) if is_asset(source) else source
+
+
+def checkpoint_series(checkpoints: str | Sequence[str] | None, final: str) -> tuple[dict[int, str], list[str]]:
+    """Step → directory of the checkpoints before the final teacher, and a note where the series goes on to that one.
+
+    Raises:
+        CheckpointError: a checkpoint is missing or damaged, or two hold the same weights.
+        ConfigError: a name has no step.
+    """
+    if checkpoints is None:
+        return {}, []
+    fingerprint = cache(weights_fingerprint)
+    series = {step: snapshot(source) for step, source in find_series(checkpoints).items()}
+    check_series(series, fingerprint)
+    if not any(Path(final).glob("*.safetensors")):  # a hub id, or a plan of a model whose weights are not here
+        return series, []
+    same = [step for step in series if fingerprint(series[step]) == fingerprint(final)]
+    notes = [f"checkpoint {step} of the series is the final teacher, and is used as that" for step in same]
+    return {step: source for step, source in series.items() if step not in same}, notes
 
 
 def snapshot(source: str) -> str:

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
 from vigreux.assets import asset_path, is_asset
-from vigreux.config import AUTO_CLASS, RunConfig
-from vigreux.cost import StageCost, memory_estimate, steps_for_budget
-from vigreux.curriculum import Curriculum, Hidden, Stage, resolve_steps
-from vigreux.distill.series import find_series
+from vigreux.config import RunConfig
+from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Stage, resolve_steps
 from vigreux.engines.setup import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops
 from vigreux.models.layout import find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_config
+from vigreux.models.load import load_config, task_class
 from vigreux.models.size import count_parameters, directory_bytes
 from vigreux.models.student import build, student_config
 from vigreux.recipes import from_config
 
-# Besides matrix products a training step normalises, activates, copies and steps the optimiser.
-OVERHEAD = 2.0
+# A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are smaller, and it
+# normalises, takes softmaxes, copies and steps the optimiser. Measured on a busy CPU core: 5 to 8 times for BERT and Llama students
+# of 3 × 192 with 30,522 tokens, whole or cut; 30 and more for models so small that calling the operations is what takes time.
+OVERHEAD = 5.0
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model that is not built: its config and its size."""
+
+    config: PreTrainedConfig
+    auto_class: str
+    parameters: int
+    layers: int
+    hidden: int
 
 
 @dataclass(frozen=True)
@@ -33,75 +46,52 @@ class Plan:
     """A curriculum with the cost of each stage. FLOPs are of full blocks; memory is the peak over the stages, in bytes."""
 
     curriculum: Curriculum
-    stages: tuple[StageCost, ...]
-    teacher_parameters: int
-    student_parameters: int
-    teacher_layers: int
-    student_layers: int
+    cost: Cost
+    student: Planned
+    teacher: Planned
     memory: int
-    bytes_kept: int
     rate: float  # FLOP/s of matrix products on this machine
 
-    @property
-    def flops(self) -> float:
-        """Of student and teacher in all stages."""
-        return sum(stage.flops for stage in self.stages)
 
-    @property
-    def seconds(self) -> float:
-        """Of all stages, estimated."""
-        return sum(stage.seconds or 0 for stage in self.stages)
+def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
+    """The plan of `config`, with the teacher's checkpoints `series` (step → directory or hub name).
 
-
-def make_plan(config: RunConfig) -> Plan:
-    """The plan of `config`. Raises `ConfigError` as building the run would, and where only the data can tell a stage's length."""
-    source = config.teacher.model
-    path = str(asset_path(source)) if is_asset(source) else source
-    teacher = load_config(path, revision=config.teacher.revision, trust_remote_code=config.teacher.trust_remote_code)
-    own = config.student
-    if own.model is not None:
-        student = load_config(str(asset_path(own.model)) if is_asset(own.model) else own.model)
-    else:
-        student = student_config(teacher, layers=own.layers, hidden=own.hidden, heads=own.heads, intermediate=own.intermediate)
-    teacher_size, student_size = _Size.of(teacher, config), _Size.of(student, config)
-    series = find_series(config.teacher.checkpoints) if config.teacher.checkpoints else {}
-    curriculum = from_config(config, student_layers=student_size.layers, teacher_layers=teacher_size.layers, series=list(series))
+    Raises `ConfigError` as building the run would, and where only the data can tell how long a stage lasts.
+    """
+    teacher, student = planned_models(config)
+    curriculum = from_config(config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series))
     rate = matmul_rate()
     per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
-    steps = _steps(config, curriculum, per_step)
-    stages = tuple(
-        StageCost(each.name, n, n * each.student_flops, n * each.teacher_flops, n * (each.seconds or 0))
-        for each, n in zip(per_step, steps)
-    )
-    learns = any(stage.teacher.kind != "labels" for stage in curriculum)
-    used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
+    stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))
     return Plan(
         curriculum,
-        stages,
-        teacher_size.parameters,
-        student_size.parameters,
-        teacher_size.layers,
-        student_size.layers,
-        memory=_memory(config, teacher_size, student_size),
-        bytes_kept=4 * teacher_size.parameters * learns + sum(directory_bytes(path) for path in used),
-        rate=rate,
+        Cost(stages, _bytes_kept(curriculum, series, BYTES[config.teacher.dtype] * teacher.parameters)),
+        student,
+        teacher,
+        _memory(config, teacher, student),
+        rate,
     )
 
 
-@dataclass(frozen=True)
-class _Size:
-    parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
+def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
+    """Teacher and student, as far as their configs tell."""
+    own = config.student
+    teacher = load_config(
+        _local(config.teacher.model), revision=config.teacher.revision, trust_remote_code=config.teacher.trust_remote_code
+    )
+    if own.model is not None:
+        student = load_config(_local(own.model))
+    else:
+        student = student_config(teacher, layers=own.layers, hidden=own.hidden, heads=own.heads, intermediate=own.intermediate)
+    return _planned(teacher, config), _planned(student, config)
 
-    @classmethod
-    def of(cls, config: PreTrainedConfig, run: RunConfig) -> _Size:
-        with torch.device("meta"):
-            model = build(config, AUTO_CLASS[run.task.kind])
-        layout = find_layout(model)
-        vocabulary: Any = config.vocab_size if run.task.kind.endswith("lm") else config.num_labels
-        return cls(count_parameters(model), num_blocks(model, layout), hidden_size(model, layout), vocabulary)
+
+def _planned(model_config: PreTrainedConfig, config: RunConfig) -> Planned:
+    auto_class = task_class(config.task.kind, model_config)
+    with torch.device("meta"):
+        model = build(model_config, auto_class)
+    layout = find_layout(model, blocks=config.teacher.blocks, after=config.teacher.after_blocks)
+    return Planned(model_config, auto_class, count_parameters(model), num_blocks(model, layout), hidden_size(model, layout))
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
@@ -115,29 +105,47 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
     return done * 2 * size**3 / elapsed
 
 
-def _step_cost(config: RunConfig, stage: Stage, student: PreTrainedConfig, teacher: PreTrainedConfig, rate: float) -> StageCost:
+# --- one stage ------------------------------------------------------------------------------------------------------
+
+
+def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Planned, rate: float) -> StageCost:
     """One step of a stage, on full blocks."""
-    given = DEFAULTS | config.training
-    samples = given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1)
     share = {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(config.task.kind)
-    count = partial(view_flops, auto_class=AUTO_CLASS[config.task.kind], seq=config.task.max_length, positions_share=share)
-    layer = depth = None
+    count = partial(
+        view_flops,
+        seq=config.task.max_length,
+        positions_share=share,
+        blocks=config.teacher.blocks,
+        after=config.teacher.after_blocks,
+    )
+    if stage.teacher.model is not None:
+        teacher = _planned(load_config(_local(stage.teacher.model)), config)
+    layer = depth = None  # the whole model with its head
     if isinstance(stage.target, Hidden):
-        layer, depth = stage.target.layer, student.num_hidden_layers if stage.depth is None else stage.depth
-    of_student = samples * count(student, depth=depth, backward=True)
-    of_teacher = samples * count(teacher, depth=layer) if stage.teacher.kind != "labels" else 0
+        layer, depth = stage.target.layer, student.layers if stage.depth is None else stage.depth
+    elif isinstance(stage.target, Embedding):
+        layer, depth = teacher.layers, student.layers
+    samples = samples_per_step(config)
+    of_student = samples * count(student.config, student.auto_class, depth=depth, backward=True)
+    of_teacher = samples * count(teacher.config, teacher.auto_class, depth=layer) if stage.teacher.kind != "labels" else 0
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
+
+
+def samples_per_step(config: RunConfig) -> int:
+    """Samples of one optimiser step of one process."""
+    given = DEFAULTS | config.training
+    return int(given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1))
+
+
+def _times(step: StageCost, steps: int) -> StageCost:
+    assert step.seconds is not None
+    return StageCost(step.name, steps, steps * step.student_flops, steps * step.teacher_flops, steps * step.seconds)
 
 
 def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost]) -> tuple[int, ...]:
     if any(stage.duration.unit == "epochs" for stage in curriculum):
         raise ConfigError("plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares")
-    given = DEFAULTS | config.training
-    sizes = {
-        "batch_size": given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1),
-        "train_samples": 1,
-        "tokens_per_sample": config.task.max_length,
-    }
+    sizes = {"batch_size": samples_per_step(config), "train_samples": 1, "tokens_per_sample": config.task.max_length}
     budget = config.budget
     amount = budget.flops or budget.seconds
     if amount is not None:
@@ -148,22 +156,35 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
     return resolve_steps(curriculum, budget.steps or 0, **sizes)
 
 
-def _memory(config: RunConfig, teacher: _Size, student: _Size) -> int:
+# --- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes: int) -> int:
+    """Of the final teacher and of the checkpoints that the curriculum uses; one on the hub is as large as the teacher."""
+    used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
+    learns = any(stage.teacher.kind != "labels" for stage in curriculum)
+    return teacher_bytes * learns + sum(directory_bytes(source) or teacher_bytes for source in used)
+
+
+def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
     """Peak bytes: weights and optimiser of both models, and the activations of one micro-batch.
 
     Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass keeps), one layer
     of the teacher's, and logits of both models at the positions that count, in float32.
     """
-    given = DEFAULTS | config.training
-    tokens = given["per_device_train_batch_size"] * config.task.max_length
-    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens}.get(
-        config.task.kind, tokens / config.task.max_length
-    )
-    activations = 4 * tokens * (16 * student.layers * student.hidden + 16 * teacher.hidden) + 4 * 4 * rows * student.vocabulary
+    samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
+    tokens = samples * config.task.max_length
+    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(config.task.kind, 0)
+    classes = student.config.vocab_size if config.task.kind.endswith("lm") else student.config.num_labels or 0
+    activations = 4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes
     return memory_estimate(
         student.parameters,
         student.parameters,
         teacher_parameters=teacher.parameters,
-        teacher_bytes_per=4 if config.teacher.dtype == "float32" else 2,
+        teacher_bytes_per=BYTES[config.teacher.dtype],
         activations=int(activations),
     )
+
+
+def _local(source: str) -> str:
+    return str(asset_path(source)) if is_asset(source) else source

@@ -8,7 +8,7 @@ mask hides is counted, as it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig
 
+from vigreux.models.layout import find_layout
 from vigreux.models.student import build
 from vigreux.models.views import LogitsView, cut
 
@@ -36,6 +37,8 @@ def view_flops(
     seq: int = 128,
     positions_share: float | None = None,
     backward: bool = False,
+    blocks: str | None = None,
+    after: Sequence[str] | None = None,
 ) -> int:
     """FLOPs of one batch through the first `depth` blocks of a model of `config`, or through all of it with its head.
 
@@ -47,6 +50,7 @@ def view_flops(
         seq: tokens a sample; vision models take their image size instead.
         positions_share: share of the positions that reach the head of a language model (`depth=None`); None: no selection.
         backward: count the backward pass as well, as for a student that is trained.
+        blocks, after: where the blocks are, for an architecture that is not recognised; see `find_layout`.
     """
     with torch.device("meta"):
         model = build(config, auto_class, attn_implementation="eager")
@@ -54,7 +58,8 @@ def view_flops(
     index: tuple[Tensor, ...] = ()
     if depth is None and positions_share is not None:
         index = (torch.zeros(round(positions_share * batch * seq), dtype=torch.long, device="meta"),)
-    view = LogitsView(model) if depth is None else cut(model, depth)
+    layout = find_layout(model, blocks=blocks, after=after)
+    view = LogitsView(model, layout) if depth is None else cut(model, depth, layout)
     try:
         return count_flops(lambda: _run(view(inputs, *index), backward))
     except RuntimeError:  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none
