@@ -1,6 +1,6 @@
 """The evidence for Vigreux's defaults: the demo's student under one-shot and extraction, one setting changed at a time.
 
-    python experiments/defaults.py            # about half an hour on 2 cores; goes on where it stopped
+    python experiments/defaults.py            # about twenty minutes on 2 cores; goes on where it stopped
     python experiments/defaults.py --table    # results/defaults.json as a table
 
 Needs the demo's teacher (`vigreux teach examples/demo/teacher.yaml`). Scores are on a split of the articles
@@ -67,10 +67,10 @@ UNSCALED = "one-shot, random weights of std 0.02"
 
 
 def base() -> RunConfig:
-    """The demo's comparison, on another split of its articles."""
+    """The demo's comparison, on another split of its articles and half as many tokens of each."""
     plain = yaml.safe_load((ROOT / "examples/demo/compare.yaml").read_text())
     return RunConfig(
-        task=TaskConfig(**(plain["task"] | {"split_seed": 1, "max_eval": 600})),
+        task=TaskConfig(**(plain["task"] | {"split_seed": 1, "max_eval": 600, "max_length": 32})),
         teacher=TeacherConfig(model=str(ROOT / plain["teacher"]["model"])),
         student=StudentConfig(layers=3, hidden=192),
         budget=BudgetConfig(steps=STEPS),
@@ -97,10 +97,10 @@ def run_all() -> None:
 
 def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     """One run in its folder."""
-    from vigreux.cli.build import make_setup, shared_matrix
+    from vigreux.cli.build import make_setup
+    from vigreux.cli.build_student import first_weights_
     from vigreux.cli.parsing import to_plain
     from vigreux.cli.running import run_setup
-    from vigreux.models.initialise import projected_embeddings_
     from vigreux.models.student import build
 
     setup = make_setup(config, shared)
@@ -108,7 +108,7 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
         narrow = setup.student.config
         narrow.initializer_range = 0.02
         setup.student = build(narrow, AUTO_CLASS[config.task.kind], config.seed)
-        projected_embeddings_(setup.student, shared.teacher.model, shared_matrix(config, shared, setup.student))
+        first_weights_(setup.student, setup.student_layout, config.extraction.projected(), config, shared)
     run_setup(
         setup,
         Path(config.output),
@@ -140,7 +140,7 @@ def write_results() -> None:
             "explained_variance": [[stage.explained_variance for stage in run.stages()] for run in runs],
         }
     document = {
-        "what": "accuracy of the demo's student (BERT 3 x 192, 160 steps of 32 articles), one setting changed at a time",
+        "what": "accuracy of a student (BERT 3 x 192, 160 steps of 32 articles x 32 tokens); one setting changed at a time",
         "command": "python experiments/defaults.py",
         "seeds": list(SEEDS),
         "config": dataclasses.asdict(base()) | {"teacher": yaml.safe_load((ROOT / "examples/demo/teacher.yaml").read_text())},

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from transformers.models.auto import modeling_auto
 
 from vigreux.config import BudgetConfig, Carry, TaskKind
-from vigreux.curriculum import Curriculum, Embedding
+from vigreux.curriculum import Curriculum, Embedding, Pooling
 from vigreux.distill.series import check_series, find_series
 from vigreux.distill.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
@@ -102,7 +102,7 @@ def distill(
     )
     setup.check()
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
-    pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
+    pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
     held_out = HeldOut(made, live, pooling)
     with _folder(setup, root, resume) as folder:
         engine = CurriculumEngine(
@@ -126,8 +126,9 @@ def _task(student: nn.Module, train: Any, held_out: Any, tokenizer: PreTrainedTo
     if tokenizer is None:
         raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
     name = type(student).__name__
-    found = (kind for mapping, kind in _HEADS.items() if name in getattr(modeling_auto, mapping).values())
-    return tokenised_task(kind or next(found, "embedding"), train, held_out, tokenizer, id2label=student.config.id2label)
+    found = (head for mapping, head in _HEADS.items() if name in getattr(modeling_auto, mapping).values())
+    labels: Any = student.config.id2label
+    return tokenised_task(kind or next(found, "embedding"), train, held_out, tokenizer, id2label=labels)
 
 
 def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:

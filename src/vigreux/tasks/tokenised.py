@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -51,11 +51,14 @@ def tokenised_task(
     if kind == "masked-lm":
         if tokenizer.mask_token_id is None:
             raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
-        collate = MaskedCollator(
-            pad_id, tokenizer.mask_token_id, len(tokenizer), tuple(tokenizer.all_special_ids), mask_share
-        )
+        collate = MaskedCollator(pad_id, tokenizer.mask_token_id, len(tokenizer), tuple(tokenizer.all_special_ids), mask_share)
     else:
-        collate = {"causal-lm": CausalCollator, "classification": LabelledCollator, "embedding": TextCollator}[kind](pad_id)
+        collators: dict[str, Callable[[int], Collator]] = {
+            "causal-lm": CausalCollator,
+            "classification": LabelledCollator,
+            "embedding": TextCollator,
+        }
+        collate = collators[kind](pad_id)
     return Task(kind, table, held, collate, table.mean_length, id2label if classes is not None else None)
 
 
