@@ -125,10 +125,16 @@ def _task(student: nn.Module, train: Any, held_out: Any, tokenizer: PreTrainedTo
         return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
     if tokenizer is None:
         raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
-    name = type(student).__name__
-    found = (head for mapping, head in _HEADS.items() if name in getattr(modeling_auto, mapping).values())
     labels: Any = student.config.id2label
-    return tokenised_task(kind or next(found, "embedding"), train, held_out, tokenizer, id2label=labels)
+    return tokenised_task(kind or _kind_of(student), train, held_out, tokenizer, id2label=labels)
+
+
+def _kind_of(student: PreTrainedModel) -> TaskKind:
+    """What a model with this head is for; one without a head gives embeddings."""
+    for mapping, kind in _HEADS.items():
+        if type(student).__name__ in getattr(modeling_auto, mapping).values():
+            return kind
+    return "embedding"
 
 
 def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:
