@@ -27,6 +27,8 @@ from vigreux.errors import CheckpointError
 from vigreux.recipes import supervised
 from vigreux.runs import RunFolder
 
+pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
+
 CARRIED = {"optimizer": "carried", "schedule": "carried"}
 HIDDEN_TWICE = extracted(5, 5, 8)
 CASES: dict[str, dict[str, Any]] = {
@@ -48,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
 # what is called → where the process is killed: (owner, name, which call, after the call rather than before it)
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "at the second step": (StageTrainer, "compute_loss", 2, False),
+    "inside the last stage": (StageTrainer, "compute_loss", 12, False),
     "before a checkpoint's manifest": (stage_trainer, "write_manifest", 1, False),
     "after a checkpoint's manifest": (stage_trainer, "write_manifest", 1, True),
     "while a student is written": (stage_trainer, "save_student", 1, True),
@@ -127,11 +130,12 @@ def test_killed_again_and_again(name: str, tmp_path: Path) -> None:
 
 def test_a_killed_process(tmp_path: Path) -> None:
     root = tmp_path / "killed"
-    for point in ("at the second step", "before the optimiser is written", "between two stages"):
+    for point in ("before the optimiser is written", "inside the last stage"):
         command = [sys.executable, "-m", "tests.engines.killed", str(root), point]
         done = subprocess.run(command, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
         assert done.returncode == -signal.SIGKILL
         assert RunFolder.open(root).status == "stopped"
+    assert len(RunFolder.open(root).stages()) == 2
     run(case("per-stage", student_seed=99), root, resume=True)
     run(case("per-stage"), tmp_path / "whole")
     assert_same_run(root, tmp_path / "whole")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Net(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             pairs = itertools.pairwise(widths)
-            self.body = nn.ModuleList([nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairs])
+            self.body = nn.ModuleList([nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairs])
             self.head = nn.Linear(widths[-1], 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,9 +152,11 @@ def setup_of(
 
 
 def engine_of(setup: Setup, root: Path, *, resume: bool = False) -> CurriculumEngine:
-    """The engine, with the run folder open for it."""
+    """The engine, with the run folder open for it on the first process."""
     config, stages = {"seed": setup.seed, "curriculum": "tiny"}, to_plain(setup.curriculum)
-    folder = RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages)
+    folder = None
+    if os.environ.get("RANK", "0") == "0":
+        folder = RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages)
     held_out = HeldOut(setup.task, setup.teachers.final)
     return CurriculumEngine(
         setup,
@@ -168,8 +171,7 @@ def engine_of(setup: Setup, root: Path, *, resume: bool = False) -> CurriculumEn
 def run(setup: Setup, root: Path, *, resume: bool = False) -> RunFolder:
     """Runs `setup` to its end."""
     engine = engine_of(setup, root, resume=resume)
-    assert engine.folder is not None
-    with engine.folder:
+    with engine.folder or nullcontext():
         engine.run()
     return RunFolder.open(root)
 

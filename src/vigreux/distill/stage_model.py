@@ -76,7 +76,8 @@ class StageModel(nn.Module):
         if isinstance(self.target, (Hidden, Embedding)):
             assert signal is not None
             if isinstance(self.projection, LearnedProjection):
-                rows = self.projection(rows)  # (N, d_T): on the student's side, where it cannot shrink the targets to nothing
+                # (N, d_T): on the student's side, where it cannot shrink the targets to nothing; in float32, whatever the student's
+                rows = self.projection(rows.to(self.projection.weight.dtype))
             return hidden_loss(rows, self.targets(signal)).sum()
         positions = self.task.positions(batch)
         labels = batch.get("labels")

@@ -215,15 +215,17 @@ class Setup:
 
 
 def check_training(training: dict[str, Any]) -> None:
-    """Raises `ConfigError` for a name that `TrainingArguments` does not have, or one that Vigreux sets itself."""
-    names = [name for name, f in TrainingArguments.__dataclass_fields__.items() if f.init]
-    for name in training:
+    """Raises `ConfigError` for a name that `TrainingArguments` lacks or Vigreux sets itself, and for text in place of a number."""
+    fields = {name: f for name, f in TrainingArguments.__dataclass_fields__.items() if f.init}
+    for name, value in training.items():
         if name in OWNED:
             raise ConfigError(f"training.{name}: cannot be set: {OWNED[name]}")
-        if name not in names:
-            near = get_close_matches(str(name), names, n=1)
+        if name not in fields:
+            near = get_close_matches(str(name), fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
+        if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
+            raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:

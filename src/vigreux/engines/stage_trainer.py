@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.distill.teachers import Teacher
-from vigreux.errors import ConfigError, TrainingError
+from vigreux.errors import TrainingError
 from vigreux.runs import rotate, write_manifest
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
@@ -111,10 +111,8 @@ class StageTrainer(Trainer):
         carried = self._carried_schedule
         if carried is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        whole = super().create_scheduler(carried.total, optimizer)
-        if not isinstance(whole, LambdaLR):
-            name = getattr(self.args.lr_scheduler_type, "value", self.args.lr_scheduler_type)
-            raise ConfigError(f"schedule: 'carried' needs a learning rate that is a function of the step, and {name!r} is none")
+        # a function of the step: TrainingArguments refuses the others without an evaluation of the Trainer's own
+        whole: Any = super().create_scheduler(carried.total, optimizer)
         optimizer = optimizer or self.optimizer
         rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
         self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), rates)

@@ -1,0 +1,104 @@
+"""What each of the two processes of `test_distributed.py` runs: `accelerate launch -m tests.engines.distributed ROOT`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+import vigreux.engines.stage_trainer as stage_trainer
+from tests.engines.tiny import Killed, engine_of, extracted, killed_at, run, setup_of, stage, teacher_of
+from vigreux.curriculum import Embedding, Projection
+from vigreux.distill.stage_model import StageModel
+from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.engines.setup import Setup
+from vigreux.engines.stage_trainer import StageTrainer
+from vigreux.errors import TrainingError
+
+PROCESSES, SAMPLES = 2, 8  # a step, over all processes
+CASES: dict[str, dict[str, Any]] = {
+    "fixed projection": {"kind": "masked-lm", "curriculum": extracted(4, 4, 5)},
+    "learned projection": {"kind": "masked-lm", "curriculum": extracted(4, 5, projection=Projection("learned"))},
+    "accumulated": {
+        "kind": "classification",
+        "curriculum": extracted(4, 5),
+        "training": {"gradient_accumulation_steps": 2},
+        "optimizer": "carried",
+        "schedule": "carried",
+    },
+    "embedding": {"kind": "embedding", "curriculum": (stage("final", Embedding(), 4),)},
+}
+
+
+def case(name: str, processes: int) -> Setup:
+    """In float64, where the order of sums does not show."""
+    settings = dict(CASES[name])
+    kind, curriculum = settings.pop("kind"), settings.pop("curriculum")
+    training = settings.pop("training", {}) | {"per_device_train_batch_size": SAMPLES // processes, "learning_rate": 1e-3}
+    teachers = Teachers(LiveTeacher(teacher_of(kind).model.double()))
+    setup = setup_of(kind, curriculum, teachers=teachers, training=training, **settings)
+    setup.student.double()
+    return setup
+
+
+def killed_and_resumed(root: Path) -> Setup:
+    """Both processes stop in the second stage, after its first checkpoint; both go on."""
+    engine = engine_of(case("fixed projection", PROCESSES), root)
+    try:
+        with killed_at(StageTrainer, "compute_loss", call=9):
+            engine.run()
+    except Killed:
+        if engine.folder is not None:
+            engine.folder.close()
+    PartialState().wait_for_everyone()
+    setup = case("fixed projection", PROCESSES)
+    run(setup, root, resume=True)
+    return setup
+
+
+def not_a_number(root: Path) -> str:
+    """The last process alone gets a loss that is no number: every process must stop, and say so."""
+    forward: Callable[..., torch.Tensor] = StageModel.forward
+    calls = iter(range(1000))
+
+    def broken(self: StageModel, *args: Any) -> torch.Tensor:
+        return forward(self, *args) * (float("nan") if self.training and next(calls) == 5 else 1.0)
+
+    setup = case("fixed projection", PROCESSES)
+    engine = engine_of(setup, root)
+    if PartialState().process_index == PROCESSES - 1:
+        StageModel.forward = broken  # type: ignore[method-assign]
+    try:
+        engine.run()
+    except TrainingError as error:
+        return str(error)
+    finally:
+        StageModel.forward = forward  # type: ignore[method-assign]
+    return "nothing was noticed"
+
+
+def forbidden(*_: Any) -> None:
+    raise AssertionError("another process than the first writes a checkpoint")
+
+
+def main(root: Path) -> None:
+    torch.set_num_threads(1)
+    state = PartialState(cpu=True)
+    assert state.num_processes == PROCESSES
+    rank = state.process_index
+    if rank > 0:
+        stage_trainer.save_student = forbidden  # the processes share their files, and one writes them
+    for name in CASES:
+        setup = case(name, PROCESSES)
+        run(setup, root / name)
+        torch.save(setup.student.state_dict(), root / f"{name}.{rank}.pt")
+    torch.save(killed_and_resumed(root / "resumed").student.state_dict(), root / f"resumed.{rank}.pt")
+    (root / f"error.{rank}.txt").write_text(not_a_number(root / "not a number"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

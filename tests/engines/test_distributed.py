@@ -1,0 +1,76 @@
+"""Two processes with half of each step's samples give what one process gives with all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.engines.distributed import CASES, PROCESSES, case
+from tests.engines.tiny import losses, run
+from vigreux.engines.stage_trainer import LEARNED_PROJECTION
+from vigreux.runs import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything in one launch: a start takes longer than all that is run."""
+    root = tmp_path_factory.mktemp("distributed")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(PROCESSES)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "tests.engines.distributed", str(root)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return root
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -> None:
+    setup, tolerance = case(name, 1), 1e-5 if name == "learned projection" else 1e-9  # which is float32
+    start = {name: value.clone() for name, value in setup.student.state_dict().items()}
+    single = run(setup, tmp_path)
+    found = [torch.load(launched / f"{name}.{rank}.pt") for rank in range(PROCESSES)]
+    for key, value in setup.student.state_dict().items():
+        assert torch.equal(found[0][key], found[1][key]), key
+        torch.testing.assert_close(found[0][key], value, rtol=0, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}")
+    assert any((value - start[key]).abs().max() > 1e-3 for key, value in setup.student.state_dict().items())
+    expected = [(step, pytest.approx(loss, rel=1e-5)) for step, loss in losses(tmp_path)]
+    assert losses(launched / name) == expected
+    summaries = [RunFolder.open(root).summary() for root in (launched / name, tmp_path)]
+    assert summaries[0] is not None
+    assert summaries[1] is not None
+    assert summaries[0].metrics == pytest.approx(dict(summaries[1].metrics), rel=1e-5)
+    assert summaries[0].steps == summaries[1].steps
+    assert [stage.name for stage in RunFolder.open(launched / name).stages()] == [stage.name for stage in single.stages()]
+
+
+def test_a_learned_projection_is_trained_by_all(launched: Path, tmp_path: Path) -> None:
+    run(case("learned projection", 1), tmp_path)
+    place = Path("stages") / "00-hidden-1" / "checkpoint-4" / LEARNED_PROJECTION
+    found, expected = (load_file(root / place)["weight"] for root in (launched / "learned projection", tmp_path))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert not (launched / "learned projection" / "stages" / "01-final" / "checkpoint-5" / LEARNED_PROJECTION).exists()
+
+
+def test_two_processes_go_on_where_they_were(launched: Path) -> None:
+    for rank in range(PROCESSES):
+        found, expected = (torch.load(launched / f"{name}.{rank}.pt") for name in ("resumed", "fixed projection"))
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert len(RunFolder.open(launched / "resumed").info()["resumed"]) == 1
+
+
+def test_a_loss_that_is_no_number_stops_all(launched: Path) -> None:
+    messages = [(launched / f"error.{rank}.txt").read_text() for rank in range(PROCESSES)]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("stage 'hidden-2': the loss is nan at step 2; no checkpoint of this stage was reached")
+    assert RunFolder.open(launched / "not a number").status == "failed"
