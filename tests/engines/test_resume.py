@@ -23,7 +23,6 @@ from vigreux.curriculum import Duration, Hidden, Logits, Projection
 from vigreux.engines.calibrate import StepCost
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.engines.stage_trainer import StageTrainer, load_student, save_student
-from vigreux.errors import CheckpointError
 from vigreux.recipes import supervised
 from vigreux.runs import RunFolder
 
@@ -153,12 +152,17 @@ def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "student" / "model.safetensors").read_bytes() == before
 
 
-def test_a_finished_stage_without_its_checkpoint(tmp_path: Path) -> None:
-    killed(case("per-stage"), tmp_path, "between two stages")
-    (checkpoint,) = (tmp_path / "stages" / "00-hidden-1").glob("checkpoint-*")
-    (checkpoint / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="missing or damaged"):
-        run(case("per-stage"), tmp_path, resume=True)
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_finished_stage_whose_checkpoint_is_damaged_is_done_again(keep: bool, tmp_path: Path) -> None:
+    """From an earlier checkpoint of its own, where they are kept, else from the stage before."""
+    root = tmp_path / "killed"
+    for _ in range(2):
+        killed(case("per-stage", keep_checkpoints=keep), root, "between two stages")
+    (root / "stages" / "01-hidden-2" / "checkpoint-5" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="the last checkpoint of 'hidden-2' is missing or damaged: done again"):
+        run(case("per-stage", keep_checkpoints=keep), root, resume=True)
+    run(case("per-stage", keep_checkpoints=keep), tmp_path / "whole")
+    assert_same_run(root, tmp_path / "whole")
 
 
 def test_steps_are_those_first_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from vigreux.engines.card import write_card
 from vigreux.engines.recorder import Recorder, StageProgress, Totals, progress_bar
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
-from vigreux.errors import CheckpointError, TrainingError, VigreuxError
+from vigreux.errors import TrainingError, VigreuxError
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
 from vigreux.runs import RunFolder, StageRecord, Summary, latest_checkpoint, verify_manifest, write_manifest
 
@@ -89,6 +89,7 @@ class CurriculumEngine:
 
     def _run(self) -> dict[str, float]:
         if self.folder is not None:
+            self._drop_damaged_stages(self.folder)
             self._keep_initial_student(self.root / INITIAL)
             if not (self.root / PLAN).exists():
                 write_plan(self.root / PLAN, plan_stages(self.setup))
@@ -228,13 +229,23 @@ class CurriculumEngine:
             save_student(self.setup.student, initial)
             write_manifest(initial)
 
+    def _drop_damaged_stages(self, folder: RunFolder) -> None:
+        """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole."""
+        finished = folder.stages()
+        whole = len(finished)
+        while whole and not _has_its_checkpoint(folder.stage_dir(whole - 1, finished[whole - 1].name), finished[whole - 1]):
+            whole -= 1
+        if whole < len(finished):
+            again = ", ".join(repr(stage.name) for stage in finished[whole:])
+            warnings.warn(f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2)
+            folder.truncate_stages(whole)
+
     def _restore_stage(self, index: int, directory: Path) -> None:
         """Takes up what a finished stage left; only the last finished one's weights are needed."""
         if self._finished_stage(index + 1) is not None:
             return
         checkpoint = latest_checkpoint(directory)
-        if checkpoint is None:
-            raise CheckpointError(f"{directory}: the stage is recorded as finished and its checkpoint is missing or damaged")
+        assert checkpoint is not None, "see _drop_damaged_stages"
         load_student(self.setup.student, checkpoint)
         if self.setup.optimizer == "carried":
             by_name = torch.load(directory / CARRIED, weights_only=True, map_location="cpu")  # the Trainer puts it on its device
@@ -275,7 +286,7 @@ class CurriculumEngine:
             steps=totals.steps,
             flops=totals.student_flops + totals.teacher_flops,
             seconds=totals.seconds,
-            bytes_kept=teacher_bytes * learns + sum(directory_bytes(teachers.checkpoints[step]) for step in used),
+            bytes_kept=teacher_bytes * learns + sum(directory_bytes(teachers.checkpoints[step]) or teacher_bytes for step in used),
             teacher_bytes=teacher_bytes,
             notes=tuple(self.setup.notes),
             teacher_metrics=self.teacher_metrics(),
@@ -294,6 +305,11 @@ class CurriculumEngine:
 def _step_of(checkpoint: Path) -> int:
     """The step in the name `checkpoint-STEP`."""
     return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _has_its_checkpoint(directory: Path, stage: StageRecord) -> bool:
+    checkpoint = latest_checkpoint(directory)
+    return checkpoint is not None and _step_of(checkpoint) == stage.steps
 
 
 def _all_steps(plan: Sequence[StagePlan]) -> int:
