@@ -15,11 +15,11 @@ ALLOWED = {
     "tasks": {"core"},
     "models": {"core"},
     "kernels": {"core"},
-    "distill": {"core", "tasks", "models", "kernels"},
+    "distillation": {"core", "tasks", "models", "kernels"},
     "probes": {"core", "tasks", "models", "kernels"},
-    "engines": {"core", "tasks", "models", "kernels", "distill", "probes"},
+    "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
     "report": {"core"},
-    "cli": {"core", "tasks", "models", "kernels", "distill", "probes", "engines", "report"},
+    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report"},
 }
 # the public names of the package and `python -m vigreux` reach down from the top
 ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}

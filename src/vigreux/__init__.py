@@ -39,7 +39,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # `vigreux.distill` is also a package; its import puts the package here, so the function is put back in its place
     if name not in _LAZY:
         raise AttributeError(f"module 'vigreux' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

@@ -14,8 +14,8 @@ from transformers.models.auto import modeling_auto
 
 from vigreux.config import BudgetConfig, Carry, TaskKind
 from vigreux.curriculum import Curriculum, Embedding, Pooling
-from vigreux.distill.series import check_series, find_series
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.series import check_series, find_series
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import OWNED, Setup, device_of
 from vigreux.engines.trainer import CurriculumEngine
@@ -64,7 +64,7 @@ def distill(
         eval_dataset: held-out data of the same form.
         args: the Trainer's arguments. `max_steps`, or `num_train_epochs`, is the budget that the stages' shares are of.
         processing_class: the tokenizer, for Hugging Face models.
-        checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distill.series.find_series`).
+        checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
         task: what is learned; default by the student's class.
         blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
         optimizer: whether the optimiser's state is carried from stage to stage.

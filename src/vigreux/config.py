@@ -196,8 +196,11 @@ class BudgetConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"budget.{name}: {value!r} is not a positive number")
-        if sum(v is not None for v in (self.steps, self.flops, self.seconds)) > 1:
-            raise ConfigError("budget: accepted: one of steps, flops, seconds")
+        given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for the others)"
+            )
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def extraction(
         layers = pair_layers(teacher_layers, student_layers, stages)
     _check_pairing(layers, student_layers, teacher_layers)
     if stage is None and not 0 < hidden_share < 1:
-        raise ConfigError(f"hidden_share: {hidden_share!r}; accepted: between 0 and 1")
+        raise ConfigError(f"extraction.hidden_share: {hidden_share!r}; accepted: between 0 and 1")
     stage, final = _fill_shares(stage, final, len(layers), default_stage=hidden_share / len(layers))
     projection = projection or Projection()
     hidden = tuple(
@@ -127,7 +127,7 @@ def pair_layers(teacher_layers: int, student_layers: int, stages: int | None = N
     available = list(range(1, max(student_layers, 2)))
     count = len(available) if stages is None else stages
     if not 1 <= count <= max(student_layers, 1):
-        raise ConfigError(f"stages: {count}; accepted: 1 to {student_layers}, the student's number of blocks")
+        raise ConfigError(f"extraction.stages: {count}; accepted: 1 to {student_layers}, the student's number of blocks")
     if count > len(available):
         available.append(student_layers)
     depths = [available[round((i + 1) * len(available) / count) - 1] for i in range(count)]
@@ -137,14 +137,20 @@ def pair_layers(teacher_layers: int, student_layers: int, stages: int | None = N
 def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teacher_layers: int | None) -> None:
     pairs = sorted(layers.items())
     if not pairs:
-        raise ConfigError("layers: no pair; accepted: a mapping from teacher layer to student depth, such as {2: 1, 4: 2}")
+        raise ConfigError(
+            "extraction.layers: no pair; accepted: a mapping from teacher layer to student depth, such as {2: 1, 4: 2}"
+        )
     depths = [s for _, s in pairs]
     if sorted(set(depths)) != depths:
-        raise ConfigError(f"layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise")
+        raise ConfigError(f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise")
     if teacher_layers is not None and pairs[-1][0] > teacher_layers:
-        raise ConfigError(f"layers: teacher layer {pairs[-1][0]} is outside the teacher, which has {teacher_layers} blocks")
+        raise ConfigError(
+            f"extraction.layers: teacher layer {pairs[-1][0]} is outside the teacher, which has {teacher_layers} blocks"
+        )
     if student_layers is not None and depths[-1] > student_layers:
-        raise ConfigError(f"layers: student depth {depths[-1]} is outside the student, which has {student_layers} blocks")
+        raise ConfigError(
+            f"extraction.layers: student depth {depths[-1]} is outside the student, which has {student_layers} blocks"
+        )
 
 
 def _fill_shares(stage: Duration | None, final: Duration | None, count: int, default_stage: float) -> tuple[Duration, Duration]:

@@ -13,8 +13,8 @@ from accelerate import PartialState
 import vigreux.engines.stage_trainer as stage_trainer
 from tests.engines.tiny import Killed, engine_of, extracted, killed_at, run, setup_of, stage, teacher_of
 from vigreux.curriculum import Embedding, Projection
-from vigreux.distill.stage_model import StageModel
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.stage_model import StageModel
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import Setup
 from vigreux.engines.stage_trainer import StageTrainer
 from vigreux.errors import TrainingError

@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.engines.tiny import losses, run, setup_of, stage, teacher_of
 from tests.reference.step import mean_loss, target_scale
 from vigreux.curriculum import Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
-from vigreux.distill.projection import projection_matrix
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.projection import projection_matrix
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import CALIBRATION_BATCHES, Setup
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")  # one step explains nothing yet

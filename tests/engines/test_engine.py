@@ -33,7 +33,7 @@ from tests.engines.tiny import (
 )
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Curriculum, Divergence, Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import Setup
 from vigreux.engines.stage_trainer import LEARNED_PROJECTION, StageTrainer
 from vigreux.errors import ConfigError, TrainingError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.engines.tiny import Net, bert, task_of, teacher_of, tensor_task
-from vigreux.distill.teachers import LiveTeacher
+from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.evaluation import HeldOut
 
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.engines.tiny import bert, extracted, run, setup_of, stage, teacher_of
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
-from vigreux.distill.teachers import Teachers
+from vigreux.distillation.teachers import Teachers
 from vigreux.engines.calibrate import StepCost, plan_stages, plan_steps, step_cost
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError

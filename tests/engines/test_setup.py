@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from tests.engines.tiny import Net, bert, extracted, setup_of, stage, tensor_task
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Curriculum, Duration, Embedding, Hidden, Logits, Projection, Stage
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS, OWNED, Setup, check_training, freeze_first_blocks
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Logits, Projection, Stage, Target, TeacherRef
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import Setup
 from vigreux.engines.trainer import CurriculumEngine

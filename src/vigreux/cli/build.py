@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from vigreux.cli.build_student import first_weights_, make_student
 from vigreux.cli.distill import MISSING_DATA, MISSING_TEACHER
 from vigreux.cli.parsing import check_training
-from vigreux.cli.sources import check_length, checkpoint_series, local, training_device
+from vigreux.cli.sources import check_kind, check_length, checkpoint_series, local, training_device
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
-from vigreux.distill.teachers import LiveTeacher, Teachers
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import DEFAULTS, Setup
 from vigreux.errors import ConfigError
@@ -66,6 +66,7 @@ def load_materials(config: RunConfig) -> Materials:
 def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
     own = config.teacher
     found = load_config(source, revision=revision, trust_remote_code=own.trust_remote_code)
+    check_kind(config.task.kind, found, source)
     return load_model(
         source,
         task_class(config.task.kind, found),
@@ -81,8 +82,13 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
     layout = None
     if config.blocks is not None:
         layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
-    device = torch.device(config.device or training_device())
-    return LiveTeacher(model.to(device), layout)
+    try:
+        device = torch.device(config.device or training_device())
+        return LiveTeacher(model.to(device), layout)
+    except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
+        raise ConfigError(
+            f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1, mps"
+        ) from error
 
 
 def make_setup(config: RunConfig, materials: Materials) -> Setup:

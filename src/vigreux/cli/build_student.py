@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from vigreux.cli.sources import check_length, local
 from vigreux.config import RunConfig
 from vigreux.curriculum import Projection
-from vigreux.distill.projection import projection_matrix
+from vigreux.distillation.projection import projection_matrix
 from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models import student as sizes

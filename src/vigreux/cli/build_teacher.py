@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from vigreux.cli.parsing import check_training
 from vigreux.cli.sources import check_length, local, training_device
 from vigreux.config import AUTO_CLASS, ModelConfig, TeachConfig
-from vigreux.distill.teachers import Teachers
+from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError
 from vigreux.models.load import load_model, load_tokenizer

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from vigreux.errors import ConfigError, unknown
 
 T = typing.TypeVar("T")
+POSITIVE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
 
 def make_parser(command: str, cls: type, description: str, extra: Sequence[tuple[str, dict[str, Any]]] = ()) -> Any:
@@ -186,3 +187,5 @@ def check_training(training: Mapping[str, Any]) -> None:
         allowed = (*options, int) if float in options else options
         if plain.issuperset(options) and type(value) not in allowed:
             raise ConfigError(f"training.{name}: {value!r}; accepted: {words(hints[name])}")
+        if name in POSITIVE and value < 1:
+            raise ConfigError(f"training.{name}: {value!r}; accepted: a whole number from 1")

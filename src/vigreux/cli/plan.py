@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> None:
 def _series(config: RunConfig) -> dict[int, str]:
     """The teacher's checkpoints; what is on the hub is not fetched for a plan."""
     from vigreux.cli.sources import checkpoint_series, local
-    from vigreux.distill.series import find_series
+    from vigreux.distillation.series import find_series
 
     checkpoints = config.teacher.checkpoints
     found = find_series(checkpoints) if checkpoints is not None else {}

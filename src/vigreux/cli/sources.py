@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from vigreux.assets import asset_path, is_asset
-from vigreux.distill.series import check_series, find_series
+from vigreux.config import AUTO_CLASS, TaskKind
+from vigreux.distillation.series import check_series, find_series
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.load import weights_fingerprint
+from vigreux.models.student import model_class
 
 
 def local(source: str) -> str:
@@ -63,6 +66,21 @@ def training_device() -> torch.device:
     from accelerate import PartialState
 
     return PartialState().device
+
+
+def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
+    """Raises where the family has no model of this task, or a classifier is wanted of a model that was saved without its head."""
+    if type(config).__module__.startswith("transformers_modules"):  # remote code brings its own classes
+        return
+    classes = {name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()}
+    if classes[kind] is None:
+        fitting = ", ".join(name for name, found in classes.items() if found is not None)
+        raise ConfigError(f"task.kind: {kind!r} has no model of the family {config.model_type!r}; accepted for {source}: {fitting}")
+    if kind == "classification" and config.architectures and classes[kind].__name__ not in config.architectures:
+        raise CheckpointError(
+            f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
+            " (vigreux teach --model.start fits one)"
+        )
 
 
 def check_length(max_length: int, model: nn.Module) -> None:

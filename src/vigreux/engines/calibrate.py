@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vigreux.cost import steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
-from vigreux.distill.stage_model import count_rows, teacher_signal
+from vigreux.distillation.stage_model import count_rows, teacher_signal
 from vigreux.engines.setup import Setup
 from vigreux.runs import write_atomic
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vigreux.curriculum import Pooling
-from vigreux.distill.teachers import LiveTeacher
+from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.setup import device_of
 from vigreux.models.layout import Layout
 from vigreux.models.views import LogitsView, PooledView

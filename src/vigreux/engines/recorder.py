@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from vigreux.curriculum import Stage
-from vigreux.distill.losses import explained_variance
+from vigreux.distillation.losses import explained_variance
 from vigreux.engines.calibrate import StepCost
 from vigreux.runs import RunFolder
 

@@ -14,8 +14,8 @@ from transformers import TrainingArguments
 
 from vigreux.config import BudgetConfig, Carry
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Projection, Stage, check_curriculum, resolve_steps
-from vigreux.distill.stage_model import StageModel, build_stage_model, student_view
-from vigreux.distill.teachers import Batch, LiveTeacher, Teachers
+from vigreux.distillation.stage_model import StageModel, build_stage_model, student_view
+from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.views import cut

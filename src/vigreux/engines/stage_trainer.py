@@ -21,8 +21,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
-from vigreux.distill.teachers import Teacher
+from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distillation.teachers import Teacher
 from vigreux.errors import TrainingError
 from vigreux.runs import rotate, write_manifest
 

@@ -21,9 +21,9 @@ from torch import nn
 from transformers import PrinterCallback
 
 from vigreux.curriculum import Embedding, Hidden, Stage
-from vigreux.distill.losses import explained_variance
-from vigreux.distill.stage_model import StageModel, count_rows, teacher_signal
-from vigreux.distill.teachers import Teacher
+from vigreux.distillation.losses import explained_variance
+from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distillation.teachers import Teacher
 from vigreux.engines.calibrate import StagePlan, StepCost, plan_stages, read_plan, write_plan
 from vigreux.engines.card import write_card
 from vigreux.engines.recorder import Recorder, StageProgress, Totals, progress_bar

@@ -242,9 +242,8 @@ def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], al
         missing = [name for name in missing if not name.startswith("pooler.")]
     if missing and not allow_missing:
         listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise CheckpointError(
-            f"{where}: the weights lack {listed} of {type(model).__name__}; load the class that they were saved from"
-        )
+        saved = ", ".join(model.config.architectures or ["another class"])
+        raise CheckpointError(f"{where}: the weights lack {listed} of {type(model).__name__}; they were saved from {saved}")
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vigreux.curriculum import Embedding, Hidden, Labels, Projection, Stage, Target
-from vigreux.distill.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
-from vigreux.distill.projection import LearnedProjection, projection_matrix
-from vigreux.distill.teachers import Batch, Teacher
+from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
+from vigreux.distillation.projection import LearnedProjection, projection_matrix
+from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import LogitsView, PooledView, cut
 from vigreux.tasks.task import Task

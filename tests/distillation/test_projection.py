@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigreux.curriculum import Projection, ProjectionKind
-from vigreux.distill.projection import LearnedProjection, projection_matrix
+from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.errors import ConfigError
 
 RANDOM: tuple[ProjectionKind, ...] = ("gaussian", "orthogonal", "sparse")
@@ -48,7 +48,7 @@ def test_golden_values(kind: ProjectionKind) -> None:
 def test_another_process_makes_the_same_matrix() -> None:
     code = (
         "import torch; torch.manual_seed(99); from vigreux.curriculum import Projection; "
-        "from vigreux.distill.projection import projection_matrix; "
+        "from vigreux.distillation.projection import projection_matrix; "
         "print([projection_matrix(Projection(k, 3), 20, 8).sum(1).tolist() for k in ('gaussian', 'orthogonal', 'sparse')])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

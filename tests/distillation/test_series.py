@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vigreux.distill.series import check_series, find_series
+from vigreux.distillation.series import check_series, find_series
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.load import weights_fingerprint
 

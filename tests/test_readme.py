@@ -1,0 +1,38 @@
+"""What README and the examples show is what runs: the snippet is the example's, every configuration and curriculum is valid."""
+
+from pathlib import Path
+
+import pytest
+
+from vigreux.cli.parsing import make_parser, parse
+from vigreux.config import RunConfig, TeachConfig
+from vigreux.plain import from_yaml
+from vigreux.recipes import from_config
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_snippet_is_the_example():
+    example = (ROOT / "examples" / "python_api.py").read_text()
+    snippet = example.split("# [readme]\n")[1].split("# [/readme]")[0].strip()
+    assert f"```python\n{snippet}\n```" in README
+
+
+def test_files_that_readme_names_exist():
+    for part in README.split("](")[1:]:
+        target = part.split(")")[0]
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.name)
+def test_example_configurations(path):
+    text = path.read_text()
+    if text.lstrip("# ").startswith("A curriculum") or "\n- name:" in text:
+        assert from_yaml(text)
+        return
+    cls = TeachConfig if "\nmodel:" in text else RunConfig
+    config, _ = parse(make_parser("x", cls, ""), cls, [str(path)])
+    assert config.output.startswith("runs/")
+    if cls is RunConfig:
+        assert from_config(config, student_layers=config.student.layers, teacher_layers=30)
