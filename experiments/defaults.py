@@ -29,6 +29,9 @@ RESULTS = ROOT / "results" / "defaults.json"
 SEEDS = (0, 1, 2)
 STEPS = 160
 
+# the starting point: Gaussian projections as in the paper, two fifths of the steps on hidden layers
+PAPER = ExtractionConfig(projection="gaussian", hidden_share=0.4)
+
 Change = Callable[[RunConfig], RunConfig]
 
 
@@ -39,7 +42,7 @@ def change(**fields: object) -> Change:
 
 def extraction(**fields: object) -> Change:
     """Extraction with fields of its own settings."""
-    return change(curriculum="extraction", extraction=ExtractionConfig(**fields))  # type: ignore[arg-type]
+    return change(curriculum="extraction", extraction=dataclasses.replace(PAPER, **fields))  # type: ignore[arg-type]
 
 
 def student(init: str, curriculum: str) -> Change:
@@ -52,7 +55,7 @@ VARIANTS: dict[str, Change] = {
     "one-shot": change(curriculum="one-shot"),
     "one-shot, random embeddings": student("random", "one-shot"),
     "one-shot, random weights of std 0.02": change(curriculum="one-shot"),
-    "one-shot, PCA projection": change(curriculum="one-shot", extraction=ExtractionConfig(projection="pca")),
+    "one-shot, PCA projection": change(curriculum="one-shot", extraction=dataclasses.replace(PAPER, projection="pca")),
     "extraction": extraction(),
     "extraction, random embeddings": student("random", "extraction"),
     "extraction, PCA projection": extraction(projection="pca"),
@@ -73,6 +76,7 @@ def base() -> RunConfig:
         task=TaskConfig(**(plain["task"] | {"split_seed": 1, "max_eval": 600, "max_length": 32})),
         teacher=TeacherConfig(model=str(ROOT / plain["teacher"]["model"])),
         student=StudentConfig(layers=3, hidden=192),
+        extraction=PAPER,
         budget=BudgetConfig(steps=STEPS),
         training=plain["training"],
     )

@@ -58,9 +58,9 @@ def test_two_shot_gives_the_checkpoint_a_twentieth():
 
 def test_extraction_pairs_layers_evenly():
     assert lines(extraction(student_layers=3, teacher_layers=6)) == [
-        "hidden-2-to-1  final    hidden 2 (gaussian/0)  1      20 % of the budget",
-        "hidden-4-to-2  final    hidden 4 (gaussian/0)  2      20 % of the budget",
-        "final          final    logits                 whole  60 % of the budget",
+        "hidden-2-to-1  final    hidden 2 (gaussian/0)  1      10 % of the budget",
+        "hidden-4-to-2  final    hidden 4 (gaussian/0)  2      10 % of the budget",
+        "final          final    logits                 whole  80 % of the budget",
     ]
 
 

@@ -90,7 +90,7 @@ def distill(
     setup = Setup(
         task=made,
         student=student,
-        teachers=Teachers(live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__))),
+        teachers=Teachers(live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__).to(device_of(student)))),
         curriculum=curriculum,
         budget=_budget(args, made, curriculum),
         training=training,

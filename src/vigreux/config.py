@@ -167,8 +167,8 @@ class ExtractionConfig:
 
     layers: dict[int, int] | None = None
     stages: int | None = None
-    hidden_share: float = 0.4
-    projection: ProjectionKind = "gaussian"
+    hidden_share: float = 0.2
+    projection: ProjectionKind = "pca"
     projection_seed: int = 0
     scaling: Scaling = "unit"
 

@@ -84,7 +84,7 @@ def extraction(
     student_layers: int | None = None,
     teacher_layers: int | None = None,
     stages: int | None = None,
-    hidden_share: float = 0.4,
+    hidden_share: float = 0.2,
     stage: Duration | None = None,
     final: Duration | None = None,
     target: Target | None = None,

@@ -8,6 +8,8 @@
       stages.jsonl      one line a finished stage (`StageRecord`)
       stages/00-NAME/checkpoint-N/   resume points, each with a manifest
       student/          the finished model
+      initial/          the student's first weights, from which a resumed first stage starts
+      plan.json         steps and costs of the stages, fixed when the run began
       summary.json      final metrics and cost (`Summary`)
 
 A process may be killed between any two instructions: files are replaced whole, lines are appended whole, and a checkpoint
