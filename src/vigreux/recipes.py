@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vigreux.config import RunConfig
 from vigreux.curriculum import (
@@ -143,14 +144,10 @@ def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teache
     depths = [s for _, s in pairs]
     if sorted(set(depths)) != depths:
         raise ConfigError(f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise")
-    if teacher_layers is not None and pairs[-1][0] > teacher_layers:
-        raise ConfigError(
-            f"extraction.layers: teacher layer {pairs[-1][0]} is outside the teacher, which has {teacher_layers} blocks"
-        )
-    if student_layers is not None and depths[-1] > student_layers:
-        raise ConfigError(
-            f"extraction.layers: student depth {depths[-1]} is outside the student, which has {student_layers} blocks"
-        )
+    for what, deepest, blocks in (("teacher layer", pairs[-1][0], teacher_layers), ("student depth", depths[-1], student_layers)):
+        if blocks is not None and deepest > blocks:
+            model = what.split()[0]
+            raise ConfigError(f"extraction.layers: {what} {deepest} is outside the {model}, which has {blocks} blocks")
 
 
 def _fill_shares(stage: Duration | None, final: Duration | None, count: int, default_stage: float) -> tuple[Duration, Duration]:
@@ -176,6 +173,26 @@ BUILDERS: dict[str, Callable[..., Curriculum]] = {
 }
 
 
+def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | None:
+    """The stages where they are given in full, in the configuration or in a YAML file; `None` for a builder's name.
+
+    Raises:
+        ConfigError: an unknown name, a file that cannot be read or is no list of stages.
+    """
+    if not isinstance(spec, str):
+        return from_plain(spec)
+    if spec in BUILDERS:
+        return None
+    if not spec.endswith((".yaml", ".yml")):
+        raise ConfigError(unknown("curriculum", spec, [*BUILDERS, "FILE.yaml"]))
+    try:
+        return from_yaml(Path(spec).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"curriculum: cannot read {spec!r}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{spec}: {error}") from error
+
+
 def from_config(config: RunConfig, *, student_layers: int, teacher_layers: int, series: Sequence[int] = ()) -> Curriculum:
     """The curriculum that a configuration names, fitted to the two models and the teacher's checkpoints.
 
@@ -188,18 +205,10 @@ def from_config(config: RunConfig, *, student_layers: int, teacher_layers: int, 
     Raises:
         ConfigError: an unknown name, a file that is no list of stages, stages that do not fit, no checkpoints to choose from.
     """
-    name = config.curriculum
-    if not isinstance(name, str):
-        curriculum = from_plain(name)
-    elif name in BUILDERS:
-        curriculum = _build(name, config, student_layers, teacher_layers, series)
-    elif name.endswith((".yaml", ".yml")):
-        try:
-            curriculum = from_yaml(Path(name).read_text())
-        except OSError as error:
-            raise ConfigError(f"curriculum: cannot read {name!r}: {error.strerror}") from error
-    else:
-        raise ConfigError(unknown("curriculum", name, [*BUILDERS, "FILE.yaml"]))
+    curriculum = stated_curriculum(config.curriculum)
+    if curriculum is None:
+        assert isinstance(config.curriculum, str)
+        curriculum = _build(config.curriculum, config, student_layers, teacher_layers, series)
     check_curriculum(curriculum, student_layers=student_layers, teacher_layers=teacher_layers)
     return curriculum
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vigreux.cli.build_student import first_weights_, make_student
-from vigreux.cli.distill import MISSING_DATA, MISSING_TEACHER
 from vigreux.cli.parsing import check_training
 from vigreux.cli.sources import check_kind, check_length, checkpoint_series, local, training_device
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
@@ -46,10 +45,6 @@ class Materials:
 def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
     own = config.teacher
-    if not own.model:
-        raise ConfigError(MISSING_TEACHER)
-    if not config.task.data:
-        raise ConfigError(MISSING_DATA)
     check_training(config.training)
     source = local(own.model)
     tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
@@ -86,9 +81,7 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
         device = torch.device(config.device or training_device())
         return LiveTeacher(model.to(device), layout)
     except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
-        raise ConfigError(
-            f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1, mps"
-        ) from error
+        raise ConfigError(f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1") from error
 
 
 def make_setup(config: RunConfig, materials: Materials) -> Setup:

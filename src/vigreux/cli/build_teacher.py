@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,8 +12,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from vigreux.cli.parsing import check_training
-from vigreux.cli.sources import check_length, local, training_device
-from vigreux.config import AUTO_CLASS, ModelConfig, TeachConfig
+from vigreux.cli.sources import check_kind, check_length, local, training_device
+from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError
@@ -55,16 +57,18 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
     if source is not None:
         return load_tokenizer(local(source), trust_remote_code=config.model.trust_remote_code)
     texts = (document.text for document in documents.train)
-    return train_tokenizer(texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece")
+    with _field_names(""):
+        return train_tokenizer(texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece")
 
 
 def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Module:
-    auto_class = AUTO_CLASS[task.kind]  # type: ignore[index]
+    assert task.kind != "tensor"
+    auto_class = AUTO_CLASS[task.kind]
     labels: dict[str, Any] = {}
     if task.id2label is not None:
         labels = {"id2label": task.id2label, "label2id": {name: i for i, name in task.id2label.items()}}
     if config.start is None:
-        return build(_random_config(config, tokenizer, labels), auto_class, seed)
+        return build(_random_config(config, task.kind, tokenizer, labels), auto_class, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # of a head that the checkpoint lacks
         return load_model(
@@ -77,7 +81,7 @@ def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Mod
         )
 
 
-def _random_config(config: ModelConfig, tokenizer: Any, labels: dict[str, Any]) -> PreTrainedConfig:
+def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: dict[str, Any]) -> PreTrainedConfig:
     """The family's own config with our sizes, the tokenizer's ids and the task's labels."""
     assert config.family is not None
     if config.family not in CONFIG_MAPPING:
@@ -86,16 +90,27 @@ def _random_config(config: ModelConfig, tokenizer: Any, labels: dict[str, Any]) 
         accepted = "a model type of transformers, such as bert, gpt2 or llama"
         raise ConfigError(f"model.family: unknown value {config.family!r};{hint} accepted: {accepted}")
     family = AutoConfig.for_model(config.family)
+    check_kind(kind, family, "model.family")
     family.vocab_size = len(tokenizer)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"):
         if hasattr(family, name):
             setattr(family, name, getattr(tokenizer, name))
     for name, value in labels.items():
         setattr(family, name, value)
-    return student_config(
-        family,
-        layers=config.layers,
-        hidden=config.hidden,
-        heads=config.heads,
-        intermediate=config.intermediate or 4 * config.hidden,
-    )
+    with _field_names("student."):
+        return student_config(
+            family,
+            layers=config.layers,
+            hidden=config.hidden,
+            heads=config.heads,
+            intermediate=config.intermediate or 4 * config.hidden,
+        )
+
+
+@contextmanager
+def _field_names(prefix: str) -> Iterator[None]:
+    """What is said of `student.heads` elsewhere is said of `model.heads` here."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"model.{str(error).removeprefix(prefix)}") from error

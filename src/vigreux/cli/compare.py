@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigreux.cli.distill import already_finished, first_process
+from vigreux.cli.distill import BUDGETS, already_finished, check_given, first_process
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
-from vigreux.errors import CheckpointError, ConfigError, unknown
-from vigreux.recipes import BUILDERS
+from vigreux.errors import CheckpointError, ConfigError
 from vigreux.runs import first_difference, write_atomic, writing
 
 if TYPE_CHECKING:
@@ -45,10 +44,12 @@ def run(argv: Sequence[str]) -> None:
     config, flags = parse(parser, RunConfig, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
-    if all(value is None for value in astuple(config.budget)):
-        raise ConfigError("budget: a comparison needs the same budget for all; give one of budget.steps, .flops, .seconds")
+    if config.budget == BudgetConfig():
+        raise ConfigError(f"budget: missing: a comparison gives all the same; accepted: {BUDGETS}")
     root = Path(config.output)
     runs = grid(config, curricula, seeds)
+    for each in runs[: len(curricula)]:
+        check_given(each)
     if first_process():
         _begin(root, config, runs, resume=flags["resume"])
     run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
@@ -100,11 +101,8 @@ def grid(config: RunConfig, curricula: Sequence[str], seeds: Sequence[int]) -> l
 
 
 def parse_curricula(text: str) -> list[str]:
-    """Names between commas, each a builder's or a YAML file."""
+    """Names between commas, each a builder's or a YAML file (`check_given` reads them)."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in BUILDERS and not name.endswith((".yaml", ".yml")):
-            raise ConfigError(unknown("curricula", name, [*BUILDERS, "FILE.yaml"]))
     if not names or len({Path(name).stem for name in names}) < len(names):
         raise ConfigError(f"curricula: {text!r}; accepted: one or more different names with commas")
     return names

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.parsing import make_parser, parse, to_plain
-from vigreux.config import RunConfig
+from vigreux.config import BudgetConfig, RunConfig
 from vigreux.curriculum import Embedding
 from vigreux.errors import ConfigError
+from vigreux.recipes import stated_curriculum
 from vigreux.runs import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--quiet", {"action": "store_true", "help": "no progress bars"}),
 ]
 
-MISSING_TEACHER = "teacher.model: missing; accepted: a directory made by save_pretrained, a hub id, or an asset"
-MISSING_DATA = "task.data: missing; accepted: a text or table file, a directory of them, a datasets name, or an asset"
+MODELS = "a directory made by save_pretrained, a hub id, or an asset"
+DATA = "a text or table file, a directory of them, a datasets name, or an asset"
+BUDGETS = "one of budget.steps, budget.flops, budget.seconds"
 
 
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
     parser = make_parser("distill", RunConfig, "Distil a teacher into a smaller student through a curriculum.", FLAGS)
     config, flags = parse(parser, RunConfig, argv, ["resume", "quiet"])
+    check_given(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
@@ -42,6 +45,18 @@ def run(argv: Sequence[str]) -> None:
     summary = run_one(config, load_materials(config), resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
         print_summary(config, summary)
+
+
+def check_given(config: RunConfig, *, data: bool = True) -> None:
+    """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
+    if not config.teacher.model:
+        raise ConfigError(f"teacher.model: missing; accepted: {MODELS}")
+    if data and not config.task.data:
+        raise ConfigError(f"task.data: missing; accepted: {DATA}")
+    stated = stated_curriculum(config.curriculum)
+    shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
+    if shares and config.budget == BudgetConfig():
+        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
 
 
 def already_finished(config: Any, *, resume: bool) -> bool:

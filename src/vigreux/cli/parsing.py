@@ -78,14 +78,16 @@ def to_plain(config: Any) -> Any:
 def check_keys(plain: Any, cls: type, path: str, prefix: str = "") -> None:
     """Raises `ConfigError` naming file and key where `plain` has a key that `cls` does not."""
     if not isinstance(plain, Mapping):
-        raise ConfigError(f"{path}: {prefix.rstrip('.') or 'the file'} is {plain!r}; accepted: a mapping")
+        raise ConfigError(
+            f"{path}: {prefix.rstrip('.') or 'the file'} is {'empty' if plain is None else repr(plain)}; accepted: a mapping"
+        )
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key, value in plain.items():
         if key not in fields:
             raise ConfigError(unknown(f"{path}: {prefix}{key}", key, fields))
         nested = _dataclass_in(hints[key])
-        if nested is not None and value is not None:
+        if nested is not None:
             check_keys(value, nested, path, f"{prefix}{key}.")
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vigreux.cli.distill import MISSING_TEACHER
+from vigreux.cli.distill import check_given
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
 from vigreux.cost import human_bytes, human_flops, human_time
-from vigreux.errors import ConfigError
 
 if TYPE_CHECKING:
     from vigreux.engines.planning import Plan
@@ -20,8 +19,7 @@ def run(argv: Sequence[str]) -> None:
     """Prints the plan."""
     parser = make_parser("plan", RunConfig, "What a configuration costs, before anything is loaded or trained.")
     config, _ = parse(parser, RunConfig, argv)
-    if not config.teacher.model:
-        raise ConfigError(MISSING_TEACHER)
+    check_given(config, data=False)
     from vigreux.cli.quiet import quiet_libraries
     from vigreux.engines.planning import make_plan
 

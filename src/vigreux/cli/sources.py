@@ -75,7 +75,8 @@ def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
     classes = {name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()}
     if classes[kind] is None:
         fitting = ", ".join(name for name, found in classes.items() if found is not None)
-        raise ConfigError(f"task.kind: {kind!r} has no model of the family {config.model_type!r}; accepted for {source}: {fitting}")
+        family = f"the family {config.model_type!r} ({source})"
+        raise ConfigError(f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}")
     if kind == "classification" and config.architectures and classes[kind].__name__ not in config.architectures:
         raise CheckpointError(
             f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vigreux.cli.distill import MISSING_DATA, already_finished
+from vigreux.cli.distill import BUDGETS, DATA, already_finished
 from vigreux.cli.parsing import make_parser, parse, to_plain
-from vigreux.config import TeachConfig
+from vigreux.config import BudgetConfig, TeachConfig
 from vigreux.errors import ConfigError
 from vigreux.runs import Summary
 
@@ -41,7 +41,9 @@ def _check(config: TeachConfig) -> None:
     if config.task.kind == "embedding":
         raise ConfigError("task.kind: 'embedding' has no labels to teach; accepted: causal-lm, masked-lm, classification")
     if not config.task.data:
-        raise ConfigError(MISSING_DATA)
+        raise ConfigError(f"task.data: missing; accepted: {DATA}")
+    if config.budget == BudgetConfig():
+        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
     if config.keep_every is not None and config.keep_every < 1:
         raise ConfigError(f"keep_every: {config.keep_every}; accepted: a whole number from 1")
 
