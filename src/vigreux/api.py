@@ -86,11 +86,18 @@ def distill(
         live = LiveTeacher(teacher.to(device_of(student)), layout)
     series = find_series(checkpoints) if checkpoints is not None else {}
     check_series(series, weights_fingerprint)
+
+    def load(source: str) -> LiveTeacher:
+        checkpoint: nn.Module = load_model(source, type(teacher).__name__)
+        return LiveTeacher(checkpoint.to(device_of(student)))
+
     training, seed = _training(args)
     setup = Setup(
         task=made,
         student=student,
-        teachers=Teachers(live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__).to(device_of(student)))),
+        teachers=Teachers(
+            live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__).to(device_of(student)))
+        ),
         curriculum=curriculum,
         budget=_budget(args, made, curriculum),
         training=training,

@@ -578,10 +578,11 @@ class RunFolder:
             owner = lock.read().strip() or "another process"
             lock.close()
             raise CheckpointError(f"{self.path}: is being written by {owner}; wait for it, or choose another output") from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
         self._lock = lock
+        with writing(path):
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
 
     def _owner_lives(self) -> bool:
         """Asks for the process that .lock names: to try the lock would drop it, were the owner this very process."""

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from vigreux.distillation import losses as fast
 
 from tests.reference import losses as slow
 from vigreux.curriculum import Divergence, Logits, Scaling
+from vigreux.distillation import losses as fast
 
 TEMPERATURES = (1e-20, 1e-4, 0.5, 1.0, 2.0, 10.0)
 DIVERGENCES: tuple[Divergence, ...] = ("soft-cross-entropy", "forward-kl", "reverse-kl", "jensen-shannon")
