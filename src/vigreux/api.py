@@ -88,7 +88,7 @@ def distill(
     check_series(series, weights_fingerprint)
 
     def load(source: str) -> LiveTeacher:
-        checkpoint: nn.Module = load_model(source, type(teacher).__name__)
+        checkpoint: Any = load_model(source, type(teacher).__name__)
         return LiveTeacher(checkpoint.to(device_of(student)))
 
     training, seed = _training(args)
