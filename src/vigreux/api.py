@@ -95,9 +95,7 @@ def distill(
     setup = Setup(
         task=made,
         student=student,
-        teachers=Teachers(
-            live, series, lambda source: LiveTeacher(load_model(source, type(teacher).__name__).to(device_of(student)))
-        ),
+        teachers=Teachers(live, series, load),
         curriculum=curriculum,
         budget=_budget(args, made, curriculum),
         training=training,
