@@ -77,6 +77,7 @@ def base() -> RunConfig:
         teacher=TeacherConfig(model=str(ROOT / plain["teacher"]["model"])),
         student=StudentConfig(layers=3, hidden=192),
         extraction=PAPER,
+        optimizer="per-stage",
         budget=BudgetConfig(steps=STEPS),
         training=plain["training"],
     )

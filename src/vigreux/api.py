@@ -47,7 +47,7 @@ def distill(
     checkpoints: str | Sequence[str] | None = None,
     task: TaskKind | None = None,
     blocks: str | None = None,
-    optimizer: Carry = "per-stage",
+    optimizer: Carry = "carried",
     schedule: Carry = "per-stage",
     output_dir: str | Path | None = None,
     resume: bool = False,

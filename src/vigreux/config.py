@@ -231,7 +231,7 @@ class RunConfig:
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     checkpoints: list[int] | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    optimizer: Carry = "per-stage"
+    optimizer: Carry = "carried"
     schedule: Carry = "per-stage"
     training: dict[str, Any] = field(default_factory=dict)
     seed: int = 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel
 
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import CAUSAL, CLASSES, MASKED, Tiny, save_model
@@ -122,6 +122,17 @@ def test_sentence_embeddings(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> No
     student = AutoModel.from_pretrained(path)
     assert logits(student).shape == (2, 5, 24)
     assert "cosine" in (path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("saved_from", ["AutoModelForTextEncoding", "AutoModel"])
+def test_sentence_embeddings_of_an_encoder_alone(vigreux: Vigreux, tiny: Tiny, tmp_path: Path, saved_from: str) -> None:
+    """Of T5 the encoder teaches, whether or not the decoder was saved with it."""
+    sizes = {"d_model": 48, "num_layers": 2, "num_heads": 4, "d_kv": 12, "d_ff": 64, "pad_token_id": 0}
+    save_model(tmp_path / "teacher" / "t5", "T5Config", saved_from, tiny.wordpiece, **sizes)
+    path = distill(vigreux, tiny, tmp_path / "teacher" / "t5", "AutoModel")
+    student = AutoModelForTextEncoding.from_pretrained(path)
+    assert type(student).__name__ == "T5EncoderModel"
+    assert logits(student).shape == (2, 5, 24)
 
 
 PLAIN = """

@@ -46,7 +46,7 @@ def test_flops_are_those_of_full_blocks(teacher: str) -> None:
 
     object.__setattr__(setup.task, "collate", full)
     planned = plan(teacher).cost.stages
-    assert [stage.steps for stage in planned] == [4, 6]
+    assert [stage.steps for stage in planned] == [2, 8]
     for stage, found, projection in zip(setup.curriculum, planned, (2 * SIZE * LENGTH * 24 * 16, 0), strict=True):
         counted = step_cost(setup, stage)
         assert found.student_flops / found.steps == counted.student_flops - projection

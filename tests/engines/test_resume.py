@@ -28,10 +28,11 @@ from vigreux.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 
+PER_STAGE = {"optimizer": "per-stage", "schedule": "per-stage"}
 CARRIED = {"optimizer": "carried", "schedule": "carried"}
 HIDDEN_TWICE = extracted(5, 5, 8)
 CASES: dict[str, dict[str, Any]] = {
-    "per-stage": {"curriculum": HIDDEN_TWICE, "dropout": 0.1},
+    "per-stage": {"curriculum": HIDDEN_TWICE, "dropout": 0.1, **PER_STAGE},
     "carried": {"curriculum": HIDDEN_TWICE, "dropout": 0.1, "training": {"gradient_accumulation_steps": 2}, **CARRIED},
     "learned": {"curriculum": extracted(5, 5, 8, projection=Projection("learned")), **CARRIED},
     "pca": {"curriculum": extracted(5, 5, 8, projection=Projection("pca"))},

@@ -14,7 +14,7 @@ from transformers import BertTokenizerFast, PreTrainedModel
 
 from tests.models.families import config_of, model_of
 from vigreux.errors import CheckpointError, ConfigError
-from vigreux.models.load import load_model, load_tokenizer, weights_fingerprint
+from vigreux.models.load import load_config, load_model, load_tokenizer, task_class, weights_fingerprint
 from vigreux.models.student import build
 
 CAUSAL, MASKED, CLASSES = "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSequenceClassification"
@@ -214,6 +214,8 @@ def test_gguf(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "one").mkdir()
     write_gguf(tmp_path / "one" / "tiny.gguf", model)
     capfd.readouterr()
+    config = load_config(tmp_path / "one")
+    assert (config.model_type, config.hidden_size, config.num_hidden_layers) == ("llama", 32, 3)
     loaded = load_model(tmp_path / "one", CAUSAL)
     assert capfd.readouterr().err == ""
     ids = torch.arange(3, 12).unsqueeze(0)
@@ -227,6 +229,32 @@ def test_gguf(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match=r"unknown value 'tinny\.gguf'; did you mean 'tiny\.gguf'"):
         load_model(tmp_path / "one", CAUSAL, gguf_file="tinny.gguf")
     assert same_weights(load_model(tmp_path / "one", CAUSAL, gguf_file="other.gguf"), loaded)
+
+
+def test_a_config_needs_no_weights(saved: Path, tmp_path: Path) -> None:
+    for name in ("model.safetensors", "generation_config.json"):
+        (saved / name).unlink()
+    assert load_config(saved).to_dict() == load_config(str(saved)).to_dict()
+    assert load_config(saved).n_embd == 32
+    (saved / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"gpt2: cannot be loaded: .* not a valid JSON"):
+        load_config(saved)
+    (saved / "config.json").write_text('{"model_type": "gtp2"}')
+    with pytest.raises(CheckpointError, match=r"gpt2: cannot be loaded: .*gtp2"):
+        load_config(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"gpt2: no config\.json; accepted: .*, or one \.gguf"
+    ):
+        load_config(saved)
+    with pytest.raises(CheckpointError, match=r"nothing: no such directory"):
+        load_config(tmp_path / "nothing")
+
+
+def test_the_class_of_a_task() -> None:
+    assert task_class("causal-lm", config_of("llama")) == CAUSAL
+    assert task_class("embedding", config_of("bert")) == "AutoModel"
+    assert task_class("embedding", config_of("t5-encoder")) == "AutoModelForTextEncoding"
 
 
 def test_tokenizers(tmp_path: Path) -> None:

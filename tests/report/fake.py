@@ -18,7 +18,7 @@ CURRICULA: dict[str, Curriculum] = {
     "supervised": supervised(),
     "one-shot": one_shot(),
     "progressive": progressive([200, 400, 800]),
-    "extraction": extraction(layers={2: 1, 4: 2}),
+    "extraction": extraction(layers={2: 1, 4: 2}, hidden_share=0.4),
 }
 END = {"supervised": 0.848, "one-shot": 0.886, "progressive": 0.893, "extraction": 0.902}  # accuracy after all steps
 TEACHER = {"accuracy": 0.88, "loss": 0.41}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--curricula", {"type": str, "default": "supervised,one-shot,extraction", "help": "names or YAML files, with commas"}),
-    ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9)"}),
+    ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9; 5, alone)"}),
     ("--jobs", {"type": int, "default": 1, "help": "runs at a time, each a process of its own"}),
     ("--resume", {"action": "store_true", "help": "go on: finished runs are kept, unfinished ones taken up"}),
     ("--quiet", {"action": "store_true", "help": "no progress bars"}),
@@ -109,9 +109,9 @@ def parse_curricula(text: str) -> list[str]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`3` is 0, 1, 2; `0,7` is 0 and 7."""
+    """`3` is 0, 1, 2; `0,7` is 0 and 7; `5,` is 5 alone."""
     try:
-        seeds = [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
+        seeds = [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
     except ValueError:
         seeds = []
     if not seeds or len(set(seeds)) < len(seeds):

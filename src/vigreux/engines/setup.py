@@ -86,7 +86,7 @@ class Setup:
     curriculum: Curriculum
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     training: dict[str, Any] = field(default_factory=dict)
-    optimizer: Carry = "per-stage"
+    optimizer: Carry = "carried"
     schedule: Carry = "per-stage"
     seed: int = 0
     student_layout: Layout | None = None

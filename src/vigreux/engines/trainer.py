@@ -138,7 +138,7 @@ class CurriculumEngine:
             last = latest_checkpoint(directory)
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
             raise TrainingError(f"stage {stage.name!r}: {error}; {kept}") from error
-        if self.setup.optimizer == "carried":
+        if self._hands_on(index):
             self._carry(trainer.optimizer_states(), directory)
         self._record_stage(stage, trainer.state.global_step, planned.cost, recorder, directory)
         return recorder.totals(trainer.state.global_step)
@@ -247,10 +247,14 @@ class CurriculumEngine:
         checkpoint = latest_checkpoint(directory)
         assert checkpoint is not None, "see _drop_damaged_stages"
         load_student(self.setup.student, checkpoint)
-        if self.setup.optimizer == "carried":
+        if self._hands_on(index):
             by_name = torch.load(directory / CARRIED, weights_only=True, map_location="cpu")  # the Trainer puts it on its device
             named = dict(self.setup.student.named_parameters())
             self.carried = {named[name]: state for name, state in by_name.items()}
+
+    def _hands_on(self, index: int) -> bool:
+        """Whether the optimiser's states of stage `index` are for a next one."""
+        return self.setup.optimizer == "carried" and index + 1 < len(self.setup.curriculum)
 
     def _carry(self, states: Mapping[nn.Parameter, dict[str, Any]], directory: Path) -> None:
         """Keeps the optimiser's states for the next stage, here and on disk."""

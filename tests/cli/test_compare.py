@@ -1,0 +1,68 @@
+"""What a comparison asks for, and the table that fits the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.cli.conftest import Vigreux
+from vigreux.cli.compare import parse_curricula, parse_seeds, widest_table
+from vigreux.errors import ConfigError
+from vigreux.report.metrics import Metric
+from vigreux.report.tables import ComparisonTable, Row
+from vigreux.runs import RunFolder
+
+
+def test_seeds() -> None:
+    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("7,0") == [7, 0]
+    assert parse_seeds("5,") == [5]
+    for wrong in ("0", "x", "1,1", ",", "1.5"):
+        with pytest.raises(ConfigError, match=f"seeds: '{wrong}'; accepted: how many"):
+            parse_seeds(wrong)
+
+
+def test_curricula() -> None:
+    assert parse_curricula("one-shot, mine/stages.yaml") == ["one-shot", "mine/stages.yaml"]
+    for wrong in ("", "one-shot,one-shot", "a/x.yaml,b/x.yaml"):
+        with pytest.raises(ConfigError, match=f"curricula: '{wrong}'; accepted: one or more different names"):
+            parse_curricula(wrong)
+
+
+def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, causal_config: Path) -> None:
+    Path("mine.yaml").write_text(
+        "- {target: {hidden: {layer: 1}}, depth: 1, duration: {share: 0.5}}\n- {target: labels, duration: {share: 0.5}}"
+    )
+    given = ["compare", causal_config, "--curricula", "supervised,mine.yaml", "--seeds", "4,", "--output", "grid", "--quiet"]
+    done = vigreux(*given, "--jobs", "2")
+    assert done.code == 0, done.err
+    assert [stage.steps for stage in RunFolder.open("grid/mine-seed4").stages()] == [2, 2]
+    for printed in ("plot: grid/plot.png", "report: grid/report.html"):
+        assert printed in done.out
+        assert Path(printed.split()[1]).exists()
+    # the same comparison may grow, another may not take its place
+    assert json.loads(Path("grid/compare.json").read_text())["baseline"] == "supervised"
+    before = Path("grid/compare.json").read_bytes()
+    other = vigreux(*given, "--resume", "--budget.steps", "6")
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert 'another comparison: budget: "4 steps each" in the folder, "6 steps each" now' in other.err
+    assert Path("grid/compare.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "instead"), [("--curriculum=one-shot", "--curricula"), ("--seed=1", "--seeds")])
+def test_what_a_comparison_sets_itself(vigreux: Vigreux, causal_config: Path, option: str, instead: str) -> None:
+    refused = vigreux("compare", causal_config, option)
+    assert refused.code == 2
+    assert refused.err == f"vigreux: {option.split('=')[0]}: a comparison sets it for each run; accepted: {instead}\n"
+
+
+@pytest.mark.parametrize(("width", "shown"), [(200, 3), (105, 1), (60, 0)])
+def test_a_narrow_terminal_has_fewer_metrics(width: int, shown: int) -> None:
+    names = ["loss", "accuracy", "agreement", "perplexity"]
+    row = Row("extraction", 1, 1, dict.fromkeys(names, (0.5, None)), None, 1e9, 1.0, 10, 100)
+    table = widest_table(ComparisonTable((row,), Metric.named("loss"), "supervised"), Console(width=width))
+    headers = [str(column.header) for column in table.columns]
+    assert [name for name in names[1:] if f"{name} " in " ".join(headers)] == names[1 : 1 + shown]

@@ -1,0 +1,143 @@
+"""Configurations: files, then overrides; types in words; the whole tree there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from vigreux.cli.parsing import check_training, from_plain, make_parser, parse, to_plain, words
+from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.errors import ConfigError
+
+FLAGS: list[tuple[str, dict[str, Any]]] = [("--resume", {"action": "store_true", "help": "go on"})]
+
+
+def read(*argv: str, cls: type = RunConfig, flags: Sequence[str] = ("resume",)) -> tuple[Any, dict[str, Any]]:
+    return parse(make_parser("test", cls, "A test.", FLAGS), cls, argv, flags)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        """
+task: {kind: masked-lm, data: texts, mask_share: 2.0e-1}
+extraction: {layers: {2: 1, 4: 2}}
+budget: {flops: 1e15}
+training: {learning_rate: 1e-3, per_device_train_batch_size: 8}
+"""
+    )
+    return str(path)
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert read() == (RunConfig(), {"resume": False})
+    assert read(cls=TeachConfig)[0] == TeachConfig()
+
+
+@pytest.mark.parametrize("form", [["{}"], ["--config", "{}"], ["--config={}"]])
+def test_a_file_however_it_is_named(file: str, form: list[str]) -> None:
+    config, _ = read(*[part.format(file) for part in form])
+    assert config.task == TaskConfig("masked-lm", "texts", mask_share=0.2)
+    assert config.extraction == ExtractionConfig(layers={2: 1, 4: 2})
+    assert config.budget.flops == 1e15
+    assert config.training == {"learning_rate": 1e-3, "per_device_train_batch_size": 8}
+
+
+def test_options_come_after_the_file(file: str) -> None:
+    config, flags = read(
+        file, "--task.mask_share", "0.3", "--training.learning_rate=5e-4", "--resume", "--extraction.layers", "null"
+    )
+    assert config.task.mask_share == 0.3
+    assert config.training == {"learning_rate": 5e-4, "per_device_train_batch_size": 8}
+    assert config.extraction.layers is None
+    assert flags == {"resume": True}
+
+
+def test_a_second_file_goes_over_the_first(file: str, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("task: {mask_share: 0.4}")
+    assert read(file, "--config", str(tmp_path / "more.yaml"))[0].task == TaskConfig("masked-lm", "texts", mask_share=0.4)
+
+
+def test_plain_values_and_back(file: str) -> None:
+    config, _ = read(file)
+    assert from_plain(RunConfig, to_plain(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--seed", "x"], "seed: 'x'; accepted: a whole number"),
+        (["--budget.steps", "1e3"], "budget.steps: '1e3'; accepted: a whole number or null"),
+        (["--extraction.layers", "2:1"], "extraction.layers: '2:1'; accepted: a mapping {a whole number: a whole number} or null"),
+        (["--checkpoints", "5"], "checkpoints: '5'; accepted: a list, each a whole number or null"),
+        (["--task.allow_overlap", "perhaps"], "task.allow_overlap: 'perhaps'; accepted: true or false"),
+        (["--student.init", "randm"], "student.init: unknown value 'randm'; did you mean 'random'? accepted: random, proj"),
+        (["--student.layrs", "2"], "--student.layrs: no such option; did you mean --student.layers? accepted: see --help"),
+        (["--qqq"], "--qqq: no such option; accepted: see --help"),
+        (["a.yaml"], "a.yaml: cannot be read (no such file or directory); accepted: a YAML file"),
+        (["--seed"], "argument --seed: expected one argument; accepted: see --help"),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read(*argv)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"studnet: {}", "studnet: unknown value 'studnet'; did you mean 'student'?"),
+        (b"student: {layrs: 1}", "student.layrs: unknown value 'layrs'; did you mean 'layers'?"),
+        (b"task:", "task is empty; accepted: a mapping"),
+        (b"task: text", "task is 'text'; accepted: a mapping"),
+        (b"[1]", "the file is [1]; accepted: a mapping"),
+        (b"a: b: c", "not YAML: mapping values are not allowed here"),
+        (b"\xff\xfe", "not UTF-8 text at byte 0; accepted: a YAML file"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read(str(path))
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        (int, "a whole number"),
+        (float | None, "a number or null"),
+        (str | list[str] | None, "text or a list, each text or null"),
+        (dict[str, Any], "a mapping {text: anything}"),
+        (Literal["a", "b"], "a, b"),
+        (bool, "true or false"),
+    ],
+)
+def test_types_in_words(hint: Any, expected: str) -> None:
+    assert words(hint) == expected
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"learning_rate": "fast"}, "training.learning_rate: 'fast'; accepted: a number"),
+        ({"bf16": "on"}, "training.bf16: 'on'; accepted: true or false"),
+        ({"per_device_train_batch_size": 2.5}, "training.per_device_train_batch_size: 2.5; accepted: a whole number"),
+        ({"per_device_train_batch_size": True}, "training.per_device_train_batch_size: True; accepted: a whole number"),
+        ({"gradient_accumulation_steps": 0}, "training.gradient_accumulation_steps: 0; accepted: a whole number from 1"),
+    ],
+)
+def test_training_arguments_of_another_type(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        check_training(training)
+
+
+def test_training_arguments_of_their_own_type() -> None:
+    check_training({"learning_rate": 1, "eval_steps": None, "lr_scheduler_type": "linear", "gradient_accumulation_steps": 1})
+    check_training({"unknown": object()})  # which the engine tells
