@@ -243,9 +243,7 @@ def test_a_config_needs_no_weights(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gpt2: cannot be loaded: .*gtp2"):
         load_config(saved)
     (saved / "config.json").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"gpt2: no config\.json; accepted: .*, or one \.gguf"
-    ):
+    with pytest.raises(CheckpointError, match=r"gpt2: no config\.json; accepted: .*, or one \.gguf"):
         load_config(saved)
     with pytest.raises(CheckpointError, match=r"nothing: no such directory"):
         load_config(tmp_path / "nothing")
