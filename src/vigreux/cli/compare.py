@@ -13,6 +13,7 @@ from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.report.metrics import Metric
 from vigreux.runs import first_difference, write_atomic, writing
 
 if TYPE_CHECKING:
@@ -29,13 +30,8 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--quiet", {"action": "store_true", "help": "no progress bars"}),
 ]
 
-# task kind → the held-out metric that the table and the plot are about, and whether more of it is better
-METRICS = {
-    "causal-lm": ("loss", False),
-    "masked-lm": ("loss", False),
-    "classification": ("accuracy", True),
-    "embedding": ("cosine", True),
-}
+# task kind → the held-out metric that the table and the plot are about
+METRICS = {"causal-lm": "loss", "masked-lm": "loss", "classification": "accuracy", "embedding": "cosine"}
 
 
 def run(argv: Sequence[str]) -> None:
@@ -67,10 +63,10 @@ def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: 
     """Writes compare.json, by which the report knows what belongs together."""
     if not resume and root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
-    metric, higher = METRICS[config.task.kind]
+    metric = Metric.named(METRICS[config.task.kind])
     described = {
-        "metric": metric,
-        "higher_is_better": higher,
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
         "budget": describe_budget(config.budget),
         "baseline": Path(str(runs[0].curriculum)).stem,
         "runs": [Path(run.output).name for run in runs],

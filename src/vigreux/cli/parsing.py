@@ -149,9 +149,8 @@ def _one_line(error: Exception, cls: type) -> str:
     """jsonargparse's message as ours: the field, what was found, what is accepted."""
     text = " ".join(str(error).split())
     key = re.search(r'Parser key "([^"]+)"', text)
-    found = re.search(
-        r".*(?:Got|Given) value: (.*)$", text
-    )  # of a union each alternative says what it got, the last line what was given
+    # of a union each alternative says what it got, and the end of the message what was given
+    found = re.search(r".*(?:Got|Given) value: (.*)$", text)
     if key is None or found is None or key[1] not in (hints := _fields(cls)):
         return f"{text}; accepted: see --help"
     hint = hints[key[1]]
