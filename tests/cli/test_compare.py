@@ -52,6 +52,15 @@ def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, c
     assert Path("grid/compare.json").read_bytes() == before
 
 
+def test_a_comparison_that_could_not_start_can_be_started_again(vigreux: Vigreux, causal_config: Path) -> None:
+    given = ["compare", causal_config, "--quiet", "--curricula", "supervised", "--seeds", "1", "--output", "grid"]
+    assert vigreux(*given, "--teacher.model", "./nowhere").code == 2
+    assert vigreux(*given).code == 0
+    taken = vigreux(*given)
+    assert taken.code == 2
+    assert taken.err == "vigreux: output: 'grid' is not empty; accepted: a new folder, or --resume to go on\n"
+
+
 @pytest.mark.parametrize(("option", "instead"), [("--curriculum=one-shot", "--curricula"), ("--seed=1", "--seeds")])
 def test_what_a_comparison_sets_itself(vigreux: Vigreux, causal_config: Path, option: str, instead: str) -> None:
     refused = vigreux("compare", causal_config, option)

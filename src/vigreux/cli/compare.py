@@ -61,7 +61,7 @@ def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
 
 def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: bool) -> None:
     """Writes compare.json, by which the report knows what belongs together."""
-    if not resume and root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if not resume and not _vacant(root):
         raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
     metric = Metric.named(METRICS[config.task.kind])
     described = {
@@ -71,11 +71,16 @@ def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: 
         "baseline": Path(str(runs[0].curriculum)).stem,
         "runs": [Path(run.output).name for run in runs],
     }
-    if (root / "compare.json").exists():
+    if resume and (root / "compare.json").exists():
         _check_same(root / "compare.json", described)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
     write_atomic(root / "compare.json", json.dumps(described, indent=1))
+
+
+def _vacant(root: Path) -> bool:
+    """New, empty, or left by a comparison that ended before its first run."""
+    return not root.exists() or (root.is_dir() and all(entry.name == "compare.json" for entry in root.iterdir()))
 
 
 def _check_same(path: Path, described: dict[str, Any]) -> None:
