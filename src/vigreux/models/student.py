@@ -144,7 +144,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
     if heads not in accepted:
         near = min(accepted, key=lambda n: abs(n - (heads or 1)), default=None)
         raise ConfigError(
-            f"student.heads: hidden size {hidden} does not divide into {heads} heads"
+            f"student.heads: hidden size {hidden} does not divide into {heads or 'any number of'} heads"
             + (" of an even rotary size" if heads and hidden % heads == 0 else "")
             + (f"; nearest that works: {near}" if near else "; no number of heads works: choose another student.hidden")
         )
