@@ -1,8 +1,8 @@
 """The demo's comparison with three seeds: results/demo.json, and the table and plot of README.
 
-vigreux teach examples/demo/teacher.yaml
-vigreux compare examples/demo/compare.yaml --seeds 3 --output runs/demo/seeds3
-python experiments/demo.py runs/demo/seeds3
+make demo
+vigreux compare examples/demo/compare.yaml --seeds 3 --resume
+python experiments/demo.py runs/demo/compare
 """
 
 import json
