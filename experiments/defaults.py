@@ -21,7 +21,8 @@ import yaml
 
 from vigreux.config import AUTO_CLASS, BudgetConfig, ExtractionConfig, RunConfig, StudentConfig, TaskConfig, TeacherConfig
 from vigreux.cost import mean_interval
-from vigreux.runs import RunFolder, write_atomic
+from vigreux.files import write_atomic
+from vigreux.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "defaults"

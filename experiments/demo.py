@@ -9,10 +9,11 @@ import json
 import sys
 from pathlib import Path
 
+from vigreux.files import write_atomic
 from vigreux.report.plots import save_comparison
 from vigreux.report.read import read_experiment
 from vigreux.report.tables import comparison_table, to_markdown
-from vigreux.runs import RunFolder, write_atomic
+from vigreux.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 

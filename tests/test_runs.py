@@ -1,6 +1,5 @@
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vigreux import plain, recipes, runs
-from vigreux.errors import CheckpointError, TrainingError
+from vigreux import files, plain, recipes, runs
+from vigreux.errors import CheckpointError
 from vigreux.runs import RunFolder, StageRecord, Summary
 
 CONFIG = {
@@ -38,129 +37,6 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 
 def record(step: int, **more: object) -> dict:
     return {"kind": "train", "stage": "final", "step": step, "global_step": step, "flops": 1e9 * step, "loss": 1 / step, **more}
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_write_atomic_keeps_the_old_content_when_it_is_stopped_before_the_end(tmp_path, monkeypatch):
-    path = tmp_path / "run.json"
-    runs.write_atomic(path, "old")
-    monkeypatch.setattr(runs.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        runs.write_atomic(path, "new")
-    assert path.read_text() == "old"
-    monkeypatch.undo()
-    runs.write_atomic(path, b"new")
-    assert path.read_text() == "new"
-
-
-def test_append_and_read_lines(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert runs.read_lines(path) == []
-    runs.append_line(path, {"loss": 0.5, "name": "a\nb"})
-    runs.append_line(path, {"loss": float("nan"), "all": [float("inf"), 1]})
-    assert runs.read_lines(path) == [{"loss": 0.5, "name": "a\nb"}, {"loss": None, "all": [None, 1]}]
-    assert path.read_bytes().count(b"\n") == 2
-
-
-@pytest.mark.parametrize("torn", [b'{"loss": 0.', b'{"loss": 0.25}', b"\0\0\0\0", b"\0\0\n", b"[1]\n"])
-def test_a_torn_last_line_is_left_out(tmp_path, torn):
-    path = tmp_path / "metrics.jsonl"
-    runs.append_line(path, {"loss": 0.5})
-    with open(path, "ab") as file:
-        file.write(torn)
-    assert runs.read_lines(path) == [{"loss": 0.5}]
-
-
-def test_a_damaged_line_before_the_last_is_an_error(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"loss": 1}\n{"los\n{"loss": 2}\n')
-    with pytest.raises(CheckpointError) as error:
-        runs.read_lines(path)
-    assert one_line(error) == f"{path}: line 2 is damaged (found b'{{\"los\\n'); accepted: one JSON record a line"
-
-
-def test_a_full_disk_is_one_line():
-    with pytest.raises(TrainingError) as error:
-        runs.append_line("/dev/full", {"loss": 1.0})
-    assert one_line(error) == "/dev/full: the disk is full; make room, then --resume goes on from the last checkpoint"
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "run.json"
-    runs.write_atomic(path, "old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(runs.os, "fsync", full)
-    with pytest.raises(TrainingError, match="the disk is full"):
-        runs.write_atomic(path, "new")
-    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("run.json", "old")]
-
-
-# --- checkpoints ----------------------------------------------------------------------------------------------------
-
-
-def checkpoint(stage_dir: Path, number: int) -> Path:
-    directory = stage_dir / f"checkpoint-{number}"
-    (directory / "deep").mkdir(parents=True)
-    (directory / "model.safetensors").write_bytes(bytes(range(256)) * number)
-    (directory / "deep" / "rng.pth").write_bytes(b"rng")
-    runs.write_manifest(directory)
-    return directory
-
-
-def test_a_whole_checkpoint_verifies(tmp_path):
-    directory = checkpoint(tmp_path, 10)
-    assert runs.verify_manifest(directory) == []
-    assert set(json.loads((directory / "manifest.json").read_text())["files"]) == {"model.safetensors", "deep/rng.pth"}
-
-
-def flip_a_byte(directory: Path) -> None:
-    path = directory / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[100] ^= 1
-    path.write_bytes(data)
-
-
-def truncate(directory: Path) -> None:
-    os.truncate(directory / "model.safetensors", 5)
-
-
-DAMAGE = {
-    "model.safetensors is damaged (its SHA-256 is not the one written)": flip_a_byte,
-    "model.safetensors has 5 bytes, 2560 were written": truncate,
-    "deep/rng.pth is missing": lambda directory: (directory / "deep" / "rng.pth").unlink(),
-    "manifest.json is missing (stopped while it was being written)": lambda directory: (directory / "manifest.json").unlink(),
-    "manifest.json is damaged": lambda directory: os.truncate(directory / "manifest.json", 20),
-}
-
-
-@pytest.mark.parametrize("problem", DAMAGE)
-def test_damage_is_named_and_the_checkpoint_before_is_used(tmp_path, problem, caplog):
-    older, newest = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
-    assert runs.latest_checkpoint(tmp_path) == newest  # by number, not by name
-    DAMAGE[problem](newest)
-    assert runs.verify_manifest(newest) == [problem]
-    assert runs.latest_checkpoint(tmp_path) == older
-    assert caplog.messages == [f"{newest}: not used: {problem}"]
-
-
-def test_without_a_whole_checkpoint_there_is_none(tmp_path):
-    assert runs.latest_checkpoint(tmp_path / "none") is None
-    truncate(checkpoint(tmp_path, 10))
-    assert runs.latest_checkpoint(tmp_path) is None
-
-
-def test_rotate_keeps_the_newest_whole_ones(tmp_path):
-    for number in (5, 10, 15, 20):
-        checkpoint(tmp_path, number)
-    (tmp_path / "checkpoint-20" / "manifest.json").unlink()
-    (tmp_path / "checkpoint-best").mkdir()
-    runs.rotate(tmp_path, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-15", "checkpoint-best"]
 
 
 # --- configurations -------------------------------------------------------------------------------------------------
@@ -236,7 +112,7 @@ def test_fail_on_a_full_disk_does_not_hide_the_reason(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run = create(tmp_path / "run")
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(ValueError, match="the reason"), run:
         raise ValueError("the reason")
 
@@ -353,7 +229,8 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
 
 WRITER = """
 import sys
-from vigreux.runs import RunFolder, StageRecord, write_atomic
+from vigreux.files import write_atomic
+from vigreux.runs import RunFolder, StageRecord
 run = RunFolder.create(sys.argv[1], {"seed": 0}, [])
 print("ready", flush=True)
 step = 0

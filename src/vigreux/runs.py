@@ -19,21 +19,17 @@ counts only once its manifest, written last, agrees with its files.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import importlib.metadata
 import json
-import logging
-import math
 import os
 import re
 import shlex
-import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,10 +37,10 @@ from typing import IO, Any
 
 import yaml
 
-from vigreux.errors import CheckpointError, TrainingError, VigreuxError
+from vigreux.errors import CheckpointError, VigreuxError
+from vigreux.files import append_line, drop_torn_line, finite, read_lines, rewrite_lines, write_atomic, writing
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 # Fields that cannot change the student: two configurations that differ only here are the same run.
 OUTPUT_IRRELEVANT = frozenset(
@@ -69,187 +65,6 @@ OUTPUT_IRRELEVANT = frozenset(
         "training.save_total_limit",
     }
 )
-
-_log = logging.getLogger(__name__)
-
-
-# --- files that survive a kill --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def writing(path: Path | str) -> Iterator[None]:
-    """Turns an `OSError` inside into one line that names `path`.
-
-    Raises:
-        TrainingError: the disk is full.
-        CheckpointError: anything else (no permission, a file where a folder is needed).
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TrainingError(f"{path}: the disk is full; make room, then --resume goes on from the last checkpoint") from error
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); accepted: an output folder that can be written"
-        ) from error
-
-
-def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Replaces `path` by `data` whole: after a kill at any time it holds the old content or the new, never a part."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            with open(part, "wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        _fsync_directory(path.parent)
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def append_line(path: Path | str, record: Mapping[str, Any]) -> None:
-    """Appends `record` as one line of JSON, in one write; numbers that are not finite become null."""
-    line = json.dumps(_finite(record)) + "\n"
-    with writing(path), open(path, "ab") as file:
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read_lines(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a file made by `append_line`; a torn last line is left out, a file that does not exist has none.
-
-    Raises:
-        CheckpointError: a line before the last is not a record.
-    """
-    return _parse_lines(Path(path))[0]
-
-
-def _parse_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole records of `path`, and the number of bytes they take."""
-    data = path.read_bytes() if path.exists() else b""
-    records, end = [], 0
-    for number, line in enumerate(data.splitlines(keepends=True), start=1):
-        record = _parse_record(line)
-        if record is None:
-            if end + len(line) < len(data):
-                raise CheckpointError(f"{path}: line {number} is damaged (found {line[:40]!r}); accepted: one JSON record a line")
-            break
-        records.append(record)
-        end += len(line)
-    return records, end
-
-
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _drop_torn_line(path: Path) -> None:
-    if path.exists():
-        with writing(path):
-            os.truncate(path, _parse_lines(path)[1])
-
-
-def _rewrite_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-# --- checkpoints: directories that count once their manifest agrees -------------------------------------------------
-
-
-def write_manifest(directory: Path | str) -> None:
-    """Writes the size and SHA-256 of every file below `directory`, last and atomically: from then on it is a checkpoint."""
-    directory = Path(directory)
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
-    entries = {path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
-    write_atomic(directory / MANIFEST, json.dumps({"files": entries}, indent=1))
-
-
-def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str]:
-    """What is wrong with a checkpoint directory, a line a problem; empty when nothing is.
-
-    Args:
-        directory: the checkpoint.
-        contents: compare hashes too; without it only names and sizes, which reads no file.
-    """
-    directory = Path(directory)
-    try:
-        entries = json.loads((directory / MANIFEST).read_bytes())["files"]
-    except OSError:
-        return [f"{MANIFEST} is missing (stopped while it was being written)"]
-    except (ValueError, KeyError, TypeError):
-        return [f"{MANIFEST} is damaged"]
-    problems = (_file_problem(directory / name, name, entry, contents) for name, entry in entries.items())
-    return [problem for problem in problems if problem]
-
-
-def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: bool) -> str | None:
-    if not path.is_file():
-        return f"{name} is missing"
-    if path.stat().st_size != entry["bytes"]:
-        return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were written"
-    if contents and _sha256(path) != entry["sha256"]:
-        return f"{name} is damaged (its SHA-256 is not the one written)"
-    return None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checkpoints(stage_dir: Path) -> list[Path]:
-    """`checkpoint-N` directories, newest first."""
-    numbered = [
-        (int(match[1]), path) for path in stage_dir.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    return [path for _, path in sorted(numbered, reverse=True)]
-
-
-def latest_checkpoint(stage_dir: Path | str) -> Path | None:
-    """The newest checkpoint (by number) whose manifest verifies; newer ones that do not are logged as warnings."""
-    for path in _checkpoints(Path(stage_dir)):
-        problems = verify_manifest(path)
-        if not problems:
-            return path
-        _log.warning("%s: not used: %s", path, "; ".join(problems))
-    return None
-
-
-def rotate(stage_dir: Path | str, keep: int) -> None:
-    """Deletes every checkpoint but the `keep` newest whole ones (`keep >= 1`); what is not whole goes too."""
-    assert keep >= 1
-    whole = 0
-    for path in _checkpoints(Path(stage_dir)):
-        whole += not verify_manifest(path, contents=False)
-        if whole > keep or not (path / MANIFEST).exists():
-            with writing(path):
-                shutil.rmtree(path)
-
 
 # --- what the files hold --------------------------------------------------------------------------------------------
 
@@ -458,7 +273,7 @@ class RunFolder:
             )
         run._take_lock()
         for name in ("metrics.jsonl", "stages.jsonl"):
-            _drop_torn_line(run.path / name)
+            drop_torn_line(run.path / name)
         if run.status != "finished":
             info = run.info()
             run._write_info({**info, "status": "running", "failure": None, "resumed": [*info["resumed"], _now()]})
@@ -479,7 +294,7 @@ class RunFolder:
     def truncate_metrics(self, global_step: int) -> None:
         """Drops the records after `global_step`, the step that a resumed run goes on from."""
         kept = [record for record in self.metrics() if record["global_step"] <= global_step]
-        _rewrite_lines(self.path / "metrics.jsonl", kept)
+        rewrite_lines(self.path / "metrics.jsonl", kept)
 
     def finish_stage(self, record: StageRecord) -> None:
         """Appends one finished stage to stages.jsonl; call it after the stage's last checkpoint has its manifest."""
@@ -487,11 +302,11 @@ class RunFolder:
 
     def truncate_stages(self, count: int) -> None:
         """Keeps the first `count` finished stages: the last checkpoint of a later one turned out to be damaged."""
-        _rewrite_lines(self.path / "stages.jsonl", [dataclasses.asdict(stage) for stage in self.stages()[:count]])
+        rewrite_lines(self.path / "stages.jsonl", [dataclasses.asdict(stage) for stage in self.stages()[:count]])
 
     def finish(self, summary: Summary) -> None:
         """Writes summary.json, marks the run as finished and lets go of the lock."""
-        write_atomic(self.path / "summary.json", json.dumps(_finite(dataclasses.asdict(summary)), indent=1))
+        write_atomic(self.path / "summary.json", json.dumps(finite(dataclasses.asdict(summary)), indent=1))
         self._write_info({**self.info(), "status": "finished", "finished": _now(), "failure": None})
         self.close()
 

@@ -13,8 +13,9 @@ from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.files import write_atomic, writing
 from vigreux.report.metrics import Metric
-from vigreux.runs import first_difference, write_atomic, writing
+from vigreux.runs import first_difference
 
 if TYPE_CHECKING:
     from rich.console import Console

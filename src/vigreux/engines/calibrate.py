@@ -20,7 +20,7 @@ from vigreux.cost import steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import count_rows, teacher_signal
 from vigreux.engines.setup import Setup
-from vigreux.runs import write_atomic
+from vigreux.files import write_atomic
 
 
 @dataclass(frozen=True)

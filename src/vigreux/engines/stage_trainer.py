@@ -21,10 +21,10 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
+from vigreux.checkpoints import rotate, write_manifest
 from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.distillation.teachers import Teacher
 from vigreux.errors import TrainingError
-from vigreux.runs import rotate, write_manifest
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
 WEIGHTS = "model.safetensors"

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PrinterCallback
 
+from vigreux.checkpoints import latest_checkpoint, verify_manifest, write_manifest
 from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
@@ -31,7 +32,7 @@ from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
 from vigreux.errors import TrainingError, VigreuxError
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
-from vigreux.runs import RunFolder, StageRecord, Summary, latest_checkpoint, verify_manifest, write_manifest
+from vigreux.runs import RunFolder, StageRecord, Summary
 
 INITIAL = "initial"  # the student's first weights
 PLAN = "plan.json"  # the steps of each stage, and what one costs

@@ -1,0 +1,88 @@
+"""Checkpoints on disk: directories `checkpoint-N` that count once their manifest, written last, agrees with their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vigreux.files import write_atomic, writing
+
+MANIFEST = "manifest.json"
+
+_log = logging.getLogger(__name__)
+
+
+def write_manifest(directory: Path | str) -> None:
+    """Writes the size and SHA-256 of every file below `directory`, last and atomically: from then on it is a checkpoint."""
+    directory = Path(directory)
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    entries = {path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    write_atomic(directory / MANIFEST, json.dumps({"files": entries}, indent=1))
+
+
+def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str]:
+    """What is wrong with a checkpoint directory, a line a problem; empty when nothing is.
+
+    Args:
+        directory: the checkpoint.
+        contents: compare hashes too; without it only names and sizes, which reads no file.
+    """
+    directory = Path(directory)
+    try:
+        entries = json.loads((directory / MANIFEST).read_bytes())["files"]
+    except OSError:
+        return [f"{MANIFEST} is missing (stopped while it was being written)"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{MANIFEST} is damaged"]
+    problems = (_file_problem(directory / name, name, entry, contents) for name, entry in entries.items())
+    return [problem for problem in problems if problem]
+
+
+def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: bool) -> str | None:
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were written"
+    if contents and _sha256(path) != entry["sha256"]:
+        return f"{name} is damaged (its SHA-256 is not the one written)"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoints(stage_dir: Path) -> list[Path]:
+    """`checkpoint-N` directories, newest first."""
+    numbered = [
+        (int(match[1]), path) for path in stage_dir.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    ]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def latest_checkpoint(stage_dir: Path | str) -> Path | None:
+    """The newest checkpoint (by number) whose manifest verifies; newer ones that do not are logged as warnings."""
+    for path in _checkpoints(Path(stage_dir)):
+        problems = verify_manifest(path)
+        if not problems:
+            return path
+        _log.warning("%s: not used: %s", path, "; ".join(problems))
+    return None
+
+
+def rotate(stage_dir: Path | str, keep: int) -> None:
+    """Deletes every checkpoint but the `keep` newest whole ones (`keep >= 1`); what is not whole goes too."""
+    assert keep >= 1
+    whole = 0
+    for path in _checkpoints(Path(stage_dir)):
+        whole += not verify_manifest(path, contents=False)
+        if whole > keep or not (path / MANIFEST).exists():
+            with writing(path):
+                shutil.rmtree(path)
