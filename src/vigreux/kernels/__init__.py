@@ -1,0 +1,1 @@
+"""Exact online SGD of two-layer networks, in blocks."""

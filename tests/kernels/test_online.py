@@ -1,0 +1,86 @@
+"""The blocked kernel against the step-by-step loop, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.reference import online as reference
+from vigreux.kernels.online import Blocking, OnlineSGD
+
+
+@st.composite
+def cases(draw):
+    """A network, samples and settings: every loss, batch size, block size, number of logits and schedule."""
+    n, m, batch = draw(st.integers(1, 12)), draw(st.integers(1, 40)), draw(st.integers(1, 5))
+    K = draw(st.sampled_from([1, 2, 3, 8]))
+    steps = draw(st.integers(1, 60))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    double = {"generator": generator, "dtype": torch.float64}
+    group = draw(st.integers(1, 12))
+    return {
+        "parameters": [torch.randn(m, n, **double) / n**0.5, torch.randn(m, **double), torch.randn(K, m, **double) / m**0.5, torch.randn(K, **double)],
+        "X": 2.0 * torch.randint(2, (steps * batch, n), **double) - 1,
+        "soft": torch.randn(steps * batch, max(K, 2), **double).mul(3),
+        "hidden": torch.randn(steps * batch, m, **double),
+        "rate": np.linspace(draw(st.floats(1e-3, 0.05)), 0.001, steps),
+        "batch": batch,
+        "weight_decay": draw(st.sampled_from([0.0, 0.5])),
+        "blocking": Blocking(group * draw(st.integers(1, 4)), group),
+        "threads": draw(st.sampled_from([1, 2])),
+    }
+
+
+def kernel(case, parameters):
+    return OnlineSGD(*parameters, batch=case["batch"], weight_decay=case["weight_decay"], blocking=case["blocking"])
+
+
+def copies(case):
+    return [p.clone() for p in case["parameters"]]
+
+
+def agree(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("loss", ["soft-cross-entropy", "hinge"])
+@given(case=cases(), alpha=st.sampled_from([0.0, 0.3]))
+def test_losses_of_the_logits(loss, case, alpha):
+    torch.set_num_threads(case["threads"])
+    K = len(case["parameters"][3])
+    if K == 1 and loss == "soft-cross-entropy":
+        loss = "hinge"
+    q = case["soft"] if K == 1 else case["soft"].softmax(-1)
+    settings = {"loss": loss, "alpha": alpha}
+    expected, losses = reference.fit_logits(
+        *case["parameters"], case["X"], q, case["rate"], batch=case["batch"], weight_decay=case["weight_decay"], **settings
+    )
+    found = copies(case)
+    got = kernel(case, found).fit_logits(case["X"], q, case["rate"], **settings)
+    agree([*found, torch.from_numpy(got)], [*expected, losses])
+
+
+@given(case=cases(), before_relu=st.booleans())
+def test_hidden_targets(case, before_relu):
+    torch.set_num_threads(case["threads"])
+    expected, losses = reference.fit_hidden(
+        *case["parameters"][:2],
+        case["X"],
+        case["hidden"],
+        case["rate"],
+        before_relu=before_relu,
+        batch=case["batch"],
+        weight_decay=case["weight_decay"],
+    )
+    found = copies(case)
+    got = kernel(case, found).fit_hidden(case["X"], case["hidden"], case["rate"], before_relu=before_relu)
+    agree([*found[:2], torch.from_numpy(got)], [*expected, losses])
+    agree(found[2:], case["parameters"][2:])  # the output layer takes no part
