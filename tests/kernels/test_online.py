@@ -20,15 +20,19 @@ def cases(draw):
     double = {"generator": generator, "dtype": torch.float64}
     group = draw(st.integers(1, 12))
     return {
-        "parameters": [torch.randn(m, n, **double) / n**0.5, torch.randn(m, **double), torch.randn(K, m, **double) / m**0.5, torch.randn(K, **double)],
+        "parameters": [
+            torch.randn(m, n, **double) / n**0.5,
+            torch.randn(m, **double),
+            torch.randn(K, m, **double) / m**0.5,
+            torch.randn(K, **double),
+        ],
         "X": 2.0 * torch.randint(2, (steps * batch, n), **double) - 1,
         "soft": torch.randn(steps * batch, max(K, 2), **double).mul(3),
         "hidden": torch.randn(steps * batch, m, **double),
         "rate": np.linspace(draw(st.floats(1e-3, 0.05)), 0.001, steps),
         "batch": batch,
         "weight_decay": draw(st.sampled_from([0.0, 0.5])),
-        "blocking": Blocking(group * draw(st.integers(1, 4)), group),
-        "threads": draw(st.sampled_from([1, 2])),
+        "blocking": Blocking(group * draw(st.integers(1, 4)), group, draw(st.integers(1, 3))),
     }
 
 
@@ -45,16 +49,10 @@ def agree(found, expected):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    yield
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("loss", ["soft-cross-entropy", "hinge"])
 @given(case=cases(), alpha=st.sampled_from([0.0, 0.3]))
 def test_losses_of_the_logits(loss, case, alpha):
-    torch.set_num_threads(case["threads"])
+
     K = len(case["parameters"][3])
     if K == 1 and loss == "soft-cross-entropy":
         loss = "hinge"
@@ -70,7 +68,7 @@ def test_losses_of_the_logits(loss, case, alpha):
 
 @given(case=cases(), before_relu=st.booleans())
 def test_hidden_targets(case, before_relu):
-    torch.set_num_threads(case["threads"])
+
     expected, losses = reference.fit_hidden(
         *case["parameters"][:2],
         case["X"],

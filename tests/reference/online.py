@@ -12,9 +12,7 @@ def hinge(o, q, alpha):
     if o.shape[-1] == 1:  # q = (label, teacher's value)
         return alpha * (1 - o[:, 0] * q[:, 0]).clamp(min=0) + (1 - alpha) * (1 - o[:, 0] * q[:, 1]).clamp(min=0)
     K = o.shape[-1]
-    per_class = torch.stack(
-        [F.multi_margin_loss(o, torch.full((len(o),), y), reduction="none") for y in range(K)], dim=-1
-    )
+    per_class = torch.stack([F.multi_margin_loss(o, torch.full((len(o),), y), reduction="none") for y in range(K)], dim=-1)
     return (q * per_class).sum(-1)
 
 

@@ -11,6 +11,9 @@ Compiled with numba. Notation, for rows (samples) of one block:
     scale          product of the `shrink` so far: s_i
 
 A step is `batch` rows. Sums are float64 where they are short (logits, losses) and of the arrays' own type where they are long.
+
+Units can be shared out among threads, each with its own columns of Z, U and A: all that a step needs of the others is their part of
+the logits, and for that they meet once a step.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import math
 
 import numpy as np
 from numba import njit
+
+from vigreux.kernels.barrier import wait
 
 # "nnan" and "ninf" are left out: a diverging run must show its NaN
 _FAST = {"contract", "reassoc", "nsz"}
@@ -55,14 +60,14 @@ def _activate(z: np.ndarray, scale: float) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _logits(h: np.ndarray, A: np.ndarray, c: np.ndarray, out: np.ndarray) -> None:
-    """out (K,) ← A h + c."""
+def _logits(h: np.ndarray, A: np.ndarray, out: np.ndarray) -> None:
+    """out (K,) ← A h."""
     for k in range(A.shape[0]):
         a = A[k]
         total = h.dtype.type(0)
         for j in range(h.shape[0]):
             total += a[j] * h[j]
-        out[k] = total + c[k]
+        out[k] = total
 
 
 @njit(cache=True, nogil=True)
@@ -103,9 +108,7 @@ def _loss_and_gradient(o: np.ndarray, q: np.ndarray, kind: int, alpha: float, g:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _backward(
-    H: np.ndarray, U: np.ndarray, A: np.ndarray, g: np.ndarray, rate: float, hidden_rate: float, shrink: float
-) -> None:
+def _backward(H: np.ndarray, U: np.ndarray, A: np.ndarray, g: np.ndarray, rate: float, hidden_rate: float, shrink: float) -> None:
     """One step of S rows: U ← −hidden_rate · 1[H > 0] · g A, then A ← shrink · A − rate · gᵀ H; tile by tile.
 
     H, U (S, m); A (K, m); g (S, K) gradients of the logits.
@@ -154,6 +157,10 @@ def logits_steps(
     kind: int,
     alpha: float,
     losses: np.ndarray,
+    partial: np.ndarray,
+    thread: int,
+    counter: np.ndarray,
+    met: int,
 ) -> float:
     """Takes the steps of rows `first` to `last` on a loss of the logits; gives the scale after them.
 
@@ -164,15 +171,27 @@ def logits_steps(
         kind: one of the losses of this module.
         alpha: weight of the label, signed margin only.
         losses: (B,) the rows' losses, written.
+        partial: (2, threads, batch, K) the threads' parts of the logits, of this step and the one before: a thread can be ahead of
+            another by no more than one meeting.
+        thread: this thread's number.
+        counter: of the barrier.
+        met: steps before this call for which the threads have met.
     """
-    K = A.shape[0]
+    K, threads = A.shape[0], partial.shape[1]
     o, g = np.empty(K), np.empty((batch, K))
     for start in range(first, last, batch):
         step, end = start // batch, start + batch
+        part = partial[met % 2]
         for row in range(start, end):
             _correct(Z[row], G[row], U, first, start)
             _activate(Z[row], scale)
-            _logits(Z[row], A, c, o)
+            _logits(Z[row], A, part[thread, row - start])
+        met += 1
+        if threads > 1:
+            wait(counter, threads * met)
+        for row in range(start, end):
+            for k in range(K):
+                o[k] = c[k] + part[:, row - start, k].sum()
             losses[row] = _loss_and_gradient(o, targets[row], kind, alpha, g[row - start])
         scale *= shrink[step]
         mean_rate = rate[step] / batch

@@ -1,0 +1,68 @@
+"""A barrier for compiled threads that meet every few microseconds: they spin on one shared counter that only grows.
+
+numba has no atomics for the CPU; LLVM has, and an intrinsic of a few lines reaches them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_SPINS = 256  # looks at the counter before a thread offers its core to others: a busy machine must not stand still
+
+
+def new_counter() -> np.ndarray:
+    """(1,) int64: how many times any thread has arrived."""
+    return np.zeros(1, np.int64)
+
+
+def release(counter: np.ndarray) -> None:
+    """Lets every thread through for good: one of them failed and will not arrive."""
+    _add(counter, 2**62)
+
+
+@intrinsic
+def _atomic_add(typingctx, counter, amount):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", array.data, arguments[1], ordering="acq_rel")
+
+    return types.int64(counter, types.int64), generate
+
+
+@intrinsic
+def _atomic_read(typingctx, counter):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load_atomic(array.data, ordering="acquire", align=8)
+
+    return types.int64(counter), generate
+
+
+@intrinsic
+def _yield_core(typingctx):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@njit(cache=True, nogil=True)
+def _add(counter: np.ndarray, amount: int) -> None:
+    _atomic_add(counter, amount)
+
+
+@njit(cache=True, nogil=True)
+def wait(counter: np.ndarray, arrivals: int) -> None:
+    """Arrives, then waits until `counter` shows `arrivals`: threads × meetings so far, this one included."""
+    _atomic_add(counter, 1)
+    spins = 0
+    while _atomic_read(counter) < arrivals:
+        spins += 1
+        if spins % _SPINS == 0:
+            _yield_core()
