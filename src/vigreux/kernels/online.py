@@ -234,7 +234,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 @contextmanager
 def _no_denormals() -> Iterator[None]:
-    """Takes denormal numbers for 0 on this thread: the gradients of a confident network are full of them, and each costs over 100 cycles."""
+    """Takes denormal numbers for 0 on this thread: a confident network is full of them, and each costs over 100 cycles."""
     before = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0  # torch has no question for it
     torch.set_flush_denormal(True)
     try:

@@ -1,0 +1,39 @@
+"""An endless stream of uniform ±1 vectors from a counter-based generator: sample t is a pure function of (seed, purpose, t).
+
+So a block of any length from any place is the same as the stream read from its start, a resume goes on exactly, and every student
+of a comparison sees the same samples in the same order, of which never more than a block is held.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+Purpose = Literal["train", "eval", "calibrate", "probe"]
+_PURPOSES: tuple[Purpose, ...] = ("train", "eval", "calibrate", "probe")
+_BITS = 256  # that one counter of Philox-4x64 gives
+
+
+class BitStream:
+    """Uniform vectors in {±1}^n.
+
+    Args:
+        n: length of a vector.
+        seed: of the stream, 0 or more.
+        purpose: streams of different purposes are independent: held-out samples are none of the training samples but by chance,
+            which for n = 100 does not happen.
+    """
+
+    def __init__(self, n: int, seed: int, purpose: Purpose = "train") -> None:
+        assert seed >= 0
+        self.n, self.seed, self.purpose = n, seed, purpose
+        self._key = seed * len(_PURPOSES) + _PURPOSES.index(purpose)
+        self._counters = -(-n // _BITS)  # of one sample
+
+    def block(self, first: int, count: int) -> np.ndarray:
+        """(count, n) int8: samples `first` to `first + count − 1`."""
+        words = self._counters * _BITS // 64
+        raw = np.random.Philox(key=self._key, counter=first * self._counters).random_raw(count * words)
+        bits = np.unpackbits(raw.astype("<u8", copy=False).view(np.uint8).reshape(count, words * 8), axis=1, count=self.n)
+        return 1 - 2 * bits.view(np.int8)
