@@ -121,7 +121,7 @@ class HierarchicalParity:
             raise ConfigError(f"task.classes: {classes} is not a power of two; accepted: 2, 4, 8, …")
         if k < 1 or k * (classes - 1) > n:
             raise ConfigError(
-                f"task.k: {classes - 1} features of {k} coordinates do not fit into task.n = {n}; accepted: 1 to {n // (classes - 1)}"
+                f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted: 1 to {n // (classes - 1)}"
             )
         drawn = np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)
         return cls(n, tuple(tuple(sorted(int(i) for i in node)) for node in drawn))
