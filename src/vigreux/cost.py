@@ -15,6 +15,25 @@ from vigreux.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """Cost of one optimiser step of a stage, over all processes.
+
+    FLOPs are those of matrix products and attention (forward and backward of the student, forward of the teacher), averaged over
+    the first batches. Attention counts as its plain matrix products, whichever kernel runs it: the counter does not know every
+    fused one. `seconds` is wall time, `None` where it was not measured.
+    """
+
+    student_flops: float
+    teacher_flops: float
+    seconds: float | None = None
+
+    @property
+    def flops(self) -> float:
+        """Student and teacher together."""
+        return self.student_flops + self.teacher_flops
+
+
+@dataclass(frozen=True)
 class StageCost:
     """What one stage costs, over all of its steps.
 

@@ -42,7 +42,7 @@ from vigreux.files import append_line, drop_torn_line, finite, read_lines, rewri
 
 FORMAT = 1
 
-# Fields that cannot change the student: two configurations that differ only here are the same run.
+# Fields that cannot change the student (`threads`: beyond rounding): configurations that differ only here are the same run.
 OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
@@ -63,6 +63,7 @@ OUTPUT_IRRELEVANT = frozenset(
         "training.save_steps",
         "training.save_strategy",
         "training.save_total_limit",
+        "training.threads",
     }
 )
 

@@ -14,7 +14,8 @@ from tests.engines.tiny import bert, extracted, run, setup_of, stage, teacher_of
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.teachers import Teachers
-from vigreux.engines.calibrate import StepCost, plan_stages, plan_steps, step_cost
+from vigreux.cost import StepCost
+from vigreux.engines.calibrate import plan_stages, plan_steps, step_cost
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError
 

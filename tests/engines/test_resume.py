@@ -20,7 +20,7 @@ from tests.engines.tiny import Killed, bert, engine_of, extracted, killed_at, ru
 from tests.models.families import EVERY_MODEL, config_of, model_of
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Duration, Hidden, Logits, Projection
-from vigreux.engines.calibrate import StepCost
+from vigreux.cost import StepCost
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.engines.stage_trainer import StageTrainer, load_student, save_student
 from vigreux.recipes import supervised

@@ -16,30 +16,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vigreux.cost import steps_for_budget
+from vigreux.cost import StepCost, steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import count_rows, teacher_signal
 from vigreux.engines.setup import Setup
 from vigreux.files import write_atomic
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """Cost of one optimiser step of a stage, over all processes.
-
-    FLOPs are those of matrix products and attention (forward and backward of the student, forward of the teacher), averaged over
-    the first batches. Attention counts as its plain matrix products, whichever kernel runs it: the counter does not know every
-    fused one. `seconds` is wall time, `None` where it was not measured.
-    """
-
-    student_flops: float
-    teacher_flops: float
-    seconds: float | None = None
-
-    @property
-    def flops(self) -> float:
-        """Student and teacher together."""
-        return self.student_flops + self.teacher_flops
 
 
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from transformers import TrainerCallback
 
+from vigreux.cost import StepCost
 from vigreux.curriculum import Stage
 from vigreux.distillation.losses import explained_variance
-from vigreux.engines.calibrate import StepCost
+from vigreux.engines.progress import Totals, on_plateau
 from vigreux.runs import RunFolder
-
-
-@dataclass
-class Totals:
-    """What a run has spent so far, over all stages. Seconds are training time: evaluation and saving are not counted."""
-
-    steps: int = 0
-    samples: int = 0
-    student_flops: float = 0.0
-    teacher_flops: float = 0.0
-    seconds: float = 0.0
-
-    def after(self, steps: int, cost: StepCost, samples_per_step: int, seconds: float) -> Totals:
-        """These and `steps` more steps of the given cost, that took `seconds`."""
-        return Totals(
-            self.steps + steps,
-            self.samples + steps * samples_per_step,
-            self.student_flops + steps * cost.student_flops,
-            self.teacher_flops + steps * cost.teacher_flops,
-            self.seconds + seconds,
-        )
 
 
 class Recorder(TrainerCallback):
@@ -118,13 +97,7 @@ class Recorder(TrainerCallback):
 
     def on_plateau(self) -> bool:
         """Whether none of the last `patience` evaluations was better than the best before them by `min_delta` of it."""
-        duration = self.stage.duration
-        patience = int(duration.value)
-        if duration.unit != "plateau" or len(self.evaluations) <= patience:
-            return False
-        losses = [evaluation["loss"] for evaluation in self.evaluations]
-        best_before = min(losses[:-patience])
-        return min(losses[-patience:]) >= best_before * (1 - duration.min_delta)
+        return on_plateau(self.stage.duration, [evaluation["loss"] for evaluation in self.evaluations])
 
     def _write(self, kind: str, step: int, values: dict[str, float]) -> None:
         if self.folder is None:
@@ -163,16 +136,3 @@ class StageProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs and self._task is not None:
             self.progress.update(self._task, loss=f"loss {logs['loss']:.4g}")
-
-
-def progress_bar(disable: bool) -> Progress:
-    """The bar that all stages of a run share."""
-    return Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-        disable=disable,
-    )

@@ -21,13 +21,15 @@ from torch import nn
 from transformers import PrinterCallback
 
 from vigreux.checkpoints import latest_checkpoint, verify_manifest, write_manifest
+from vigreux.cost import StepCost
 from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.distillation.teachers import Teacher
-from vigreux.engines.calibrate import StagePlan, StepCost, plan_stages, read_plan, write_plan
+from vigreux.engines.calibrate import StagePlan, plan_stages, read_plan, write_plan
 from vigreux.engines.card import write_card
-from vigreux.engines.recorder import Recorder, StageProgress, Totals, progress_bar
+from vigreux.engines.progress import Totals, progress_bar
+from vigreux.engines.recorder import Recorder, StageProgress
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
 from vigreux.errors import TrainingError, VigreuxError

@@ -54,13 +54,13 @@ def _yield_core(typingctx):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _add(counter: np.ndarray, amount: int) -> None:
-    _atomic_add(counter, amount)
+    _atomic_add(counter, amount)  # type: ignore[call-arg]
 
 
 @njit(cache=True, nogil=True)
 def wait(counter: np.ndarray, arrivals: int) -> None:
     """Arrives, then waits until `counter` shows `arrivals`: threads × meetings so far, this one included."""
-    _atomic_add(counter, 1)
+    _atomic_add(counter, 1)  # type: ignore[call-arg]
     spins = 0
     while _atomic_read(counter) < arrivals:
         spins += 1

@@ -52,10 +52,12 @@ class Blocking:
             width: hidden units m.
             threads: at most so many; default all cores. A narrow network uses one: the meetings would cost more than they save.
         """
-        threads = threads or os.cpu_count() or 1
         if width <= 256:
             return cls(64, 64)
-        return cls(64, 16, min(threads, max(1, width // 500)))
+        if width <= 4096:
+            return cls(64, 32)
+        threads = threads or os.cpu_count() or 1
+        return cls(64, 8 if threads == 1 else 16, threads)
 
 
 class OnlineSGD:
@@ -136,7 +138,7 @@ class OnlineSGD:
             rate: (N / batch,) learning rates.
             before_relu: match pre-activations; else the activations.
         """
-        t = targets.numpy()
+        t = targets.to(self.W.dtype).numpy()
 
         def run(thread: int) -> np.ndarray:
             own = np.ascontiguousarray(t[:, self.spans[thread]])

@@ -1,0 +1,411 @@
+"""Runs a curriculum on a two-layer network by online SGD: the same stages and the same run folder as `engines/trainer.py`.
+
+Fresh samples come from a stream that is a function of (seed, t), and SGD has no state but the weights: a checkpoint is the network
+and the number of its step, and a resumed run is bit for bit the one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
+from vigreux.cost import StepCost
+from vigreux.curriculum import Curriculum, Hidden, Labels, Logits, Stage, check_curriculum, resolve_steps
+from vigreux.distillation.losses import teacher_probabilities
+from vigreux.distillation.online_teachers import HiddenTargets, LogitCache, OnlineTeachers, forward
+from vigreux.engines.progress import Totals, on_plateau, progress_bar
+from vigreux.errors import ConfigError, TrainingError, VigreuxError
+from vigreux.kernels.online import Blocking, Loss, OnlineSGD
+from vigreux.models.size import directory_bytes
+from vigreux.models.two_layer import TwoLayer
+from vigreux.online_config import SGDConfig
+from vigreux.runs import RunFolder, StageRecord, Summary
+from vigreux.tasks.bits import BitStream
+from vigreux.tasks.parity import BooleanTask
+
+INITIAL = "initial"  # the student's first weights
+_CHUNK = 4096  # samples that are drawn, and asked of a teacher, together
+
+
+@dataclass(frozen=True)
+class OnlineSetup:
+    """One run.
+
+    Args:
+        task: what is learned.
+        student: trained in place.
+        curriculum: the stages.
+        steps: the budget that shares are of.
+        settings: of SGD.
+        teachers: where the teachers are; `None` for training on labels.
+        carried_schedule: one learning-rate schedule over all stages, not one a stage.
+        data_seed: of the sample stream.
+        eval_samples: held-out samples.
+    """
+
+    task: BooleanTask
+    student: TwoLayer
+    curriculum: Curriculum
+    steps: int
+    settings: SGDConfig = field(default_factory=SGDConfig)
+    teachers: OnlineTeachers | None = None
+    carried_schedule: bool = True
+    data_seed: int = 0
+    eval_samples: int = 4096
+
+    @cached_property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Steps of each stage."""
+        return resolve_steps(self.curriculum, self.steps, batch_size=self.settings.batch_size, train_samples=1)
+
+    def check(self) -> None:
+        """Raises `ConfigError` or `CheckpointError` for stages that this engine, the networks or the teachers do not allow."""
+        check_curriculum(self.curriculum, student_layers=1, teacher_layers=1)
+        if self.student.classes == 1 and self.settings.loss != "hinge":
+            raise ConfigError("training.loss: cross-entropy needs 2 logits or more; accepted for one logit: hinge")
+        for stage in self.curriculum:
+            _check_stage(stage)
+            if stage.teacher.kind != "labels":
+                self._check_teacher(stage)
+        _ = self.stage_steps
+
+    def _check_teacher(self, stage: Stage) -> None:
+        if self.teachers is None:
+            raise ConfigError(f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux teach")
+        teacher = TwoLayer.load(self.teachers.folder(stage.teacher))
+        for name, found, needed in (("n", teacher.n, self.task.n), ("classes", teacher.classes, self.student.classes)):
+            if found != needed:
+                raise ConfigError(f"teacher.model: has {name} {found}; accepted: a teacher of the task's {name}, {needed}")
+
+
+def _check_stage(stage: Stage) -> None:
+    target, where = stage.target, f"stage {stage.name!r}"
+    if not isinstance(target, (Labels, Logits, Hidden)):
+        raise ConfigError(f"{where}: {target} is not for two-layer networks; accepted: labels, logits, hidden")
+    if isinstance(target, Hidden) and (target.layer != 1 or stage.depth != 1):
+        raise ConfigError(
+            f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: layer 1 to depth 1, the only ones"
+        )
+    if isinstance(target, Hidden) and target.projection.kind in ("pca", "learned"):
+        raise ConfigError(f"{where}: projection {target.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity")
+    if stage.duration.unit in ("epochs", "tokens"):
+        raise ConfigError(f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau")
+
+
+class OnlineEngine:
+    """One run of a curriculum.
+
+    Args:
+        setup: what runs; `setup.check()` is called here.
+        folder: the run folder, open and locked.
+        quiet: no progress bar.
+    """
+
+    def __init__(self, setup: OnlineSetup, folder: RunFolder, *, quiet: bool = False) -> None:
+        setup.check()
+        self.setup, self.folder, self.quiet = setup, folder, quiet
+        self.student = setup.student
+        settings, width = setup.settings, setup.student.width
+        self.kernel = OnlineSGD(
+            *self.student.parameters_in_order(),
+            batch=settings.batch_size,
+            weight_decay=settings.weight_decay,
+            blocking=Blocking.for_width(width, settings.threads),
+        )
+        self.stream = BitStream(setup.task.n, setup.data_seed)
+        self.held_out = BitStream(setup.task.n, setup.data_seed, "eval").block(0, setup.eval_samples)
+        self.held_out_labels = setup.task.labels(self.held_out)
+
+    def run(self) -> dict[str, float]:
+        """Trains the student through all stages and gives its final held-out metrics.
+
+        Raises:
+            TrainingError: a loss is not finite, or the disk is full; what was finished stays, and the run can be resumed.
+        """
+        try:
+            self._start()
+            totals = Totals()
+            with progress_bar(self.quiet) as progress:
+                for index in range(len(self.setup.curriculum)):
+                    totals = _StageRun(self, index, totals).run(progress)
+            return self._finish(totals)
+        except VigreuxError as error:
+            self.folder.fail(str(error))
+            raise
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss (cross-entropy, or the hinge) and accuracy on the held-out samples."""
+        logits = forward(self.student, self.held_out)
+        labels = torch.from_numpy(self.held_out_labels)
+        if self.student.classes == 1:
+            signs = (2 * labels - 1).to(logits.dtype)
+            margins = logits[:, 0] * signs
+            return {"loss": float((1 - margins).clamp(min=0).mean()), "accuracy": float((margins > 0).double().mean())}
+        criterion = (
+            torch.nn.functional.multi_margin_loss if self.setup.settings.loss == "hinge" else torch.nn.functional.cross_entropy
+        )
+        return {"loss": float(criterion(logits, labels)), "accuracy": float((logits.argmax(1) == labels).double().mean())}
+
+    def _start(self) -> None:
+        initial = self.folder.path / INITIAL
+        if verify_manifest(initial):
+            self.student.save(initial)
+            write_manifest(initial)
+
+    def _finish(self, totals: Totals) -> dict[str, float]:
+        metrics = self.evaluate()
+        self.student.save(self.folder.student)
+        teachers = self.setup.teachers
+        used = {stage.teacher for stage in self.setup.curriculum if stage.teacher.kind != "labels"}
+        folders = {teachers.folder(teacher) for teacher in used} if teachers else set()
+        self.folder.finish(
+            Summary(
+                metrics=metrics,
+                steps=totals.steps,
+                flops=totals.student_flops + totals.teacher_flops,
+                seconds=totals.seconds,
+                bytes_kept=sum(directory_bytes(path) for path in folders),
+                teacher_bytes=directory_bytes(teachers.final) if teachers and used else 0,
+                student_parameters=sum(p.numel() for p in self.student.parameters()),
+            )
+        )
+        return metrics
+
+
+class _StageRun:
+    """One stage: from its checkpoint, if there is one, to its end."""
+
+    def __init__(self, engine: OnlineEngine, index: int, start: Totals) -> None:
+        self.engine, self.folder, self.student = engine, engine.folder, engine.student
+        self.setup, self.settings = engine.setup, engine.setup.settings
+        self.index, self.start = index, start
+        self.stage: Stage = engine.setup.curriculum[index]
+        self.steps: int = engine.setup.stage_steps[index]
+        self.directory = self.folder.stage_dir(index, self.stage.name)
+        self.save_every = self.settings.save_every or max(1, sum(self.setup.stage_steps) // 20)
+        self.seconds = 0.0
+        self.losses: list[float] = []  # logged
+        self.evaluations: list[dict[str, float]] = []
+        self._sum, self._count = 0.0, 0  # of the losses since the last log
+
+    def run(self, progress: Progress) -> Totals:
+        finished = self.folder.stages()
+        if self.index < len(finished):
+            return self._restore_finished(finished[self.index])
+        step = self._resume()
+        signal = _Signal(self.engine, self.stage)
+        bar = progress.add_task(self.stage.name, total=self.steps, completed=step, loss="", rate="")
+        while step < self.steps and not on_plateau(self.stage.duration, [e["loss"] for e in self.evaluations]):
+            until = self._next_stop(step)
+            self._train(signal, step, until)
+            step = until
+            if step % self.settings.eval_every == 0 or step == self.steps:
+                self._log(signal, step)
+                speed = f"{step / self.seconds:,.0f} steps/s" if self.seconds else ""
+                progress.update(bar, completed=step, loss=f"loss {self.losses[-1]:.4g}", rate=speed)
+            if step % self.save_every == 0:
+                self._save(step)
+        self._save(step)
+        self._record(signal, step)
+        return self._totals(signal.cost, step)
+
+    def _next_stop(self, step: int) -> int:
+        """The next step at which something is due, or at which the drawn samples are used up."""
+        drawn = max(1, _CHUNK // self.settings.batch_size)
+        return min(self.steps, *(step - step % every + every for every in (drawn, self.settings.eval_every, self.save_every)))
+
+    def _train(self, signal: _Signal, step: int, until: int) -> None:
+        batch = self.settings.batch_size
+        first, count = self.start.samples + step * batch, (until - step) * batch
+        began = time.perf_counter()
+        X = self.engine.stream.block(first, count)
+        losses = signal.fit(X, first, self._rates(step, until))
+        self.seconds += time.perf_counter() - began
+        if not np.isfinite(losses).all():
+            bad = step + int(np.argmin(np.isfinite(losses))) // batch + 1
+            last = latest_checkpoint(self.directory)
+            kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+            rate = self._rates(step, until)[0]
+            raise TrainingError(
+                f"stage {self.stage.name!r}: the loss is not finite at step {bad} (learning rate {rate:g}); {kept};"
+                " accepted: a smaller training.learning_rate"
+            )
+        self._sum += float(losses.sum())
+        self._count += count
+
+    def _rates(self, step: int, until: int) -> np.ndarray:
+        """(until − step,) learning rates: constant, or linear warm-up and a cosine to 0."""
+        settings = self.settings
+        peak = settings.learning_rate
+        if isinstance(self.stage.target, Hidden):
+            peak = settings.hidden_learning_rate or peak
+        if settings.decay == "constant":
+            return np.full(until - step, peak)
+        carried = self.setup.carried_schedule
+        total = sum(self.setup.stage_steps) if carried else self.steps
+        t = np.arange(step, until) + (self.start.steps if carried else 0)
+        warm = math.ceil(settings.warmup_share * total)
+        after = 0.5 * (1 + np.cos(np.pi * (t - warm) / max(1, total - warm)))
+        return peak * np.where(t < warm, (t + 1) / max(1, warm), after)
+
+    # --- what is written --------------------------------------------------------------------------------------------
+
+    def _totals(self, cost: StepCost, step: int) -> Totals:
+        return self.start.after(step, cost, self.settings.batch_size, self.seconds)
+
+    def _write(self, kind: str, signal: _Signal, step: int, values: dict[str, float]) -> None:
+        totals = self._totals(signal.cost, step)
+        self.folder.log_metrics(
+            {
+                "kind": kind,
+                "stage": self.stage.name,
+                "step": step,
+                "global_step": totals.steps,
+                "samples": totals.samples,
+                "flops": totals.student_flops + totals.teacher_flops,
+                "seconds": totals.seconds,
+                **values,
+            }
+        )
+
+    def _log(self, signal: _Signal, step: int) -> None:
+        loss = self._sum / max(1, self._count)
+        self._sum, self._count = 0.0, 0
+        self.losses.append(loss)
+        self._write("train", signal, step, {"loss": loss, "learning_rate": float(self._rates(step - 1, step)[0])})
+        self.evaluations.append(signal.evaluate() | self.engine.evaluate())
+        self._write("eval", signal, step, self.evaluations[-1])
+
+    def _save(self, step: int) -> None:
+        checkpoint = self.directory / f"checkpoint-{step}"
+        if not verify_manifest(checkpoint, contents=False):
+            return
+        self.student.save(checkpoint)
+        write_manifest(checkpoint)
+        if not self.settings.keep_checkpoints:
+            rotate(self.directory, keep=1)
+
+    def _record(self, signal: _Signal, step: int) -> None:
+        explained = self.evaluations[-1].get("explained_variance")
+        notes = []
+        if explained is not None and explained <= 0:
+            notes.append(
+                f"stage {self.stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
+                " predicts the teacher's hidden units no better than their mean"
+            )
+            warnings.warn(notes[0], UserWarning, stacklevel=2)
+        self.folder.finish_stage(
+            StageRecord(
+                name=self.stage.name,
+                target=str(self.stage.target),
+                depth=self.stage.depth,
+                steps=step,
+                seconds=self.seconds,
+                student_flops=step * signal.cost.student_flops,
+                teacher_flops=step * signal.cost.teacher_flops,
+                first_loss=self.losses[0],
+                last_loss=self.losses[-1],
+                explained_variance=explained,
+                notes=tuple(notes),
+                checkpoint=str((self.directory / f"checkpoint-{step}").relative_to(self.folder.path)),
+            )
+        )
+
+    # --- going on ---------------------------------------------------------------------------------------------------
+
+    def _restore_finished(self, record: StageRecord) -> Totals:
+        checkpoint = latest_checkpoint(self.directory)
+        if checkpoint is None or int(checkpoint.name.rsplit("-", 1)[1]) != record.steps:
+            raise TrainingError(f"{self.directory}: the checkpoint of step {record.steps} is missing or damaged; start a new run")
+        self.student.load_weights(checkpoint)
+        cost = StepCost(record.student_flops / record.steps, record.teacher_flops / record.steps)
+        return self.start.after(record.steps, cost, self.settings.batch_size, record.seconds)
+
+    def _resume(self) -> int:
+        """Takes up the stage's last checkpoint; gives the step to go on from."""
+        checkpoint = latest_checkpoint(self.directory)
+        step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        if checkpoint is not None:
+            self.student.load_weights(checkpoint)
+        elif self.index == 0:
+            self.student.load_weights(self.folder.path / INITIAL)
+        self.folder.truncate_metrics(self.start.steps + step)
+        for record in self.folder.metrics():
+            if record["stage"] == self.stage.name:
+                self.seconds = record["seconds"] - self.start.seconds
+                if record["kind"] == "eval":
+                    self.evaluations.append(record)
+                else:
+                    self.losses.append(record["loss"])
+        return step
+
+
+class _Signal:
+    """What a stage teaches with: the targets of each block of samples, and the kernel's call that takes them."""
+
+    def __init__(self, engine: OnlineEngine, stage: Stage) -> None:
+        self.engine, self.setup, self.target = engine, engine.setup, stage.target
+        self.logits: LogitCache | None = None
+        self.hidden: HiddenTargets | None = None
+        student, settings = self.setup.student, self.setup.settings
+        teacher_flops = 0.0
+        if stage.teacher.kind != "labels":
+            assert self.setup.teachers is not None
+            folder = self.setup.teachers.folder(stage.teacher)
+            teacher = TwoLayer.load(folder)
+            if isinstance(stage.target, Hidden):
+                self.hidden = HiddenTargets(teacher, stage.target, student.width, self.setup.data_seed)
+            else:
+                self.logits = LogitCache(folder, engine.stream)
+            teacher_flops = 2.0 * teacher.width * (teacher.n + teacher.classes) * settings.batch_size
+            if self.hidden is not None:
+                teacher_flops = 2.0 * (teacher.width * teacher.n + _entries(self.hidden.P)) * settings.batch_size
+        own = student.n + (0 if self.hidden is not None else 2 * student.classes)
+        self.cost = StepCost(4.0 * student.width * own * settings.batch_size, teacher_flops)  # forward, and the weights' gradient
+
+    def fit(self, X: np.ndarray, first: int, rates: np.ndarray) -> np.ndarray:
+        """Trains on samples `first` … of the stream; their losses."""
+        kernel, settings = self.engine.kernel, self.setup.settings
+        inputs = torch.from_numpy(X).to(self.setup.student.dtype)
+        if self.hidden is not None:
+            return kernel.fit_hidden(inputs, self.hidden.block(X), rates, before_relu=settings.match == "before-relu")
+        loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
+        alpha = self.target.alpha if isinstance(self.target, Logits) else 1.0
+        return kernel.fit_logits(inputs, self._targets(X, first), rates, loss=loss, alpha=alpha)
+
+    def _targets(self, X: np.ndarray, first: int) -> Tensor:
+        """(N, K) class probabilities `α onehot(y) + (1 − α) softmax(f_T / τ)`; for one logit (N, 2), label and f_T."""
+        labels = torch.from_numpy(self.setup.task.labels(X))
+        K, dtype = self.setup.student.classes, self.setup.student.dtype
+        teacher = self.logits.block(first, len(X)).to(dtype) if self.logits is not None else None
+        if K == 1:
+            signs = (2 * labels - 1).to(dtype)[:, None]
+            return torch.cat([signs, signs if teacher is None else teacher], dim=1)
+        exact = torch.nn.functional.one_hot(labels, K).to(dtype)
+        if teacher is None:
+            return exact
+        assert isinstance(self.target, Logits)
+        return self.target.alpha * exact + (1 - self.target.alpha) * teacher_probabilities(teacher, self.target.temperature)
+
+    def evaluate(self) -> dict[str, float]:
+        """Explained variance on the held-out samples, for hidden stages."""
+        if self.hidden is None:
+            return {}
+        before = self.setup.settings.match == "before-relu"
+        X = torch.from_numpy(self.engine.held_out).to(self.setup.student.dtype)
+        error = self.setup.student.hidden_states(X, before_relu=before) - self.hidden.block(self.engine.held_out).to(X.dtype)
+        return {"explained_variance": 1 - float(error.square().sum(dim=1).mean()) / self.hidden.variance}
+
+
+def _entries(matrix: Tensor) -> int:
+    """Non-zero entries of a sparse matrix, all of a dense one."""
+    return int(matrix.values().numel()) if matrix.layout == torch.sparse_csr else matrix.numel()
