@@ -1,0 +1,1 @@
+"""What a network has learned: functions of (network, task) → records."""
