@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import online as reference
-from vigreux.kernels.online import Blocking, OnlineSGD
+from vigreux.kernels.online import OnlineSGD
+from vigreux.kernels.wide import Blocking
 
 
 @st.composite
@@ -32,7 +33,7 @@ def cases(draw):
         "rate": np.linspace(draw(st.floats(1e-3, 0.05)), 0.001, steps),
         "batch": batch,
         "weight_decay": draw(st.sampled_from([0.0, 0.5])),
-        "blocking": Blocking(group * draw(st.integers(1, 4)), group, draw(st.integers(1, 3))),
+        "blocking": None if draw(st.booleans()) else Blocking(group * draw(st.integers(1, 4)), group, draw(st.integers(1, 3))),
     }
 
 

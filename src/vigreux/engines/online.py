@@ -7,24 +7,37 @@ and the number of its step, and a resumed run is bit for bit the one that was ne
 from __future__ import annotations
 
 import math
+import shutil
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress
+from safetensors import SafetensorError
 from torch import Tensor
 
 from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
 from vigreux.cost import StepCost
-from vigreux.curriculum import Curriculum, Hidden, Labels, Logits, Stage, check_curriculum, resolve_steps
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Labels, Logits, Stage, check_curriculum, resolve_steps
 from vigreux.distillation.losses import teacher_probabilities
-from vigreux.distillation.online_teachers import HiddenTargets, LogitCache, OnlineTeachers, forward
+from vigreux.distillation.online_teachers import (
+    HiddenTargets,
+    LogitCache,
+    NetworkShape,
+    OnlineTeachers,
+    forward,
+    read_shape,
+)
+from vigreux.distillation.projection import projection_entries
 from vigreux.engines.progress import Totals, on_plateau, progress_bar
 from vigreux.errors import ConfigError, TrainingError, VigreuxError
-from vigreux.kernels.online import Blocking, Loss, OnlineSGD
+from vigreux.kernels.online import Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
 from vigreux.online_config import SGDConfig
@@ -81,10 +94,15 @@ class OnlineSetup:
     def _check_teacher(self, stage: Stage) -> None:
         if self.teachers is None:
             raise ConfigError(f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux teach")
-        teacher = TwoLayer.load(self.teachers.folder(stage.teacher))
+        teacher = read_shape(self.teachers.folder(stage.teacher))
         for name, found, needed in (("n", teacher.n, self.task.n), ("classes", teacher.classes, self.student.classes)):
             if found != needed:
                 raise ConfigError(f"teacher.model: has {name} {found}; accepted: a teacher of the task's {name}, {needed}")
+        if isinstance(stage.target, Hidden) and stage.target.projection.kind == "identity" and teacher.width != self.student.width:
+            raise ConfigError(
+                f"stage {stage.name!r}: projection 'identity' needs equal widths, the teacher has {teacher.width} and the student"
+                f" {self.student.width}; accepted: sparse, gaussian, orthogonal, or a student of the teacher's width"
+            )
 
 
 def _check_stage(stage: Stage) -> None:
@@ -101,6 +119,18 @@ def _check_stage(stage: Stage) -> None:
         raise ConfigError(f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau")
 
 
+def step_cost(target: Labels | Logits | Hidden, student: TwoLayer, teacher: NetworkShape | None, batch: int) -> StepCost:
+    """FLOPs of one step of a stage: the student forwards and backwards, the teacher forwards and projected."""
+    own, read = student.n + 2 * student.classes, 0
+    if isinstance(target, Hidden):  # the output layers take no part
+        own = student.n
+        read = projection_entries(target.projection, teacher.width, student.width) if teacher is not None else 0
+    elif teacher is not None:
+        read = teacher.width * teacher.classes
+    asked = 2.0 * (teacher.width * teacher.n + read) if teacher is not None else 0.0
+    return StepCost(4.0 * student.width * own * batch, asked * batch)
+
+
 class OnlineEngine:
     """One run of a curriculum.
 
@@ -114,12 +144,12 @@ class OnlineEngine:
         setup.check()
         self.setup, self.folder, self.quiet = setup, folder, quiet
         self.student = setup.student
-        settings, width = setup.settings, setup.student.width
+        settings = setup.settings
         self.kernel = OnlineSGD(
             *self.student.parameters_in_order(),
             batch=settings.batch_size,
             weight_decay=settings.weight_decay,
-            blocking=Blocking.for_width(width, settings.threads),
+            threads=settings.threads,
         )
         self.stream = BitStream(setup.task.n, setup.data_seed)
         self.held_out = BitStream(setup.task.n, setup.data_seed, "eval").block(0, setup.eval_samples)
@@ -142,43 +172,85 @@ class OnlineEngine:
             self.folder.fail(str(error))
             raise
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, network: TwoLayer) -> dict[str, float]:
         """Loss (cross-entropy, or the hinge) and accuracy on the held-out samples."""
-        logits = forward(self.student, self.held_out)
-        labels = torch.from_numpy(self.held_out_labels)
-        if self.student.classes == 1:
-            signs = (2 * labels - 1).to(logits.dtype)
-            margins = logits[:, 0] * signs
+        logits, labels = forward(network, self.held_out), torch.from_numpy(self.held_out_labels)
+        if network.classes == 1:
+            margins = logits[:, 0] * (2 * labels - 1).to(logits.dtype)
             return {"loss": float((1 - margins).clamp(min=0).mean()), "accuracy": float((margins > 0).double().mean())}
-        criterion = (
-            torch.nn.functional.multi_margin_loss if self.setup.settings.loss == "hinge" else torch.nn.functional.cross_entropy
-        )
+        functional = torch.nn.functional
+        criterion = functional.multi_margin_loss if self.setup.settings.loss == "hinge" else functional.cross_entropy
         return {"loss": float(criterion(logits, labels)), "accuracy": float((logits.argmax(1) == labels).double().mean())}
 
     def _start(self) -> None:
         initial = self.folder.path / INITIAL
         if verify_manifest(initial):
-            self.student.save(initial)
+            store(self.student, initial)
             write_manifest(initial)
+        self._drop_damaged_stages()
+
+    def _drop_damaged_stages(self) -> None:
+        """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole, and those after them."""
+        finished = self.folder.stages()
+        directories = [self.folder.stage_dir(i, stage.name) for i, stage in enumerate(self.setup.curriculum)]
+        whole = next((i for i, record in enumerate(finished) if _last_step(directories[i]) != record.steps), len(finished))
+        if whole < len(finished):
+            again = ", ".join(repr(stage.name) for stage in finished[whole:])
+            warnings.warn(f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2)
+            self.folder.truncate_stages(whole)
+            for directory in directories[whole + 1 :]:  # their records go with those of the stage before
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _finish(self, totals: Totals) -> dict[str, float]:
-        metrics = self.evaluate()
-        self.student.save(self.folder.student)
-        teachers = self.setup.teachers
-        used = {stage.teacher for stage in self.setup.curriculum if stage.teacher.kind != "labels"}
-        folders = {teachers.folder(teacher) for teacher in used} if teachers else set()
+        metrics = self.evaluate(self.student)
+        temporary = self.folder.path / "student.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        store(self.student, temporary)
+        shutil.rmtree(self.folder.student, ignore_errors=True)
+        temporary.rename(self.folder.student)
         self.folder.finish(
             Summary(
                 metrics=metrics,
                 steps=totals.steps,
                 flops=totals.student_flops + totals.teacher_flops,
                 seconds=totals.seconds,
-                bytes_kept=sum(directory_bytes(path) for path in folders),
-                teacher_bytes=directory_bytes(teachers.final) if teachers and used else 0,
                 student_parameters=sum(p.numel() for p in self.student.parameters()),
+                **self._of_the_teacher(),
             )
         )
         return metrics
+
+    def _of_the_teacher(self) -> dict[str, Any]:
+        """What the summary says of the teacher, where there is one."""
+        used = {stage.teacher for stage in self.setup.curriculum if stage.teacher.kind != "labels"}
+        if not used:
+            return {"bytes_kept": 0, "teacher_bytes": 0}
+        teachers = self.setup.teachers
+        assert teachers is not None
+        return {
+            "bytes_kept": sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used}),
+            "teacher_bytes": directory_bytes(teachers.final),
+            "teacher_metrics": self.evaluate(TwoLayer.load(teachers.final)),
+            "teacher_parameters": read_shape(teachers.final).parameters,
+        }
+
+
+def store(network: TwoLayer, directory: Path) -> None:
+    """Saves the network; raises `TrainingError` where the weights cannot be written, which safetensors says in its own way."""
+    try:
+        network.save(directory)
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{directory}: cannot be written ({reason}); --resume goes on from the last checkpoint") from error
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _last_step(directory: Path) -> int | None:
+    checkpoint = latest_checkpoint(directory)
+    return None if checkpoint is None else _step_of(checkpoint)
 
 
 class _StageRun:
@@ -194,8 +266,9 @@ class _StageRun:
         self.save_every = self.settings.save_every or max(1, sum(self.setup.stage_steps) // 20)
         self.seconds = 0.0
         self.losses: list[float] = []  # logged
-        self.evaluations: list[dict[str, float]] = []
-        self._sum, self._count = 0.0, 0  # of the losses since the last log
+        self.evaluations: list[Mapping[str, Any]] = []
+        self._sum, self._count = 0.0, 0  # of the losses since the last log or checkpoint
+        self._saved = 0  # the step of the last checkpoint
 
     def run(self, progress: Progress) -> Totals:
         finished = self.folder.stages()
@@ -204,11 +277,12 @@ class _StageRun:
         step = self._resume()
         signal = _Signal(self.engine, self.stage)
         bar = progress.add_task(self.stage.name, total=self.steps, completed=step, loss="", rate="")
-        while step < self.steps and not on_plateau(self.stage.duration, [e["loss"] for e in self.evaluations]):
+        while step < self.steps and not on_plateau(self.stage.duration, [_loss(e) for e in self.evaluations]):
             until = self._next_stop(step)
             self._train(signal, step, until)
             step = until
             if step % self.settings.eval_every == 0 or step == self.steps:
+                self._check_weights(step)
                 self._log(signal, step)
                 speed = f"{step / self.seconds:,.0f} steps/s" if self.seconds else ""
                 progress.update(bar, completed=step, loss=f"loss {self.losses[-1]:.4g}", rate=speed)
@@ -231,16 +305,23 @@ class _StageRun:
         losses = signal.fit(X, first, self._rates(step, until))
         self.seconds += time.perf_counter() - began
         if not np.isfinite(losses).all():
-            bad = step + int(np.argmin(np.isfinite(losses))) // batch + 1
-            last = latest_checkpoint(self.directory)
-            kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
-            rate = self._rates(step, until)[0]
-            raise TrainingError(
-                f"stage {self.stage.name!r}: the loss is not finite at step {bad} (learning rate {rate:g}); {kept};"
-                " accepted: a smaller training.learning_rate"
-            )
+            raise self._diverged("the loss", step + int(np.argmin(np.isfinite(losses))) // batch + 1)
         self._sum += float(losses.sum())
         self._count += count
+
+    def _check_weights(self, step: int) -> None:
+        """A loss is that before its step: the last step's own harm shows in the weights alone."""
+        if not all(bool(p.isfinite().all()) for p in self.student.parameters_in_order()):
+            raise self._diverged("a weight", step)
+
+    def _diverged(self, what: str, step: int) -> TrainingError:
+        last = latest_checkpoint(self.directory)
+        kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+        own = isinstance(self.stage.target, Hidden) and self.settings.hidden_learning_rate is not None
+        return TrainingError(
+            f"stage {self.stage.name!r}: {what} is not finite at step {step} (learning rate"
+            f" {self._rates(step - 1, step)[0]:.3g}); {kept}; accepted: a smaller training.{'hidden_' if own else ''}learning_rate"
+        )
 
     def _rates(self, step: int, until: int) -> np.ndarray:
         """(until − step,) learning rates: constant, or linear warm-up and a cosine to 0."""
@@ -262,7 +343,7 @@ class _StageRun:
     def _totals(self, cost: StepCost, step: int) -> Totals:
         return self.start.after(step, cost, self.settings.batch_size, self.seconds)
 
-    def _write(self, kind: str, signal: _Signal, step: int, values: dict[str, float]) -> None:
+    def _write(self, kind: str, signal: _Signal, step: int, values: Mapping[str, Any]) -> None:
         totals = self._totals(signal.cost, step)
         self.folder.log_metrics(
             {
@@ -282,15 +363,19 @@ class _StageRun:
         self._sum, self._count = 0.0, 0
         self.losses.append(loss)
         self._write("train", signal, step, {"loss": loss, "learning_rate": float(self._rates(step - 1, step)[0])})
-        self.evaluations.append(signal.evaluate() | self.engine.evaluate())
+        self.evaluations.append(signal.evaluate() | self.engine.evaluate(self.student))
         self._write("eval", signal, step, self.evaluations[-1])
 
     def _save(self, step: int) -> None:
-        checkpoint = self.directory / f"checkpoint-{step}"
-        if not verify_manifest(checkpoint, contents=False):
+        if step == self._saved:
             return
-        self.student.save(checkpoint)
+        self._check_weights(step)
+        checkpoint = self.directory / f"checkpoint-{step}"
+        store(self.student, checkpoint)
         write_manifest(checkpoint)
+        self._saved = step
+        # a logged loss is the mean since the last log: from each checkpoint on it starts anew, as it will when resumed from there
+        self._sum, self._count = 0.0, 0
         if not self.settings.keep_checkpoints:
             rotate(self.directory, keep=1)
 
@@ -323,21 +408,22 @@ class _StageRun:
     # --- going on ---------------------------------------------------------------------------------------------------
 
     def _restore_finished(self, record: StageRecord) -> Totals:
-        checkpoint = latest_checkpoint(self.directory)
-        if checkpoint is None or int(checkpoint.name.rsplit("-", 1)[1]) != record.steps:
-            raise TrainingError(f"{self.directory}: the checkpoint of step {record.steps} is missing or damaged; start a new run")
-        self.student.load_weights(checkpoint)
+        self.student.load_weights(self.directory / f"checkpoint-{record.steps}")
         cost = StepCost(record.student_flops / record.steps, record.teacher_flops / record.steps)
         return self.start.after(record.steps, cost, self.settings.batch_size, record.seconds)
 
     def _resume(self) -> int:
         """Takes up the stage's last checkpoint; gives the step to go on from."""
         checkpoint = latest_checkpoint(self.directory)
-        step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        step = _step_of(checkpoint) if checkpoint else 0
         if checkpoint is not None:
             self.student.load_weights(checkpoint)
         elif self.index == 0:
             self.student.load_weights(self.folder.path / INITIAL)
+        for path in self.directory.glob("checkpoint-*"):
+            if _step_of(path) > step:  # not whole, or damaged
+                shutil.rmtree(path)
+        self._saved = step
         self.folder.truncate_metrics(self.start.steps + step)
         for record in self.folder.metrics():
             if record["stage"] == self.stage.name:
@@ -349,28 +435,31 @@ class _StageRun:
         return step
 
 
+def _loss(evaluation: Mapping[str, Any]) -> float:
+    """What a plateau is of: the stage's own held-out loss. That of a hidden stage is its unexplained variance."""
+    explained = evaluation.get("explained_variance")
+    loss = evaluation["loss"] if explained is None else 1 - explained
+    return math.inf if loss is None else loss  # null in a file is a number that was not finite
+
+
 class _Signal:
     """What a stage teaches with: the targets of each block of samples, and the kernel's call that takes them."""
 
     def __init__(self, engine: OnlineEngine, stage: Stage) -> None:
+        assert not isinstance(stage.target, Embedding), "see OnlineSetup.check"
         self.engine, self.setup, self.target = engine, engine.setup, stage.target
         self.logits: LogitCache | None = None
         self.hidden: HiddenTargets | None = None
-        student, settings = self.setup.student, self.setup.settings
-        teacher_flops = 0.0
+        shape = None
         if stage.teacher.kind != "labels":
             assert self.setup.teachers is not None
             folder = self.setup.teachers.folder(stage.teacher)
-            teacher = TwoLayer.load(folder)
-            if isinstance(stage.target, Hidden):
-                self.hidden = HiddenTargets(teacher, stage.target, student.width, self.setup.data_seed)
+            shape = read_shape(folder)
+            if isinstance(self.target, Hidden):
+                self.hidden = HiddenTargets(TwoLayer.load(folder), self.target, self.setup.student.width, self.setup.data_seed)
             else:
                 self.logits = LogitCache(folder, engine.stream)
-            teacher_flops = 2.0 * teacher.width * (teacher.n + teacher.classes) * settings.batch_size
-            if self.hidden is not None:
-                teacher_flops = 2.0 * (teacher.width * teacher.n + _entries(self.hidden.P)) * settings.batch_size
-        own = student.n + (0 if self.hidden is not None else 2 * student.classes)
-        self.cost = StepCost(4.0 * student.width * own * settings.batch_size, teacher_flops)  # forward, and the weights' gradient
+        self.cost = step_cost(self.target, self.setup.student, shape, self.setup.settings.batch_size)
 
     def fit(self, X: np.ndarray, first: int, rates: np.ndarray) -> np.ndarray:
         """Trains on samples `first` … of the stream; their losses."""
@@ -404,8 +493,3 @@ class _Signal:
         X = torch.from_numpy(self.engine.held_out).to(self.setup.student.dtype)
         error = self.setup.student.hidden_states(X, before_relu=before) - self.hidden.block(self.engine.held_out).to(X.dtype)
         return {"explained_variance": 1 - float(error.square().sum(dim=1).mean()) / self.hidden.variance}
-
-
-def _entries(matrix: Tensor) -> int:
-    """Non-zero entries of a sparse matrix, all of a dense one."""
-    return int(matrix.values().numel()) if matrix.layout == torch.sparse_csr else matrix.numel()
