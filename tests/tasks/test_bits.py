@@ -13,7 +13,7 @@ PURPOSES = get_args(Purpose)
 
 
 def counter_by_counter(n: int, seed: int, purpose: Purpose, t: int) -> list[int]:
-    """Sample t: the bits of as many Philox counters as n needs, each drawn alone; words lowest byte first, bytes highest bit first."""
+    """Sample t from one Philox counter after another; words lowest byte first, bytes highest bit first."""
     counters = (n + 255) // 256
     signs = []
     for counter in range(t * counters, (t + 1) * counters):
