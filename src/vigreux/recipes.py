@@ -22,6 +22,7 @@ from vigreux.curriculum import (
     check_curriculum,
 )
 from vigreux.errors import ConfigError, unknown
+from vigreux.online_config import OnlineConfig
 from vigreux.plain import from_plain, from_yaml
 
 WHOLE = Duration.share(1.0)
@@ -193,7 +194,9 @@ def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | N
         raise ConfigError(f"{spec}: {error}") from error
 
 
-def from_config(config: RunConfig, *, student_layers: int, teacher_layers: int, series: Sequence[int] = ()) -> Curriculum:
+def from_config(
+    config: RunConfig | OnlineConfig, *, student_layers: int, teacher_layers: int, series: Sequence[int] = ()
+) -> Curriculum:
     """The curriculum that a configuration names, fitted to the two models and the teacher's checkpoints.
 
     Args:
@@ -213,12 +216,12 @@ def from_config(config: RunConfig, *, student_layers: int, teacher_layers: int, 
     return curriculum
 
 
-def _build(name: str, config: RunConfig, student_layers: int, teacher_layers: int, series: Sequence[int]) -> Curriculum:
-    embedding = config.task.kind == "embedding"
-    projection = config.extraction.projected()
-    target: Target = Embedding(config.task.pooling, projection) if embedding else config.loss.target()
+def _build(
+    name: str, config: RunConfig | OnlineConfig, student_layers: int, teacher_layers: int, series: Sequence[int]
+) -> Curriculum:
+    projection, target = config.extraction.projected(), _whole_target(config)
     if name == "supervised":
-        if embedding:
+        if isinstance(target, Embedding):
             raise ConfigError("curriculum: 'supervised' needs labels, which the task 'embedding' does not have")
         return supervised()
     if name == "one-shot":
@@ -243,3 +246,10 @@ def _build(name: str, config: RunConfig, student_layers: int, teacher_layers: in
     if name == "p-shot" and config.checkpoints is None:
         raise ConfigError(f"checkpoints: 'p-shot' needs the steps to use; at hand: {', '.join(map(str, series))}")
     return BUILDERS[name](steps, target=target)
+
+
+def _whole_target(config: RunConfig | OnlineConfig) -> Target:
+    """What the whole student matches."""
+    if isinstance(config, RunConfig) and config.task.kind == "embedding":
+        return Embedding(config.task.pooling, config.extraction.projected())
+    return config.loss.target()

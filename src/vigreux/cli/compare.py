@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vigreux.cli.distill import BUDGETS, already_finished, check_given, first_process
+from vigreux.cli.distill import BUDGETS, already_finished, check_given, console, first_process, runner
+from vigreux.cli.online import HELP, HELP_ONLINE, is_online, make_setup
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.files import write_atomic, writing
+from vigreux.online_config import ONLINE_KINDS, OnlineConfig
 from vigreux.report.metrics import Metric
 from vigreux.runs import first_difference
 
@@ -33,12 +35,19 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 
 # task kind → the held-out metric that the table and the plot are about
 METRICS = {"causal-lm": "loss", "masked-lm": "loss", "classification": "accuracy", "embedding": "cosine"}
+METRICS |= dict.fromkeys(ONLINE_KINDS, "accuracy")
+
+AnyConfig = RunConfig | OnlineConfig
+C = TypeVar("C", bound=AnyConfig)
 
 
 def run(argv: Sequence[str]) -> None:
     """Runs every curriculum with every seed, and prints the table and where the plot and the report are."""
-    parser = make_parser("compare", RunConfig, "Several curricula at the same budget, several seeds.", FLAGS)
-    config, flags = parse(parser, RunConfig, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
+    online = is_online(argv)
+    cls: type[AnyConfig] = OnlineConfig if online else RunConfig
+    about = "Several curricula at the same budget, several seeds."
+    parser = make_parser("compare", cls, about + (HELP_ONLINE if online else HELP.format("compare")), FLAGS)
+    config, flags = parse(parser, cls, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
     if config.budget == BudgetConfig():
@@ -47,6 +56,8 @@ def run(argv: Sequence[str]) -> None:
     runs = grid(config, curricula, seeds)
     for each in runs[: len(curricula)]:
         check_given(each)
+        if isinstance(each, OnlineConfig):
+            make_setup(each)  # takes no time, and checks teacher and checkpoints before the first run
     if first_process():
         _begin(root, config, runs, resume=flags["resume"])
     run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
@@ -60,7 +71,7 @@ def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
             raise ConfigError(f"{name}: a comparison sets it for each run; accepted: {instead[name]}")
 
 
-def _begin(root: Path, config: RunConfig, runs: Sequence[RunConfig], *, resume: bool) -> None:
+def _begin(root: Path, config: AnyConfig, runs: Sequence[AnyConfig], *, resume: bool) -> None:
     """Writes compare.json, by which the report knows what belongs together."""
     if not resume and not _vacant(root):
         raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
@@ -93,7 +104,7 @@ def _check_same(path: Path, described: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: belongs to another comparison: {difference}; accepted: the same, or another output")
 
 
-def grid(config: RunConfig, curricula: Sequence[str], seeds: Sequence[int]) -> list[RunConfig]:
+def grid(config: C, curricula: Sequence[str], seeds: Sequence[int]) -> list[C]:
     """One configuration a curriculum and seed, seeds outermost: an interrupted comparison has whole seeds to show."""
     return [
         replace(config, curriculum=name, seed=seed, output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"))
@@ -128,7 +139,7 @@ def describe_budget(budget: BudgetConfig) -> str:
     return f"{human_flops(budget.flops)} each" if budget.flops is not None else f"{human_time(budget.seconds or 0)} each"
 
 
-def run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
+def run_all(runs: Sequence[AnyConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
     """Runs what is not finished, one after the other on materials loaded once, or `jobs` at a time in processes of their own."""
     left = [run for run in runs if not _done(run, resume)]
     if jobs > 1:
@@ -136,39 +147,28 @@ def run_all(runs: Sequence[RunConfig], *, jobs: int, resume: bool, quiet: bool) 
 
         Parallel(n_jobs=jobs)(delayed(_run_alone)(run, resume) for run in left)
         return
-    from vigreux.cli.build import load_materials
-    from vigreux.cli.distill import run_one
-    from vigreux.cli.quiet import quiet_libraries
-
-    quiet_libraries()
-    materials = load_materials(runs[0]) if left else None
+    run_next = runner(runs[0]) if left else None
     for number, config in enumerate(left, start=1):
-        assert materials is not None
+        assert run_next is not None
         if not quiet and first_process():
             print(f"run {number} of {len(left)}: {Path(config.output).name}", flush=True)
-        run_one(config, materials, resume=_begun(config, resume), quiet=quiet)
+        run_next(config, resume=_begun(config, resume), quiet=quiet)
 
 
-def _run_alone(config: RunConfig, resume: bool) -> None:
-    from vigreux.cli.build import load_materials
-    from vigreux.cli.distill import run_one
-    from vigreux.cli.quiet import quiet_libraries
-
-    quiet_libraries()
-    run_one(config, load_materials(config), resume=_begun(config, resume), quiet=True)
+def _run_alone(config: AnyConfig, resume: bool) -> None:
+    runner(config)(config, resume=_begun(config, resume), quiet=True)
 
 
-def _begun(config: RunConfig, resume: bool) -> bool:
+def _begun(config: AnyConfig, resume: bool) -> bool:
     return resume and (Path(config.output) / "run.json").exists()
 
 
-def _done(config: RunConfig, resume: bool) -> bool:
+def _done(config: AnyConfig, resume: bool) -> bool:
     return _begun(config, resume) and already_finished(config, resume=True)
 
 
 def show(root: Path) -> None:
     """The table on the terminal, the plot and the report beside the runs."""
-    from vigreux.cli.running import console
     from vigreux.report.page import write_report
     from vigreux.report.plots import comparison_figure
     from vigreux.report.read import read_experiment

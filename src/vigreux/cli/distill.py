@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online, run_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.curriculum import Embedding
 from vigreux.errors import ConfigError
+from vigreux.online_config import OnlineConfig
 from vigreux.recipes import stated_curriculum
 from vigreux.runs import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
 
     from vigreux.cli.build import Materials
@@ -28,27 +32,41 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 MODELS = "a directory made by save_pretrained, a hub id, or an asset"
 DATA = "a text or table file, a directory of them, a datasets name, or an asset"
 BUDGETS = "one of budget.steps, budget.flops, budget.seconds"
+LOG_WIDTH = 160  # columns of a table that goes to a file
 
 
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
-    parser = make_parser("distill", RunConfig, "Distil a teacher into a smaller student through a curriculum.", FLAGS)
-    config, flags = parse(parser, RunConfig, argv, ["resume", "quiet"])
+    online = is_online(argv)
+    cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
+    about = "Distil a teacher into a smaller student through a curriculum."
+    parser = make_parser("distill", cls, about + (HELP_ONLINE if online else HELP.format("distill")), FLAGS)
+    config, flags = parse(parser, cls, argv, ["resume", "quiet"])
     check_given(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
+    summary = runner(config)(config, resume=flags["resume"], quiet=flags["quiet"])
+    if summary is not None:
+        print_summary(config.output, summary)
+
+
+def runner(config: RunConfig | OnlineConfig) -> Callable[..., Summary | None]:
+    """What runs `config` and its like, `run(config, resume=…, quiet=…)`: what they share is loaded once, here."""
+    if isinstance(config, OnlineConfig):
+        return run_online
     from vigreux.cli.build import load_materials
     from vigreux.cli.quiet import quiet_libraries
 
     quiet_libraries()
-    summary = run_one(config, load_materials(config), resume=flags["resume"], quiet=flags["quiet"])
-    if summary is not None:
-        print_summary(config, summary)
+    return partial(run_one, load_materials(config))
 
 
-def check_given(config: RunConfig, *, data: bool = True) -> None:
+def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
     """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
+    if isinstance(config, OnlineConfig):
+        check_online(config)
+        return
     if not config.teacher.model:
         raise ConfigError(f"teacher.model: missing; accepted: {MODELS}")
     if data and not config.task.data:
@@ -83,7 +101,15 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_one(config: RunConfig, materials: Materials, *, resume: bool, quiet: bool = False) -> Summary | None:
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or wide enough for any of ours in a file."""
+    from rich.console import Console
+
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=LOG_WIDTH)
+
+
+def run_one(materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
     """One run in its folder; the summary on the first process, `None` on the others."""
     from vigreux.cli.build import make_setup
     from vigreux.cli.running import run_setup
@@ -106,12 +132,11 @@ def run_one(config: RunConfig, materials: Materials, *, resume: bool, quiet: boo
     )
 
 
-def print_summary(config: RunConfig, summary: Summary) -> None:
+def print_summary(output: str, summary: Summary) -> None:
     """The student's scores beside the teacher's, the cost, and where the student is."""
     from rich import box
     from rich.table import Table
 
-    from vigreux.cli.running import console
     from vigreux.cost import human_bytes, human_flops, human_time
     from vigreux.report.metrics import Metric
 
@@ -123,11 +148,11 @@ def print_summary(config: RunConfig, summary: Summary) -> None:
     size = f"{summary.student_parameters or 0:,} parameters"
     if summary.teacher_parameters:
         size += f", {summary.teacher_parameters / max(summary.student_parameters or 1, 1):.1f} times fewer than the teacher"
-    print(f"student: {Path(config.output) / 'student'} ({size})")
+    print(f"student: {Path(output) / 'student'} ({size})")
     print(
         f"cost: {summary.steps} steps, {human_flops(summary.flops)}, {human_time(summary.seconds)} of training,"
         f" {human_bytes(summary.bytes_kept)} of teacher weights kept"
     )
     for note in summary.notes:
         print(f"note: {note}")
-    print(f"next: vigreux report {config.output}")
+    print(f"next: vigreux report {output}")

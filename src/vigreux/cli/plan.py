@@ -6,20 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vigreux.cli.distill import check_given
+from vigreux.cli.distill import check_given, console
+from vigreux.cli.online import HELP, HELP_ONLINE, is_online, make_setup, torch_threads
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
-from vigreux.cost import human_bytes, human_flops, human_time
+from vigreux.cost import Cost, human_bytes, human_flops, human_time
+from vigreux.curriculum import Curriculum, Logits
+from vigreux.online_config import OnlineConfig
 
 if TYPE_CHECKING:
+    from vigreux.engines.online_planning import OnlinePlan
     from vigreux.engines.planning import Plan
 
 
 def run(argv: Sequence[str]) -> None:
     """Prints the plan."""
-    parser = make_parser("plan", RunConfig, "What a configuration costs, before anything is loaded or trained.")
-    config, _ = parse(parser, RunConfig, argv)
+    online = is_online(argv)
+    cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
+    about = "What a configuration costs, before anything is loaded or trained."
+    parser = make_parser("plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")))
+    config, _ = parse(parser, cls, argv)
     check_given(config, data=False)
+    if isinstance(config, OnlineConfig):
+        from vigreux.engines.online_planning import make_plan as make_online_plan
+
+        with torch_threads(config.training.threads):
+            _print_online(make_online_plan(make_setup(config)))
+        return
     from vigreux.cli.quiet import quiet_libraries
     from vigreux.engines.planning import make_plan
 
@@ -39,18 +52,20 @@ def _series(config: RunConfig) -> dict[int, str]:
     return found
 
 
-def _print(plan: Plan) -> None:
+def _print_stages(curriculum: Curriculum, cost: Cost) -> None:
     from rich import box
     from rich.table import Table
 
-    from vigreux.cli.running import console
-
     table = Table("stage", "teacher", "target", "depth", "steps", "FLOPs", "time", box=box.SIMPLE_HEAD, pad_edge=False)
-    for stage, cost in zip(plan.curriculum, plan.cost.stages):
+    for stage, own in zip(curriculum, cost.stages):
         depth = "whole" if stage.depth is None else str(stage.depth)
-        costs = f"{cost.steps:,}", human_flops(cost.flops), human_time(cost.seconds or 0)
+        costs = f"{own.steps:,}", human_flops(own.flops), human_time(own.seconds or 0)
         table.add_row(stage.name, str(stage.teacher), str(stage.target), depth, *costs)
     console().print(table)
+
+
+def _print(plan: Plan) -> None:
+    _print_stages(plan.curriculum, plan.cost)
     for name, model, flops in (
         ("student", plan.student, plan.cost.student_flops),
         ("teacher", plan.teacher, plan.cost.teacher_flops),
@@ -61,3 +76,18 @@ def _print(plan: Plan) -> None:
     print(f"memory: about {human_bytes(plan.memory)} (weights, gradients, optimiser states, activations of one batch)")
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
     print("Counted on full blocks of task.max_length tokens: shorter documents cost less.")
+
+
+def _print_online(plan: OnlinePlan) -> None:
+    _print_stages(plan.curriculum, plan.cost)
+    for name, shape, flops in (
+        ("student", plan.student, plan.cost.student_flops),
+        ("teacher", plan.teacher, plan.cost.teacher_flops),
+    ):
+        if shape is not None:
+            print(f"{name}: {shape.parameters:,} parameters, width {shape.width:,}, {human_flops(flops)}")
+    print(f"time: about {human_time(plan.cost.seconds or 0)} (measured here on a few thousand samples)")
+    print(f"memory: about {human_bytes(plan.memory)} (weights, and what a block of samples needs)")
+    print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
+    if any(isinstance(stage.target, Logits) for stage in plan.curriculum):
+        print("A teacher's logits are kept: the next student on the same samples does not ask for them again.")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from rich.console import Console
 from torch import nn
 
 from vigreux.engines.calibrate import plan_stages, write_plan
@@ -15,14 +14,6 @@ from vigreux.engines.setup import Setup
 from vigreux.engines.trainer import PLAN, CurriculumEngine
 from vigreux.plain import to_plain
 from vigreux.runs import RunFolder, Summary
-
-LOG_WIDTH = 160  # columns of a table that goes to a file
-
-
-def console() -> Console:
-    """Where tables go: as wide as the terminal, or wide enough for any of ours in a file."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=LOG_WIDTH)
 
 
 def run_setup(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.cli.distill import BUDGETS, DATA, already_finished
+from vigreux.cli.online import HELP, HELP_ONLINE, as_teaching, check_online, is_online, run_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, TeachConfig
 from vigreux.errors import ConfigError
+from vigreux.online_config import OnlineConfig
 from vigreux.runs import Summary
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
@@ -21,18 +23,22 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 
 def run(argv: Sequence[str]) -> None:
     """Trains the teacher, and prints its scores and where it and its checkpoints are."""
-    parser = make_parser("teach", TeachConfig, "Train a teacher on labels or text, keeping a series of checkpoints.", FLAGS)
-    config, flags = parse(parser, TeachConfig, argv, ["resume", "quiet"])
-    _check(config)
+    online = is_online(argv)
+    cls: type[TeachConfig | OnlineConfig] = OnlineConfig if online else TeachConfig
+    about = "Train a teacher on labels or text, keeping a series of checkpoints."
+    parser = make_parser("teach", cls, about + (HELP_ONLINE if online else HELP.format("teach")), FLAGS)
+    config, flags = parse(parser, cls, argv, ["resume", "quiet"])
+    if isinstance(config, OnlineConfig):
+        config = as_teaching(config)
+        check_online(config)
+    else:
+        _check(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
-    from vigreux.cli.quiet import quiet_libraries
-
-    quiet_libraries()
     summary = _teach(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
-        _print_summary(config, summary)
+        _print_summary(Path(config.output), summary, series=isinstance(config, OnlineConfig) or config.keep_every is not None)
 
 
 def _check(config: TeachConfig) -> None:
@@ -48,23 +54,26 @@ def _check(config: TeachConfig) -> None:
         raise ConfigError(f"keep_every: {config.keep_every}; accepted: a whole number from 1")
 
 
-def _teach(config: TeachConfig, *, resume: bool, quiet: bool) -> Summary | None:
+def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> Summary | None:
+    if isinstance(config, OnlineConfig):
+        return run_online(config, resume=resume, quiet=quiet)
     from vigreux.cli.build_teacher import make_teaching_setup
+    from vigreux.cli.quiet import quiet_libraries
     from vigreux.cli.running import run_setup
     from vigreux.engines.evaluation import HeldOut
 
+    quiet_libraries()
     setup = make_teaching_setup(config)
     held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
     return run_setup(setup, Path(config.output), to_plain(config), evaluate=held_out, name="supervised", resume=resume, quiet=quiet)
 
 
-def _print_summary(config: TeachConfig, summary: Summary) -> None:
+def _print_summary(output: Path, summary: Summary, *, series: bool) -> None:
     from vigreux.report.metrics import Metric
 
-    output = Path(config.output)
     print("held out: " + ", ".join(f"{name} {Metric.named(name).format(value)}" for name, value in summary.metrics.items()))
     for note in summary.notes:
         print(f"note: {note}")
     print(f"teacher: {output / 'student'} ({summary.student_parameters or 0:,} parameters)")
-    if config.keep_every is not None:
+    if series:
         print(f"checkpoints: {output / 'stages' / '00-labels'}")

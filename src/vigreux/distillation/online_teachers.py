@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,20 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vigreux.assets import cache_folder
 from vigreux.checkpoints import verify_manifest
 from vigreux.curriculum import Hidden, TeacherRef
-from vigreux.distillation.projection import projection_matrix
+from vigreux.distillation.projection import projection_matrix, sparse_projection
 from vigreux.errors import CheckpointError, unknown
 from vigreux.files import write_atomic, writing
-from vigreux.models.two_layer import WEIGHTS, TwoLayer
+from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
 from vigreux.tasks.bits import BitStream
 
 _ROWS = 256  # samples that go through a wide teacher together: their hidden units stay small beside its weights
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured
+_SEAL = hashlib.sha256().digest_size  # bytes at the end of a file of the cache: the SHA-256 of those before
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,25 @@ class OnlineTeachers:
         root = Path(model)
         final = root / "student" if (root / "student" / WEIGHTS).exists() else root
         if not (final / WEIGHTS).exists():
+            unfinished = (root / "run.json").exists()
+            found = f"{model!r} has not finished, it has" if unfinished else f"{model!r} has"
             raise CheckpointError(
-                f"teacher.model: no {WEIGHTS} in {model!r}; accepted: a finished run of vigreux teach, or such a folder"
+                f"teacher.model: {found} no {WEIGHTS}; accepted: a finished run of vigreux teach, or such a folder"
             )
-        found = (Path(checkpoints) if checkpoints else root).glob("checkpoint-*" if checkpoints else "stages/*/checkpoint-*")
-        series = {int(path.name.rsplit("-", 1)[1]): path for path in found if path.name.rsplit("-", 1)[1].isdecimal()}
+        stages = sorted(root.glob("stages/*"))
+        source = Path(checkpoints) if checkpoints else stages[0] if len(stages) == 1 else None
+        series = _numbered(source) if source is not None else {}
         if checkpoints and not series:
             raise CheckpointError(f"teacher.checkpoints: no checkpoint-STEP folder in {checkpoints!r}")
-        return cls(final, dict(sorted(series.items())))
+        return cls(final, series)
+
+    @property
+    def before_final(self) -> list[int]:
+        """Steps of the checkpoints, but for a last one that is the final teacher."""
+        steps = list(self.checkpoints)
+        last = self.checkpoints[steps[-1]] / WEIGHTS if steps else None
+        same = last is not None and last.exists() and _sha256(last) == _sha256(self.final / WEIGHTS)
+        return steps[:-1] if same else steps
 
     def folder(self, teacher: TeacherRef) -> Path:
         """Where the network is that a stage names.
@@ -76,6 +90,48 @@ class OnlineTeachers:
         return path
 
 
+def _numbered(folder: Path) -> dict[int, Path]:
+    found = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}
+    return {int(step): found[step] for step in sorted((name for name in found if name.isdecimal()), key=int)}
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """A two-layer network as its files describe it: n inputs, `width` hidden units, K `classes`, and bytes a parameter."""
+
+    n: int
+    width: int
+    classes: int
+    bytes_per: int = 4
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return self.width * (self.n + 1 + self.classes) + self.classes
+
+
+def read_shape(folder: Path) -> NetworkShape:
+    """The shape of the network in `folder`, of which no weight is read.
+
+    Raises:
+        CheckpointError: no two-layer network, or files that are damaged or do not agree.
+    """
+    try:
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = described.get("model_type")
+        if kind != MODEL_TYPE:
+            raise CheckpointError(f"{folder}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task")
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            W, A = file.get_slice("hidden.weight"), file.get_slice("output.weight")
+            (width, n), classes = W.get_shape(), A.get_shape()[0]
+            bytes_per = {"F32": 4, "F64": 8}[W.get_dtype()]
+        if (n, width, classes) != (described["n"], described["width"], described["classes"]):
+            raise ValueError(f"{CONFIG} and {WEIGHTS} describe different networks")
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: missing or damaged weights ({' '.join(str(error).split())})") from error
+    return NetworkShape(n, width, classes, bytes_per)
+
+
 def forward(network: TwoLayer, X: np.ndarray) -> Tensor:
     """(N, n) ±1 → logits (N, K), in blocks, so that wide networks need little memory."""
     return torch.cat([network(rows) for rows in _blocks(network, X)])
@@ -90,7 +146,7 @@ class LogitCache:
     """A teacher's logits on a stream of samples, on disk: computed once, whichever students ask and in which order.
 
     Files of 16,384 samples each, named by the SHA-256 of the teacher's weights and by the stream, in the user's cache folder
-    (`$VIGREUX_CACHE`); 2 logits of 20M samples take 160 MB.
+    (`$VIGREUX_CACHE`); 2 logits of 20M samples take 160 MB. A file ends with the SHA-256 of the rest.
     """
 
     def __init__(self, folder: Path, stream: BitStream) -> None:
@@ -118,15 +174,18 @@ class LogitCache:
     def _read(self, number: int) -> Tensor:
         path = self.folder / f"{number:06d}.npy"
         try:
-            return torch.from_numpy(np.load(path))
-        except (OSError, ValueError, EOFError):  # not there yet, or not whole
-            logits = forward(self.teacher, self.stream.block(number * _CHUNK, _CHUNK))
-            with writing(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-            buffer = io.BytesIO()
-            np.save(buffer, logits.numpy())
-            write_atomic(path, buffer.getvalue())
-            return logits
+            sealed = path.read_bytes()
+        except OSError:
+            sealed = b""
+        if hashlib.sha256(sealed[:-_SEAL]).digest() == sealed[-_SEAL:]:
+            return torch.from_numpy(np.load(io.BytesIO(sealed)))
+        logits = forward(self.teacher, self.stream.block(number * _CHUNK, _CHUNK))
+        buffer = io.BytesIO()
+        np.save(buffer, logits.numpy())
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+        return logits
 
 
 class HiddenTargets:
@@ -137,15 +196,17 @@ class HiddenTargets:
     """
 
     def __init__(self, teacher: TwoLayer, target: Hidden, width: int, data_seed: int) -> None:
-        P = projection_matrix(target.projection, teacher.width, width).T.to(teacher.dtype)  # (m, m_T)
-        # a sparse product costs less than a dense one only when few entries are left
-        self.P = P.to_sparse_csr() if target.projection.kind == "sparse" else P.contiguous()
+        self.P: Tensor | None = None  # (m, m_T); None is the identity
+        if target.projection.kind == "sparse":
+            self.P = sparse_projection(target.projection, teacher.width, width).to(teacher.dtype)
+        elif target.projection.kind != "identity" or teacher.width != width:
+            self.P = projection_matrix(target.projection, teacher.width, width).T.to(teacher.dtype).contiguous()
         self.teacher = teacher
         self.scale = torch.ones(width, dtype=teacher.dtype)
         sample = self.block(BitStream(teacher.n, data_seed, "calibrate").block(0, _CALIBRATION))
         variance = sample.var(dim=0, correction=0)
         if target.scaling == "unit":
-            self.scale /= variance.mean().sqrt()
+            self.scale /= variance.mean().sqrt().clamp(min=1e-12)
         elif target.scaling == "per-dimension":
             self.scale /= variance.sqrt().clamp(min=1e-12)
         self.variance = float((variance * self.scale.square()).sum())
@@ -153,8 +214,8 @@ class HiddenTargets:
     def block(self, X: np.ndarray) -> Tensor:
         """(N, n) ±1 → (N, m)."""
         W, b = self.teacher.hidden.weight, self.teacher.hidden.bias
-        parts = [(self.P @ torch.addmm(b[:, None], W, rows.T).relu_()).T * self.scale for rows in _blocks(self.teacher, X)]
-        return torch.cat(parts)
+        units = (torch.addmm(b[:, None], W, rows.T).relu_() for rows in _blocks(self.teacher, X))  # (m_T, rows) each
+        return torch.cat([(h if self.P is None else self.P @ h).T * self.scale for h in units])
 
 
 def _sha256(path: Path) -> str:

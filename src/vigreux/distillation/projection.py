@@ -8,6 +8,7 @@ for the directions of large variance. Source of the method: curriculum extractio
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from vigreux.curriculum import Projection
 from vigreux.errors import ConfigError
+
+_DRAWN = 1024  # rows of random numbers held at a time
 
 
 def projection_matrix(spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None) -> Tensor:
@@ -60,11 +63,51 @@ def _orthogonal(d_teacher: int, d_student: int, generator: torch.Generator) -> T
 
 
 def _sparse(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
-    per_row = math.ceil(d_student / math.sqrt(d_teacher))
-    places = torch.rand(d_teacher, d_student, generator=generator, dtype=torch.float64).topk(per_row, dim=1).indices
+    places, values = _sparse_entries(d_teacher, d_student, generator)
+    return torch.zeros(d_teacher, d_student, dtype=torch.float64).scatter_(1, places, values)
+
+
+def sparse_projection(spec: Projection, d_teacher: int, d_student: int) -> Tensor:
+    """`Pᵀ` (d_S, d_T) of the kind `sparse` in compressed rows, without ever being dense; float32.
+
+    A row of `P` has `ceil(d_S / sqrt(d_T))` entries, so that `P h` costs less than the layer that `h` comes from.
+    """
+    assert spec.kind == "sparse"
+    places, values = _sparse_entries(d_teacher, d_student, torch.Generator().manual_seed(spec.seed))
+    order = places.flatten().argsort(stable=True)  # by student unit, then by teacher unit
+    ends = torch.bincount(places.flatten(), minlength=d_student).cumsum(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
+            order // places.shape[1],
+            values.flatten()[order].to(torch.float32),
+            (d_student, d_teacher),
+            check_invariants=False,
+        )
+
+
+def projection_entries(spec: Projection, d_teacher: int, d_student: int) -> int:
+    """Multiply-adds of `h P` for one `h`."""
+    per_row = {"identity": 0, "sparse": _per_row(d_teacher, d_student)}
+    return d_teacher * per_row.get(spec.kind, d_student)
+
+
+def _per_row(d_teacher: int, d_student: int) -> int:
+    return math.ceil(d_student / math.sqrt(d_teacher))
+
+
+def _sparse_entries(d_teacher: int, d_student: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(d_T, per row) student coordinates that each teacher coordinate goes to, and the entries of `P` there, in float64."""
+    per_row = _per_row(d_teacher, d_student)
+    rows = (
+        torch.rand(min(_DRAWN, d_teacher - i), d_student, generator=generator, dtype=torch.float64)
+        for i in range(0, d_teacher, _DRAWN)
+    )
+    places = torch.cat([drawn.topk(per_row, dim=1).indices for drawn in rows])
     signs = 2.0 * torch.randint(2, (d_teacher, per_row), generator=generator) - 1
     scale = math.sqrt(d_student / (d_teacher * per_row))
-    return torch.zeros(d_teacher, d_student, dtype=torch.float64).scatter_(1, places, scale * signs.to(torch.float64))
+    return places, scale * signs.to(torch.float64)
 
 
 def _identity(d_teacher: int, d_student: int) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vigreux.online_config import ONLINE_KINDS
+
 _SHARES = ("accuracy", "agreement")  # between 0 and 1, written in per cent
 _HIGHER_IS_BETTER = (*_SHARES, "similarity", "cosine", "correlation", "variance")
 
@@ -59,6 +61,6 @@ class Metric:
 
 
 def main_metric(config: Mapping[str, Any], measured: Mapping[str, float]) -> Metric:
-    """The metric a task is judged by: accuracy for classification, the loss for the rest, else the first there is."""
-    wanted = "accuracy" if (config.get("task") or {}).get("kind") == "classification" else "loss"
+    """The metric a task is judged by: accuracy for classification and parity, the loss for the rest, else the first there is."""
+    wanted = "accuracy" if (config.get("task") or {}).get("kind") in ("classification", *ONLINE_KINDS) else "loss"
     return Metric.named(wanted if wanted in measured else next(iter(measured), wanted))

@@ -16,6 +16,8 @@ _TASKS = {
     "masked-lm": "masked language modelling",
     "classification": "text classification",
     "embedding": "sentence embeddings",
+    "parity": "the parity of {k} of {n} coordinates",
+    "hierarchical-parity": "hierarchical parity, {classes} classes from features of {k} of {n} coordinates",
 }
 
 
@@ -50,14 +52,14 @@ def _what(experiment: Experiment) -> str:
     source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
     source += _count(parameters[0])
     sizes = [f"{student[key]} {word}" for key, word in (("layers", "layers"), ("heads", "heads")) if student.get(key)]
-    sizes += [f"hidden size {student['hidden']}"] if student.get("hidden") else []
+    sizes += [f"{words} {student[key]}" for key, words in (("hidden", "hidden size"), ("width", "width")) if student.get(key)]
     into = (
         f"the student {_name(student['model'])}"
         if student.get("model")
         else "a student" + (f" of {', '.join(sizes)}" if sizes else "")
     )
     into += _count(parameters[1])
-    about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or ""))
+    about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or "")).format_map(task)
     data = f" on {_name(task['data'])}" if task.get("data") else ""
     alone = f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
     made = f"{source} was distilled into {into}" if _taught(experiment.runs) else alone

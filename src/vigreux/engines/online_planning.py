@@ -1,0 +1,143 @@
+"""What a run on a parity task will cost: FLOPs from the shapes alone, time from a few thousand samples. No weights are loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vigreux.cost import Cost, StageCost
+from vigreux.curriculum import Curriculum, Hidden, Stage
+from vigreux.distillation.online_teachers import HiddenTargets, NetworkShape, forward, read_shape
+from vigreux.distillation.projection import projection_entries
+from vigreux.engines.online import OnlineSetup, step_cost
+from vigreux.kernels.online import Loss, OnlineSGD
+from vigreux.models.size import directory_bytes
+from vigreux.models.two_layer import TwoLayer
+from vigreux.tasks.bits import BitStream
+
+_SAMPLES = 2048  # that are timed; a quarter of them for a wide network
+_WIDE = 4096  # hidden units from which cost is taken to be linear in their number
+
+
+@dataclass(frozen=True)
+class OnlinePlan:
+    """A curriculum with the cost of each stage; memory is the peak over the stages, in bytes."""
+
+    curriculum: Curriculum
+    cost: Cost
+    student: NetworkShape
+    teacher: NetworkShape | None
+    memory: int
+
+
+def make_plan(setup: OnlineSetup) -> OnlinePlan:
+    """The plan of a checked setup; its student is left as it is."""
+    student = NetworkShape(setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize)
+    shapes = [_teacher_of(setup, stage) for stage in setup.curriculum]
+    stages = tuple(_stage_cost(setup, *planned) for planned in zip(setup.curriculum, setup.stage_steps, shapes))
+    teacher = next((shape for shape in reversed(shapes) if shape is not None), None)
+    return OnlinePlan(setup.curriculum, Cost(stages, _bytes_kept(setup)), student, teacher, _memory(setup, shapes))
+
+
+def _teacher_of(setup: OnlineSetup, stage: Stage) -> NetworkShape | None:
+    if stage.teacher.kind == "labels":
+        return None
+    assert setup.teachers is not None
+    return read_shape(setup.teachers.folder(stage.teacher))
+
+
+def _bytes_kept(setup: OnlineSetup) -> int:
+    teachers = setup.teachers
+    used = {stage.teacher for stage in setup.curriculum if stage.teacher.kind != "labels"}
+    return sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used}) if teachers is not None else 0
+
+
+def _memory(setup: OnlineSetup, shapes: list[NetworkShape | None]) -> int:
+    """Student, its workspace of two blocks, and a teacher with the hidden units of a block and its projection."""
+    student = setup.student
+    own = student.dtype.itemsize * (
+        sum(p.numel() for p in student.parameters()) + 2 * 64 * max(1, setup.settings.batch_size) * student.width
+    )
+    taught = [_teacher_bytes(stage, shape, student.width) for stage, shape in zip(setup.curriculum, shapes) if shape is not None]
+    return own + max(taught, default=0)
+
+
+def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
+    entries = projection_entries(stage.target.projection, shape.width, width) if isinstance(stage.target, Hidden) else 0
+    return shape.bytes_per * (shape.parameters + 256 * shape.width) + (shape.bytes_per + 8) * entries
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def _stage_cost(setup: OnlineSetup, stage: Stage, steps: int, teacher: NetworkShape | None) -> StageCost:
+    batch = setup.settings.batch_size
+    cost = step_cost(stage.target, setup.student, teacher, batch)  # type: ignore[arg-type]  # checked
+    seconds = _student_seconds(setup, isinstance(stage.target, Hidden))
+    if teacher is not None:
+        seconds += _teacher_seconds(stage, teacher, setup.student.width)
+    return StageCost(stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds)
+
+
+def _student_seconds(setup: OnlineSetup, hidden: bool) -> float:
+    """Of a sample, drawn and labelled, on a copy of the student."""
+    student, settings = setup.student, setup.settings
+    batch = settings.batch_size
+    samples = -(-(_SAMPLES if student.width <= _WIDE else _SAMPLES // 4) // batch) * batch
+    kernel = OnlineSGD(*(p.clone() for p in student.parameters_in_order()), batch=batch, threads=settings.threads)
+    stream = BitStream(student.n, 0, "calibrate")
+    targets = torch.zeros(samples, student.width if hidden else max(student.classes, 2), dtype=student.dtype)
+    targets[:, 0] = 1
+    rate = np.full(samples // batch, 1e-6)
+    loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
+
+    def take() -> None:
+        rows = stream.block(0, samples)
+        setup.task.labels(rows)
+        X = torch.from_numpy(rows).to(student.dtype)
+        if hidden:
+            kernel.fit_hidden(X, targets, rate, before_relu=settings.match == "before-relu")
+        else:
+            kernel.fit_logits(X, targets, rate, loss=loss)
+
+    return _seconds(take) / samples
+
+
+def _teacher_seconds(stage: Stage, teacher: NetworkShape, width: int) -> float:
+    """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
+    small = TwoLayer(
+        teacher.n, min(teacher.width, _WIDE), teacher.classes, dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per]
+    )
+    X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
+    ask: Callable[[np.ndarray], Tensor]
+    target = stage.target
+    if isinstance(target, Hidden):
+        onto = small.width if target.projection.kind == "identity" else width
+        ask = HiddenTargets(small, Hidden(1, target.projection, "none"), onto, 0).block
+    else:
+        ask = lambda rows: forward(small, rows)  # noqa: E731
+    ratio = _flops(stage, teacher.width, teacher, width) / _flops(stage, small.width, teacher, width)
+    return ratio * _seconds(lambda: ask(X)) / _SAMPLES
+
+
+def _flops(stage: Stage, units: int, teacher: NetworkShape, width: int) -> float:
+    own = units * teacher.n
+    return own + (
+        projection_entries(stage.target.projection, units, width) if isinstance(stage.target, Hidden) else units * teacher.classes
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The better of two times, after one that compiles and warms up."""
+    work()
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
