@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vigreux.errors import CheckpointError
@@ -32,10 +33,8 @@ class TwoLayer(nn.Module):
 
     def __init__(self, n: int, width: int, classes: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.hidden = nn.Linear(n, width, dtype=dtype)
-            self.output = nn.Linear(width, classes, dtype=dtype)
+        generator = torch.Generator().manual_seed(seed)
+        self.hidden, self.output = _linear(n, width, dtype, generator), _linear(width, classes, dtype, generator)
         self.requires_grad_(False)  # the online kernels know their gradients
 
     @property
@@ -74,14 +73,21 @@ class TwoLayer(nn.Module):
         """Writes model.safetensors and config.json into `directory`, which is made."""
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        with writing(directory / WEIGHTS):
-            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, directory / WEIGHTS)
+        write_atomic(directory / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()}))
         described = {"model_type": MODEL_TYPE, "n": self.n, "width": self.width, "classes": self.classes}
         write_atomic(directory / CONFIG, json.dumps(described, indent=1))
 
     def load_weights(self, directory: Path) -> None:
-        """Takes over the weights in `directory`, which must be of this shape."""
-        self.load_state_dict(_read_weights(directory))
+        """Takes over the weights in `directory`.
+
+        Raises:
+            CheckpointError: missing or damaged weights, or those of another shape.
+        """
+        weights = _read_weights(directory)
+        for name, own in self.state_dict().items():
+            if weights[name].shape != own.shape:
+                raise CheckpointError(f"{directory}: {name} is {tuple(weights[name].shape)}; accepted: {tuple(own.shape)}")
+        self.load_state_dict(weights)
 
     @classmethod
     def load(cls, directory: Path | str) -> TwoLayer:
@@ -97,18 +103,31 @@ class TwoLayer(nn.Module):
             raise CheckpointError(f"{directory}: no {CONFIG}; accepted: a directory that vigreux teach or distill wrote") from error
         except ValueError as error:
             raise CheckpointError(f"{directory / CONFIG}: is damaged ({error})") from error
-        if described.get("model_type") != MODEL_TYPE:
-            raise CheckpointError(
-                f"{directory}: model type {described.get('model_type')!r}; accepted: {MODEL_TYPE!r}, a network of a parity task"
-            )
+        kind = described.get("model_type") if isinstance(described, dict) else None
+        if kind != MODEL_TYPE:
+            raise CheckpointError(f"{directory}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task")
         weights = _read_weights(directory)
-        network = cls(described["n"], described["width"], described["classes"], dtype=weights["hidden.weight"].dtype)
-        network.load_state_dict(weights)
+        (width, n), classes = weights["hidden.weight"].shape, len(weights["output.bias"])
+        network = cls(n, width, classes, dtype=weights["hidden.weight"].dtype)
+        network.load_weights(directory)
         return network
 
 
+def _linear(inputs: int, outputs: int, dtype: torch.dtype, generator: torch.Generator) -> nn.Linear:
+    """`nn.Linear` with its own default initial weights, drawn from `generator` and not from the global one."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    nn.init.uniform_(layer.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+    return layer
+
+
 def _read_weights(directory: Path) -> dict[str, Tensor]:
+    path = directory / WEIGHTS
     try:
-        return load_file(directory / WEIGHTS)
+        weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{directory / WEIGHTS}: missing or damaged ({' '.join(str(error).split())})") from error
+        raise CheckpointError(f"{path}: missing or damaged ({' '.join(str(error).split())})") from error
+    wanted = {"hidden.weight": 2, "hidden.bias": 1, "output.weight": 2, "output.bias": 1}
+    if {name: value.dim() for name, value in weights.items()} != wanted:
+        raise CheckpointError(f"{path}: holds {', '.join(sorted(weights)[:4])}; accepted: {', '.join(wanted)}")
+    return weights

@@ -121,10 +121,15 @@ class HierarchicalParity:
             raise ConfigError(f"task.classes: {classes} is not a power of two; accepted: 2, 4, 8, …")
         if k < 1 or k * (classes - 1) > n:
             raise ConfigError(
-                f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted: 1 to {n // (classes - 1)}"
+                f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted: {_fitting(n, classes)}"
             )
         drawn = np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)
         return cls(n, tuple(tuple(sorted(int(i) for i in node)) for node in drawn))
+
+
+def _fitting(n: int, classes: int) -> str:
+    """The sizes of features that fit."""
+    return f"1 to {n // (classes - 1)}" if n >= classes - 1 else f"fewer classes, or n from {classes - 1}"
 
 
 def _check_coordinates(where: str, coordinates: Sequence[int], n: int) -> None:
