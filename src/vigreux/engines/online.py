@@ -423,6 +423,8 @@ class _StageRun:
         for path in self.directory.glob("checkpoint-*"):
             if _step_of(path) > step:  # not whole, or damaged
                 shutil.rmtree(path)
+        if checkpoint is not None and not self.settings.keep_checkpoints:
+            rotate(self.directory, keep=1)  # killed before it was done
         self._saved = step
         self.folder.truncate_metrics(self.start.steps + step)
         for record in self.folder.metrics():
