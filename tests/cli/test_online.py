@@ -521,6 +521,11 @@ def test_a_learning_rate_that_diverges(vigreux: Vigreux, taught: Path) -> None:
     refused(vigreux(*given, "--resume"), "another configuration: training.learning_rate")
 
 
+@pytest.mark.parametrize("option", ["--task.eval_samples", "--training.batch_size"])
+def test_too_little_memory(vigreux: Vigreux, config: Path, option: str) -> None:
+    refused(vigreux("distill", config, "--quiet", option, "1000000000000"), "not enough memory", option.removeprefix("--"))
+
+
 def test_a_folder_that_is_taken(vigreux: Vigreux, config: Path) -> None:
     given = ["distill", config, "--quiet", "--curriculum", "one-shot"]
     assert vigreux(*given).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 
 import vigreux.engines.online as online
 from tests.reference import online as reference
@@ -281,7 +281,7 @@ KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "before a manifest": (online, "write_manifest", 1, False),
     "after a manifest": (online, "write_manifest", 1, True),
     "after a second manifest": (online, "write_manifest", 2, True),
-    "while weights are written": (online, "store", 1, True),
+    "while weights are written": (TwoLayer, "save", 1, True),
     "between a record and the next": (RunFolder, "log_metrics", 1, True),
     "before a stage is recorded": (RunFolder, "finish_stage", 1, False),
     "between two stages": (RunFolder, "finish_stage", 1, True),
@@ -471,17 +471,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = setup_of(supervised())
-    original = TwoLayer.save
+    original = os.replace
 
-    def save(self: TwoLayer, directory: Path) -> None:
-        if directory.name == "checkpoint-22":
-            raise SafetensorError('Error while serializing: I/O error: Os { message: "No space left on device" }')
-        original(self, directory)
+    def full(source: Path, path: Path) -> None:
+        if path.parent.name == "checkpoint-22":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(source, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TwoLayer, "save", save)
-        with pytest.raises(TrainingError, match=r"checkpoint-22: cannot be written .*No space left.*--resume goes on"):
+        patched.setattr(os, "replace", full)
+        with pytest.raises(TrainingError, match=r"checkpoint-22/model.safetensors: the disk is full; .*--resume goes on"):
             run(setup, tmp_path / "run")
+    assert RunFolder.open(tmp_path / "run").status == "failed"
     assert_same_run(run(setup_of(supervised()), tmp_path / "run", resume=True), run(setup_of(supervised()), tmp_path / "whole"))
 
 
@@ -557,12 +558,12 @@ if __name__ == "__main__":  # the process that kills itself in its second stage,
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     os.environ["VIGREUX_CACHE"] = str(place / "cache")
-    save = online.store
+    write = online.write_manifest
 
-    def store(network: TwoLayer, directory: Path) -> None:
+    def kill_before(directory: Path) -> None:
         if directory.parent.name == "01-soft":
             os.kill(os.getpid(), signal.SIGKILL)
-        save(network, directory)
+        write(directory)
 
-    online.store = store
+    online.write_manifest = kill_before
     run(case("chain", OnlineTeachers.find(str(place / "teacher" / "final"), str(place / "teacher"))), place / "killed")

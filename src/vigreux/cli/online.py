@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from vigreux.cli.parsing import to_plain
 from vigreux.config import BudgetConfig, TaskKind
 from vigreux.curriculum import Curriculum
-from vigreux.errors import ConfigError, unknown
+from vigreux.errors import ConfigError, TrainingError, unknown
 from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, OnlineConfig, OnlineTeacherConfig, SGDConfig
 from vigreux.recipes import from_config, stated_curriculum
 from vigreux.runs import RunFolder, Summary
@@ -198,11 +198,25 @@ def run_online(config: OnlineConfig, *, resume: bool, quiet: bool = False) -> Su
     plain, stages = to_plain(config), stages_to_plain(setup.curriculum)
     root = Path(config.output)
     folder = RunFolder.resume(root, plain, stages) if resume else RunFolder.create(root, plain, stages)
-    with folder, torch_threads(config.training.threads):
+    with folder, torch_threads(config.training.threads), _memory(root):
         OnlineEngine(setup, folder, quiet=quiet).run()
     summary = RunFolder.open(root).summary()
     assert summary is not None
     return summary
+
+
+@contextmanager
+def _memory(root: Path) -> Iterator[None]:
+    """Turns the errors of numpy and torch into one line where there is too little memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"{root}: not enough memory ({' '.join(str(error).split())}); accepted: a smaller student.width, training.batch_size or"
+            " task.eval_samples"
+        ) from error
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import Progress
-from safetensors import SafetensorError
 from torch import Tensor
 
 from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
@@ -185,7 +184,7 @@ class OnlineEngine:
     def _start(self) -> None:
         initial = self.folder.path / INITIAL
         if verify_manifest(initial):
-            store(self.student, initial)
+            self.student.save(initial)
             write_manifest(initial)
         self._drop_damaged_stages()
 
@@ -205,7 +204,7 @@ class OnlineEngine:
         metrics = self.evaluate(self.student)
         temporary = self.folder.path / "student.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        store(self.student, temporary)
+        self.student.save(temporary)
         shutil.rmtree(self.folder.student, ignore_errors=True)
         temporary.rename(self.folder.student)
         self.folder.finish(
@@ -233,15 +232,6 @@ class OnlineEngine:
             "teacher_metrics": self.evaluate(TwoLayer.load(teachers.final)),
             "teacher_parameters": read_shape(teachers.final).parameters,
         }
-
-
-def store(network: TwoLayer, directory: Path) -> None:
-    """Saves the network; raises `TrainingError` where the weights cannot be written, which safetensors says in its own way."""
-    try:
-        network.save(directory)
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise TrainingError(f"{directory}: cannot be written ({reason}); --resume goes on from the last checkpoint") from error
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -371,7 +361,7 @@ class _StageRun:
             return
         self._check_weights(step)
         checkpoint = self.directory / f"checkpoint-{step}"
-        store(self.student, checkpoint)
+        self.student.save(checkpoint)
         write_manifest(checkpoint)
         self._saved = step
         # a logged loss is the mean since the last log: from each checkpoint on it starts anew, as it will when resumed from there
