@@ -19,7 +19,8 @@ ALLOWED = {
     "probes": {"core", "tasks", "models", "kernels"},
     "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
     "report": {"core"},
-    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report"},
+    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report", "experiments"},
+    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report", "cli"},
 }
 # the public names of the package and `python -m vigreux` reach down from the top
 ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}

@@ -40,8 +40,8 @@ class Blocking:
 
     @classmethod
     def best(cls, threads: int | None = None) -> Blocking:
-        """Measured best sizes (benchmarks/online_sgd.py) on `threads` threads, default all cores."""
-        threads = threads or os.cpu_count() or 1
+        """Measured best sizes (benchmarks/online_sgd.py) on `threads` threads, default all cores that this process may use."""
+        threads = threads or len(os.sched_getaffinity(0))
         return cls(64, 8 if threads == 1 else 16, threads)
 
 

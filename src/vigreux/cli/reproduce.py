@@ -1,0 +1,69 @@
+"""`vigreux reproduce`: runs a claim of the papers as a test on numbers, and says whether it holds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vigreux.errors import ConfigError, unknown
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs the claims that are named, and prints their verdicts and where their results are."""
+    options = _options(argv)
+    from vigreux.experiments.catalogue import CLAIMS
+    from vigreux.experiments.claim import write_result
+    from vigreux.experiments.lab import Lab
+    from vigreux.files import writing
+
+    names = list(CLAIMS) if options.claims == ["all"] else options.claims
+    if wrong := [name for name in names if name not in CLAIMS]:
+        raise ConfigError(unknown("claim", wrong[0], [*CLAIMS, "all"]))
+    results = Path(options.results)
+    with writing(results):
+        (results / "figures").mkdir(parents=True, exist_ok=True)
+    lab = Lab(Path(options.runs) / options.preset, results, quiet=options.quiet)
+    for name in names:
+        claim = CLAIMS[name]
+        print(f"{claim.name}: {claim.title} ({claim.source})", flush=True)
+        began = time.perf_counter()
+        outcome = claim.run(lab, options.preset)
+        command = f"vigreux reproduce {name} --preset {options.preset}"
+        path = write_result(claim, options.preset, outcome, results, command=command, seconds=time.perf_counter() - began)
+        for check in outcome.checks:
+            print(f"  {'yes' if check.holds else 'NO '}  {check.what}")
+        print(f"{claim.name} {outcome.verdict}: {path}", flush=True)
+
+
+def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
+    import argparse
+
+    from vigreux.experiments.claim import PRESETS
+
+    parser = argparse.ArgumentParser(
+        prog="vigreux reproduce",
+        description="Run a claim of the papers as a test on numbers, draw its figure, write results/CLAIM.PRESET.json. "
+        "A command that was stopped goes on where it was.",
+        exit_on_error=False,
+    )
+    parser.add_argument("claims", nargs="+", metavar="CLAIM", help="C1, C2, …, or all")
+    parser.add_argument("--preset", default="laptop", help="smoke (seconds), laptop (minutes), paper (the papers' own scale)")
+    parser.add_argument("--runs", default="runs/reproduce", help="where teachers and students are trained and kept")
+    parser.add_argument("--results", default="results", help="where verdicts and figures go")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    try:
+        options, rest = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"reproduce: {error}; accepted: see --help") from error
+    if rest:
+        raise ConfigError(f"reproduce: {shlex.join(rest)}; accepted: see --help")
+    if options.preset not in PRESETS:
+        raise ConfigError(unknown("--preset", options.preset, PRESETS))
+    return options
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,18 @@
+"""Which claims can be reproduced; the one place where they are listed."""
+
+from __future__ import annotations
+
+from vigreux.experiments import correlations, extraction, progressive, two_shot, width_study
+from vigreux.experiments.claim import Claim
+
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        width_study.CLAIM,
+        progressive.CLAIM,
+        two_shot.POSITIONS,
+        two_shot.HARD_TARGETS,
+        correlations.CLAIM,
+        extraction.CLAIM,
+    )
+}

@@ -1,0 +1,73 @@
+"""The papers' figures of accuracy over training, in the project's own style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vigreux.report.style import LIGHT, Theme, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curves = Sequence[Mapping[str, Sequence[float]]]  # one a seed: steps, accuracy
+
+
+def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float, theme: Theme = LIGHT) -> Figure:
+    """One panel a title, one colour a method: the mean over seeds, and a thin line a seed.
+
+    Args:
+        panels: title → method → curves of its seeds.
+        chance: accuracy of guessing, a dotted line.
+        theme: colours.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained", facecolor=theme.ground)
+    axes: Any = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (title, methods) in zip(axes, panels.items()):
+        _dress(axis, title, chance, theme)
+        for index, (method, curves) in enumerate(methods.items()):
+            _draw(axis, method, curves, theme.series(index))
+        axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="center left")
+    axes[0].set_ylabel("held-out accuracy", color=theme.muted)
+    return figure
+
+
+def _draw(axis: Axes, method: str, curves: Curves, style: dict[str, Any]) -> None:
+    for curve in curves:
+        axis.plot(curve["steps"], [100 * a for a in curve["accuracy"]], linewidth=0.7, alpha=0.45, **style)
+    common = min(len(curve["steps"]) for curve in curves)
+    mean = [100 * sum(curve["accuracy"][i] for curve in curves) / len(curves) for i in range(common)]
+    axis.plot(curves[0]["steps"][:common], mean, linewidth=1.8, label=method, **style)
+
+
+def _dress(axis: Axes, title: str, chance: float, theme: Theme) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_facecolor(theme.ground)
+    axis.set_title(title, fontsize=10, color=theme.ink, loc="left")
+    axis.axhline(100 * chance, color=theme.muted, linewidth=0.8, linestyle=(0, (1, 2)))
+    axis.set_ylim(100 * chance - 6, 103)
+    axis.grid(axis="y", color=theme.grid, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(colors=theme.muted, labelsize=8)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _steps(value)))
+    axis.set_xlabel("steps", color=theme.muted, fontsize=8)
+
+
+def _steps(value: float) -> str:
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Saves `figures/NAME.png` in the results folder; gives that relative path."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    save_png(figure, folder / "figures" / f"{name}.png", LIGHT)
+    return f"figures/{name}.png"

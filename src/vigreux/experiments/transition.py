@@ -1,0 +1,53 @@
+"""Where the teacher's accuracy jumps, and the checkpoints before, inside and after it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vigreux.checkpoints import MANIFEST
+from vigreux.experiments.parity import curve
+from vigreux.runs import RunFolder
+from vigreux.selection import Curve, find_transitions, select_checkpoints
+
+
+@dataclass(frozen=True)
+class Around:
+    """Checkpoints of a teacher, and the window [start, end] of its largest transition.
+
+    `selected` is the one that `vigreux select` takes. `before` and `after` lie half a window outside it, as the papers' 6M and 7M
+    lie at the rim of theirs.
+    """
+
+    before: int
+    selected: int
+    after: int
+    start: float
+    end: float
+
+    def plain(self) -> dict[str, Any]:
+        """For the result file."""
+        return asdict(self)
+
+
+def checkpoints(teacher: RunFolder) -> list[int]:
+    """Steps of the kept checkpoints, the last (the final teacher) left out."""
+    found = sorted(int(path.parent.name.rsplit("-", 1)[1]) for path in teacher.path.glob(f"stages/*/checkpoint-*/{MANIFEST}"))
+    return found[:-1]
+
+
+def around(teacher: RunFolder) -> Around:
+    """The teacher's largest phase transition and the checkpoints about it.
+
+    Raises:
+        ConfigError: its accuracy has no phase transition, or no checkpoint lies inside it.
+    """
+    found = curve(teacher)
+    accuracy = Curve.of(found["steps"], found["accuracy"], rises=True)
+    available = checkpoints(teacher)
+    selected = select_checkpoints(accuracy, available, shots=2)[0]
+    largest = max(find_transitions(accuracy), key=lambda transition: transition.change)
+    margin = (largest.end - largest.start) / 2
+    before = max((step for step in available if step <= largest.start - margin), default=available[0])
+    after = min((step for step in available if step >= largest.end + margin), default=available[-1])
+    return Around(before, selected.step, after, largest.start, largest.end)
