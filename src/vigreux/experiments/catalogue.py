@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigreux.experiments import correlations, extraction, progressive, two_shot, width_study
+from vigreux.experiments import correlations, extraction, hierarchical, progressive, two_shot, width_study
 from vigreux.experiments.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -13,6 +13,7 @@ CLAIMS: dict[str, Claim] = {
         two_shot.POSITIONS,
         two_shot.HARD_TARGETS,
         correlations.CLAIM,
+        hierarchical.CLAIM,
         extraction.CLAIM,
     )
 }
