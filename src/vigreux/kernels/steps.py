@@ -15,8 +15,8 @@ and for all samples of a call, of which the block's begin at `offset`:
     rate, shrink (steps,)  learning rate; 1 − rate · weight decay
 
 A step is `batch` rows. Sums are float64 where they are short (logits, losses) and of the arrays' own type where they are long.
-Arrays are handed on whole, with row numbers, and cut where they are used: numba counts the references to a view that it hands on,
-which costs as much as a narrow row's work.
+Arrays are handed on whole, with row numbers: a view, whose bounds are checked and whose references are counted, costs as much as a
+narrow row's work.
 
 Units can be shared out among threads, each with its own columns of Z, U and A: all that a step needs of the others is their part of
 the logits, and for that they meet once a step.
@@ -33,61 +33,64 @@ from vigreux.kernels.barrier import wait
 
 # "nnan" and "ninf" are left out: a diverging run must show its NaN
 _FAST = {"contract", "reassoc", "nsz"}
-_TILE = 2048  # units worked on at a time: A, Z and U of a tile stay in the first-level cache
+_TILE = 2048  # units that go through a step's backward passes together: their A, Z and U stay in the first-level cache
 
 SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2  # losses of logits
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _correct(Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, first: int, last: int, start: int, end: int) -> None:
-    """Z[row] += Σ_{first ≤ i < last} G[row, i] · U[i], units `start` to `end`.
-
-    Four rows a pass: a pass over Z costs a load and a store of it.
-    """
-    z = Z[row, start:end]
+def _correct(Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, first: int, last: int) -> None:
+    """Z[row] += Σ_{first ≤ i < last} G[row, i] · U[i]; four rows a pass, since a pass over Z costs a load and a store of it."""
+    m = Z.shape[1]
     i = first
     while i + 4 <= last:
         g0, g1, g2, g3 = G[row, i], G[row, i + 1], G[row, i + 2], G[row, i + 3]
-        u0, u1, u2, u3 = U[i, start:end], U[i + 1, start:end], U[i + 2, start:end], U[i + 3, start:end]
-        for j in range(z.shape[0]):
-            z[j] += (g0 * u0[j] + g1 * u1[j]) + (g2 * u2[j] + g3 * u3[j])
+        for j in range(m):
+            Z[row, j] += (g0 * U[i, j] + g1 * U[i + 1, j]) + (g2 * U[i + 2, j] + g3 * U[i + 3, j])
         i += 4
     while i < last:
-        g, u = G[row, i], U[i, start:end]
-        for j in range(z.shape[0]):
-            z[j] += g * u[j]
+        g = G[row, i]
+        for j in range(m):
+            Z[row, j] += g * U[i, j]
         i += 1
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _forward(
-    Z: np.ndarray, G: np.ndarray, U: np.ndarray, A: np.ndarray, row: int, first: int, last: int, scale: float, part: np.ndarray
+    Z: np.ndarray,
+    G: np.ndarray,
+    U: np.ndarray,
+    A: np.ndarray,
+    row: int,
+    first: int,
+    last: int,
+    scale: float,
+    parts: np.ndarray,
+    thread: int,
+    r: int,
 ) -> None:
-    """Z[row] ← relu(scale · corrected Z[row]), and part (K,) ← A Z[row]; tile by tile."""
+    """Z[row] ← relu(scale · corrected Z[row]), and parts[thread, r] (K,) ← A Z[row]."""
     K, m = A.shape
     number = Z.dtype.type
     zero, factor = number(0), number(scale)
+    _correct(Z, G, U, row, first, last)
+    for j in range(m):
+        value = factor * Z[row, j]
+        Z[row, j] = zero if value <= zero else value  # NaN stays
     for k in range(K):
-        part[k] = 0.0
-    for start in range(0, m, _TILE):
-        end = min(start + _TILE, m)
-        _correct(Z, G, U, row, first, last, start, end)
-        z = Z[row, start:end]
-        for j in range(z.shape[0]):
-            value = factor * z[j]
-            z[j] = zero if value <= zero else value  # NaN stays
-        for k in range(K):
-            a = A[k, start:end]
-            total = zero
-            for j in range(z.shape[0]):
-                total += a[j] * z[j]
-            part[k] += total
+        total = zero
+        for j in range(m):
+            total += A[k, j] * Z[row, j]
+        parts[thread, r, k] = total
 
 
 @njit(cache=True, nogil=True)
-def _loss_and_gradient(o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, g: np.ndarray) -> float:
-    """The loss of logits o (K,) for q = targets[sample], and its gradient in g (K,)."""
+def _loss_and_gradient(
+    o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, gradients: np.ndarray, r: int
+) -> float:
+    """The loss of logits o (K,) for q = targets[sample], and its gradient in gradients[r] (K,)."""
     K = o.shape[0]
+    g = gradients[r]
     loss = 0.0
     if kind == SOFT_CROSS_ENTROPY:  # −Σ q log softmax(o);  q sums to 1
         top = o[0]
@@ -207,7 +210,7 @@ def logits_steps(
         step = (offset + start) // batch
         parts = work[step % 2]
         for r in range(batch):
-            _forward(Z, G, U, A, start + r, first, start, scale, parts[thread, r])
+            _forward(Z, G, U, A, start + r, first, start, scale, parts, thread, r)
         if threads > 1:
             wait(counter, threads * (step + 1))
         for r in range(batch):
@@ -215,7 +218,7 @@ def logits_steps(
                 o[k] = c[k]
                 for other in range(threads):
                     o[k] += parts[other, r, k]
-            losses[offset + start + r] = _loss_and_gradient(o, targets, offset + start + r, kind, alpha, g[r])
+            losses[offset + start + r] = _loss_and_gradient(o, targets, offset + start + r, kind, alpha, g, r)
         scale *= shrink[step]
         mean_rate = rate[step] / batch
         _backward(Z, U, A, g, start, batch, mean_rate, mean_rate / scale, shrink[step])
@@ -253,7 +256,7 @@ def hidden_steps(
     for start in range(first, last, batch):
         step = (offset + start) // batch
         for row in range(start, start + batch):
-            _correct(Z, G, U, row, first, start, 0, m)
+            _correct(Z, G, U, row, first, start)
         next_scale = scale * shrink[step]
         now, amount = number(scale), number(rate[step] / batch / next_scale)
         for row in range(start, start + batch):
