@@ -20,7 +20,7 @@ ALLOWED = {
     "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
     "report": {"core"},
     "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report", "experiments"},
-    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report", "cli"},
+    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report"},
 }
 # the public names of the package and `python -m vigreux` reach down from the top
 ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}

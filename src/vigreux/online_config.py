@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from vigreux.config import BudgetConfig, Carry, ExtractionConfig, LossConfig
@@ -166,6 +166,12 @@ class OnlineConfig:
             raise ConfigError("loss: parity runs match all logits by soft-cross-entropy (forward-kl has the same gradient)")
         if self.loss.student_temperature != 1:
             raise ConfigError(f"loss.student_temperature: {self.loss.student_temperature!r}; accepted for parity runs: 1")
+
+
+def as_teaching(config: OnlineConfig) -> OnlineConfig:
+    """The run that trains a teacher: on labels, all checkpoints kept."""
+    training = replace(config.training, keep_checkpoints=True)
+    return replace(config, curriculum="supervised", training=training, teacher=OnlineTeacherConfig(), checkpoints=None)
 
 
 def _among(name: str, value: str, kind: Any) -> None:

@@ -19,12 +19,13 @@ from tests.cli.conftest import Outcome, Vigreux
 from vigreux.checkpoints import verify_manifest, write_manifest
 from vigreux.cli import compare
 from vigreux.cli.main import main
-from vigreux.cli.online import as_teaching, is_online, make_setup, make_task
+from vigreux.cli.online import is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig
+from vigreux.engines.online_run import make_setup, make_task
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer
-from vigreux.online_config import BooleanTaskConfig, NetworkConfig, OnlineConfig, SGDConfig
+from vigreux.online_config import BooleanTaskConfig, NetworkConfig, OnlineConfig, SGDConfig, as_teaching
 from vigreux.report import words
 from vigreux.report.read import read_experiment
 from vigreux.report.tables import comparison_table

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.engines.tiny import bert, extracted, run, setup_of, stage, teacher_of
 from vigreux.config import BudgetConfig
+from vigreux.cost import StepCost
 from vigreux.curriculum import Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.teachers import Teachers
-from vigreux.cost import StepCost
 from vigreux.engines.calibrate import plan_stages, plan_steps, step_cost
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.errors import ConfigError

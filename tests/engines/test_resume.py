@@ -19,8 +19,8 @@ import vigreux.engines.trainer as trainer
 from tests.engines.tiny import Killed, bert, engine_of, extracted, killed_at, run, setup_of, stage
 from tests.models.families import EVERY_MODEL, config_of, model_of
 from vigreux.config import BudgetConfig
-from vigreux.curriculum import Duration, Hidden, Logits, Projection
 from vigreux.cost import StepCost
+from vigreux.curriculum import Duration, Hidden, Logits, Projection
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.engines.stage_trainer import StageTrainer, load_student, save_student
 from vigreux.recipes import supervised

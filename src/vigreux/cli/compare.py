@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vigreux.cli.distill import BUDGETS, already_finished, check_given, console, first_process, runner
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online, make_setup
+from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
@@ -57,6 +57,8 @@ def run(argv: Sequence[str]) -> None:
     for each in runs[: len(curricula)]:
         check_given(each)
         if isinstance(each, OnlineConfig):
+            from vigreux.engines.online_run import make_setup
+
             make_setup(each)  # takes no time, and checks teacher and checkpoints before the first run
     if first_process():
         _begin(root, config, runs, resume=flags["resume"])

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online, run_online
+from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.curriculum import Embedding
@@ -54,6 +54,8 @@ def run(argv: Sequence[str]) -> None:
 def runner(config: RunConfig | OnlineConfig) -> Callable[..., Summary | None]:
     """What runs `config` and its like, `run(config, resume=…, quiet=…)`: what they share is loaded once, here."""
     if isinstance(config, OnlineConfig):
+        from vigreux.engines.online_run import run_online
+
         return run_online
     from vigreux.cli.build import load_materials
     from vigreux.cli.quiet import quiet_libraries

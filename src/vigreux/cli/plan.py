@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vigreux.cli.distill import check_given, console
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online, make_setup, torch_threads
+from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, human_bytes, human_flops, human_time
@@ -29,6 +29,7 @@ def run(argv: Sequence[str]) -> None:
     check_given(config, data=False)
     if isinstance(config, OnlineConfig):
         from vigreux.engines.online_planning import make_plan as make_online_plan
+        from vigreux.engines.online_run import make_setup, torch_threads
 
         with torch_threads(config.training.threads):
             _print_online(make_online_plan(make_setup(config)))

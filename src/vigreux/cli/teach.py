@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.cli.distill import BUDGETS, DATA, already_finished
-from vigreux.cli.online import HELP, HELP_ONLINE, as_teaching, check_online, is_online, run_online
+from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, TeachConfig
 from vigreux.errors import ConfigError
-from vigreux.online_config import OnlineConfig
+from vigreux.online_config import OnlineConfig, as_teaching
 from vigreux.runs import Summary
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
@@ -56,6 +56,8 @@ def _check(config: TeachConfig) -> None:
 
 def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> Summary | None:
     if isinstance(config, OnlineConfig):
+        from vigreux.engines.online_run import run_online
+
         return run_online(config, resume=resume, quiet=quiet)
     from vigreux.cli.build_teacher import make_teaching_setup
     from vigreux.cli.quiet import quiet_libraries

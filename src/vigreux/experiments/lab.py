@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vigreux.cli.online import as_teaching, run_online
-from vigreux.cli.parsing import to_plain
-from vigreux.online_config import OnlineConfig, OnlineTeacherConfig
+from vigreux.engines.online_run import run_online
+from vigreux.online_config import OnlineConfig, OnlineTeacherConfig, as_teaching
 from vigreux.runs import RunFolder
 
 
@@ -54,7 +53,7 @@ class Lab:
 
 def _fingerprint(config: OnlineConfig) -> str:
     """Twelve characters that no other settings have; where the runs are does not count."""
-    plain: dict[str, Any] = to_plain(config)
+    plain: dict[str, Any] = asdict(config)
     plain.pop("output")
     plain["training"].pop("threads")
     plain["teacher"] = {key: Path(value).name if value else value for key, value in plain["teacher"].items()}

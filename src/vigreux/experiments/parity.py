@@ -81,8 +81,8 @@ class ParitySettings:
 
 SETTINGS: dict[Preset, ParitySettings] = {
     "smoke": ParitySettings(
-        n=40, k=4, teacher_width=2000, teacher_steps=120_000, teacher_rate=5e-3, every=2000, widths=(100,), steps=120_000, rate=1e-2,
-        short_steps=60_000, shot=20_000, progressive_every=6000, eval_every=6000, seeds=(0,), task_seed=1,
+        n=40, k=4, teacher_width=2000, teacher_steps=120_000, teacher_rate=5e-3, every=2000, widths=(100,),
+        steps=120_000, rate=1e-2, short_steps=60_000, shot=20_000, progressive_every=6000, eval_every=6000, seeds=(0,), task_seed=1,
     ),
     "laptop": ParitySettings(
         n=50, k=6, teacher_width=3600, teacher_steps=1_500_000, teacher_rate=5e-3, every=20_000, widths=(100, 1000),
