@@ -1,0 +1,202 @@
+"""`vigreux select`: the phase transitions of a teacher's run, and the checkpoints to keep for p-shot distillation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vigreux.errors import ConfigError, DataError, unknown
+
+if TYPE_CHECKING:
+    from vigreux.report.metrics import Metric
+    from vigreux.selection import Choice, Curve, PhaseTransition
+
+LOG_WIDTH = 160  # columns of a table that goes to a file
+# what an evaluation's record holds beside its metrics
+BESIDE = frozenset({"kind", "stage", "step", "global_step", "samples", "flops", "seconds", "learning_rate", "explained_variance"})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"select: {message}; accepted: vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--json]")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Prints the transitions and the chosen checkpoints, and draws them."""
+    parser = _Parser(
+        prog="vigreux select",
+        description="The phase transitions of a teacher's run, and the checkpoints inside them to keep for p-shot distillation.",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a run folder of vigreux teach; of several stages the last is looked at"
+    )
+    parser.add_argument(
+        "--shots", type=int, metavar="P", help="p − 1 checkpoints, then the final teacher; default one a transition"
+    )
+    parser.add_argument("--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot goes; default RUN/selection.png")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    args = parser.parse_args(argv)
+    plot = args.plot or args.run / "selection.png"
+    _check(args.shots, plot)
+    _select(args.run, args.shots, args.metric, plot, as_json=args.json)
+
+
+def _check(shots: int | None, plot: Path) -> None:
+    if shots is not None and shots < 2:
+        raise ConfigError(f"--shots: {shots}; accepted: from 2 (one checkpoint, then the final teacher)")
+    if plot.suffix != ".png":
+        raise ConfigError(f"--plot: {str(plot)!r}; accepted: a name that ends in .png")
+
+
+def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as_json: bool) -> None:
+    from vigreux.selection import choose_checkpoints, find_transitions, why_none
+
+    teacher = _read(root, wanted)
+    transitions = find_transitions(teacher.curve)
+    if not transitions:
+        steps = teacher.curve.steps
+        raise ConfigError(
+            f"{root}: no phase transition in {teacher.metric.name!r} ({len(steps)} evaluations, steps {steps[0]:,.0f} to"
+            f" {steps[-1]:,.0f}): {why_none(teacher.curve)}; accepted: checkpoints named by hand"
+            " (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
+        )
+    try:
+        choices = choose_checkpoints(transitions, teacher.available, shots)
+    except ConfigError:  # what was found is worth seeing, all the more when no checkpoint fits it
+        if not as_json:
+            _show(teacher, transitions, (), plot, as_json=False)
+        raise
+    _show(teacher, transitions, choices, plot, as_json=as_json)
+
+
+# --- what the run holds ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """A run as it is looked at: its curve, and the checkpoints of its last stage before the final one."""
+
+    root: Path
+    metric: Metric
+    curve: Curve
+    available: tuple[int, ...]
+    checkpoints: Path
+
+
+def _read(root: Path, wanted: str | None) -> _Teacher:
+    from vigreux.report.metrics import Metric
+    from vigreux.runs import RunFolder
+    from vigreux.selection import FEWEST, Curve
+
+    folder = RunFolder.open(root)
+    stages = folder.curriculum()
+    name = stages[-1]["name"]
+    records = [record for record in folder.metrics("eval") if record["stage"] == name]
+    metric = Metric.named(_metric(root, records, wanted))
+    values = {record["step"]: record[metric.name] for record in records if record.get(metric.name) is not None}
+    if len(values) < FEWEST:
+        raise DataError(
+            f"{root}: {len(values)} evaluations of {metric.name!r}; accepted: at least {FEWEST}"
+            " (training.eval_steps, for parity training.eval_every, says how often a run is evaluated)"
+        )
+    steps = sorted(values)
+    curve = Curve.of(steps, [values[step] for step in steps], rises=metric.higher_is_better)
+    directory = folder.stage_dir(len(stages) - 1, name)
+    return _Teacher(root, metric, curve, _available(directory, before=steps[-1]), directory)
+
+
+def _metric(root: Path, records: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
+    """The metric asked for, or the one that the papers look at."""
+    measured = sorted({key for record in records for key, value in record.items() if key not in BESIDE and value is not None})
+    if not measured:
+        raise DataError(f"{root}: no evaluations; accepted: a run with held-out data that has been evaluated (vigreux teach)")
+    if wanted is None:
+        return next((name for name in ("accuracy", "loss") if name in measured), measured[0])
+    if wanted not in measured:
+        raise ConfigError(unknown("--metric", wanted, measured))
+    return wanted
+
+
+def _available(directory: Path, before: int) -> tuple[int, ...]:
+    """Steps of the whole checkpoints before the last evaluation: the one at the end is the final teacher."""
+    from vigreux.checkpoints import verify_manifest
+
+    numbered = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in directory.glob("checkpoint-*"))
+    steps = (int(match[1]) for match, path in numbered if match and not verify_manifest(path, contents=False))
+    return tuple(sorted(step for step in steps if step < before))
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def _show(
+    teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path, *, as_json: bool
+) -> None:
+    from vigreux.report.plot_selection import selection_figure
+    from vigreux.report.style import LIGHT, save_png
+
+    if not as_json:
+        _print(teacher, transitions, choices)
+    save_png(selection_figure(teacher.curve, teacher.metric, transitions, choices, teacher.available), plot, LIGHT)
+    print(json.dumps(_plain(teacher, transitions, choices, plot), indent=1) if as_json else f"plot: {plot}")
+
+
+def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    metric = teacher.metric
+    table = Table(
+        "transition",
+        "from step",
+        "half way",
+        "to step",
+        metric.words,
+        "sharpness",
+        "checkpoints",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for number, transition in enumerate(transitions, start=1):
+        steps = (f"{step:,.0f}" for step in (transition.start, transition.middle, transition.end))
+        values = f"{metric.format(transition.before)} → {metric.format(transition.after)}"
+        kept = ", ".join(f"{choice.step:,}" for choice in choices if choice.transition == transition)
+        table.add_row(str(number), *steps, values, f"{transition.sharpness:.1f} ×", kept or "–")
+    plain = Console()
+    (plain if plain.is_terminal else Console(width=LOG_WIDTH)).print(table)
+    for choice in choices:
+        number = list(transitions).index(choice.transition) + 1
+        print(f"checkpoint {choice.step:,}: inside transition {number}, {100 * choice.way:.0f} % of its way made")
+    if choices:
+        print(f"use: {_arguments(teacher, choices)}")
+
+
+def _arguments(teacher: _Teacher, choices: Sequence[Choice]) -> str:
+    """What to add to `vigreux distill`."""
+    steps = json.dumps([choice.step for choice in choices])
+    return f"--teacher.checkpoints {shlex.quote(str(teacher.checkpoints))} --curriculum p-shot --checkpoints {shlex.quote(steps)}"
+
+
+def _plain(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path) -> dict[str, Any]:
+    return {
+        "run": str(teacher.root),
+        "metric": teacher.metric.name,
+        "transitions": [
+            {name: getattr(transition, name) for name in ("start", "middle", "end", "before", "after", "sharpness")}
+            for transition in transitions
+        ],
+        "checkpoints": [
+            {"step": choice.step, "transition": list(transitions).index(choice.transition) + 1, "way": choice.way}
+            for choice in choices
+        ],
+        "arguments": _arguments(teacher, choices),
+        "plot": str(plot),
+    }
