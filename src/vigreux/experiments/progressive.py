@@ -7,16 +7,18 @@ from vigreux.experiments.comparison import Method, compare
 from vigreux.experiments.figures import accuracy_figure, save
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.parity import SETTINGS, all_at_chance, all_learned, cost, curve, final_accuracy
+from vigreux.experiments.transition import budget
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
     """One-shot and progressive students of all widths and seeds, with the same budget."""
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
+    steps = budget(settings, teacher)
     series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
     methods: dict[str, Method] = {
-        "one-shot": lambda width, seed: settings.student("one-shot", width, seed, settings.steps),
-        "progressive": lambda width, seed: settings.student("progressive", width, seed, settings.steps, checkpoints=series),
+        "one-shot": lambda width, seed: settings.student("one-shot", width, seed, steps),
+        "progressive": lambda width, seed: settings.student("progressive", width, seed, steps, checkpoints=series),
     }
     comparison = compare(lab, settings, teacher, methods)
     checks = []
@@ -34,7 +36,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         },
         checks=checks,
         seeds=settings.seeds,
-        config=settings.plain(),
+        config=settings.plain() | {"steps": steps},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C2.{preset}")],
     )
 

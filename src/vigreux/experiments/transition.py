@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vigreux.checkpoints import MANIFEST
-from vigreux.experiments.parity import curve
+from vigreux.experiments.parity import ParitySettings, curve
 from vigreux.runs import RunFolder
 from vigreux.selection import Curve, find_transitions, select_checkpoints
 
@@ -34,6 +34,11 @@ def checkpoints(teacher: RunFolder) -> list[int]:
     """Steps of the kept checkpoints, the last (the final teacher) left out."""
     found = sorted(int(path.parent.name.rsplit("-", 1)[1]) for path in teacher.path.glob(f"stages/*/checkpoint-*/{MANIFEST}"))
     return found[:-1]
+
+
+def budget(settings: ParitySettings, teacher: RunFolder) -> int:
+    """Steps of a student."""
+    return settings.steps if settings.steps is not None else 2 * round(around(teacher).end)
 
 
 def around(teacher: RunFolder) -> Around:

@@ -11,31 +11,31 @@ from vigreux.experiments.comparison import Method, compare
 from vigreux.experiments.figures import accuracy_figure, save
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.parity import HARD, SETTINGS, ParitySettings, all_at_chance, all_learned, curve
-from vigreux.experiments.transition import around
+from vigreux.experiments.transition import around, budget
 from vigreux.online_config import OnlineConfig
 from vigreux.plain import to_plain
 from vigreux.recipes import p_shot
 
 
-def two_shot(settings: ParitySettings, checkpoint: int, loss: LossConfig, width: int, seed: int) -> OnlineConfig:
+def two_shot(settings: ParitySettings, steps: int, checkpoint: int, loss: LossConfig, width: int, seed: int) -> OnlineConfig:
     """`shot` steps from the checkpoint, the rest of the budget from the final teacher."""
     stages = p_shot(
         [checkpoint],
         target=Logits(loss.temperature),
         stage=Duration.steps(settings.shot),
-        final=Duration.steps(settings.steps - settings.shot),
+        final=Duration.steps(steps - settings.shot),
     )
-    return settings.student(to_plain(stages), width, seed, settings.steps, loss=loss)
+    return settings.student(to_plain(stages), width, seed, steps, loss=loss)
 
 
 def run_positions(lab: Lab, preset: Preset) -> Outcome:
     """2-shot from the checkpoints before, inside and after the transition."""
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
-    place = around(teacher)
+    place, steps = around(teacher), budget(settings, teacher)
     positions = {"before": place.before, "inside": place.selected, "after": place.after}
     methods: dict[str, Method] = {
-        f"2-shot, {name}": partial(two_shot, settings, step, LossConfig()) for name, step in positions.items()
+        f"2-shot, {name}": partial(two_shot, settings, steps, step, LossConfig()) for name, step in positions.items()
     }
     comparison = compare(lab, settings, teacher, methods)
     checks = []
@@ -50,7 +50,7 @@ def run_positions(lab: Lab, preset: Preset) -> Outcome:
         numbers={"transition": place.plain(), "students": comparison.numbers()},
         checks=checks,
         seeds=settings.seeds,
-        config=settings.plain(),
+        config=settings.plain() | {"steps": steps},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C3.{preset}")],
     )
 
@@ -59,10 +59,10 @@ def run_hard(lab: Lab, preset: Preset) -> Outcome:
     """One-shot and 2-shot at τ = 1e-4, where the teacher's distribution is a hard label."""
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
-    place = around(teacher)
+    place, steps = around(teacher), budget(settings, teacher)
     methods: dict[str, Method] = {
-        "one-shot, hard": lambda width, seed: settings.student("one-shot", width, seed, settings.steps, loss=HARD),
-        "2-shot, hard": partial(two_shot, settings, place.selected, HARD),
+        "one-shot, hard": lambda width, seed: settings.student("one-shot", width, seed, steps, loss=HARD),
+        "2-shot, hard": partial(two_shot, settings, steps, place.selected, HARD),
     }
     comparison = compare(lab, settings, teacher, methods)
     checks = []
@@ -77,7 +77,7 @@ def run_hard(lab: Lab, preset: Preset) -> Outcome:
         numbers={"transition": place.plain(), "students": comparison.numbers()},
         checks=checks,
         seeds=settings.seeds,
-        config=settings.plain() | {"temperature": HARD.temperature},
+        config=settings.plain() | {"steps": steps, "temperature": HARD.temperature},
         figures=[save(accuracy_figure(comparison.panels(), chance=0.5), lab.results, f"C4.{preset}")],
     )
 
