@@ -89,13 +89,21 @@ def test_the_fewest_evaluations_are_enough_for_a_clear_jump():
     assert middles(Curve.of(range(FEWEST), values, rises=True)) == pytest.approx([5.5], abs=0.1)
 
 
-def test_two_evaluations_before_a_transition_are_enough_and_one_is_not():
-    """A small parity teacher's run: 30 coordinates, 3 of them in the support."""
-    values = [0.502, 0.506, 0.644, *[1.0] * 17]
-    (found,) = find_transitions(Curve.of(range(5, 105, 5), values, rises=True))
-    assert (found.before, found.after) == pytest.approx((0.506, 1.0), abs=0.01)
-    assert found.middle == pytest.approx(16.5, abs=0.5)
-    assert find_transitions(Curve.of(range(5, 100, 5), values[1:], rises=True)) == []
+def test_four_evaluations_before_a_transition_are_enough_and_three_are_not():
+    values = [0.502, 0.506, 0.501, 0.504, 0.644, *[1.0] * 17]
+    (found,) = find_transitions(Curve.of(range(5, 115, 5), values, rises=True))
+    assert (found.before, found.after) == pytest.approx((0.504, 1.0), abs=0.01)
+    assert found.middle == pytest.approx(26.5, abs=0.5)
+    late = Curve.of(range(5, 105, 5), values[2:], rises=True)
+    assert find_transitions(late) == []
+    assert "from the 4th evaluation on" in why_none(late)
+
+
+def test_the_transient_of_a_loss_is_no_transition():
+    """The first evaluations of a parity teacher's loss: level at first, then steep down to chance; a drop follows much later."""
+    start = [1.48, 1.34, 0.95, 0.81, 0.79, 0.78, 0.75, 0.73, 0.74, 0.73]
+    values = np.array(start + [0.71] * 20 + [0.6, 0.45, 0.2, 0.08] + [0.01] * 20) + np.random.default_rng(0).normal(0, 0.005, 54)
+    assert middles(Curve.of(range(54), values, rises=False)) == pytest.approx([31.5], abs=1)
 
 
 def test_a_loss_falls_as_an_accuracy_rises():
@@ -120,7 +128,7 @@ def test_what_a_curve_without_transitions_does_instead():
     assert why_none(Curve(STEPS, rng.normal(0.5, 0.01, 80), rises=True)).startswith("the curve is flat, at 0.5")
     falling = Curve(STEPS, 3 - 1e-7 * STEPS + rng.normal(0, 0.01, 80), rises=False)
     assert why_none(falling).startswith("the curve goes from 2.99")
-    assert "without a stretch 3 times as steep" in why_none(falling)
+    assert "without a stretch, from the 4th evaluation on, that is 3 times as steep" in why_none(falling)
 
 
 def test_many_evaluations_are_averaged_and_take_no_longer():

@@ -38,6 +38,7 @@ WIDEST = 0.4
 LASTING = 0.9  # of the evaluations after a transition lie beyond its half way
 SIGNIFICANT = 3.3  # standard errors, of a rise and of a jump between two pieces
 NEAR = 5  # evaluations: no slope before, inside or after a transition is taken over less
+BEFORE = 4  # evaluations before a transition: a loss begins with a transient, often after a first one or two that are level
 SLOW_PART = 0.15  # of a transition: the shortest part that can be a plateau inside it
 PIECE = 3  # evaluations that make a piece of the line; fewer between two breaks are part of a jump
 PENALTY = 3.0  # times log(evaluations), a piece: it has three parameters, its break, level and slope
@@ -257,7 +258,7 @@ def _is_steep_around(line: _Line, first: int, last: int, left: int, right: int, 
     falls fastest at its start without any phase."""
     begin, end = _sides(line, first, last, left, right)
     before, after = line.count(begin, line.x[first]), line.count(line.x[last], end)
-    if before < 2 or (after < 2 and right < len(line.x) - 1):
+    if before < BEFORE or (after < 2 and right < len(line.x) - 1):
         return True
     return max(_slopes_around(line, first, last, left, right)) > slope / CONTRAST
 
@@ -454,4 +455,7 @@ def why_none(curve: Curve) -> str:
     if values.std() < 1.5 * np.median(line.noise):
         return f"the curve is flat, at {values.mean():.4g}"
     first, last = line.y[0], line.y[-1]
-    return f"the curve goes from {first:.4g} to {last:.4g} without a stretch {CONTRAST:g} times as steep as what lies around it"
+    return (
+        f"the curve goes from {first:.4g} to {last:.4g} without a stretch, from the {BEFORE}th evaluation on, that is {CONTRAST:g}"
+        " times as steep as what lies around it"
+    )
