@@ -118,7 +118,7 @@ def jax_scan(width: int, threads: int) -> Run:
     def run(steps: int) -> float:
         X, y = map(jnp.asarray, samples(steps))
         scan.lower(state["p"], X, y).compile()
-        state["p"], losses = scan(state["p"], X, y)  # compiles
+        state["p"], losses = scan(state["p"], X, y)  # compiles, once a length
         losses.block_until_ready()
         began = time.perf_counter()
         state["p"], losses = scan(state["p"], X, y)

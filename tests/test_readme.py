@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from vigreux.cli.online import is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig, TeachConfig
+from vigreux.online_config import OnlineConfig
 from vigreux.plain import from_yaml
 from vigreux.recipes import from_config
 
@@ -31,8 +33,9 @@ def test_example_configurations(path):
     if text.lstrip("# ").startswith("A curriculum") or "\n- name:" in text:
         assert from_yaml(text)
         return
-    cls = TeachConfig if "\nmodel:" in text else RunConfig
+    cls = OnlineConfig if is_online([str(path)]) else TeachConfig if "\nmodel:" in text else RunConfig
     config, _ = parse(make_parser("x", cls, ""), cls, [str(path)])
     assert config.output.startswith("runs/")
+    assert is_online([str(path)]) == ("parity" in path.parent.name)
     if cls is RunConfig:
         assert from_config(config, student_layers=config.student.layers, teacher_layers=30)

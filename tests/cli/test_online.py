@@ -359,7 +359,7 @@ def test_the_examples_run(vigreux: Vigreux, kind: str, stages: str, ends: list[i
     assert vigreux("teach", EXAMPLES / kind / "teacher.yaml", *size, *teacher).code == 0
     student = ["distill", EXAMPLES / kind / "student.yaml", *size, "--teacher.model", "teacher", "--budget.steps", "40"]
     assert vigreux(*student, "--output", "extracted").code == 0
-    steps = [("6300000", "10"), ("6500000", "20")] if kind == "parity" else [("4500000", "10"), ("6500000", "20")]
+    steps = [("6000000", "10"), ("6200000", "20")] if kind == "parity" else [("4500000", "10"), ("6500000", "20")]
     curriculum = small(EXAMPLES / kind / stages, *steps)
     done = vigreux(*student, "--output", "stages", "--curriculum", curriculum, "--training.learning_rate", "1e-9")
     assert done.code == 0, done.err
