@@ -19,6 +19,8 @@ Scaling = Literal["unit", "per-dimension", "none"]
 Pooling = Literal["mean", "cls", "last"]
 
 
+MIN_DELTA = 0.01  # of a plateau: the smallest relative improvement that counts, where nothing else is said
+
 # --- how long -------------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +75,7 @@ class Duration:
         return cls(x, "share")
 
     @classmethod
-    def plateau(cls, patience: int, limit: int, min_delta: float = 0.01) -> Duration:
+    def plateau(cls, patience: int, limit: int, min_delta: float = MIN_DELTA) -> Duration:
         """Until `patience` evaluations in a row improve the loss by less than `min_delta` (relative), at most `limit` steps."""
         return cls(patience, "plateau", min_delta, limit)
 

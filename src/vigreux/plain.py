@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from vigreux.curriculum import (
+    MIN_DELTA,
     Curriculum,
     Duration,
     DurationUnit,
@@ -121,6 +122,8 @@ def _duration_from_plain(plain: Any, where: str) -> Duration:
     if len(options) != 1:
         raise ConfigError(f"{where}.duration: accepted: exactly one of {', '.join(get_args(DurationUnit))}")
     unit, value = next(iter(options.items()))
+    if unit == "plateau":
+        extra = {"min_delta": MIN_DELTA} | extra
     return _build(Duration, {"value": value, "unit": unit, **extra}, f"{where}.duration")
 
 
