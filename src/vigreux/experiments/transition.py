@@ -13,10 +13,10 @@ from vigreux.selection import Curve, find_transitions, select_checkpoints
 
 @dataclass(frozen=True)
 class Around:
-    """Checkpoints of a teacher, and the window [start, end] of its largest transition.
+    """Checkpoints of a teacher, and the window [start, end] of its rise: one transition, or several close to each other.
 
-    `selected` is the one that `vigreux select` takes. `before` and `after` lie half a window outside it, as the papers' 6M and 7M
-    lie at the rim of theirs.
+    `selected` is the one that `vigreux select` takes, in the largest transition. `before` and `after` lie half a window outside the
+    rise, as the papers' 6M and 7M lie at the rim of theirs.
     """
 
     before: int
@@ -42,7 +42,7 @@ def budget(settings: ParitySettings, teacher: RunFolder) -> int:
 
 
 def around(teacher: RunFolder) -> Around:
-    """The teacher's largest phase transition and the checkpoints about it.
+    """The teacher's rise, and the checkpoints about it.
 
     Raises:
         ConfigError: its accuracy has no phase transition, or no checkpoint lies inside it.
@@ -51,8 +51,9 @@ def around(teacher: RunFolder) -> Around:
     accuracy = Curve.of(found["steps"], found["accuracy"], rises=True)
     available = checkpoints(teacher)
     selected = select_checkpoints(accuracy, available, shots=2)[0]
-    largest = max(find_transitions(accuracy), key=lambda transition: transition.change)
-    margin = (largest.end - largest.start) / 2
-    before = max((step for step in available if step <= largest.start - margin), default=available[0])
-    after = min((step for step in available if step >= largest.end + margin), default=available[-1])
-    return Around(before, selected.step, after, largest.start, largest.end)
+    transitions = find_transitions(accuracy)
+    start, end = min(t.start for t in transitions), max(t.end for t in transitions)
+    margin = (end - start) / 2
+    before = max((step for step in available if step <= start - margin), default=available[0])
+    after = min((step for step in available if step >= end + margin), default=available[-1])
+    return Around(before, selected.step, after, start, end)
