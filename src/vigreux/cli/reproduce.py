@@ -49,7 +49,7 @@ def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
         "A command that was stopped goes on where it was.",
         exit_on_error=False,
     )
-    parser.add_argument("claims", nargs="+", metavar="CLAIM", help="C1, C2, …, or all")
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="C1, C2, …, or all")
     parser.add_argument("--preset", default="laptop", help="smoke (seconds), laptop (minutes), paper (the papers' own scale)")
     parser.add_argument("--runs", default="runs/reproduce", help="where teachers and students are trained and kept")
     parser.add_argument("--results", default="results", help="where verdicts and figures go")
@@ -58,6 +58,8 @@ def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
         options, rest = parser.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
         raise ConfigError(f"reproduce: {error}; accepted: see --help") from error
+    if not options.claims:
+        raise ConfigError("claim: missing; accepted: C1, C2, …, or all")
     if rest:
         raise ConfigError(f"reproduce: {shlex.join(rest)}; accepted: see --help")
     if options.preset not in PRESETS:
