@@ -24,7 +24,8 @@ from vigreux.files import write_atomic, writing
 from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
 from vigreux.tasks.bits import BitStream
 
-_ROWS = 256  # samples that go through a wide teacher together: their hidden units stay small beside its weights
+_ROWS = 256  # samples whose hidden layer is held at a time: small beside a wide teacher's weights
+_TILE = (1024, 500)  # samples and units that are worked out together for logits alone: 2 MB, which stay in cache
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured
 _SEAL = hashlib.sha256().digest_size  # bytes at the end of a file of the cache: the SHA-256 of those before
@@ -133,13 +134,21 @@ def read_shape(folder: Path) -> NetworkShape:
 
 
 def forward(network: TwoLayer, X: np.ndarray) -> Tensor:
-    """(N, n) ±1 → logits (N, K), in blocks, so that wide networks need little memory."""
-    return torch.cat([network(rows) for rows in _blocks(network, X)])
+    """(N, n) ±1 → logits (N, K), tile by tile: the hidden layer of a wide network never leaves the cache."""
+    W, b, A, c = network.parameters_in_order()
+    rows, units = _TILE
+    logits = []
+    for x in _blocks(network, X, rows):
+        o = c.expand(len(x), -1).clone()
+        for tile in (slice(start, start + units) for start in range(0, network.width, units)):
+            o.addmm_(torch.addmm(b[tile], x, W[tile].T).relu_(), A[:, tile].T)
+        logits.append(o)
+    return torch.cat(logits)
 
 
-def _blocks(network: TwoLayer, X: np.ndarray) -> Iterator[Tensor]:
-    for start in range(0, len(X), _ROWS):
-        yield torch.from_numpy(X[start : start + _ROWS]).to(network.dtype)
+def _blocks(network: TwoLayer, X: np.ndarray, rows: int = _ROWS) -> Iterator[Tensor]:
+    for start in range(0, len(X), rows):
+        yield torch.from_numpy(X[start : start + rows]).to(network.dtype)
 
 
 class LogitCache:
