@@ -8,12 +8,14 @@ from vigreux.curriculum import (
     Duration,
     Embedding,
     Hidden,
+    Joint,
     Labels,
     Logits,
     Projection,
     Stage,
     TeacherRef,
     check_curriculum,
+    hidden_part,
     resolve_steps,
     shared_projection,
     table,
@@ -131,21 +133,24 @@ def test_shares_of_one_take_the_whole_budget(weights, budget):
     assert all(abs(n - share * budget) <= 1 for n, share in zip(steps, shares))
 
 
+LOGITS = st.builds(
+    Logits,
+    temperature=st.sampled_from([1e-20, 0.5, 1.0]),
+    alpha=st.sampled_from([0.0, 0.3]),
+    top_k=st.none() | st.integers(1, 9),
+    divergence=st.sampled_from(["forward-kl", "reverse-kl", "soft-cross-entropy", "jensen-shannon"]),
+)
+HIDDEN = st.builds(
+    Hidden,
+    layer=st.integers(0, 9),
+    projection=st.builds(Projection, st.sampled_from(["gaussian", "pca", "learned"]), st.integers(0, 9)),
+    scaling=st.sampled_from(["unit", "none"]),
+)
 TARGETS = st.one_of(
-    st.builds(
-        Logits,
-        temperature=st.sampled_from([1e-20, 0.5, 1.0]),
-        alpha=st.sampled_from([0.0, 0.3]),
-        top_k=st.none() | st.integers(1, 9),
-        divergence=st.sampled_from(["forward-kl", "reverse-kl", "soft-cross-entropy", "jensen-shannon"]),
-    ),
+    LOGITS,
     st.builds(Embedding, pooling=st.sampled_from(["mean", "cls"])),
-    st.builds(
-        Hidden,
-        layer=st.integers(0, 9),
-        projection=st.builds(Projection, st.sampled_from(["gaussian", "pca", "learned"]), st.integers(0, 9)),
-        scaling=st.sampled_from(["unit", "none"]),
-    ),
+    HIDDEN,
+    st.builds(Joint, HIDDEN, LOGITS, weight=st.sampled_from([0.5, 1.0])),
 )
 TEACHERS = st.one_of(
     st.just(TeacherRef.final()),
@@ -174,15 +179,38 @@ def test_yaml_by_hand():
       duration: {share: 0.25}
     - {name: bigger, teacher: {model: models/large}, target: logits, duration: {epochs: 1.5}}
     - {target: labels, duration: {steps: 10}}
+    - target: {joint: {hidden: {layer: 1, projection: {kind: sparse, seed: 2}}, logits: {temperature: 2}, weight: 0.5}}
+      duration: {steps: 10}
+    - name: plainest
+      target:
+        joint:
+          hidden: {layer: 1}
+          logits:
+      duration: {steps: 10}
     """
     assert from_yaml(text) == (
         Stage("stage-1", TeacherRef.final(), Hidden(2, Projection("orthogonal")), 1, Duration.share(0.25)),
         Stage("bigger", TeacherRef.other("models/large"), Logits(), None, Duration.epochs(1.5)),
         Stage("stage-3", TeacherRef.labels(), Labels(), None, Duration.steps(10)),
+        Stage("stage-4", TeacherRef.final(), Joint(Hidden(1, Projection("sparse", 2)), Logits(2), 0.5), None, Duration.steps(10)),
+        Stage("plainest", TeacherRef.final(), Joint(Hidden(1), Logits()), None, Duration.steps(10)),
     )
 
 
+def test_a_joint_target_in_words_and_plain_values():
+    curriculum = one_shot(target=Joint(Hidden(1, Projection("sparse")), Logits(2), 0.5))
+    assert lines(curriculum) == ["final  final    logits (τ=2) + 0.5 × hidden 1 (sparse/0)  whole  100 % of the budget"]
+    assert to_plain(curriculum)[0]["target"] == {
+        "joint": {"hidden": {"layer": 1, "projection": {"kind": "sparse"}}, "logits": {"temperature": 2}, "weight": 0.5}
+    }
+    assert str(Joint(Hidden(1), Logits())) == "logits + hidden 1 (gaussian/0)"
+    assert shared_projection(curriculum) == Projection("sparse")
+    parts = (Labels(), Logits(), Embedding(), Hidden(2), Joint(Hidden(1), Logits()))
+    assert [hidden_part(target) for target in parts] == [None, None, None, Hidden(2), Hidden(1)]
+
+
 STAGE = {"target": "logits", "duration": {"steps": 5}}
+JOINT = {"hidden": {"layer": 1}, "logits": {}}
 
 
 @pytest.mark.parametrize(
@@ -203,10 +231,24 @@ STAGE = {"target": "logits", "duration": {"steps": 5}}
         ([STAGE | {"duration": {"share": 0.6}}, STAGE | {"name": "b", "duration": {"share": 0.5}}], "add up to 1.1"),
         ([STAGE | {"name": "a"}, STAGE | {"name": "a"}], "two stages are named 'a'"),
         ([STAGE | {"depth": 1}], "depth 1 needs a hidden target"),
+        (
+            [STAGE | {"target": {"joint": JOINT}, "depth": 1}],
+            "depth 1 needs a hidden target; logits .* is matched by the whole student",
+        ),
+        ([STAGE | {"target": "joint"}], r"curriculum\[0\].target.joint.hidden: missing"),
+        ([STAGE | {"target": {"joint": {"hidden": {"layer": 1}}}}], r"curriculum\[0\].target.joint.logits: missing"),
+        ([STAGE | {"target": {"joint": JOINT | {"hidden": {}}}}], r"curriculum\[0\].target.joint.hidden.layer: missing"),
+        ([STAGE | {"target": {"joint": JOINT | {"hidden": 1}}}], r"curriculum\[0\].target.joint.hidden: 1; accepted: a mapping"),
+        ([STAGE | {"target": {"joint": JOINT | {"logits": {"temprature": 2}}}}], r"joint.logits.temprature: .*mean 'temperature'"),
+        ([STAGE | {"target": {"joint": JOINT | {"hidden": {"layer": 1, "projection": {"sed": 1}}}}}], r"hidden.projection.sed"),
+        ([STAGE | {"target": {"joint": JOINT | {"weigth": 2}}}], r"curriculum\[0\].target.joint.weigth: .*mean 'weight'"),
+        ([STAGE | {"target": {"joint": JOINT | {"weight": 0}}}], "joint.weight: 0; accepted: a positive number"),
+        ([STAGE | {"target": {"joint": JOINT | {"weight": "much"}}}], r"target.joint: .* wrong type"),
+        ([STAGE | {"target": {"joint": JOINT}, "teacher": "labels"}], "any other target with a model"),
     ],
 )
 def test_bad_plain_curricula(plain, message):
-    assert from_plain([STAGE])
+    assert from_plain([STAGE, STAGE | {"name": "joint", "target": {"joint": JOINT | {"weight": 0.1}}}])
     with pytest.raises(ConfigError, match=message):
         from_plain(plain)
 
@@ -224,6 +266,10 @@ def test_bad_plain_curricula(plain, message):
         (lambda: Logits(top_k=0), "logits.top_k"),
         (lambda: Logits(divergence="kl"), "unknown value 'kl'"),
         (lambda: Hidden(-1), "hidden.layer"),
+        (lambda: Joint(Hidden(1), Logits(), weight=-1), "joint.weight: -1"),
+        (lambda: Joint(Hidden(1), Logits(), weight=float("inf")), "joint.weight: inf"),
+        (lambda: Joint(Logits(), Hidden(1)), "joint.hidden: logits; accepted: a target of the kind 'hidden'"),
+        (lambda: Joint(Hidden(1), Labels()), "joint.logits: labels; accepted: a target of the kind 'logits'"),
         (lambda: Projection("gausian"), "did you mean 'gaussian'"),
         (lambda: Stage("x", TeacherRef.labels(), Logits(), None, Duration.steps(1)), "goes with the teacher"),
         (lambda: Stage("a/b", TeacherRef.final(), Logits(), None, Duration.steps(1)), "without '/'"),
@@ -246,6 +292,7 @@ def test_nearest_valid_values():
     assert Duration.share(1).value == 1
     assert Logits(temperature=1e-20, alpha=0.999).top_k is None
     assert Hidden(0).layer == 0
+    assert Joint(Hidden(1), Logits(), weight=1e-9).hidden == Hidden(1)
     assert extraction(layers={2: 1, 6: 3}, teacher_layers=6, student_layers=3)
 
 
@@ -254,5 +301,9 @@ def test_check_against_models():
     check_curriculum(curriculum, student_layers=2, teacher_layers=4)
     with pytest.raises(ConfigError, match="hidden layer 4 is outside the teacher, which has 3 blocks"):
         check_curriculum(curriculum, student_layers=2, teacher_layers=3)
+    joint = one_shot(target=Joint(Hidden(4), Logits()))
+    check_curriculum(joint, student_layers=1, teacher_layers=4)
+    with pytest.raises(ConfigError, match="hidden layer 4 is outside the teacher, which has 3 blocks"):
+        check_curriculum(joint, teacher_layers=3)
     with pytest.raises(ConfigError, match="depth 2 is outside the student, which has 1 blocks"):
         check_curriculum(curriculum, student_layers=1, teacher_layers=4)

@@ -205,8 +205,9 @@ class Hidden:
     """The teacher's hidden states after block `layer`, projected to the student's width: `mean (h_S − s · h_T P)²`.
 
     `layer` counts as Hugging Face `hidden_states` does: 0 is the embeddings, `L` the last block (with the final norm, where
-    the architecture has one). `scaling` sets `s`: `unit` divides by the standard deviation of the projected targets (one
-    scalar, measured on the first training batches), `per-dimension` by each dimension's own, `none` leaves them.
+    the architecture has one); of a two-layer network 1 is its hidden layer and 2 its logits. `scaling` sets `s`: `unit` divides by
+    the standard deviation of the projected targets (one scalar, measured on the first training batches), `per-dimension` by each
+    dimension's own, `none` leaves them.
     """
 
     layer: int
@@ -241,7 +242,37 @@ class Embedding:
         return f"{self.pooling}-pooled embedding ({self.projection})"
 
 
-Target = Labels | Logits | Hidden | Embedding
+@dataclass(frozen=True)
+class Joint:
+    """Hidden states and logits at once, both of the whole student: `L = L_logits + weight · L_hidden`.
+
+    What a curriculum without an order would match; the ablation of curriculum extraction (arXiv 2503.17494).
+    """
+
+    hidden: Hidden
+    logits: Logits
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, part, accepted in (("hidden", self.hidden, Hidden), ("logits", self.logits, Logits)):
+            if not isinstance(part, accepted):
+                raise ConfigError(f"joint.{name}: {part}; accepted: a target of the kind {name!r}")
+        if not 0 < self.weight < math.inf:
+            raise ConfigError(f"joint.weight: {self.weight!r}; accepted: a positive number (without hidden states: 'logits')")
+
+    def __str__(self) -> str:
+        weight = f"{self.weight:g} × " if self.weight != 1 else ""
+        return f"{self.logits} + {weight}{self.hidden}"
+
+
+Target = Labels | Logits | Hidden | Embedding | Joint
+
+
+def hidden_part(target: Target) -> Hidden | None:
+    """What a target matches of hidden states, alone or beside the logits; `None` where it matches none."""
+    if isinstance(target, Joint):
+        return target.hidden
+    return target if isinstance(target, Hidden) else None
 
 
 # --- the stage and the curriculum -----------------------------------------------------------------------------------
@@ -283,9 +314,10 @@ def check_curriculum(curriculum: Curriculum, *, student_layers: int | None = Non
     if shares > 1 + 1e-9:
         raise ConfigError(f"curriculum: the stages' shares add up to {shares:g}; accepted: at most 1")
     for stage in curriculum:
-        if isinstance(stage.target, Hidden) and teacher_layers is not None and stage.target.layer > teacher_layers:
+        hidden = hidden_part(stage.target)
+        if hidden is not None and teacher_layers is not None and hidden.layer > teacher_layers:
             raise ConfigError(
-                f"stage {stage.name!r}: hidden layer {stage.target.layer} is outside the teacher, which has {teacher_layers} blocks"
+                f"stage {stage.name!r}: hidden layer {hidden.layer} is outside the teacher, which has {teacher_layers} blocks"
             )
         if stage.depth is not None and student_layers is not None and stage.depth > student_layers:
             raise ConfigError(
@@ -294,8 +326,9 @@ def check_curriculum(curriculum: Curriculum, *, student_layers: int | None = Non
 
 
 def shared_projection(curriculum: Curriculum) -> Projection | None:
-    """The projection of the first hidden stage, which projected embeddings take; `None` without hidden stages."""
-    return next((stage.target.projection for stage in curriculum if isinstance(stage.target, Hidden)), None)
+    """The projection of the first stage that matches hidden states, which projected embeddings take; `None` without one."""
+    hidden = (hidden_part(stage.target) for stage in curriculum)
+    return next((target.projection for target in hidden if target is not None), None)
 
 
 def resolve_steps(

@@ -83,7 +83,8 @@ class SGDConfig:
 
     Args:
         learning_rate: of the stages that match labels or logits.
-        hidden_learning_rate: of the stages that match the hidden layer; default `learning_rate`.
+        hidden_learning_rate: of the stages that match the hidden layer; default `learning_rate`. A joint stage of weight w runs at
+            the smaller of `learning_rate` and `hidden_learning_rate / w`.
         decay: constant, or cosine to 0 after a linear warm-up.
         warmup_share: of the steps, for the cosine.
         weight_decay: of all parameters.

@@ -13,6 +13,7 @@ from vigreux.curriculum import (
     DurationUnit,
     Embedding,
     Hidden,
+    Joint,
     Labels,
     Logits,
     Projection,
@@ -23,7 +24,8 @@ from vigreux.curriculum import (
 )
 from vigreux.errors import ConfigError, unknown
 
-_TARGETS: dict[str, type] = {"labels": Labels, "logits": Logits, "hidden": Hidden, "embedding": Embedding}
+_TARGETS: dict[str, type] = {"labels": Labels, "logits": Logits, "hidden": Hidden, "embedding": Embedding, "joint": Joint}
+_REQUIRED: dict[str, tuple[str, ...]] = {"hidden": ("layer",), "joint": ("hidden", "logits")}
 
 
 def to_plain(curriculum: Curriculum) -> list[dict[str, Any]]:
@@ -98,17 +100,22 @@ def _target_from_plain(plain: Any, where: str) -> Target:
     kind, options = (plain, {}) if isinstance(plain, str) else next(iter(plain.items()), ("", {}))
     if kind not in _TARGETS:
         raise ConfigError(unknown(f"{where}.target", kind, _TARGETS))
+    return _options_to_target(kind, options, f"{where}.target.{kind}")
+
+
+def _options_to_target(kind: str, plain: Any, where: str) -> Target:
     cls = _TARGETS[kind]
-    options = dict(options or {})
-    _check_keys(
-        f"{where}.target.{kind}", options, [f.name for f in dataclasses.fields(cls)], required=("layer",) if cls is Hidden else ()
-    )
+    plain = {} if plain is None else plain  # a key without a value, in YAML
+    _check_keys(where, plain, [f.name for f in dataclasses.fields(cls)], required=_REQUIRED.get(kind, ()))
+    options = dict(plain)
     if "projection" in options:
         projection = options["projection"]
         projection = {"kind": projection} if isinstance(projection, str) else projection
-        _check_keys(f"{where}.target.{kind}.projection", projection, ("kind", "seed"))
+        _check_keys(f"{where}.projection", projection, ("kind", "seed"))
         options["projection"] = Projection(**projection)
-    return _build(cls, options, f"{where}.target.{kind}")
+    if cls is Joint:
+        options |= {part: _options_to_target(part, options[part], f"{where}.{part}") for part in ("hidden", "logits")}
+    return _build(cls, options, where)
 
 
 def _duration_from_plain(plain: Any, where: str) -> Duration:

@@ -301,6 +301,18 @@ def test_plan_of_every_curriculum(vigreux: Vigreux, config: Path) -> None:
         assert vigreux("plan", config, *options).code == 0
 
 
+def test_plan_of_joint_stages_and_projected_logits(vigreux: Vigreux, config: Path) -> None:
+    for target, depth, read in (
+        ("{hidden: {layer: 2, projection: gaussian}}", "depth: 1", 24 * (12 + 2) + 2 * 5),
+        ("{joint: {hidden: {layer: 1, projection: gaussian}, logits: {}}}", "depth: null", 24 * (12 + 2) + 24 * 5),
+        ("{joint: {hidden: {layer: 2, projection: gaussian}, logits: {}}}", "depth: null", 24 * (12 + 2) + 2 * 5),
+    ):
+        stages = f"[{{target: {target}, {depth}, duration: {{steps: 1000}}}}]"
+        done = vigreux("plan", config, "--curriculum", stages)
+        assert done.code == 0, done.err
+        assert f"teacher: 362 parameters, width 24, {1000 * 2 * read / 1000:g} kFLOP" in done.out
+
+
 def test_settings_of_the_engine_reach_it() -> None:
     made = make_setup(
         OnlineConfig(
@@ -392,7 +404,18 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
         ["--curriculum", "[{target: logits, teacher: {checkpoint: 250}, duration: {steps: 3}}]"],
         ["'250'", "accepted: 100, 200, 300"],
     ),
-    (["--curriculum", "[{target: {hidden: {layer: 2}}, depth: 1, duration: {steps: 3}}]"], ["hidden layer 2", "has 1"]),
+    (
+        ["--curriculum", "[{target: {hidden: {layer: 3}}, depth: 1, duration: {steps: 3}}]"],
+        ["hidden layer 3; accepted: layer 1, the hidden units, or 2, the teacher's logits"],
+    ),
+    (
+        ["--curriculum", "[{target: {joint: {hidden: {layer: 0}, logits: {}}}, duration: {steps: 3}}]"],
+        ["hidden layer 0; accepted: layer 1"],
+    ),
+    (
+        ["--curriculum", "[{target: {joint: {hidden: {layer: 1}}}, duration: {steps: 3}}]"],
+        ["curriculum[0].target.joint.logits: missing"],
+    ),
     (["--curriculum", "[{target: logits, duration: {epochs: 3}}]"], ["3 epochs of an endless stream"]),
     (["--extraction.projection", "pca"], ["projection 'pca'", "sparse, gaussian, orthogonal, identity"]),
     (["--extraction.projection", "identity"], ["identity", "24", "5"]),
@@ -451,6 +474,8 @@ GOOD = [
     ["--curriculum", "p-shot", "--checkpoints", "[100]"],
     ["--curriculum", "[{target: logits, teacher: {checkpoint: 300}, duration: {steps: 3}}]", "--budget.steps", "null"],
     ["--curriculum", "[{target: {hidden: {layer: 1, projection: orthogonal}}, depth: 1, duration: {samples: 3}}]"],
+    ["--curriculum", "[{target: {hidden: {layer: 2}}, depth: 1, duration: {steps: 3}}]"],
+    ["--curriculum", "[{target: {joint: {hidden: {layer: 1}, logits: {alpha: 0.1}, weight: 0.5}}, duration: {steps: 3}}]"],
     ["--extraction.projection", "identity", "--student.width", "24"],
     ["--student.width", "1"],
     ["--budget.steps", "2"],

@@ -18,7 +18,7 @@ import vigreux.distillation.online_teachers as teachers
 import vigreux.distillation.projection as projection
 from vigreux.checkpoints import write_manifest
 from vigreux.curriculum import Hidden, Projection, TeacherRef
-from vigreux.distillation.online_teachers import HiddenTargets, LogitCache, OnlineTeachers, forward, read_shape
+from vigreux.distillation.online_teachers import HiddenTargets, LogitCache, OnlineTeachers, forward, layer_width, read_shape
 from vigreux.distillation.projection import projection_entries, projection_matrix, sparse_projection
 from vigreux.errors import CheckpointError
 from vigreux.models.two_layer import TwoLayer
@@ -133,6 +133,20 @@ def test_hidden_targets(kind: str, scaling: str, dtype: torch.dtype) -> None:
     assert found.variance == pytest.approx(float((spread / divisor**2).sum()), rel=1e-4)
     assert rows.shape == (700, width)
     assert rows.dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ["sparse", "gaussian", "orthogonal", "identity"])
+def test_projected_logits(kind: str) -> None:
+    """Layer 2: K logits to the student's width, from the network or from logits that are at hand."""
+    width, double = 3 if kind == "identity" else 5, torch.float64
+    network, target = TwoLayer(7, 12, 3, seed=3, dtype=double), Hidden(2, Projection(kind, 4), "per-dimension")  # type: ignore[arg-type]
+    assert (layer_width(network, 1), layer_width(network, 2)) == (12, 3)
+    found = HiddenTargets(network, target, width, data_seed=8)
+    X, P = STREAM.block(0, 700), projection_matrix(target.projection, 3, width).to(double)
+    spread = (network(torch.from_numpy(BitStream(7, 8, "calibrate").block(0, 4096)).to(double)) @ P).var(dim=0, correction=0)
+    logits = network(torch.from_numpy(X).to(double))
+    torch.testing.assert_close(found.block(X), logits @ P / spread.sqrt().clamp(min=1e-12))
+    torch.testing.assert_close(found.project(logits.T), found.block(X))
 
 
 def test_a_dead_teacher_gives_zeros() -> None:

@@ -21,10 +21,11 @@ import vigreux.engines.online as online
 from tests.reference import online as reference
 from vigreux.checkpoints import verify_manifest, write_manifest
 from vigreux.cost import StepCost
-from vigreux.curriculum import Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
-from vigreux.distillation.online_teachers import LogitCache, OnlineTeachers
+from vigreux.curriculum import Duration, Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, TeacherRef, hidden_part
+from vigreux.distillation.online_teachers import LogitCache, NetworkShape, OnlineTeachers
 from vigreux.distillation.projection import projection_matrix
-from vigreux.engines.online import OnlineEngine, OnlineSetup, step_cost
+from vigreux.engines.online import OnlineEngine, OnlineSetup
+from vigreux.engines.online_stages import peak_rate, step_cost
 from vigreux.errors import CheckpointError, ConfigError, TrainingError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.online_config import SGDConfig
@@ -85,9 +86,11 @@ def weights(folder: RunFolder) -> list[torch.Tensor]:
 def plain_rates(setup: OnlineSetup, stage: int) -> list[float]:
     """Step by step, as the configuration describes them."""
     sgd, lengths = setup.settings, setup.stage_steps
-    peak = sgd.learning_rate
-    if isinstance(setup.curriculum[stage].target, Hidden) and sgd.hidden_learning_rate:
+    peak, target = sgd.learning_rate, setup.curriculum[stage].target
+    if isinstance(target, Hidden) and sgd.hidden_learning_rate:
         peak = sgd.hidden_learning_rate
+    if isinstance(target, Joint):
+        peak = min(peak, (sgd.hidden_learning_rate or peak) / target.weight)
     if sgd.decay == "constant":
         return [peak] * lengths[stage]
     total = sum(lengths) if setup.carried_schedule else lengths[stage]
@@ -103,11 +106,12 @@ def plain_rates(setup: OnlineSetup, stage: int) -> list[float]:
 
 
 def plain_hidden(teacher: TwoLayer, target: Hidden, width: int, X: torch.Tensor) -> torch.Tensor:
-    P = projection_matrix(target.projection, teacher.width, width).to(DOUBLE)
+    layer = teacher if target.layer == 2 else teacher.hidden_states
+    P = projection_matrix(target.projection, teacher.classes if target.layer == 2 else teacher.width, width).to(DOUBLE)
     calibration = BitStream(N, 3, "calibrate").block(0, 4096).astype(float)
-    spread = (teacher.hidden_states(torch.from_numpy(calibration)) @ P).var(dim=0, correction=0)
+    spread = (layer(torch.from_numpy(calibration)) @ P).var(dim=0, correction=0)
     scale = {"none": 1.0, "unit": spread.mean().rsqrt(), "per-dimension": spread.rsqrt()}[target.scaling]
-    return teacher.hidden_states(X) @ P * scale
+    return layer(X) @ P * scale
 
 
 def plain_targets(setup: OnlineSetup, stage: Stage, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -116,12 +120,13 @@ def plain_targets(setup: OnlineSetup, stage: Stage, X: torch.Tensor, y: torch.Te
     exact = (2.0 * y - 1)[:, None].to(DOUBLE) if one_logit else torch.eye(setup.student.classes, dtype=DOUBLE)[y]
     if isinstance(stage.target, Labels):
         return torch.cat([exact, exact], dim=1) if one_logit else exact
-    assert isinstance(stage.target, Logits)
+    matched = stage.target.logits if isinstance(stage.target, Joint) else stage.target
+    assert isinstance(matched, Logits)
     assert setup.teachers is not None
     f = TwoLayer.load(setup.teachers.folder(stage.teacher))(X)
     if one_logit:
         return torch.cat([exact, f], dim=1)
-    tau, alpha = stage.target.temperature, stage.target.alpha
+    tau, alpha = matched.temperature, matched.alpha
     q = torch.nn.functional.one_hot(f.argmax(1), f.shape[1]).to(DOUBLE) if tau < 1e-10 else (f / tau).softmax(1)
     return alpha * exact + (1 - alpha) * q
 
@@ -135,14 +140,19 @@ def plain_run(setup: OnlineSetup) -> tuple[list[torch.Tensor], list[torch.Tensor
         count = steps * sgd.batch_size
         rows = BitStream(N, setup.data_seed).block(first, count)
         X, y = torch.from_numpy(rows.astype(float)), torch.from_numpy(setup.task.labels(rows))
-        rates = plain_rates(setup, index)
-        if isinstance(stage.target, Hidden):
+        rates, target, before = plain_rates(setup, index), stage.target, sgd.match == "before-relu"
+        loss = "hinge" if sgd.loss == "hinge" else "soft-cross-entropy"
+        if (hidden := hidden_part(target)) is not None:
             assert setup.teachers is not None
-            goal = plain_hidden(TwoLayer.load(setup.teachers.folder(stage.teacher)), stage.target, setup.student.width, X)
-            (W, b), own = reference.fit_hidden(W, b, X, goal, rates, before_relu=sgd.match == "before-relu", **shared)
+            goal = plain_hidden(TwoLayer.load(setup.teachers.folder(stage.teacher)), hidden, setup.student.width, X)
+        if isinstance(target, Hidden):
+            (W, b), own = reference.fit_hidden(W, b, X, goal, rates, before_relu=before, **shared)
+        elif isinstance(target, Joint):
+            both = {"weight": target.weight, "before_relu": before, "loss": loss, "alpha": target.logits.alpha}
+            q = plain_targets(setup, stage, X, y)
+            (W, b, A, c), own = reference.fit_joint(W, b, A, c, X, q, goal, rates, **both, **shared)
         else:
-            loss = "hinge" if sgd.loss == "hinge" else "soft-cross-entropy"
-            alpha = stage.target.alpha if isinstance(stage.target, Logits) else 1.0
+            alpha = target.alpha if isinstance(target, Logits) else 1.0
             q = plain_targets(setup, stage, X, y)
             (W, b, A, c), own = reference.fit_logits(W, b, A, c, X, q, rates, loss=loss, alpha=alpha, **shared)
         losses.append(own)
@@ -163,7 +173,12 @@ def hidden(projection: str = "sparse", scaling: Any = "unit") -> tuple[Stage, ..
     return extraction(layers={1: 1}, hidden_share=0.4, projection=Projection(projection), scaling=scaling)  # type: ignore[arg-type]
 
 
+def joint(hidden: Hidden, logits: Logits | None = None, weight: float = 1.0) -> tuple[Stage, ...]:
+    return one_shot(target=Joint(hidden, logits or Logits(), weight))
+
+
 BEFORE, AFTER = {"match": "before-relu"}, {"match": "after-relu"}
+PROJECTED = extraction(layers={2: 1}, hidden_share=0.4, scaling="per-dimension")  # the logits, projected to the hidden layer
 MIXED = (
     Stage("soft", TeacherRef.checkpoint(10), Logits(2.0), None, Duration.share(0.3)),
     Stage("hard", FINAL, Logits(1e-20, alpha=0.25), None, Duration.samples(33)),
@@ -185,6 +200,23 @@ RUNS: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
     "hidden of equal width": (hidden("identity", "none"), {"settings": BEFORE, "width": 21}),
     "hinge of two logits": (one_shot(target=Logits(alpha=0.2)), {"settings": {"loss": "hinge"}}),
     "hinge of one logit": (one_shot(target=Logits(alpha=0.2)), {"settings": {"loss": "hinge"}, "classes": 1}),
+    "projected logits": (PROJECTED, {"classes": 8, "task": HierarchicalParity.draw(N, 1, 8)}),
+    "projected logits, sparse, batches of 4": (
+        extraction(layers={2: 1}, hidden_share=0.5, projection=Projection("sparse")),
+        {"settings": AFTER | {"batch_size": 4}},
+    ),
+    "logits of equal width": (extraction(layers={2: 1}, hidden_share=0.5, projection=Projection("identity")), {"width": 2}),
+    "joint": (joint(Hidden(1, Projection("sparse")), Logits(2.0, alpha=0.25)), {"settings": BEFORE}),
+    "joint, at the rate of its hidden part": (
+        joint(Hidden(1, scaling="per-dimension"), weight=2.0),
+        {"settings": AFTER | {"hidden_learning_rate": 0.02, "batch_size": 3, "weight_decay": 0.3}},
+    ),
+    "joint with a checkpoint, then labels": (
+        (Stage("joint", TeacherRef.checkpoint(10), Joint(Hidden(1), Logits(), 0.5), None, Duration.steps(31)), MIXED[2]),
+        {"carried_schedule": False},
+    ),
+    "joint with projected logits": (joint(Hidden(2)), {}),
+    "joint, hinge of one logit": (joint(Hidden(1), Logits(alpha=0.2)), {"settings": {"loss": "hinge"}, "classes": 1}),
     "hinge of one logit on labels": (supervised(), {"settings": {"loss": "hinge", "batch_size": 2}, "classes": 1}),
 }
 
@@ -246,16 +278,66 @@ def test_explained_variance_of_a_student_that_matches(tmp_path: Path) -> None:
         stages = run(replace(setup, data_seed=4), tmp_path / "zero").stages()
     assert stages[0].explained_variance is not None
     assert stages[0].explained_variance < 0
-    assert "no better than their mean" in stages[0].notes[0]
+    assert "the teacher's hidden units no better than their mean" in stages[0].notes[0]
+
+
+def test_explained_variance_of_other_targets(tmp_path: Path) -> None:
+    """Of a joint stage it is that of the hidden layer; of logits that are matched by a hidden layer it is theirs."""
+    teachers = save_teachers(tmp_path / "teacher")
+    same = joint(Hidden(1, Projection("identity"), "none"))
+    setup = setup_of(same, teachers, width=21, settings=AFTER | {"learning_rate": 1e-12})
+    setup.student.load_weights(teachers.final)
+    assert run(setup, tmp_path / "same").stages()[0].explained_variance == pytest.approx(1)
+    with pytest.warns(UserWarning, match="the teacher's logits no better than their mean"):
+        run(setup_of(PROJECTED, teachers, settings={"hidden_learning_rate": 1.0}, steps=3), tmp_path / "logits")
+
+
+@pytest.mark.parametrize(
+    ("weight", "settings", "name"),
+    [(1.0, {"hidden_learning_rate": 1e11}, "hidden_learning_rate"), (1.0, {}, "learning_rate"), (1e-3, {}, "learning_rate")],
+)
+def test_the_rate_that_is_too_high_is_named(weight: float, settings: dict[str, Any], name: str, tmp_path: Path) -> None:
+    setup = setup_of(
+        joint(Hidden(1), weight=weight),
+        save_teachers(tmp_path / "teacher"),
+        settings={"learning_rate": 1e12, "decay": "constant"} | settings,
+    )
+    with pytest.raises(TrainingError, match=rf"a smaller training\.{name}$"):
+        run(setup, tmp_path / "run")
 
 
 def test_flops() -> None:
-    student, teacher = TwoLayer(10, 6, 2), online.NetworkShape(10, 100, 2)
+    student, teacher = TwoLayer(10, 6, 2), NetworkShape(10, 100, 2)
     assert step_cost(Labels(), student, None, 3) == StepCost(3 * 4.0 * 6 * (10 + 4), 0.0)
     assert step_cost(Logits(), student, teacher, 1).teacher_flops == 2 * 100 * (10 + 2)
     assert step_cost(Hidden(1), student, teacher, 1) == StepCost(4.0 * 6 * 10, 2.0 * (100 * 10 + 100 * 6))
     assert step_cost(Hidden(1, Projection("sparse")), student, teacher, 1).teacher_flops == 2 * (100 * 10 + 100 * 1)
     assert step_cost(Hidden(1, Projection("identity")), student, teacher, 1).teacher_flops == 2 * 100 * 10
+    assert step_cost(Hidden(2), student, teacher, 1) == StepCost(4.0 * 6 * 10, 2.0 * (100 * (10 + 2) + 2 * 6))
+    both = Joint(Hidden(1, Projection("sparse")), Logits())  # each network once, and all that is read off the teacher
+    assert step_cost(both, student, teacher, 3) == StepCost(3 * 4.0 * 6 * (10 + 4), 3 * 2.0 * (100 * 10 + 100 * 1 + 100 * 2))
+    assert step_cost(Joint(Hidden(2), Logits()), student, teacher, 1).teacher_flops == 2 * (100 * (10 + 2) + 2 * 6)
+
+
+@pytest.mark.parametrize(
+    ("target", "hidden_rate", "rate"),
+    [
+        (Logits(), 0.01, 0.05),
+        (Labels(), 0.01, 0.05),
+        (Hidden(1), None, 0.05),
+        (Hidden(2), 0.01, 0.01),
+        (Hidden(1), 0.2, 0.2),
+        (Joint(Hidden(1), Logits()), None, 0.05),
+        (Joint(Hidden(1), Logits()), 0.01, 0.01),
+        (Joint(Hidden(1), Logits()), 0.2, 0.05),
+        (Joint(Hidden(1), Logits(), weight=0.5), 0.01, 0.02),
+        (Joint(Hidden(1), Logits(), weight=0.1), 0.01, 0.05),
+        (Joint(Hidden(1), Logits(), weight=5), None, 0.01),
+    ],
+    ids=str,
+)
+def test_the_rate_of_a_stage(target: Any, hidden_rate: float | None, rate: float) -> None:
+    assert peak_rate(target, SGDConfig(learning_rate=0.05, hidden_learning_rate=hidden_rate)) == pytest.approx(rate)
 
 
 # --- killed and resumed -----------------------------------------------------------------------------------------------
@@ -265,6 +347,8 @@ PLATEAU = (
     Stage("logits", FINAL, Logits(), None, Duration.plateau(1, limit=60, min_delta=0.9)),
 )
 CHAIN = (hidden()[0], *MIXED)
+BOTH = Joint(Hidden(1, Projection("sparse")), Logits(2.0, alpha=0.25), 0.5)
+TOGETHER = (PROJECTED[0], Stage("both", TeacherRef.checkpoint(10), BOTH, None, Duration.share(0.3)), *MIXED[1:])
 SINGLE = {"dtype": torch.float32, "width": 9}
 CASES: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
     "chain": (CHAIN, SINGLE),
@@ -273,6 +357,7 @@ CASES: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
         SINGLE | {"carried_schedule": False, "settings": {"keep_checkpoints": True, "batch_size": 2, "weight_decay": 0.1}},
     ),
     "plateau": (PLATEAU, SINGLE),
+    "projected logits, then joint": (TOGETHER, SINGLE | {"settings": {"hidden_learning_rate": 0.02}}),
 }
 # what is called → where the process is killed: (owner, name, which call, after the call rather than before it)
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
@@ -388,6 +473,19 @@ def test_a_plateau_of_a_hidden_stage_is_of_its_own_loss(tmp_path: Path) -> None:
     assert explained[2] > explained[0] > 0
 
 
+def test_a_plateau_of_a_joint_stage_is_of_the_sum(tmp_path: Path) -> None:
+    target = Joint(Hidden(1), Logits(), 0.5)
+    teachers = save_teachers(tmp_path / "teacher")
+    setup = setup_of((Stage("both", FINAL, target, None, Duration.plateau(1, limit=14)),), teachers)
+    with RunFolder.create(tmp_path / "run", {}, to_plain(setup.curriculum)) as folder:
+        signal = online._Signal(OnlineEngine(setup, folder, quiet=True), setup.curriculum[0])
+    assert signal.hidden is not None
+    error = 0.5 * signal.hidden.variance * (1 - 0.25)  # ½ ‖a − t‖²
+    assert signal.own_loss({"loss": 0.7, "explained_variance": 0.25}) == pytest.approx(0.7 + 0.5 * error)
+    assert signal.own_loss({"loss": None, "explained_variance": 0.25}) == math.inf
+    assert signal.own_loss({"loss": 0.7, "explained_variance": None}) == math.inf
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_damaged_checkpoint_is_not_used(keep: bool, tmp_path: Path) -> None:
     """The run goes on from the one before, where they are kept, else from the beginning of the stage."""
@@ -495,10 +593,21 @@ def stage(
 @pytest.mark.parametrize(
     ("curriculum", "changes", "match"),
     [
-        (stage(Embedding()), {}, "is not for two-layer networks; accepted: labels, logits, hidden"),
-        (stage(Hidden(0), depth=1), {}, "hidden layer 0 to depth 1; accepted: layer 1 to depth 1"),
-        (stage(Hidden(1)), {}, "hidden layer 1 to depth None; accepted"),
-        (stage(Hidden(2), depth=1), {}, "hidden layer 2 is outside the teacher"),
+        (stage(Embedding()), {}, "is not for two-layer networks; accepted: labels, logits, hidden, joint"),
+        (stage(Hidden(0), depth=1), {}, "hidden layer 0; accepted: layer 1, the hidden units, or 2, the teacher's logits"),
+        (stage(Hidden(3), depth=1), {}, "hidden layer 3; accepted: layer 1, the hidden units, or 2, the teacher's logits"),
+        (stage(Hidden(1)), {}, "hidden layer 1 to depth None; accepted: to depth 1, the only one"),
+        (stage(Hidden(2)), {}, "hidden layer 2 to depth None; accepted: to depth 1"),
+        (stage(Hidden(2), depth=2), {}, "depth 2 is outside the student, which has 1 blocks"),
+        (joint(Hidden(3)), {}, "stage 'final': hidden layer 3; accepted: layer 1"),
+        (joint(Hidden(1, Projection("pca"))), {}, "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity"),
+        (joint(Hidden(1, Projection("identity"))), {}, "needs equal widths, the teacher has 21 and the student 6"),
+        (
+            stage(Hidden(2, Projection("identity")), depth=1),
+            {"width": 21},
+            "needs equal widths, the teacher has 2 and the student 21",
+        ),
+        (joint(Hidden(1)), {"teachers": None}, "teacher.model: missing, stage 'final' needs it"),
         (stage(Hidden(1, Projection("pca")), depth=1), {}, "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity"),
         (stage(Hidden(1, Projection("learned")), depth=1), {}, "projection 'learned'; accepted"),
         (stage(Hidden(1, Projection("identity")), depth=1), {}, "needs equal widths, the teacher has 21 and the student 6"),
@@ -514,6 +623,20 @@ def test_what_this_engine_does_not_take(curriculum: Any, changes: dict[str, Any]
     setup = setup_of(curriculum, **({"teachers": save_teachers(tmp_path / "teacher")} | changes))
     with pytest.raises(ConfigError, match=match):
         setup.check()
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "width"),
+    [
+        (stage(Hidden(1), depth=1), 6),
+        (stage(Hidden(2), depth=1), 6),
+        (stage(Hidden(2, Projection("identity")), depth=1), 2),
+        (joint(Hidden(1, Projection("identity"))), 21),
+        (joint(Hidden(2)), 6),
+    ],
+)
+def test_the_nearest_that_it_takes(curriculum: Any, width: int, tmp_path: Path) -> None:
+    setup_of(curriculum, save_teachers(tmp_path / "teacher"), width=width).check()
 
 
 def test_a_checkpoint_that_is_missing_or_damaged(tmp_path: Path) -> None:

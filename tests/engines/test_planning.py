@@ -80,6 +80,13 @@ def test_supervised_training_needs_no_teacher(teacher: str) -> None:
     assert [stage.teacher_flops for stage in made.stages] == [0]
 
 
+def test_targets_of_parity_runs(teacher: str) -> None:
+    stages = [{"target": {"joint": {"hidden": {"layer": 1}, "logits": {}}}, "duration": {"steps": 1}}]
+    with pytest.raises(ConfigError, match="stage 'stage-1': joint targets are for parity runs so far; accepted: labels, logits"):
+        plan(teacher, curriculum=stages)
+    assert plan(teacher, curriculum=[{"target": "logits", "duration": {"steps": 1}}]).cost.stages[0].steps == 1
+
+
 def test_epochs_need_the_data(teacher: str) -> None:
     stages = [{"target": "labels", "duration": {"epochs": 1}}]
     with pytest.raises(ConfigError, match="plan: a stage lasts epochs, and the data is not read for a plan"):

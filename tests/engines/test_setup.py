@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from tests.engines.tiny import Net, bert, extracted, setup_of, stage, tensor_task
 from vigreux.config import BudgetConfig
-from vigreux.curriculum import Curriculum, Duration, Embedding, Hidden, Logits, Projection, Stage
+from vigreux.curriculum import Curriculum, Duration, Embedding, Hidden, Joint, Logits, Projection, Stage
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS, OWNED, Setup, check_training, freeze_first_blocks
 from vigreux.errors import ConfigError
@@ -89,6 +89,10 @@ def test_samples_of_a_step() -> None:
         ((stage("s", Hidden(3), 1, depth=3),), "stage 's': depth 3 is outside the student, which has 2 blocks"),
         ((stage("s", Logits(), Duration.share(1.0)),), "budget: the curriculum's stages are shares of a budget; give one of"),
         ((stage("s", Logits(), 1), stage("s", Logits(), 1)), "curriculum: two stages are named 's'"),
+        (
+            (stage("s", Joint(Hidden(1), Logits()), 1),),
+            "stage 's': joint targets are for parity runs so far; accepted: labels, logits, hidden, embedding",
+        ),
     ],
 )
 def test_curricula_that_do_not_fit(curriculum: Curriculum, message: str) -> None:

@@ -44,6 +44,17 @@ def test_extraction_learns_what_one_shot_does_not_even_here(results):
     assert final["extraction"] > final["one-shot"] + 0.1
 
 
+def test_the_order_is_what_is_taken_away_even_here(results):
+    """The ablations start from the very students of C7."""
+    seventh, twelfth = (json.loads((results / f"{name}.smoke.json").read_text())["numbers"]["students"] for name in ("C7", "C12"))
+    assert {name: twelfth[name] for name in ("one-shot", "extraction")} == {
+        name: seventh[name] for name in ("one-shot", "extraction")
+    }
+    final = {method: own["width 100"]["accuracy"][0] for method, own in twelfth.items()}
+    assert final["all at once"] < final["extraction"] - 0.1
+    assert len(twelfth["all at once"]["width 100"]["explained_variance"]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

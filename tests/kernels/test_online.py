@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.reference import online as reference
 from vigreux.kernels.online import OnlineSGD
-from vigreux.kernels.wide import Blocking
+from vigreux.kernels.online import Blocking
 
 
 @st.composite
@@ -83,3 +83,21 @@ def test_hidden_targets(case, before_relu):
     got = kernel(case, found).fit_hidden(case["X"], case["hidden"], case["rate"], before_relu=before_relu)
     agree([*found[:2], torch.from_numpy(got)], [*expected, losses])
     agree(found[2:], case["parameters"][2:])  # the output layer takes no part
+
+
+@pytest.mark.parametrize("loss", ["soft-cross-entropy", "hinge"])
+@given(case=cases(), alpha=st.sampled_from([0.0, 0.3]), before_relu=st.booleans(), weight=st.sampled_from([0.25, 1.0, 2.0]))
+def test_logits_and_hidden_targets_together(loss, case, alpha, before_relu, weight):
+
+    K = len(case["parameters"][3])
+    if K == 1 and loss == "soft-cross-entropy":
+        loss = "hinge"
+    q = case["soft"] if K == 1 else case["soft"].softmax(-1)
+    targets = case["X"], q, case["hidden"], case["rate"]
+    settings = {"loss": loss, "alpha": alpha, "before_relu": before_relu, "weight": weight}
+    expected, losses = reference.fit_joint(
+        *case["parameters"], *targets, batch=case["batch"], weight_decay=case["weight_decay"], **settings
+    )
+    found = copies(case)
+    got = kernel(case, found).fit_joint(*targets, **settings)
+    agree([*found, torch.from_numpy(got)], [*expected, losses])

@@ -41,6 +41,22 @@ def fit_hidden(W, b, X, targets, rate, *, before_relu, batch=1, weight_decay=0.0
     return [p.detach() for p in (W, b)], torch.cat(losses)
 
 
+def fit_joint(
+    W, b, A, c, X, q, hidden, rate, *, weight, before_relu, loss="soft-cross-entropy", alpha=0.0, batch=1, weight_decay=0.0
+):
+    """Trained copies of (W, b, A, c), and the summed losses of all samples, each before its step."""
+    W, b, A, c = (p.clone().requires_grad_() for p in (W, b, A, c))
+    optimizer = torch.optim.SGD([W, b, A, c], lr=0.0, weight_decay=weight_decay)
+    losses = []
+    for x, target, t, lr in zip(X.split(batch), q.split(batch), hidden.split(batch), rate):
+        z = x @ W.T + b
+        h = torch.relu(z)
+        of_logits = LOSSES[loss](h @ A.T + c, target, alpha)
+        of_hidden = 0.5 * ((z if before_relu else h) - t).square().sum(-1)
+        losses.append(_step(optimizer, of_logits + weight * of_hidden, lr))
+    return [p.detach() for p in (W, b, A, c)], torch.cat(losses)
+
+
 def _step(optimizer, losses, lr):
     for group in optimizer.param_groups:
         group["lr"] = float(lr)

@@ -11,7 +11,7 @@ from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, human_bytes, human_flops, human_time
-from vigreux.curriculum import Curriculum, Logits
+from vigreux.curriculum import Curriculum, Joint, Logits
 from vigreux.online_config import OnlineConfig
 
 if TYPE_CHECKING:
@@ -90,5 +90,5 @@ def _print_online(plan: OnlinePlan) -> None:
     print(f"time: about {human_time(plan.cost.seconds or 0)} (measured here on a few thousand samples)")
     print(f"memory: about {human_bytes(plan.memory)} (weights, and what a block of samples needs)")
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
-    if any(isinstance(stage.target, Logits) for stage in plan.curriculum):
+    if any(isinstance(stage.target, (Logits, Joint)) for stage in plan.curriculum):
         print("A teacher's logits are kept: the next student on the same samples does not ask for them again.")

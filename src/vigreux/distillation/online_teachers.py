@@ -197,19 +197,28 @@ class LogitCache:
         return logits
 
 
+LOGITS_LAYER = 2  # of a two-layer network: what its second layer gives are its logits
+
+
+def layer_width(network: TwoLayer | NetworkShape, layer: int) -> int:
+    """Outputs of a layer: hidden units m of the first, logits K of the second."""
+    return network.classes if layer == LOGITS_LAYER else network.width
+
+
 class HiddenTargets:
-    """A teacher's hidden layer, projected to the student's width and scaled: `s · relu(W_T x + b_T) P`.
+    """A teacher's layer, projected to the student's width and scaled: `s · h P`, with `h = relu(W_T x + b_T)`, or its logits.
 
     `s` is 1 / the standard deviation of the projected units on 4,096 samples of their own stream: one number for `unit`, one a
     unit for `per-dimension`, 1 for `none`.
     """
 
     def __init__(self, teacher: TwoLayer, target: Hidden, width: int, data_seed: int) -> None:
-        self.P: Tensor | None = None  # (m, m_T); None is the identity
+        self.layer, own = target.layer, layer_width(teacher, target.layer)
+        self.P: Tensor | None = None  # (m, m_T), or (m, K) of the logits; None is the identity
         if target.projection.kind == "sparse":
-            self.P = sparse_projection(target.projection, teacher.width, width).to(teacher.dtype)
-        elif target.projection.kind != "identity" or teacher.width != width:
-            self.P = projection_matrix(target.projection, teacher.width, width).T.to(teacher.dtype).contiguous()
+            self.P = sparse_projection(target.projection, own, width).to(teacher.dtype)
+        elif target.projection.kind != "identity" or own != width:
+            self.P = projection_matrix(target.projection, own, width).T.to(teacher.dtype).contiguous()
         self.teacher = teacher
         self.scale = torch.ones(width, dtype=teacher.dtype)
         sample = self.block(BitStream(teacher.n, data_seed, "calibrate").block(0, _CALIBRATION))
@@ -222,9 +231,15 @@ class HiddenTargets:
 
     def block(self, X: np.ndarray) -> Tensor:
         """(N, n) ±1 → (N, m)."""
+        if self.layer == LOGITS_LAYER:
+            return self.project(forward(self.teacher, X).T)
         W, b = self.teacher.hidden.weight, self.teacher.hidden.bias
         units = (torch.addmm(b[:, None], W, rows.T).relu_() for rows in _blocks(self.teacher, X))  # (m_T, rows) each
-        return torch.cat([(h if self.P is None else self.P @ h).T * self.scale for h in units])
+        return torch.cat([self.project(h) for h in units])
+
+    def project(self, h: Tensor) -> Tensor:
+        """(m_T, N) the layer's own outputs, or (K, N) → (N, m)."""
+        return (h if self.P is None else self.P @ h).T * self.scale
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum import Embedding, Hidden, Labels, Projection, Stage, Target
+from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Projection, Stage, Target
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
@@ -86,6 +86,7 @@ class StageModel(nn.Module):
             assert labels is not None
             return cross_entropy(rows, labels).sum()
         assert signal is not None
+        assert not isinstance(self.target, Joint), "see Setup.check"
         return logits_loss(rows, self.target, signal, labels).sum()
 
     def student_rows(self, batch: Batch) -> Tensor:

@@ -23,17 +23,18 @@ from torch import Tensor
 
 from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
 from vigreux.cost import StepCost
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Labels, Logits, Stage, check_curriculum, resolve_steps
+from vigreux.curriculum import Curriculum, Hidden, Joint, Logits, Stage, check_curriculum, hidden_part, resolve_steps
 from vigreux.distillation.losses import teacher_probabilities
 from vigreux.distillation.online_teachers import (
+    LOGITS_LAYER,
     HiddenTargets,
     LogitCache,
-    NetworkShape,
     OnlineTeachers,
     forward,
+    layer_width,
     read_shape,
 )
-from vigreux.distillation.projection import projection_entries
+from vigreux.engines.online_stages import OnlineTarget, check_stage, for_two_layers, needs_logits, peak_rate, step_cost
 from vigreux.engines.progress import Totals, on_plateau, progress_bar
 from vigreux.errors import ConfigError, TrainingError, VigreuxError
 from vigreux.kernels.online import Loss, OnlineSGD
@@ -81,11 +82,11 @@ class OnlineSetup:
 
     def check(self) -> None:
         """Raises `ConfigError` or `CheckpointError` for stages that this engine, the networks or the teachers do not allow."""
-        check_curriculum(self.curriculum, student_layers=1, teacher_layers=1)
+        check_curriculum(self.curriculum, student_layers=1)
         if self.student.classes == 1 and self.settings.loss != "hinge":
             raise ConfigError("training.loss: cross-entropy needs 2 logits or more; accepted for one logit: hinge")
         for stage in self.curriculum:
-            _check_stage(stage)
+            check_stage(stage)
             if stage.teacher.kind != "labels":
                 self._check_teacher(stage)
         _ = self.stage_steps
@@ -97,37 +98,14 @@ class OnlineSetup:
         for name, found, needed in (("n", teacher.n, self.task.n), ("classes", teacher.classes, self.student.classes)):
             if found != needed:
                 raise ConfigError(f"teacher.model: has {name} {found}; accepted: a teacher of the task's {name}, {needed}")
-        if isinstance(stage.target, Hidden) and stage.target.projection.kind == "identity" and teacher.width != self.student.width:
+        hidden = hidden_part(stage.target)
+        if hidden is None or hidden.projection.kind != "identity":
+            return
+        if (width := layer_width(teacher, hidden.layer)) != self.student.width:
             raise ConfigError(
-                f"stage {stage.name!r}: projection 'identity' needs equal widths, the teacher has {teacher.width} and the student"
+                f"stage {stage.name!r}: projection 'identity' needs equal widths, the teacher has {width} and the student"
                 f" {self.student.width}; accepted: sparse, gaussian, orthogonal, or a student of the teacher's width"
             )
-
-
-def _check_stage(stage: Stage) -> None:
-    target, where = stage.target, f"stage {stage.name!r}"
-    if not isinstance(target, (Labels, Logits, Hidden)):
-        raise ConfigError(f"{where}: {target} is not for two-layer networks; accepted: labels, logits, hidden")
-    if isinstance(target, Hidden) and (target.layer != 1 or stage.depth != 1):
-        raise ConfigError(
-            f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: layer 1 to depth 1, the only ones"
-        )
-    if isinstance(target, Hidden) and target.projection.kind in ("pca", "learned"):
-        raise ConfigError(f"{where}: projection {target.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity")
-    if stage.duration.unit in ("epochs", "tokens"):
-        raise ConfigError(f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau")
-
-
-def step_cost(target: Labels | Logits | Hidden, student: TwoLayer, teacher: NetworkShape | None, batch: int) -> StepCost:
-    """FLOPs of one step of a stage: the student forwards and backwards, the teacher forwards and projected."""
-    own, read = student.n + 2 * student.classes, 0
-    if isinstance(target, Hidden):  # the output layers take no part
-        own = student.n
-        read = projection_entries(target.projection, teacher.width, student.width) if teacher is not None else 0
-    elif teacher is not None:
-        read = teacher.width * teacher.classes
-    asked = 2.0 * (teacher.width * teacher.n + read) if teacher is not None else 0.0
-    return StepCost(4.0 * student.width * own * batch, asked * batch)
 
 
 class OnlineEngine:
@@ -267,7 +245,7 @@ class _StageRun:
         step = self._resume()
         signal = _Signal(self.engine, self.stage)
         bar = progress.add_task(self.stage.name, total=self.steps, completed=step, loss="", rate="")
-        while step < self.steps and not on_plateau(self.stage.duration, [_loss(e) for e in self.evaluations]):
+        while step < self.steps and not on_plateau(self.stage.duration, [signal.own_loss(e) for e in self.evaluations]):
             until = self._next_stop(step)
             self._train(signal, step, until)
             step = until
@@ -307,7 +285,9 @@ class _StageRun:
     def _diverged(self, what: str, step: int) -> TrainingError:
         last = latest_checkpoint(self.directory)
         kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
-        own = isinstance(self.stage.target, Hidden) and self.settings.hidden_learning_rate is not None
+        target, settings = self.stage.target, self.settings
+        slower = isinstance(target, Hidden) or peak_rate(target, settings) < settings.learning_rate
+        own = slower and settings.hidden_learning_rate is not None
         return TrainingError(
             f"stage {self.stage.name!r}: {what} is not finite at step {step} (learning rate"
             f" {self._rates(step - 1, step)[0]:.3g}); {kept}; accepted: a smaller training.{'hidden_' if own else ''}learning_rate"
@@ -316,9 +296,7 @@ class _StageRun:
     def _rates(self, step: int, until: int) -> np.ndarray:
         """(until − step,) learning rates: constant, or linear warm-up and a cosine to 0."""
         settings = self.settings
-        peak = settings.learning_rate
-        if isinstance(self.stage.target, Hidden):
-            peak = settings.hidden_learning_rate or peak
+        peak = peak_rate(self.stage.target, settings)
         if settings.decay == "constant":
             return np.full(until - step, peak)
         carried = self.setup.carried_schedule
@@ -373,9 +351,10 @@ class _StageRun:
         explained = self.evaluations[-1].get("explained_variance")
         notes = []
         if explained is not None and explained <= 0:
+            matched = "logits" if signal.hidden is not None and signal.hidden.layer == LOGITS_LAYER else "hidden units"
             notes.append(
                 f"stage {self.stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
-                " predicts the teacher's hidden units no better than their mean"
+                f" predicts the teacher's {matched} no better than their mean"
             )
             warnings.warn(notes[0], UserWarning, stacklevel=2)
         self.folder.finish_stage(
@@ -427,19 +406,13 @@ class _StageRun:
         return step
 
 
-def _loss(evaluation: Mapping[str, Any]) -> float:
-    """What a plateau is of: the stage's own held-out loss. That of a hidden stage is its unexplained variance."""
-    explained = evaluation.get("explained_variance")
-    loss = evaluation["loss"] if explained is None else 1 - explained
-    return math.inf if loss is None else loss  # null in a file is a number that was not finite
-
-
 class _Signal:
     """What a stage teaches with: the targets of each block of samples, and the kernel's call that takes them."""
 
     def __init__(self, engine: OnlineEngine, stage: Stage) -> None:
-        assert not isinstance(stage.target, Embedding), "see OnlineSetup.check"
-        self.engine, self.setup, self.target = engine, engine.setup, stage.target
+        assert for_two_layers(stage.target), "see OnlineSetup.check"
+        self.engine, self.setup = engine, engine.setup
+        self.target: OnlineTarget = stage.target
         self.logits: LogitCache | None = None
         self.hidden: HiddenTargets | None = None
         shape = None
@@ -447,9 +420,9 @@ class _Signal:
             assert self.setup.teachers is not None
             folder = self.setup.teachers.folder(stage.teacher)
             shape = read_shape(folder)
-            if isinstance(self.target, Hidden):
-                self.hidden = HiddenTargets(TwoLayer.load(folder), self.target, self.setup.student.width, self.setup.data_seed)
-            else:
+            if (hidden := hidden_part(self.target)) is not None:
+                self.hidden = HiddenTargets(TwoLayer.load(folder), hidden, self.setup.student.width, self.setup.data_seed)
+            if needs_logits(self.target):
                 self.logits = LogitCache(folder, engine.stream)
         self.cost = step_cost(self.target, self.setup.student, shape, self.setup.settings.batch_size)
 
@@ -457,11 +430,30 @@ class _Signal:
         """Trains on samples `first` … of the stream; their losses."""
         kernel, settings = self.engine.kernel, self.setup.settings
         inputs = torch.from_numpy(X).to(self.setup.student.dtype)
-        if self.hidden is not None:
-            return kernel.fit_hidden(inputs, self.hidden.block(X), rates, before_relu=settings.match == "before-relu")
+        before = settings.match == "before-relu"
+        if isinstance(self.target, Hidden):
+            return kernel.fit_hidden(inputs, self._hidden_targets(X, first), rates, before_relu=before)
         loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
-        alpha = self.target.alpha if isinstance(self.target, Logits) else 1.0
-        return kernel.fit_logits(inputs, self._targets(X, first), rates, loss=loss, alpha=alpha)
+        alpha = self._logits_target.alpha if self._logits_target is not None else 1.0
+        targets = self._targets(X, first)
+        if isinstance(self.target, Joint):
+            hidden, weight = self._hidden_targets(X, first), self.target.weight
+            return kernel.fit_joint(inputs, targets, hidden, rates, weight=weight, before_relu=before, loss=loss, alpha=alpha)
+        return kernel.fit_logits(inputs, targets, rates, loss=loss, alpha=alpha)
+
+    @property
+    def _logits_target(self) -> Logits | None:
+        """What is matched of the teacher's logits; `None` for labels."""
+        target = self.target.logits if isinstance(self.target, Joint) else self.target
+        return target if isinstance(target, Logits) else None
+
+    def _hidden_targets(self, X: np.ndarray, first: int) -> Tensor:
+        """(N, m) the teacher's layer, projected; its logits come from the cache."""
+        assert self.hidden is not None
+        if self.hidden.layer != LOGITS_LAYER:
+            return self.hidden.block(X)
+        assert self.logits is not None
+        return self.hidden.project(self.logits.block(first, len(X)).T)
 
     def _targets(self, X: np.ndarray, first: int) -> Tensor:
         """(N, K) class probabilities `α onehot(y) + (1 − α) softmax(f_T / τ)`; for one logit (N, 2), label and f_T."""
@@ -474,11 +466,27 @@ class _Signal:
         exact = torch.nn.functional.one_hot(labels, K).to(dtype)
         if teacher is None:
             return exact
-        assert isinstance(self.target, Logits)
-        return self.target.alpha * exact + (1 - self.target.alpha) * teacher_probabilities(teacher, self.target.temperature)
+        target = self._logits_target
+        assert target is not None
+        return target.alpha * exact + (1 - target.alpha) * teacher_probabilities(teacher, target.temperature)
+
+    def own_loss(self, evaluation: Mapping[str, Any]) -> float:
+        """What a plateau is of: the stage's own held-out loss, that of its logits on the labels.
+
+        A hidden stage's is its unexplained variance; a joint stage adds the ½ ‖a − t‖² behind it, with its weight.
+        """
+        loss = evaluation["loss"]
+        loss = math.inf if loss is None else loss  # null in a file is a number that was not finite
+        if self.hidden is None:
+            return loss
+        explained = evaluation["explained_variance"]
+        unexplained = math.inf if explained is None else 1 - explained
+        if isinstance(self.target, Joint):
+            return loss + self.target.weight * 0.5 * self.hidden.variance * unexplained
+        return unexplained
 
     def evaluate(self) -> dict[str, float]:
-        """Explained variance on the held-out samples, for hidden stages."""
+        """Explained variance on the held-out samples, for stages that match a teacher's layer."""
         if self.hidden is None:
             return {}
         before = self.setup.settings.match == "before-relu"

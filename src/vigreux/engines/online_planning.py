@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vigreux.cost import Cost, StageCost
-from vigreux.curriculum import Curriculum, Hidden, Stage
-from vigreux.distillation.online_teachers import HiddenTargets, NetworkShape, forward, read_shape
+from vigreux.curriculum import Curriculum, Hidden, Joint, Stage, hidden_part
+from vigreux.distillation.online_teachers import LOGITS_LAYER, HiddenTargets, NetworkShape, forward, layer_width, read_shape
 from vigreux.distillation.projection import projection_entries
-from vigreux.engines.online import OnlineSetup, step_cost
+from vigreux.engines.online import OnlineSetup
+from vigreux.engines.online_stages import OnlineTarget, for_two_layers, needs_logits, step_cost, teacher_products
 from vigreux.kernels.online import Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
@@ -68,7 +69,8 @@ def _memory(setup: OnlineSetup, shapes: list[NetworkShape | None]) -> int:
 
 
 def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
-    entries = projection_entries(stage.target.projection, shape.width, width) if isinstance(stage.target, Hidden) else 0
+    hidden = hidden_part(stage.target)
+    entries = projection_entries(hidden.projection, layer_width(shape, hidden.layer), width) if hidden is not None else 0
     return shape.bytes_per * (shape.parameters + 256 * shape.width) + (shape.bytes_per + 8) * entries
 
 
@@ -76,23 +78,26 @@ def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
 
 
 def _stage_cost(setup: OnlineSetup, stage: Stage, steps: int, teacher: NetworkShape | None) -> StageCost:
-    batch = setup.settings.batch_size
-    cost = step_cost(stage.target, setup.student, teacher, batch)  # type: ignore[arg-type]  # checked
-    seconds = _student_seconds(setup, isinstance(stage.target, Hidden))
+    batch, target = setup.settings.batch_size, stage.target
+    assert for_two_layers(target), "see OnlineSetup.check"
+    cost = step_cost(target, setup.student, teacher, batch)
+    seconds = _student_seconds(setup, target)
     if teacher is not None:
-        seconds += _teacher_seconds(stage, teacher, setup.student.width)
+        seconds += _teacher_seconds(target, teacher, setup.student.width)
     return StageCost(stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds)
 
 
-def _student_seconds(setup: OnlineSetup, hidden: bool) -> float:
+def _student_seconds(setup: OnlineSetup, target: OnlineTarget) -> float:
     """Of a sample, drawn and labelled, on a copy of the student."""
     student, settings = setup.student, setup.settings
     batch = settings.batch_size
     samples = -(-(_SAMPLES if student.width <= _WIDE else _SAMPLES // 4) // batch) * batch
     kernel = OnlineSGD(*(p.clone() for p in student.parameters_in_order()), batch=batch, threads=settings.threads)
     stream = BitStream(student.n, 0, "calibrate")
-    targets = torch.zeros(samples, student.width if hidden else max(student.classes, 2), dtype=student.dtype)
+    units = torch.zeros(samples, student.width, dtype=student.dtype)
+    targets = torch.zeros(samples, max(student.classes, 2), dtype=student.dtype)
     targets[:, 0] = 1
+    before = settings.match == "before-relu"
     rate = np.full(samples // batch, 1e-6)
     loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
 
@@ -100,36 +105,31 @@ def _student_seconds(setup: OnlineSetup, hidden: bool) -> float:
         rows = stream.block(0, samples)
         setup.task.labels(rows)
         X = torch.from_numpy(rows).to(student.dtype)
-        if hidden:
-            kernel.fit_hidden(X, targets, rate, before_relu=settings.match == "before-relu")
+        if isinstance(target, Hidden):
+            kernel.fit_hidden(X, units, rate, before_relu=before)
+        elif isinstance(target, Joint):
+            kernel.fit_joint(X, targets, units, rate, weight=1.0, before_relu=before, loss=loss)
         else:
             kernel.fit_logits(X, targets, rate, loss=loss)
 
     return _seconds(take) / samples
 
 
-def _teacher_seconds(stage: Stage, teacher: NetworkShape, width: int) -> float:
+def _teacher_seconds(target: OnlineTarget, teacher: NetworkShape, width: int) -> float:
     """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
     small = TwoLayer(
         teacher.n, min(teacher.width, _WIDE), teacher.classes, dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per]
     )
     X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
-    ask: Callable[[np.ndarray], Tensor]
-    target = stage.target
-    if isinstance(target, Hidden):
-        onto = small.width if target.projection.kind == "identity" else width
-        ask = HiddenTargets(small, Hidden(1, target.projection, "none"), onto, 0).block
-    else:
-        ask = lambda rows: forward(small, rows)  # noqa: E731
-    ratio = _flops(stage, teacher.width, teacher, width) / _flops(stage, small.width, teacher, width)
-    return ratio * _seconds(lambda: ask(X)) / _SAMPLES
-
-
-def _flops(stage: Stage, units: int, teacher: NetworkShape, width: int) -> float:
-    own = units * teacher.n
-    return own + (
-        projection_entries(stage.target.projection, units, width) if isinstance(stage.target, Hidden) else units * teacher.classes
-    )
+    asked: list[Callable[[np.ndarray], Tensor]] = []
+    hidden = hidden_part(target)
+    if hidden is not None:
+        onto = layer_width(small, hidden.layer) if hidden.projection.kind == "identity" else width
+        asked.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
+    if needs_logits(target) and (hidden is None or hidden.layer != LOGITS_LAYER):  # which are computed once, and projected
+        asked.append(lambda rows: forward(small, rows))
+    ratio = teacher_products(target, teacher, width) / teacher_products(target, replace(teacher, width=small.width), width)
+    return ratio * _seconds(lambda: [ask(X) for ask in asked]) / _SAMPLES
 
 
 def _seconds(work: Callable[[], object]) -> float:

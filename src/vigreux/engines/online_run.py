@@ -17,7 +17,7 @@ from vigreux.errors import ConfigError, TrainingError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.online_config import BooleanTaskConfig, OnlineConfig
 from vigreux.plain import to_plain
-from vigreux.recipes import from_config
+from vigreux.recipes import from_config, stated_curriculum
 from vigreux.runs import RunFolder, Summary
 from vigreux.tasks.parity import BooleanTask, HierarchicalParity, Parity
 
@@ -71,6 +71,9 @@ def make_setup(config: OnlineConfig) -> OnlineSetup:
 
 
 def _make_curriculum(config: OnlineConfig, teachers: OnlineTeachers | None) -> Curriculum:
+    stated = stated_curriculum(config.curriculum)
+    if stated is not None:
+        return stated  # checked by the setup: a hidden target may name layer 2, the logits
     series: list[int] = []
     if teachers is not None:
         series = list(teachers.checkpoints) if config.checkpoints is not None else teachers.before_final

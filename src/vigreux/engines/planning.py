@@ -14,7 +14,7 @@ from vigreux.assets import asset_path, is_asset
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Stage, resolve_steps
-from vigreux.engines.setup import DEFAULTS
+from vigreux.engines.setup import DEFAULTS, check_targets
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops
 from vigreux.models.layout import find_layout, hidden_size, num_blocks
@@ -60,6 +60,7 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
     """
     teacher, student = planned_models(config)
     curriculum = from_config(config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series))
+    check_targets(curriculum)
     rate = matmul_rate()
     per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
     stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))

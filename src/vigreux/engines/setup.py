@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from vigreux.config import BudgetConfig, Carry
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Projection, Stage, check_curriculum, resolve_steps
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Projection, Stage, check_curriculum, resolve_steps
 from vigreux.distillation.stage_model import StageModel, build_stage_model, student_view
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import ConfigError
@@ -99,6 +99,7 @@ class Setup:
         """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
         self.arguments("unused", 1)
+        check_targets(self.curriculum)
         needs_blocks = any(isinstance(stage.target, Hidden) for stage in self.curriculum)
         final = self.teachers.final
         check_curriculum(
@@ -226,6 +227,15 @@ def check_training(training: dict[str, Any]) -> None:
             raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
         if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
             raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
+
+
+def check_targets(curriculum: Curriculum) -> None:
+    """Raises `ConfigError` for a target that only the online engine matches."""
+    for stage in curriculum:
+        if isinstance(stage.target, Joint):
+            raise ConfigError(
+                f"stage {stage.name!r}: joint targets are for parity runs so far; accepted: labels, logits, hidden, embedding"
+            )
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:

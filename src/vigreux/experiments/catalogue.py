@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigreux.experiments import correlations, extraction, hierarchical, progressive, two_shot, width_study
+from vigreux.experiments import ablation, correlations, extraction, hierarchical, progressive, two_shot, width_study
 from vigreux.experiments.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -15,5 +15,6 @@ CLAIMS: dict[str, Claim] = {
         correlations.CLAIM,
         hierarchical.CLAIM,
         extraction.CLAIM,
+        ablation.CLAIM,
     )
 }

@@ -31,7 +31,9 @@ class Comparison:
                 f"width {width}": {
                     "accuracy": [final_accuracy(run) for run in runs],
                     "cost": [cost(run) for run in runs],
-                    "explained_variance": [stage.explained_variance for run in runs for stage in run.stages() if stage.depth],
+                    "explained_variance": [
+                        own for run in runs for stage in run.stages() if (own := stage.explained_variance) is not None
+                    ],
                     "curves": [curve(run) for run in runs],
                 }
                 for width, runs in by_width.items()

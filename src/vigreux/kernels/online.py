@@ -1,25 +1,59 @@
-"""Exact online SGD of a two-layer network at matrix-multiply speed.
+"""Exact online SGD of a two-layer network, much faster than its weights can be multiplied.
 
 Batch-1 SGD on `f(x) = A relu(W x + b) + c` seems to need the whole of `W` at each step. It does not: step i changes `W` by a rank-1
 term `u_i x_iᵀ`, so over a block of B samples all pre-activations come from one product `Z = X Wᵀ + b`, and a later sample j sees
 step i as `z_j += (x_i·x_j + 1) u_i`. `W` is read and written once a block (`W += Uᵀ X`). This is LAPACK's blocked factorisation
-applied to SGD; in exact arithmetic the result is that of the step-by-step loop, and in float64 they agree to rounding.
-
-Where `W` stays in cache the multiply-adds are the limit (`narrow.py`), where it does not the memory is too (`wide.py`).
+applied to SGD; in exact arithmetic the result is that of the step-by-step loop, and in float64 they agree to rounding. The inputs are
+signs, so both products are sums with signs, for which a quarter of the additions is enough (`signs.py`).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from vigreux.kernels import steps
-from vigreux.kernels.narrow import NarrowSGD
-from vigreux.kernels.wide import Blocking, WideSGD
+from vigreux.kernels import losses as kinds
+from vigreux.kernels.barrier import new_counter, release
+from vigreux.kernels.blocks import pack, train, unpack
+from vigreux.kernels.denormals import no_denormals
+from vigreux.kernels.lanes import aligned, tile_units
+from vigreux.kernels.signs import FOUR, SUMS
 
 Loss = Literal["soft-cross-entropy", "hinge"]
+_WORD = 64  # bits
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How many samples go through together, and on how many threads.
+
+    Args:
+        rows: samples of a block: `W` is read and written once in so many.
+        group: samples that take in the steps of the block's earlier groups together.
+        threads: that share the units; more than the machine's free cores is slow.
+    """
+
+    rows: int
+    group: int
+    threads: int = 1
+
+    @classmethod
+    def best(cls, width: int, threads: int | None = None) -> Blocking:
+        """Measured best sizes (benchmarks/online_sgd.py) on at most `threads` threads, default all cores of this process."""
+        threads = threads or len(os.sched_getaffinity(0))
+        return cls(64, 16, threads) if width > WIDE else cls(32, 32, threads if width >= SHARED else 1)
+
+
+WIDE = 4000  # units from which on a block's rows no longer fit into the second-level cache
+SHARED = 500  # units from which on a second thread is worth the meetings
 
 
 class OnlineSGD:
@@ -30,8 +64,8 @@ class OnlineSGD:
         A, c: output layer (K, m) and (K,).
         batch: samples a step; gradients are means over them.
         weight_decay: `p ← (1 − rate · weight_decay) p − rate · gradient`, all parameters that a step trains (as `torch.optim.SGD`).
-        threads: for wide networks; default all cores. Results on another number of threads differ by rounding.
-        blocking: of a wide network; with it a narrow one is treated as wide.
+        threads: default all cores. Results on another number of threads differ by rounding.
+        blocking: sizes of blocks, default the best.
     """
 
     def __init__(
@@ -47,12 +81,16 @@ class OnlineSGD:
         blocking: Blocking | None = None,
     ) -> None:
         assert all(p.is_contiguous() and not p.requires_grad and p.dtype == W.dtype for p in (W, b, A, c))
-        self.dtype, self.logits, self.batch, self.weight_decay = W.dtype, len(c), batch, weight_decay
-        self.sgd: NarrowSGD | WideSGD
-        if blocking is None and NarrowSGD.fits(W, batch):
-            self.sgd = NarrowSGD(W, b, A, c, batch)
-        else:
-            self.sgd = WideSGD(W, b, A, c, batch, blocking or Blocking.best(threads))
+        self.c, self.batch, self.weight_decay = c.numpy(), batch, weight_decay
+        self.n, self.dtype, units = W.shape[1], W.dtype, tile_units(W.numpy().dtype)
+        blocking = blocking or Blocking.best(len(b), threads)
+        tiles = -(-len(b) // units)
+        threads = min(blocking.threads, tiles)
+        cuts = [min(tiles * i // threads * units, len(b)) for i in range(threads + 1)]
+        self.shards = [
+            _Shard(W[i:j].numpy(), b[i:j].numpy(), A[:, i:j], batch, blocking, column=i) for i, j in pairwise(cuts)
+        ]
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def fit_logits(
         self, X: Tensor, targets: Tensor, rate: np.ndarray, *, loss: Loss = "soft-cross-entropy", alpha: float = 0.0
@@ -60,29 +98,147 @@ class OnlineSGD:
         """One step on each `batch` rows of X; gives each sample's loss (N,) before its step.
 
         Args:
-            X: (N, n) inputs, N a multiple of `batch`.
+            X: (N, n) inputs ±1 of any type, N a multiple of `batch`.
             targets: (N, K) class probabilities q. Soft cross-entropy `−Σ q log softmax(o)`; hinge `Σ_y q_y Σ_{k≠y} max(0, 1 − o_y +
                 o_k) / K`. With one logit f the hinge is `α max(0, 1 − f y) + (1 − α) max(0, 1 − f f_T)`, targets (N, 2) = (y, f_T).
             rate: (N / batch,) learning rates.
             loss: soft-cross-entropy or hinge.
             alpha: weight of the label in the hinge of one logit.
         """
-        assert len(X) == len(targets) == len(rate) * self.batch
-        kind = steps.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else steps.MULTI_MARGIN
-        kind = steps.SIGNED_MARGIN if self.logits == 1 else kind
-        return self.sgd.logits(X, targets.to(self.dtype), rate, self._shrink(rate), kind, alpha)
+        return self._fit(X, targets, None, rate, loss=loss, alpha=alpha, weight=0.0, before_relu=False)
 
     def fit_hidden(self, X: Tensor, targets: Tensor, rate: np.ndarray, *, before_relu: bool) -> np.ndarray:
         """One step on each `batch` rows of X on `½ ‖a − t‖²`, `a` the hidden layer; gives each sample's loss (N,) before its step.
 
         Args:
-            X: (N, n) inputs, N a multiple of `batch`.
+            X: (N, n) inputs ±1, N a multiple of `batch`.
             targets: (N, m) projected hidden units of a teacher.
             rate: (N / batch,) learning rates.
             before_relu: match pre-activations; else the activations.
         """
-        assert len(X) == len(targets) == len(rate) * self.batch
-        return self.sgd.hidden(X, targets.to(self.dtype), rate, self._shrink(rate), before_relu)
+        return self._fit(X, None, targets, rate, weight=1.0, before_relu=before_relu)
 
-    def _shrink(self, rate: np.ndarray) -> np.ndarray:
-        return 1 - rate * self.weight_decay
+    def fit_joint(
+        self,
+        X: Tensor,
+        targets: Tensor,
+        hidden: Tensor,
+        rate: np.ndarray,
+        *,
+        weight: float,
+        before_relu: bool,
+        loss: Loss = "soft-cross-entropy",
+        alpha: float = 0.0,
+    ) -> np.ndarray:
+        """One step on each `batch` rows of X on the loss of the logits plus `weight` times that of the hidden layer.
+
+        Args:
+            X, targets, rate, loss, alpha: as `fit_logits`.
+            hidden, before_relu: the targets of `fit_hidden`.
+            weight: of the hidden layer's loss.
+        """
+        return self._fit(X, targets, hidden, rate, loss=loss, alpha=alpha, weight=weight, before_relu=before_relu)
+
+    def _fit(
+        self,
+        X: Tensor,
+        targets: Tensor | None,
+        hidden: Tensor | None,
+        rate: np.ndarray,
+        *,
+        weight: float,
+        before_relu: bool,
+        loss: Loss = "soft-cross-entropy",
+        alpha: float = 0.0,
+    ) -> np.ndarray:
+        assert len(X) == len(rate) * self.batch
+        none, K, dtype = torch.empty(0, 1, dtype=self.dtype), len(self.c), self.c.dtype
+        samples, bits = self._signs(X)
+        kind = kinds.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else kinds.MULTI_MARGIN
+        kind = kinds.SIGNED_MARGIN if K == 1 else kind
+        q, t = ((none if given is None else given.to(self.dtype).contiguous()).numpy() for given in (targets, hidden))
+        assert all(len(given) in (0, len(X)) for given in (q, t))
+        work, counter = np.empty((4, len(self.shards), self.batch, K)), new_counter()
+        shrink, c_before = 1 - rate * self.weight_decay, self.c.copy()
+
+        def run(thread: int) -> np.ndarray:
+            # every thread works out the logits' gradients and c for itself, from the same sums
+            c, found = (self.c if thread == 0 else c_before.copy()), np.zeros((2, len(X)))
+            self.shards[thread].train(
+                c, samples, bits, self.n + 1, q, t, weight, before_relu, found, rate, shrink, kind, alpha, work, thread, counter
+            )
+            return found
+
+        found = self._on_threads(run, counter)
+        assert self.c.dtype == dtype
+        return found[0][0] + sum(own[1] for own in found)
+
+    def _signs(self, X: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """X as (N + 3, inputs) int8, a column of ones for the bias, and ones beyond; and a bit a sign in words of 64."""
+        width = -(-(self.n + FOUR) // _WORD) * _WORD
+        samples = np.ones((len(X) + FOUR - 1, width), np.int8)
+        samples[: len(X), : self.n] = X.numpy()
+        return samples, np.packbits(samples[: len(X)] < 0, axis=None).view(np.uint64).reshape(len(X), -1)
+
+    def _on_threads(self, run: Callable[[int], np.ndarray], counter: np.ndarray) -> list[np.ndarray]:
+        if self.pool is None:
+            with no_denormals():
+                return [run(0)]
+
+        def guarded(thread: int) -> np.ndarray:
+            try:
+                with no_denormals():
+                    return run(thread)
+            except BaseException:
+                release(counter)
+                raise
+
+        return list(self.pool.map(guarded, range(len(self.shards))))
+
+
+class _Shard:
+    """One thread's hidden units, and its workspace."""
+
+    def __init__(
+        self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, *, column: int
+    ) -> None:
+        self.W, self.b, self.A, self.batch, self.column = W, b, A, batch, column
+        dtype, (m, n), size = W.dtype, W.shape, tile_units(W.dtype)
+        self.quad = FOUR if FOUR % batch == 0 else batch  # rows a step at a time; a row has at most 3 of them before it
+        self.group = _whole(blocking.group, self.quad)
+        rows = _whole(blocking.rows, self.group)
+        chunks, tiles = -(-(n + 1) // FOUR), -(-m // size)
+        self.tiles, self.padded_A = aligned(tiles, chunks * FOUR, size, dtype=dtype), aligned(len(A), tiles * size, dtype=dtype)
+        spare = _whole(rows, FOUR)
+        self.Z, self.U = aligned(spare, tiles * size, dtype=dtype)[:rows], aligned(spare, tiles * size, dtype=dtype)
+        self.G, self.P = np.zeros((rows, rows), dtype), aligned(batch, tiles * size, dtype=dtype)
+        self.table = aligned(max(chunks, spare // FOUR) * SUMS * size, dtype=dtype)
+        self.codes = (
+            np.zeros((rows, chunks), np.uint8), np.zeros((rows, chunks), dtype),
+            np.zeros((spare // FOUR, n + 1), np.uint8), np.zeros((spare // FOUR, n + 1), dtype),
+        )  # fmt: skip
+
+    def train(
+        self, c: np.ndarray, X: np.ndarray, bits: np.ndarray, length: int, targets: np.ndarray, hidden: np.ndarray, weight: float,
+        before_relu: bool, losses: np.ndarray, rate: np.ndarray, shrink: np.ndarray, kind: int, alpha: float, work: np.ndarray,
+        thread: int, counter: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Takes these units through all of X; see `blocks.train`."""
+        m = len(self.b)
+        pack(self.W, self.b, self.tiles)
+        self.padded_A[:, :m] = self.A.numpy()
+        self.U[:] = 0
+        joint = len(targets) > 0 and len(hidden) > 0
+        scale = train(
+            self.tiles, self.padded_A, c, self.Z, self.U, self.G, self.P if joint else self.P[:0], self.table, *self.codes, X, bits,
+            length, targets, hidden, weight, before_relu, losses, rate, shrink, self.batch, self.group, self.quad, kind, alpha,
+            self.column, m, work, thread, counter,
+        )  # fmt: skip
+        unpack(self.tiles, scale, self.W, self.b)
+        if len(targets) > 0:
+            self.A.copy_(torch.from_numpy(self.padded_A[:, :m]))
+
+
+def _whole(rows: int, unit: int) -> int:
+    """`rows` rounded up to a multiple of `unit`."""
+    return -(-rows // unit) * unit

@@ -1,9 +1,8 @@
-"""The sequential part of a block: one SGD step after another on rows whose pre-activations are known up to the block's own steps.
+"""The sequential part of a block: one SGD step after another on rows whose pre-activations are known up to the last few steps.
 
-Compiled with numba. Notation, for rows (samples) of one block:
+Notation, for rows (samples) of one block:
 
-    Z (B, m)       pre-activations; correct up to the steps of this block before `first` when a function is called, hidden
-                   activations `h` afterwards
+    Z (B, m)       pre-activations; correct up to the steps before `first` when a function is called, hidden activations `h` after it
     G (B, B)       products of the inputs plus 1 (the bias is one more input that is always 1)
     U (B, m)       what each row adds to a unit: after step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and  b = s_i (b_0 + Σ_j U_j)
     A (K, m), c (K,)   output layer, updated in place at each step
@@ -14,9 +13,8 @@ and for all samples of a call, of which the block's begin at `offset`:
     targets, losses        a row a sample
     rate, shrink (steps,)  learning rate; 1 − rate · weight decay
 
-A step is `batch` rows. Sums are float64 where they are short (logits, losses) and of the arrays' own type where they are long.
-Arrays are handed on whole, with row numbers: a view, whose bounds are checked and whose references are counted, costs as much as a
-narrow row's work.
+A step is `batch` rows. m is padded to whole tiles of vectors; the units beyond the network's stay 0. Arrays are handed on whole, with
+row numbers: a view, whose references are counted, costs as much as a narrow row's work.
 
 Units can be shared out among threads, each with its own columns of Z, U and A: all that a step needs of the others is their part of
 the logits, and for that they meet once a step.
@@ -24,181 +22,108 @@ the logits, and for that they meet once a step.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
+from vigreux.kernels import rows
 from vigreux.kernels.barrier import wait
+from vigreux.kernels.corrections import correct
+from vigreux.kernels.losses import loss_and_gradient
 
 # "nnan" and "ninf" are left out: a diverging run must show its NaN
 _FAST = {"contract", "reassoc", "nsz"}
-_TILE = 2048  # units that go through a step's backward passes together: their A, Z and U stay in the first-level cache
-
-SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2  # losses of logits
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _correct(Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, first: int, last: int) -> None:
-    """Z[row] += Σ_{first ≤ i < last} G[row, i] · U[i]; four rows a pass, since a pass over Z costs a load and a store of it."""
-    m = Z.shape[1]
-    i = first
-    while i + 4 <= last:
-        g0, g1, g2, g3 = G[row, i], G[row, i + 1], G[row, i + 2], G[row, i + 3]
-        for j in range(m):
-            Z[row, j] += (g0 * U[i, j] + g1 * U[i + 1, j]) + (g2 * U[i + 2, j] + g3 * U[i + 3, j])
-        i += 4
-    while i < last:
-        g = G[row, i]
-        for j in range(m):
-            Z[row, j] += g * U[i, j]
-        i += 1
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True)
 def _forward(
-    Z: np.ndarray,
-    G: np.ndarray,
-    U: np.ndarray,
-    A: np.ndarray,
-    row: int,
-    first: int,
-    last: int,
-    scale: float,
-    parts: np.ndarray,
-    thread: int,
-    r: int,
-) -> None:
-    """Z[row] ← relu(scale · corrected Z[row]), and parts[thread, r] (K,) ← A Z[row]."""
+    Z: np.ndarray, G: np.ndarray, U: np.ndarray, A: np.ndarray, P: np.ndarray, row: int, first: int, start: int, scale: float,
+    parts: np.ndarray, r: int, thread: int,
+) -> None:  # fmt: skip
+    """Z[row] ← relu(scale · corrected Z[row]), and parts[thread, r] (K,) ← A Z[row]; where P has rows, P[r] ← before the relu."""
     K, m = A.shape
-    number = Z.dtype.type
-    zero, factor = number(0), number(scale)
-    _correct(Z, G, U, row, first, last)
-    for j in range(m):
-        value = factor * Z[row, j]
-        Z[row, j] = zero if value <= zero else value  # NaN stays
-    for k in range(K):
-        total = zero
-        for j in range(m):
-            total += A[k, j] * Z[row, j]
-        parts[thread, r, k] = total
+    known = start - first  # 0 to 3 rows whose steps Z[row] does not know yet; a missing one has the weight 0
+    g0 = G[row, first] if known > 0 else 0.0
+    g1 = G[row, first + 1] if known > 1 else 0.0
+    g2 = G[row, first + 2] if known > 2 else 0.0
+    u0, u1, u2 = first * m, (first + min(known, 1)) * m, (first + min(known, 2)) * m
+    if len(P) > 0:
+        rows.activate_and_keep(Z, U, P, row * m, r * m, u0, u1, u2, g0, g1, g2, scale, m)
+    else:
+        rows.activate(Z, U, P, row * m, 0, u0, u1, u2, g0, g1, g2, scale, m)
+    place = (thread * parts.shape[1] + r) * K
+    for k in range(0, K - 1, 2):
+        rows.dot_two(Z, A, parts, row * m, k * m, place + k, m)
+    if K % 2:
+        rows.dot_one(Z, A, parts, row * m, (K - 1) * m, place + K - 1, m)
 
 
-@njit(cache=True, nogil=True)
-def _loss_and_gradient(
-    o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, gradients: np.ndarray, r: int
-) -> float:
-    """The loss of logits o (K,) for q = targets[sample], and its gradient in gradients[r] (K,)."""
-    K = o.shape[0]
-    g = gradients[r]
-    loss = 0.0
-    if kind == SOFT_CROSS_ENTROPY:  # −Σ q log softmax(o);  q sums to 1
-        top = o[0]
-        for k in range(1, K):
-            top = max(top, o[k])
-        total = 0.0
+@njit(cache=True, nogil=True, forceinline=True)
+def _backward(
+    Z: np.ndarray, U: np.ndarray, A: np.ndarray, g: np.ndarray, start: int, batch: int, rate: float, hidden_rate: float, shrink: float
+) -> None:  # fmt: skip
+    """One step: U ← −hidden_rate · 1[h > 0] · g A, then A ← shrink · A − rate · gᵀ h.  Z holds h; g (batch, K)."""
+    K, m = A.shape
+    if batch == 1:
+        z = start * m
+        for k in range(0, K - 1, 2):
+            m0, m1, r0, r1 = -hidden_rate * g[0, k], -hidden_rate * g[0, k + 1], -rate * g[0, k], -rate * g[0, k + 1]
+            if k == 0:
+                rows.both_of_two(Z, U, A, z, z, 0, m0, m1, shrink, r0, r1, m)
+            else:
+                rows.both_of_two_more(Z, U, A, z, z, k * m, m0, m1, shrink, r0, r1, m)
+        if K % 2:
+            m0, r0 = -hidden_rate * g[0, K - 1], -rate * g[0, K - 1]
+            if K == 1:
+                rows.both_of_one(Z, U, A, z, z, 0, m0, 0.0, shrink, r0, 0.0, m)
+            else:
+                rows.both_of_one_more(Z, U, A, z, z, (K - 1) * m, m0, 0.0, shrink, r0, 0.0, m)
+        return
+    for r in range(batch):  # all rows see the same A
+        z = (start + r) * m
         for k in range(K):
-            g[k] = math.exp(o[k] - top) if o[k] != top else 1.0
-            total += g[k]
-        log_total = math.log(total)
+            if k == 0:
+                rows.hidden_of_one(Z, U, A, z, z, 0, -hidden_rate * g[r, 0], 0.0, 1.0, 0.0, 0.0, m)
+            else:
+                rows.hidden_of_one_more(Z, U, A, z, z, k * m, -hidden_rate * g[r, k], 0.0, 1.0, 0.0, 0.0, m)
+    for r in range(batch):
+        z = (start + r) * m
         for k in range(K):
-            q = targets[sample, k]
-            if q != 0:
-                loss -= q * (o[k] - top - log_total)
-            g[k] = g[k] / total - q
-    elif kind == MULTI_MARGIN:  # Σ_y q_y Σ_{k≠y} max(0, 1 − o_y + o_k) / K
-        g[:] = 0.0
-        for y in range(K):
-            q = targets[sample, y]
-            if q != 0:
-                for k in range(K):
-                    margin = 1.0 - o[y] + o[k]
-                    if k != y and not margin <= 0:
-                        loss += q * margin / K
-                        g[k] += q / K
-                        g[y] -= q / K
-    else:  # α max(0, 1 − f q_0) + (1 − α) max(0, 1 − f q_1), one logit f
-        g[0] = 0.0
-        for side in range(2):
-            q, weight = targets[sample, side], alpha if side == 0 else 1.0 - alpha
-            margin = 1.0 - o[0] * q
-            if weight != 0 and not margin <= 0:
-                loss += weight * margin
-                g[0] -= weight * q
-    return loss
+            rows.output_of_one(Z, U, A, z, z, k * m, 0.0, 0.0, shrink if r == 0 else 1.0, -rate * g[r, k], 0.0, m)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _backward(
-    Z: np.ndarray,
-    U: np.ndarray,
-    A: np.ndarray,
-    g: np.ndarray,
-    row: int,
-    batch: int,
-    rate: float,
-    hidden_rate: float,
-    shrink: float,
-) -> None:
-    """One step of rows `row` to `row + batch`: U ← −hidden_rate · 1[h > 0] · g A, then A ← shrink · A − rate · gᵀ h; tile by tile.
-
-    Z holds h; g (batch, K) gradients of the logits.
-    """
-    K, m = A.shape
-    number = A.dtype.type
-    zero = number(0)
-    for start in range(0, m, _TILE):
-        end = min(start + _TILE, m)
-        for r in range(batch):
-            h, u = Z[row + r, start:end], U[row + r, start:end]
-            for k in range(K):
-                a, amount = A[k, start:end], number(-hidden_rate * g[r, k])
-                if k == 0:
-                    for j in range(h.shape[0]):
-                        u[j] = amount * a[j]
-                else:
-                    for j in range(h.shape[0]):
-                        u[j] += amount * a[j]
-            for j in range(h.shape[0]):
-                u[j] = u[j] if h[j] > zero else zero
-        for k in range(K):
-            a = A[k, start:end]
-            for r in range(batch):
-                h, amount, kept = Z[row + r, start:end], number(rate * g[r, k]), number(shrink if r == 0 else 1.0)
-                for j in range(h.shape[0]):
-                    a[j] = kept * a[j] - amount * h[j]
+def _match_hidden(
+    P: np.ndarray, U: np.ndarray, r: int, row: int, hidden: np.ndarray, sample: int, column: int, units: int, amount: float, before: bool
+) -> float:  # fmt: skip
+    """U[row] −= amount · (a − t), `a` the hidden layer before or after relu, P[r] the one before; gives ½ ‖a − t‖²."""
+    number = P.dtype.type
+    zero, weight, total = number(0), number(amount), number(0)
+    for j in range(units):
+        value = P[r, j]
+        passes = before or not value <= zero  # NaN passes
+        error = (value if passes else zero) - hidden[sample, column + j]
+        total += error * error
+        U[row, j] -= weight * error if passes else zero
+    return 0.5 * total
 
 
 @njit(cache=True, nogil=True)
 def logits_steps(
-    Z: np.ndarray,
-    G: np.ndarray,
-    U: np.ndarray,
-    A: np.ndarray,
-    c: np.ndarray,
-    targets: np.ndarray,
-    losses: np.ndarray,
-    rate: np.ndarray,
-    shrink: np.ndarray,
-    batch: int,
-    offset: int,
-    first: int,
-    last: int,
-    scale: float,
-    kind: int,
-    alpha: float,
-    work: np.ndarray,
-    thread: int,
-    counter: np.ndarray,
-) -> float:
+    Z: np.ndarray, G: np.ndarray, U: np.ndarray, A: np.ndarray, c: np.ndarray, P: np.ndarray, targets: np.ndarray, hidden: np.ndarray,
+    weight: float, before: bool, losses: np.ndarray, rate: np.ndarray, shrink: np.ndarray, batch: int, offset: int, first: int,
+    last: int, scale: float, kind: int, alpha: float, column: int, units: int, work: np.ndarray, thread: int, counter: np.ndarray,
+) -> float:  # fmt: skip
     """Takes the steps of rows `first` to `last` of a block on a loss of the logits; gives the scale after them.
 
     Args:
-        Z, G, U, A, c, losses, rate, shrink, offset, scale: see the module.
+        Z, G, U, A, c, losses, rate, shrink, offset, scale: see the module. `losses` (2, N): of the logits, and of the hidden layer.
+        P: (batch, m) workspace where the hidden layer is matched as well, else (0, m).
         targets: (N, K) class probabilities; for the signed margin (N, 2): label and teacher's value.
+        hidden: (N, all units) targets of the hidden layer; `weight` of their loss; `before`: before the relu.
         batch: rows a step; `offset`, `first` and `last` are multiples of it.
-        kind: one of the losses of this module.
+        kind: one of `losses`.
         alpha: weight of the label, signed margin only.
+        column, units: this thread's first unit of the network, and how many it has.
         work: (4, threads, batch, K), shared by the threads: their parts of the logits at this step and the one before (no thread is
             ahead of another by more than one meeting); each thread's logits; each thread's gradients.
         thread: this thread's number.
@@ -210,7 +135,7 @@ def logits_steps(
         step = (offset + start) // batch
         parts = work[step % 2]
         for r in range(batch):
-            _forward(Z, G, U, A, start + r, first, start, scale, parts, thread, r)
+            _forward(Z, G, U, A, P, start + r, first, start, scale, parts, r, thread)
         if threads > 1:
             wait(counter, threads * (step + 1))
         for r in range(batch):
@@ -218,10 +143,14 @@ def logits_steps(
                 o[k] = c[k]
                 for other in range(threads):
                     o[k] += parts[other, r, k]
-            losses[offset + start + r] = _loss_and_gradient(o, targets, offset + start + r, kind, alpha, g, r)
+            losses[0, offset + start + r] = loss_and_gradient(o, targets, offset + start + r, kind, alpha, g, r)
         scale *= shrink[step]
         mean_rate = rate[step] / batch
         _backward(Z, U, A, g, start, batch, mean_rate, mean_rate / scale, shrink[step])
+        for r in range(len(P)):
+            losses[1, offset + start + r] = weight * _match_hidden(
+                P, U, r, start + r, hidden, offset + start + r, column, units, weight * mean_rate / scale, before
+            )
         for k in range(K):
             total = 0.0
             for r in range(batch):
@@ -230,44 +159,21 @@ def logits_steps(
     return scale
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True)
 def hidden_steps(
-    Z: np.ndarray,
-    G: np.ndarray,
-    U: np.ndarray,
-    targets: np.ndarray,
-    losses: np.ndarray,
-    rate: np.ndarray,
-    shrink: np.ndarray,
-    batch: int,
-    offset: int,
-    first: int,
-    last: int,
-    scale: float,
-    before_relu: bool,
-) -> float:
-    """Takes the steps of rows `first` to `last` on ½ Σ_j (a_j − t_j)², `a` the hidden layer before or after relu.
-
-    Args as `logits_steps`; targets (N, m). The output layer takes no part.
-    """
-    m = Z.shape[1]
-    number = Z.dtype.type
-    zero = number(0)
+    Z: np.ndarray, G: np.ndarray, U: np.ndarray, hidden: np.ndarray, before: bool, losses: np.ndarray, rate: np.ndarray,
+    shrink: np.ndarray, batch: int, offset: int, first: int, last: int, scale: float, column: int, units: int, lanes: int,
+) -> float:  # fmt: skip
+    """The same on ½ ‖a − t‖², `a` the hidden layer; the output layer takes no part, and threads need not meet."""
     for start in range(first, last, batch):
         step = (offset + start) // batch
-        for row in range(start, start + batch):
-            _correct(Z, G, U, row, first, start)
+        correct(Z, G, U, start, start + batch, first, start, lanes)
         next_scale = scale * shrink[step]
-        now, amount = number(scale), number(rate[step] / batch / next_scale)
+        amount = rate[step] / batch / next_scale
         for row in range(start, start + batch):
-            z, u, t = Z[row], U[row], targets[offset + row]
-            total = zero
-            for j in range(m):
-                value = now * z[j]
-                passes = before_relu or not value <= zero  # NaN passes
-                error = (value if passes else zero) - t[j]
-                total += error * error
-                u[j] = -amount * error if passes else zero
-            losses[offset + row] = 0.5 * total
+            for j in range(units):
+                Z[row, j] *= scale
+                U[row, j] = 0
+            losses[1, offset + row] = _match_hidden(Z, U, row, row, hidden, offset + row, column, units, amount, before)
         scale = next_scale
     return scale

@@ -1,0 +1,157 @@
+"""Vector instructions of LLVM on numba arrays, for the loops in which a compiler must not be left to guess.
+
+A vector is 64 bytes, one cache line, whatever the machine: LLVM splits it where registers are shorter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+BYTES = 64  # of a vector
+TILE = 2  # vectors of hidden units that go through a loop together: their sums are independent, and one index serves both
+_INDEX = ir.IntType(64)
+
+
+def aligned(*shape: int, dtype: Any) -> np.ndarray:
+    """Zeros that start at a cache line: a vector across two lines costs two loads."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + BYTES, np.uint8)
+    start = -raw.ctypes.data % BYTES
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def tile_units(dtype: Any) -> int:
+    """Hidden units of a tile."""
+    return TILE * BYTES // np.dtype(dtype).itemsize
+
+
+class Lanes:
+    """Writes the instructions of one intrinsic. Places in arrays are element numbers, whatever the array's shape.
+
+    Args:
+        arguments: the data pointer of an array, the value of anything else.
+    """
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> None:
+        self.builder = builder
+        self.arguments = [
+            context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+            for kind, value in zip(signature.args, arguments)
+        ]
+        number = next(
+            kind.dtype for kind in signature.args if isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float)
+        )
+        self.element = context.get_value_type(number)
+        self.lanes = BYTES * 8 // number.bitwidth
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self._suffix = f"v{self.lanes}f{number.bitwidth}"
+
+    # --- places -------------------------------------------------------------------------------------------------------
+
+    def at(self, *terms: Any) -> Any:
+        """The sum of element numbers; Python integers are constants."""
+        total = self.integer(0)
+        for term in terms:
+            total = self.builder.add(total, self.integer(term))
+        return total
+
+    def times(self, one: Any, other: Any) -> Any:
+        """The product of two element numbers."""
+        return self.builder.mul(self.integer(one), self.integer(other))
+
+    def integer(self, value: Any) -> Any:
+        """A Python integer as a constant; anything else as it is."""
+        return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    @contextmanager
+    def loop(self, count: Any, step: int = 1) -> Iterator[Any]:
+        """`for i in range(0, count, step)`; gives i."""
+        with cgutils.for_range_slice(self.builder, self.integer(0), self.integer(count), self.integer(step), _INDEX) as (i, _):
+            yield i
+
+    # --- numbers ------------------------------------------------------------------------------------------------------
+
+    def load(self, data: Any, place: Any) -> Any:
+        """The vector that begins at an element."""
+        return self.builder.load(self._pointer(data, place), align=BYTES)
+
+    def store(self, value: Any, data: Any, place: Any) -> None:
+        """Writes a vector."""
+        self.builder.store(value, self._pointer(data, place), align=BYTES)
+
+    def scalar(self, data: Any, place: Any) -> Any:
+        """One element."""
+        return self.builder.load(self.builder.gep(data, [self.integer(place)]))
+
+    def splat(self, value: Any) -> Any:
+        """One number in all lanes; a double is rounded to the arrays' type."""
+        if value.type != self.element:
+            value = self.builder.fptrunc(value, self.element)
+        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), first)
+
+    def zero(self) -> Any:
+        """A vector of zeros."""
+        return ir.Constant(self.vector, None)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a · b + c."""
+        return self.builder.call(self._function("llvm.fma", self.vector, [self.vector] * 3), [a, b, c])
+
+    def positive_part(self, a: Any) -> Any:
+        """max(0, a); NaN stays."""
+        return self.builder.select(self.builder.fcmp_ordered(">", self.zero(), a), self.zero(), a)
+
+    def where_positive(self, condition: Any, a: Any) -> Any:
+        """a where the condition's lane is above 0, else 0."""
+        return self.builder.select(self.builder.fcmp_ordered(">", condition, self.zero()), a, self.zero())
+
+    def total(self, a: Any) -> Any:
+        """The sum of the lanes, as a double."""
+        start = ir.Constant(self.element, -0.0)
+        function = self._function("llvm.vector.reduce.fadd", self.element, [self.element, self.vector])
+        found = self.builder.call(function, [start, a], fastmath=("reassoc",))
+        double = ir.DoubleType()
+        return found if found.type == double else self.builder.fpext(found, double)
+
+    def register(self, value: Any) -> Any:
+        """A variable; LLVM keeps it in a register."""
+        return cgutils.alloca_once_value(self.builder, value)
+
+    def add_to(self, variable: Any, a: Any, b: Any) -> None:
+        """variable ← a · b + variable."""
+        self.builder.store(self.fma(a, b, self.builder.load(variable)), variable)
+
+    def _pointer(self, data: Any, place: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(data, [self.integer(place)]), self.vector.as_pointer())
+
+    def _function(self, name: str, gives: Any, takes: Sequence[Any]) -> Any:
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(gives, takes), f"{name}.{self._suffix}")
+
+
+def lanes_intrinsic(write: Callable[..., Any]) -> Any:
+    """Makes `write(lanes, *arguments)` a function that compiled code can call; it returns nothing."""
+
+    def typed(typingctx: Any, *arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            lanes = Lanes(context, builder, signature, values)
+            write(lanes, *lanes.arguments)
+            return context.get_dummy_value()
+
+        return types.void(*map(types.unliteral, arguments)), generate
+
+    names = list(inspect.signature(write).parameters)[1:]
+    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # from which numba reads how many there are
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("typingctx", *names)]
+    )
+    return intrinsic(typed)
