@@ -41,19 +41,20 @@ def unpack(tiles: np.ndarray, scale: float, W: np.ndarray, b: np.ndarray) -> Non
 @njit(cache=True, nogil=True)
 def _through_tiles(
     tiles: np.ndarray, U: np.ndarray, Z: np.ndarray, table: np.ndarray, length: int, earlier: int, count: int, input_codes: np.ndarray,
-    input_signs: np.ndarray, row_codes: np.ndarray, row_signs: np.ndarray,
+    row_codes: np.ndarray, padded: int, lanes: int,
 ) -> None:  # fmt: skip
     """tiles ← tiles + Xᵀ U of the `earlier` rows before, then Z ← X tiles of the next `count` rows."""
     _, inputs, size = tiles.shape
     units, row_chunks, input_chunks = Z.shape[1], -(-earlier // FOUR), inputs // FOUR
     for t in range(tiles.shape[0]):
         tile, column = t * inputs * size, t * size
+        vectors = min(size, padded - column) // lanes
         if earlier > 0:
-            write_sums(table, U, column, units, row_chunks)
-            add_sums(table, tiles, tile, size, length, row_codes, row_signs, 1, row_codes.shape[1], row_chunks)
+            write_sums(table, U, column, units, row_chunks, vectors)
+            add_sums(table, tiles, tile, size, length, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
         if count > 0:
-            write_sums(table, tiles, tile, size, input_chunks)
-            set_sums(table, Z, column, units, count, input_codes, input_signs, input_chunks, 1, input_chunks)
+            write_sums(table, tiles, tile, size, input_chunks, vectors)
+            set_sums(table, Z, column, units, count, input_codes, input_chunks, 1, input_chunks, vectors)
 
 
 @njit(cache=True, nogil=True)
@@ -69,47 +70,48 @@ def _rescale(tiles: np.ndarray, U: np.ndarray, scale: float) -> float:
 @njit(cache=True, nogil=True)
 def train(
     tiles: np.ndarray, A: np.ndarray, c: np.ndarray, Z: np.ndarray, U: np.ndarray, G: np.ndarray, P: np.ndarray, table: np.ndarray,
-    input_codes: np.ndarray, input_signs: np.ndarray, row_codes: np.ndarray, row_signs: np.ndarray, X: np.ndarray, bits: np.ndarray,
+    input_codes: np.ndarray, row_codes: np.ndarray, X: np.ndarray, bits: np.ndarray,
     length: int, targets: np.ndarray, hidden: np.ndarray, weight: float, before: bool, losses: np.ndarray, rate: np.ndarray,
-    shrink: np.ndarray, batch: int, group: int, quad: int, kind: int, alpha: float, column: int, units: int, work: np.ndarray,
-    thread: int, counter: np.ndarray,
+    shrink: np.ndarray, batch: int, group: int, quad: int, kind: int, alpha: float, column: int, units: int, padded: int, lanes: int,
+    work: np.ndarray, thread: int, counter: np.ndarray,
 ) -> float:  # fmt: skip
     """Takes all samples through; gives the scale by which `tiles` is still to be multiplied.
 
     Args:
         tiles, A, c: the shard's weights. Z, U (B, m), G (B, B), P: see `steps`.
-        table, input_codes, input_signs, row_codes, row_signs: workspace of `signs`.
-        X, bits: the samples (N and 3 more, inputs or more) int8, and the same as bits.
+        table, input_codes, row_codes: workspace of `signs`.
+        X: the samples (N and 3 more, inputs or more) int8. bits: workspace of `gram`.
         length: inputs that count, the bias among them.
         targets: of the logits (N, K), or none: (0, K); then the hidden layer alone is matched.
+        lanes: numbers in a vector.
         group, quad: rows that take in all earlier rows of the block together; the earlier rows of their group together.
         others: see `steps`.
     """
-    size, lanes, scale, earlier, before_start = Z.shape[0], tiles.shape[2] // 2, 1.0, 0, 0
+    size, scale, earlier, before_start = Z.shape[0], 1.0, 0, 0
     for start in range(0, losses.shape[1], size):
         count = min(size, losses.shape[1] - start)
-        encode_rows(X, before_start, -(-earlier // FOUR), row_codes, row_signs)
-        encode_inputs(X, start, count, input_codes, input_signs)
-        _through_tiles(tiles, U, Z, table, length, earlier, count, input_codes, input_signs, row_codes, row_signs)
-        gram(bits, start, count, length, G)
+        encode_rows(X, before_start, -(-earlier // FOUR), row_codes)
+        encode_inputs(X, start, count, input_codes)
+        _through_tiles(tiles, U, Z, table, length, earlier, count, input_codes, row_codes, padded, lanes)
+        gram(X, start, count, length, bits, G)
         for first in range(0, count, group):
             last = min(first + group, count)
-            correct(Z, G, U, first, last, 0, first, lanes)
+            correct(Z, G, U, first, last, 0, first, padded, lanes)
             for one in range(first, last, quad):
                 end = min(one + quad, last)
-                correct(Z, G, U, one, end, first, one, lanes)
+                correct(Z, G, U, one, end, first, one, padded, lanes)
                 if len(targets) > 0:
                     scale = logits_steps(
                         Z, G, U, A, c, P, targets, hidden, weight, before, losses, rate, shrink, batch, start, one, end, scale, kind,
-                        alpha, column, units, work, thread, counter,
+                        alpha, column, units, padded, work, thread, counter,
                     )  # fmt: skip
                 else:
                     scale = hidden_steps(
-                        Z, G, U, hidden, before, losses, rate, shrink, batch, start, one, end, scale, column, units, lanes
+                        Z, G, U, hidden, before, losses, rate, shrink, batch, start, one, end, scale, column, units, padded, lanes
                     )
         U[count : -(-count // FOUR) * FOUR] = 0
         scale = _rescale(tiles, U, scale)
         earlier, before_start = count, start
-    encode_rows(X, before_start, -(-earlier // FOUR), row_codes, row_signs)
-    _through_tiles(tiles, U, Z, table, length, earlier, 0, input_codes, input_signs, row_codes, row_signs)
+    encode_rows(X, before_start, -(-earlier // FOUR), row_codes)
+    _through_tiles(tiles, U, Z, table, length, earlier, 0, input_codes, row_codes, padded, lanes)
     return scale

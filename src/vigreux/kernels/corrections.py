@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -36,39 +37,44 @@ def _tile(rows: int, vectors: int) -> Callable[..., None]:
 
 
 _four_six, _four_two = lanes_intrinsic(_tile(ROWS, VECTORS)), lanes_intrinsic(_tile(ROWS, 2))
-_one_six, _one_two = lanes_intrinsic(_tile(1, VECTORS)), lanes_intrinsic(_tile(1, 2))
+_four_one = lanes_intrinsic(_tile(ROWS, 1))
+_one_six, _one_one = lanes_intrinsic(_tile(1, VECTORS)), lanes_intrinsic(_tile(1, 1))
 
 
 @njit(cache=True, nogil=True)
-def correct(Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, end: int, first: int, last: int, lanes: int) -> None:
+def correct(
+    Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, end: int, first: int, last: int, padded: int, lanes: int
+) -> None:
     """Rows `row` … `end − 1` of Z take in the steps of rows `first` … `last − 1`.
 
     Args:
-        Z, U: (B, m), m a multiple of two vectors.
+        Z, U: (B, m).
         G: (B, B).
+        padded: units, whole vectors.
         lanes: numbers in a vector.
     """
     if first >= last:
         return
-    units, block = Z.shape[1], G.shape[1]
-    column = 0
-    while column < units:
-        wide = column + VECTORS * lanes <= units
+    units, block, column = Z.shape[1], G.shape[1], 0
+    while column < padded:
+        vectors = VECTORS if column + VECTORS * lanes <= padded else 2 if column + 2 * lanes <= padded else 1
         r = row
-        while r < end:
-            if r + ROWS <= end:
-                if wide:
-                    _four_six(Z, G, U, r, first, last, column, units, block)
-                else:
-                    _four_two(Z, G, U, r, first, last, column, units, block)
-                r += ROWS
+        while r + ROWS <= end:
+            if vectors == VECTORS:
+                _four_six(Z, G, U, r, first, last, column, units, block)
+            elif vectors == 2:
+                _four_two(Z, G, U, r, first, last, column, units, block)
             else:
-                if wide:
-                    _one_six(Z, G, U, r, first, last, column, units, block)
-                else:
-                    _one_two(Z, G, U, r, first, last, column, units, block)
-                r += 1
-        column += VECTORS * lanes if wide else 2 * lanes
+                _four_one(Z, G, U, r, first, last, column, units, block)
+            r += ROWS
+        while r < end:
+            if vectors == VECTORS:
+                _one_six(Z, G, U, r, first, last, column, units, block)
+            else:
+                for v in range(vectors):
+                    _one_one(Z, G, U, r, first, last, column + v * lanes, units, block)
+            r += 1
+        column += vectors * lanes
 
 
 @intrinsic
@@ -79,16 +85,32 @@ def _count_ones(typingctx, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), generate
 
 
+@intrinsic
+def _minus_signs(typingctx, X, place):  # type: ignore[no-untyped-def]
+    """A bit for each of 64 bytes from element `place` on: whether it is negative."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data, vector = context.make_array(signature.args[0])(context, builder, arguments[0]).data, ir.VectorType(ir.IntType(8), 64)
+        found = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(vector, None)), ir.IntType(64))
+
+    return types.uint64(X, types.int64), generate
+
+
 @njit(cache=True, nogil=True)
-def gram(bits: np.ndarray, first: int, count: int, length: int, G: np.ndarray) -> None:
-    """G (B, B), below the diagonal: products x_i · x_j of `count` vectors of `length` signs.
+def gram(X: np.ndarray, first: int, count: int, length: int, bits: np.ndarray, G: np.ndarray) -> None:
+    """G (B, B), below the diagonal: products x_i · x_j of rows `first` … of X, `length` signs each.
 
     Args:
-        bits: (N, words) uint64, a bit a sign; the bits beyond `length` are the same in all rows.
+        X: (N, 64 · W) int8; what is beyond `length` is the same in all rows.
+        bits: (W, B) uint64, workspace.
     """
+    for r in range(count):
+        for w in range(bits.shape[0]):
+            bits[w, r] = _minus_signs(X, (first + r) * X.shape[1] + 64 * w)  # type: ignore[call-arg]
     for i in range(1, count):
-        for j in range(i):
-            differ = 0
-            for w in range(bits.shape[1]):
-                differ += np.int64(_count_ones(bits[first + i, w] ^ bits[first + j, w]))  # type: ignore[call-arg]
-            G[i, j] = length - 2 * differ
+        for w in range(bits.shape[0]):
+            own, begin = bits[w, i], length if w == 0 else 0
+            for j in range(i):
+                differ = np.int64(_count_ones(own ^ bits[w, j]))  # type: ignore[call-arg]
+                G[i, j] = (begin if w == 0 else G[i, j]) - 2 * differ

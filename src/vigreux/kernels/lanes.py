@@ -29,9 +29,9 @@ def aligned(*shape: int, dtype: Any) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def tile_units(dtype: Any) -> int:
-    """Hidden units of a tile."""
-    return TILE * BYTES // np.dtype(dtype).itemsize
+def lanes_of(dtype: Any) -> int:
+    """Numbers in a vector."""
+    return BYTES // np.dtype(dtype).itemsize
 
 
 class Lanes:
@@ -78,6 +78,16 @@ class Lanes:
         with cgutils.for_range_slice(self.builder, self.integer(0), self.integer(count), self.integer(step), _INDEX) as (i, _):
             yield i
 
+    def each_tile(self, units: Any, body: Callable[[Any, int], None]) -> None:
+        """`body(place, v)` for vector number v of a tile, at `place` of a row: all tiles, and one vector alone where they are odd."""
+        tile = TILE * self.lanes
+        whole = self.times(self.builder.udiv(units, self.integer(tile)), tile)
+        with self.loop(whole, tile) as j:
+            for v in range(TILE):
+                body(self.at(j, v * self.lanes), v)
+        with self.loop(self.builder.sub(units, whole), self.lanes) as rest:
+            body(self.at(whole, rest), 0)
+
     # --- numbers ------------------------------------------------------------------------------------------------------
 
     def load(self, data: Any, place: Any) -> Any:
@@ -99,6 +109,13 @@ class Lanes:
         one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
         first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), first)
+
+    def signed_one(self, minus: Any) -> Any:
+        """−1 where the integer is 1, +1 where it is 0."""
+        bits = ir.IntType(32 if self.element == ir.FloatType() else 64)
+        short = self.builder.trunc(minus, bits) if bits.width < 64 else minus
+        one = ir.Constant(bits, 0x3F800000 if bits.width == 32 else 0x3FF0000000000000)
+        return self.builder.bitcast(self.builder.or_(self.builder.shl(short, ir.Constant(bits, bits.width - 1)), one), self.element)
 
     def zero(self) -> Any:
         """A vector of zeros."""

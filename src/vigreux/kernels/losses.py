@@ -12,28 +12,39 @@ SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2
 
 @njit(cache=True, nogil=True, forceinline=True)
 def loss_and_gradient(
-    o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, gradients: np.ndarray, r: int
+    o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, g: np.ndarray, r: int, losses: np.ndarray
 ) -> float:
-    """The loss of logits o (K,) for q = targets[sample], and its gradient in gradients[r] (K,)."""
+    """The loss of logits o (K,) for q = targets[sample], and its gradient in g[r] (K,).
+
+    Of the soft cross-entropy log(losses[2, sample]) is still missing: a logarithm that no later step waits for is taken of all samples
+    together. It stays 1 for the other losses.
+    """
     K = o.shape[0]
-    g = gradients[r]
     loss = 0.0
-    if kind == SOFT_CROSS_ENTROPY:  # −Σ q log softmax(o);  q sums to 1
+    if kind == SOFT_CROSS_ENTROPY and K == 2:  # the common case, without a branch that depends on the logits
+        difference = o[1] - o[0]
+        small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1
+        losses[2, sample] = 1.0 + small
+        likely = 1.0 / losses[2, sample]
+        first = small * likely if difference > 0 else likely
+        g[r, 0], g[r, 1] = first - targets[sample, 0], targets[sample, 0] - first
+        loss = targets[sample, 0] * max(difference, 0.0) + targets[sample, 1] * max(-difference, 0.0)
+    elif kind == SOFT_CROSS_ENTROPY:  # −Σ q log softmax(o);  q sums to 1
         top = o[0]
         for k in range(1, K):
             top = max(top, o[k])
         total = 0.0
         for k in range(K):
-            g[k] = math.exp(o[k] - top) if o[k] != top else 1.0
-            total += g[k]
-        log_total = math.log(total)
+            g[r, k] = math.exp(o[k] - top)
+            total += g[r, k]
+        losses[2, sample] = total
         for k in range(K):
             q = targets[sample, k]
-            if q != 0:
-                loss -= q * (o[k] - top - log_total)
-            g[k] = g[k] / total - q
+            loss -= q * (o[k] - top)
+            g[r, k] = g[r, k] / total - q
     elif kind == MULTI_MARGIN:  # Σ_y q_y Σ_{k≠y} max(0, 1 − o_y + o_k) / K
-        g[:] = 0.0
+        for k in range(K):
+            g[r, k] = 0.0
         for y in range(K):
             q = targets[sample, y]
             if q != 0:
@@ -41,14 +52,14 @@ def loss_and_gradient(
                     margin = 1.0 - o[y] + o[k]
                     if k != y and not margin <= 0:
                         loss += q * margin / K
-                        g[k] += q / K
-                        g[y] -= q / K
+                        g[r, k] += q / K
+                        g[r, y] -= q / K
     else:  # α max(0, 1 − f q_0) + (1 − α) max(0, 1 − f q_1), one logit f
-        g[0] = 0.0
+        g[r, 0] = 0.0
         for side in range(2):
             q, weight = targets[sample, side], alpha if side == 0 else 1.0 - alpha
             margin = 1.0 - o[0] * q
             if weight != 0 and not margin <= 0:
                 loss += weight * margin
-                g[0] -= weight * q
+                g[r, 0] -= weight * q
     return loss

@@ -24,7 +24,7 @@ from vigreux.kernels import losses as kinds
 from vigreux.kernels.barrier import new_counter, release
 from vigreux.kernels.blocks import pack, train, unpack
 from vigreux.kernels.denormals import no_denormals
-from vigreux.kernels.lanes import aligned, tile_units
+from vigreux.kernels.lanes import TILE, aligned, lanes_of
 from vigreux.kernels.signs import FOUR, SUMS
 
 Loss = Literal["soft-cross-entropy", "hinge"]
@@ -82,14 +82,12 @@ class OnlineSGD:
     ) -> None:
         assert all(p.is_contiguous() and not p.requires_grad and p.dtype == W.dtype for p in (W, b, A, c))
         self.c, self.batch, self.weight_decay = c.numpy(), batch, weight_decay
-        self.n, self.dtype, units = W.shape[1], W.dtype, tile_units(W.numpy().dtype)
+        self.n, self.dtype, units = W.shape[1], W.dtype, TILE * lanes_of(W.numpy().dtype)
         blocking = blocking or Blocking.best(len(b), threads)
         tiles = -(-len(b) // units)
         threads = min(blocking.threads, tiles)
         cuts = [min(tiles * i // threads * units, len(b)) for i in range(threads + 1)]
-        self.shards = [
-            _Shard(W[i:j].numpy(), b[i:j].numpy(), A[:, i:j], batch, blocking, column=i) for i, j in pairwise(cuts)
-        ]
+        self.shards = [_Shard(W[i:j].numpy(), b[i:j].numpy(), A[:, i:j], batch, blocking, column=i) for i, j in pairwise(cuts)]
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def fit_logits(
@@ -153,7 +151,7 @@ class OnlineSGD:
     ) -> np.ndarray:
         assert len(X) == len(rate) * self.batch
         none, K, dtype = torch.empty(0, 1, dtype=self.dtype), len(self.c), self.c.dtype
-        samples, bits = self._signs(X)
+        samples = self._signs(X)
         kind = kinds.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else kinds.MULTI_MARGIN
         kind = kinds.SIGNED_MARGIN if K == 1 else kind
         q, t = ((none if given is None else given.to(self.dtype).contiguous()).numpy() for given in (targets, hidden))
@@ -163,22 +161,37 @@ class OnlineSGD:
 
         def run(thread: int) -> np.ndarray:
             # every thread works out the logits' gradients and c for itself, from the same sums
-            c, found = (self.c if thread == 0 else c_before.copy()), np.zeros((2, len(X)))
+            c, found = (self.c if thread == 0 else c_before.copy()), np.zeros((3, len(X)))
+            found[2] = 1
             self.shards[thread].train(
-                c, samples, bits, self.n + 1, q, t, weight, before_relu, found, rate, shrink, kind, alpha, work, thread, counter
+                c,
+                samples,
+                self.n + 1,
+                q,
+                t,
+                weight,
+                before_relu,
+                found,
+                rate / self.batch,
+                shrink,
+                kind,
+                alpha,
+                work,
+                thread,
+                counter,
             )
             return found
 
         found = self._on_threads(run, counter)
         assert self.c.dtype == dtype
-        return found[0][0] + sum(own[1] for own in found)
+        return found[0][0] + np.log(found[0][2]) + sum(own[1] for own in found)
 
-    def _signs(self, X: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """X as (N + 3, inputs) int8, a column of ones for the bias, and ones beyond; and a bit a sign in words of 64."""
+    def _signs(self, X: Tensor) -> np.ndarray:
+        """X as (N + 3, inputs) int8, a column of ones for the bias, and ones beyond."""
         width = -(-(self.n + FOUR) // _WORD) * _WORD
         samples = np.ones((len(X) + FOUR - 1, width), np.int8)
         samples[: len(X), : self.n] = X.numpy()
-        return samples, np.packbits(samples[: len(X)] < 0, axis=None).view(np.uint64).reshape(len(X), -1)
+        return samples
 
     def _on_threads(self, run: Callable[[int], np.ndarray], counter: np.ndarray) -> list[np.ndarray]:
         if self.pool is None:
@@ -199,27 +212,24 @@ class OnlineSGD:
 class _Shard:
     """One thread's hidden units, and its workspace."""
 
-    def __init__(
-        self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, *, column: int
-    ) -> None:
+    def __init__(self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, *, column: int) -> None:
         self.W, self.b, self.A, self.batch, self.column = W, b, A, batch, column
-        dtype, (m, n), size = W.dtype, W.shape, tile_units(W.dtype)
+        dtype, (m, n), self.lanes = W.dtype, W.shape, lanes_of(W.dtype)
         self.quad = FOUR if FOUR % batch == 0 else batch  # rows a step at a time; a row has at most 3 of them before it
         self.group = _whole(blocking.group, self.quad)
         rows = _whole(blocking.rows, self.group)
-        chunks, tiles = -(-(n + 1) // FOUR), -(-m // size)
-        self.tiles, self.padded_A = aligned(tiles, chunks * FOUR, size, dtype=dtype), aligned(len(A), tiles * size, dtype=dtype)
+        chunks, size = -(-(n + 1) // FOUR), TILE * self.lanes
+        self.padded = _whole(m, self.lanes)
+        row = (self.padded // self.lanes | 1) * self.lanes  # an odd number of cache lines: rows do not fall on each other
+        self.tiles, self.padded_A = aligned(-(-m // size), chunks * FOUR, size, dtype=dtype), aligned(len(A), row, dtype=dtype)
         spare = _whole(rows, FOUR)
-        self.Z, self.U = aligned(spare, tiles * size, dtype=dtype)[:rows], aligned(spare, tiles * size, dtype=dtype)
-        self.G, self.P = np.zeros((rows, rows), dtype), aligned(batch, tiles * size, dtype=dtype)
+        self.Z, self.U, self.P = (aligned(count, row, dtype=dtype) for count in (rows, spare, batch))
+        self.G = np.zeros((rows, rows), dtype)
         self.table = aligned(max(chunks, spare // FOUR) * SUMS * size, dtype=dtype)
-        self.codes = (
-            np.zeros((rows, chunks), np.uint8), np.zeros((rows, chunks), dtype),
-            np.zeros((spare // FOUR, n + 1), np.uint8), np.zeros((spare // FOUR, n + 1), dtype),
-        )  # fmt: skip
+        self.codes = np.zeros((rows, chunks), np.uint8), np.zeros((spare // FOUR, n + 1), np.uint8)
 
     def train(
-        self, c: np.ndarray, X: np.ndarray, bits: np.ndarray, length: int, targets: np.ndarray, hidden: np.ndarray, weight: float,
+        self, c: np.ndarray, X: np.ndarray, length: int, targets: np.ndarray, hidden: np.ndarray, weight: float,
         before_relu: bool, losses: np.ndarray, rate: np.ndarray, shrink: np.ndarray, kind: int, alpha: float, work: np.ndarray,
         thread: int, counter: np.ndarray,
     ) -> None:  # fmt: skip
@@ -230,9 +240,9 @@ class _Shard:
         self.U[:] = 0
         joint = len(targets) > 0 and len(hidden) > 0
         scale = train(
-            self.tiles, self.padded_A, c, self.Z, self.U, self.G, self.P if joint else self.P[:0], self.table, *self.codes, X, bits,
-            length, targets, hidden, weight, before_relu, losses, rate, shrink, self.batch, self.group, self.quad, kind, alpha,
-            self.column, m, work, thread, counter,
+            self.tiles, self.padded_A, c, self.Z, self.U, self.G, self.P if joint else self.P[:0], self.table, *self.codes, X,
+            np.empty((X.shape[1] // _WORD, len(self.Z)), np.uint64), length, targets, hidden, weight, before_relu, losses, rate, shrink, self.batch, self.group, self.quad, kind, alpha,
+            self.column, m, self.padded, self.lanes, work, thread, counter,
         )  # fmt: skip
         unpack(self.tiles, scale, self.W, self.b)
         if len(targets) > 0:

@@ -18,70 +18,114 @@ from numba import njit
 from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
 FOUR, SUMS = 4, 8  # vectors of a chunk, and their sums up to a sign
+ROWS = 2
 
 
-def _write_sums(e: Lanes, table: Any, source: Any, start: Any, stride: Any, chunks: Any) -> None:
-    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`."""
-    b = e.builder
-    with e.loop(chunks) as chunk:
-        row = e.at(start, e.times(e.times(chunk, FOUR), stride))
-        for v in range(TILE):
-            w = [e.load(source, e.at(row, e.times(stride, r), v * e.lanes)) for r in range(FOUR)]
-            pair = [b.fadd(w[0], w[1]), b.fsub(w[0], w[1])]
-            rest = [b.fadd(w[2], w[3]), b.fsub(w[2], w[3])]
-            for code in range(SUMS):
-                one, two, three = code & 1, code >> 1 & 1, code >> 2 & 1
-                join = b.fsub if two else b.fadd  # ±(v_2 ± v_3)
-                entry = e.at(e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes), v * e.lanes)
-                e.store(join(pair[one], rest[two ^ three]), table, entry)
+def _sums(vectors: int) -> Callable[..., None]:
+    """Works out the sums of a tile of so many vectors."""
 
-
-def _adder(onto: bool) -> Callable[..., None]:
-    """Adds to what is in `out`, or writes over it."""
-
-    def write(
-        e: Lanes, table: Any, out: Any, start: Any, stride: Any, count: Any, codes: Any, signs: Any, row_step: Any, chunk_step: Any,
-        chunks: Any,
-    ) -> None:  # fmt: skip
+    def write(e: Lanes, table: Any, source: Any, start: Any, stride: Any, chunks: Any) -> None:
         b = e.builder
-        with e.loop(count) as i:
-            row = e.at(start, e.times(i, stride))
-            sums = [e.register(e.load(out, e.at(row, v * e.lanes)) if onto else e.zero()) for v in range(TILE)]
-            with e.loop(chunks) as chunk:
-                place = e.at(e.times(i, row_step), e.times(chunk, chunk_step))
-                code, sign = b.zext(e.scalar(codes, place), chunk.type), e.splat(e.scalar(signs, place))
-                entry = e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes)
-                for v in range(TILE):
-                    e.add_to(sums[v], e.load(table, e.at(entry, v * e.lanes)), sign)
-            for v in range(TILE):
-                e.store(b.load(sums[v]), out, e.at(row, v * e.lanes))
+        with e.loop(chunks) as chunk:
+            row = e.at(start, e.times(e.times(chunk, FOUR), stride))
+            for v in range(vectors):
+                w = [e.load(source, e.at(row, e.times(stride, r), v * e.lanes)) for r in range(FOUR)]
+                pair = [b.fadd(w[0], w[1]), b.fsub(w[0], w[1])]
+                rest = [b.fadd(w[2], w[3]), b.fsub(w[2], w[3])]
+                for code in range(SUMS):
+                    one, two, three = code & 1, code >> 1 & 1, code >> 2 & 1
+                    join = b.fsub if two else b.fadd  # ±(v_2 ± v_3)
+                    entry = e.at(e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes), v * e.lanes)
+                    e.store(join(pair[one], rest[two ^ three]), table, entry)
 
     return write
 
 
-write_sums = lanes_intrinsic(_write_sums)  # (table, source, start, stride, chunks)
-# (table, out, start, stride, count, codes, signs, row_step, chunk_step, chunks)
-add_sums, set_sums = lanes_intrinsic(_adder(True)), lanes_intrinsic(_adder(False))
+def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
+    """Adds to what is in `out`, or writes over it; so many rows together, since each alone would wait for its own sum."""
+
+    def write(
+        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, codes: Any, row_step: Any, chunk_step: Any,
+        chunks: Any,
+    ) -> None:  # fmt: skip
+        b = e.builder
+        with e.loop(count, rows) as step:
+            i = [e.at(first, step, r) for r in range(rows)]
+            places = [[e.at(start, e.times(row, stride), v * e.lanes) for v in range(vectors)] for row in i]
+            sums = [[e.register(e.load(out, place) if onto else e.zero()) for place in own] for own in places]
+            with e.loop(chunks) as chunk:
+                for row, own in zip(i, sums):
+                    both = b.zext(e.scalar(codes, e.at(e.times(row, row_step), e.times(chunk, chunk_step))), chunk.type)
+                    code, sign = b.and_(both, e.integer(SUMS - 1)), e.splat(e.signed_one(b.lshr(both, e.integer(3))))
+                    entry = e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes)
+                    for v in range(vectors):
+                        e.add_to(own[v], e.load(table, e.at(entry, v * e.lanes)), sign)
+            for own_places, own in zip(places, sums):
+                for place, variable in zip(own_places, own):
+                    e.store(b.load(variable), out, place)
+
+    return write
+
+
+_sums_of_tile, _sums_of_one = lanes_intrinsic(_sums(TILE)), lanes_intrinsic(_sums(1))
+_add_many, _add_one = lanes_intrinsic(_adder(ROWS, TILE, onto=True)), lanes_intrinsic(_adder(1, TILE, onto=True))
+_set_many, _set_one = lanes_intrinsic(_adder(ROWS, TILE, onto=False)), lanes_intrinsic(_adder(1, TILE, onto=False))
+_add_narrow, _set_narrow = lanes_intrinsic(_adder(1, 1, onto=True)), lanes_intrinsic(_adder(1, 1, onto=False))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def write_sums(table: np.ndarray, source: np.ndarray, start: int, stride: int, chunks: int, vectors: int) -> None:
+    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, which begin at `start + row · stride`; 1 or 2 vectors."""
+    if vectors == TILE:
+        _sums_of_tile(table, source, start, stride, chunks)
+    else:
+        _sums_of_one(table, source, start, stride, chunks)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def add_sums(
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, codes: np.ndarray, row_step: int, chunk_step: int,
+    chunks: int, vectors: int,
+) -> None:  # fmt: skip
+    """out_i ← out_i + Σ_chunk ± table[chunk, code], for rows i < count, which begin at `start + i · stride`."""
+    most = count // ROWS * ROWS
+    if vectors == TILE:
+        _add_many(table, out, start, stride, 0, most, codes, row_step, chunk_step, chunks)
+        _add_one(table, out, start, stride, most, count - most, codes, row_step, chunk_step, chunks)
+    else:
+        _add_narrow(table, out, start, stride, 0, count, codes, row_step, chunk_step, chunks)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def set_sums(
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, codes: np.ndarray, row_step: int, chunk_step: int,
+    chunks: int, vectors: int,
+) -> None:  # fmt: skip
+    """The same with nothing in `out` before."""
+    most = count // ROWS * ROWS
+    if vectors == TILE:
+        _set_many(table, out, start, stride, 0, most, codes, row_step, chunk_step, chunks)
+        _set_one(table, out, start, stride, most, count - most, codes, row_step, chunk_step, chunks)
+    else:
+        _set_narrow(table, out, start, stride, 0, count, codes, row_step, chunk_step, chunks)
 
 
 @njit(cache=True, nogil=True)
-def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray, signs: np.ndarray) -> None:
-    """Codes and signs (count, chunks) of rows `first` … of X (N, 4 · chunks or more) int8: four inputs of a row are a chunk."""
+def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> None:
+    """Codes (count, chunks) of rows `first` … of X (N, 4 · chunks or more) int8: four inputs of a row are a chunk."""
     for r in range(count):
-        x, code, sign = X[first + r], codes[r], signs[r]
+        x, code = X[first + r], codes[r]
         for c in range(codes.shape[1]):
             s = x[FOUR * c]
-            code[c] = (x[FOUR * c + 1] != s) | (x[FOUR * c + 2] != s) << 1 | (x[FOUR * c + 3] != s) << 2
-            sign[c] = s
+            code[c] = (x[FOUR * c + 1] != s) | (x[FOUR * c + 2] != s) << 1 | (x[FOUR * c + 3] != s) << 2 | (s < 0) << 3
 
 
 @njit(cache=True, nogil=True)
-def encode_rows(X: np.ndarray, first: int, chunks: int, codes: np.ndarray, signs: np.ndarray) -> None:
-    """Codes and signs (chunks or more, n) of the columns of X: four rows from `first` on are a chunk."""
+def encode_rows(X: np.ndarray, first: int, chunks: int, codes: np.ndarray) -> None:
+    """Codes (chunks or more, n) of the columns of X: four rows from `first` on are a chunk."""
     for c in range(chunks):
         row = first + FOUR * c
-        zero, one, two, three, code, sign = X[row], X[row + 1], X[row + 2], X[row + 3], codes[c], signs[c]
+        zero, one, two, three, code = X[row], X[row + 1], X[row + 2], X[row + 3], codes[c]
         for j in range(codes.shape[1]):
             s = zero[j]
-            code[j] = (one[j] != s) | (two[j] != s) << 1 | (three[j] != s) << 2
-            sign[j] = s
+            code[j] = (one[j] != s) | (two[j] != s) << 1 | (three[j] != s) << 2 | (s < 0) << 3
