@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +20,10 @@ from vigreux.curriculum import Hidden, TeacherRef
 from vigreux.distillation.projection import projection_matrix, sparse_projection
 from vigreux.errors import CheckpointError, unknown
 from vigreux.files import write_atomic, writing
+from vigreux.kernels.forward import ROWS, SignForward
 from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
 from vigreux.tasks.bits import BitStream
 
-_ROWS = 256  # samples whose hidden layer is held at a time: small beside a wide teacher's weights
-_TILE = (1024, 500)  # samples and units that are worked out together for logits alone: 2 MB, which stay in cache
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured
 _SEAL = hashlib.sha256().digest_size  # bytes at the end of a file of the cache: the SHA-256 of those before
@@ -134,21 +132,8 @@ def read_shape(folder: Path) -> NetworkShape:
 
 
 def forward(network: TwoLayer, X: np.ndarray) -> Tensor:
-    """(N, n) ±1 → logits (N, K), tile by tile: the hidden layer of a wide network never leaves the cache."""
-    W, b, A, c = network.parameters_in_order()
-    rows, units = _TILE
-    logits = []
-    for x in _blocks(network, X, rows):
-        o = c.expand(len(x), -1).clone()
-        for tile in (slice(start, start + units) for start in range(0, network.width, units)):
-            o.addmm_(torch.addmm(b[tile], x, W[tile].T).relu_(), A[:, tile].T)
-        logits.append(o)
-    return torch.cat(logits)
-
-
-def _blocks(network: TwoLayer, X: np.ndarray, rows: int = _ROWS) -> Iterator[Tensor]:
-    for start in range(0, len(X), rows):
-        yield torch.from_numpy(X[start : start + rows]).to(network.dtype)
+    """(N, n) ±1 → logits (N, K)."""
+    return SignForward(*network.parameters_in_order()).logits(X)
 
 
 class LogitCache:
@@ -220,6 +205,7 @@ class HiddenTargets:
         elif target.projection.kind != "identity" or own != width:
             self.P = projection_matrix(target.projection, own, width).T.to(teacher.dtype).contiguous()
         self.teacher = teacher
+        self.units = SignForward(*teacher.parameters_in_order())
         self.scale = torch.ones(width, dtype=teacher.dtype)
         sample = self.block(BitStream(teacher.n, data_seed, "calibrate").block(0, _CALIBRATION))
         variance = sample.var(dim=0, correction=0)
@@ -233,9 +219,8 @@ class HiddenTargets:
         """(N, n) ±1 → (N, m)."""
         if self.layer == LOGITS_LAYER:
             return self.project(forward(self.teacher, X).T)
-        W, b = self.teacher.hidden.weight, self.teacher.hidden.bias
-        units = (torch.addmm(b[:, None], W, rows.T).relu_() for rows in _blocks(self.teacher, X))  # (m_T, rows) each
-        return torch.cat([self.project(h) for h in units])
+        rows = ROWS * torch.get_num_threads()
+        return torch.cat([self.project(self.units.hidden(X[i : i + rows])) for i in range(0, len(X), rows)])
 
     def project(self, h: Tensor) -> Tensor:
         """(m_T, N) the layer's own outputs, or (K, N) → (N, m)."""
