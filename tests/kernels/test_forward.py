@@ -11,7 +11,11 @@ from vigreux.tasks.bits import BitStream
 
 
 @given(
-    n=st.integers(1, 140), width=st.integers(1, 80), classes=st.integers(1, 8), count=st.integers(0, 2 * ROWS + 5), seed=st.integers(0, 99)
+    n=st.integers(1, 140),
+    width=st.integers(1, 80),
+    classes=st.integers(1, 8),
+    count=st.integers(0, 2 * ROWS + 5),
+    seed=st.integers(0, 99),
 )
 def test_logits_and_hidden_units(n, width, classes, count, seed):
     network = TwoLayer(n, width, classes, seed=seed, dtype=torch.float64)

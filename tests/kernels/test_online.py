@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import online as reference
-from vigreux.kernels.online import OnlineSGD
-from vigreux.kernels.online import Blocking
+from vigreux.kernels.online import Blocking, OnlineSGD
 
 
 @st.composite
@@ -101,3 +100,48 @@ def test_logits_and_hidden_targets_together(loss, case, alpha, before_relu, weig
     found = copies(case)
     got = kernel(case, found).fit_joint(*targets, **settings)
     agree([*found, torch.from_numpy(got)], [*expected, losses])
+
+
+STEPS = 2000
+WAYS = [None, Blocking(32, 32), Blocking(64, 16, 2), Blocking(12, 4, 3)]
+
+
+def long_run(K, batch):
+    """2,000 steps of a network of 70 units on the parity of three of twelve coordinates, whose teacher is a random network."""
+    generator = torch.Generator().manual_seed(K)
+    double = {"generator": generator, "dtype": torch.float64}
+    X = 2.0 * torch.randint(2, (STEPS * batch, 12), **double) - 1
+    parameters = [torch.randn(70, 12, **double) / 12**0.5, torch.randn(70, **double), torch.randn(K, 70, **double) / 70**0.5]
+    return {
+        "parameters": [*parameters, torch.randn(K, **double)],
+        "X": X,
+        "q": (X[:, :K] * X[:, 1:2] * X[:, 2:3] * 3).softmax(-1),
+        "hidden": (X @ torch.randn(12, 70, **double)).relu(),
+        "rate": np.linspace(0.02, 0.002, STEPS),
+    }
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("K", [2, 8])
+@pytest.mark.parametrize("loss", ["soft-cross-entropy", "hinge", "hidden", "joint"])
+def test_two_thousand_steps(loss, K, batch):
+    case = long_run(K, batch)
+    before, X, rate = case["parameters"], case["X"], case["rate"]
+    if loss == "hidden":
+        expected, losses = reference.fit_hidden(*before[:2], X, case["hidden"], rate, before_relu=True, batch=batch)
+    elif loss == "joint":
+        expected, losses = reference.fit_joint(
+            *before, X, case["q"], case["hidden"], rate, weight=0.5, before_relu=False, loss="soft-cross-entropy", batch=batch
+        )
+    else:
+        expected, losses = reference.fit_logits(*before, X, case["q"], rate, loss=loss, batch=batch)
+    for blocking in WAYS:
+        found = [p.clone() for p in before]
+        sgd = OnlineSGD(*found, batch=batch, blocking=blocking)
+        if loss == "hidden":
+            got = sgd.fit_hidden(X, case["hidden"], rate, before_relu=True)
+        elif loss == "joint":
+            got = sgd.fit_joint(X, case["q"], case["hidden"], rate, weight=0.5, before_relu=False)
+        else:
+            got = sgd.fit_logits(X, case["q"], rate, loss=loss)
+        agree([*found[: len(expected)], torch.from_numpy(got)], [*expected, losses])

@@ -1,7 +1,7 @@
-"""Samples go through a network in blocks: each block reads and writes the weights once, and its steps are taken on small matrices.
+"""Samples go through a network in blocks: each reads and writes the weights once, and its steps are taken on small matrices.
 
-`shard` is one thread's part of the network. Its weights lie tile by tile, a tile's inputs one after another, so that a tile stays in
-the first-level cache while it takes in the last block's updates and gives the next block's pre-activations.
+The weights lie tile by tile, a tile's inputs one after another, so that a tile stays in the first-level cache while it takes in the
+last block's updates and gives the next block's pre-activations.
 """
 
 from __future__ import annotations
@@ -12,6 +12,63 @@ from numba import njit
 from vigreux.kernels.corrections import correct, gram
 from vigreux.kernels.signs import FOUR, add_sums, encode_inputs, encode_rows, set_sums, write_sums
 from vigreux.kernels.steps import hidden_steps, logits_steps
+from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Samples
+
+
+@njit(cache=True, nogil=True)
+def train(network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting) -> float:
+    """Takes all samples through; gives the scale by which `network.tiles` is still to be multiplied."""
+    Z, G, U, lanes = block.Z, block.G, block.U, place.lanes
+    count, scale, earlier, earlier_start = samples.losses.shape[1], 1.0, 0, 0
+    for start in range(0, count, len(Z)):
+        rows = min(len(Z), count - start)
+        encode_rows(samples.X, earlier_start, -(-earlier // FOUR), block.row_codes)
+        encode_inputs(samples.X, start, rows, block.input_codes)
+        _through_tiles(network.tiles, block, place, earlier, rows)
+        gram(samples.X, start, rows, place.length, block.bits, G)
+        for first in range(0, rows, rules.group):
+            last = min(first + rules.group, rows)
+            correct(Z, G, U, first, last, 0, first, place.padded, lanes)
+            for one in range(first, last, rules.quad):
+                end = min(one + rules.quad, last)
+                correct(Z, G, U, one, end, first, one, place.padded, lanes)
+                if len(samples.targets) > 0:
+                    scale = logits_steps(network, block, samples, rules, place, meeting, start, one, end, scale)
+                else:
+                    scale = hidden_steps(block, samples, rules, place, start, one, end, scale)
+        U[rows : -(-rows // FOUR) * FOUR] = 0
+        scale = _rescale(network.tiles, U, scale)
+        earlier, earlier_start = rows, start
+    encode_rows(samples.X, earlier_start, -(-earlier // FOUR), block.row_codes)
+    _through_tiles(network.tiles, block, place, earlier, 0)
+    return scale
+
+
+@njit(cache=True, nogil=True)
+def _through_tiles(tiles: np.ndarray, block: Block, place: Place, earlier: int, rows: int) -> None:
+    """tiles ← tiles + Xᵀ U of the `earlier` rows before, then Z ← X tiles of the next `rows`."""
+    Z, U, table, input_codes, row_codes = block.Z, block.U, block.table, block.input_codes, block.row_codes
+    _, inputs, size = tiles.shape
+    units, row_chunks, input_chunks = Z.shape[1], -(-earlier // FOUR), inputs // FOUR
+    for t in range(tiles.shape[0]):
+        tile, column = t * inputs * size, t * size
+        vectors = min(size, place.padded - column) // place.lanes
+        if earlier > 0:
+            write_sums(table, U, column, units, row_chunks, vectors)
+            add_sums(table, tiles, tile, size, place.length, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
+        if rows > 0:
+            write_sums(table, tiles, tile, size, input_chunks, vectors)
+            set_sums(table, Z, column, units, rows, input_codes, input_chunks, 1, input_chunks, vectors)
+
+
+@njit(cache=True, nogil=True)
+def _rescale(tiles: np.ndarray, U: np.ndarray, scale: float) -> float:
+    """Multiplies the scale out before weight decay makes it too small; rarely."""
+    if scale > 0.5:
+        return scale
+    tiles *= tiles.dtype.type(scale)
+    U *= U.dtype.type(scale)
+    return 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -36,82 +93,3 @@ def unpack(tiles: np.ndarray, scale: float, W: np.ndarray, b: np.ndarray) -> Non
         for i in range(n):
             W[unit, i] = factor * tiles[t, i, j]
         b[unit] = factor * tiles[t, n, j]
-
-
-@njit(cache=True, nogil=True)
-def _through_tiles(
-    tiles: np.ndarray, U: np.ndarray, Z: np.ndarray, table: np.ndarray, length: int, earlier: int, count: int, input_codes: np.ndarray,
-    row_codes: np.ndarray, padded: int, lanes: int,
-) -> None:  # fmt: skip
-    """tiles ← tiles + Xᵀ U of the `earlier` rows before, then Z ← X tiles of the next `count` rows."""
-    _, inputs, size = tiles.shape
-    units, row_chunks, input_chunks = Z.shape[1], -(-earlier // FOUR), inputs // FOUR
-    for t in range(tiles.shape[0]):
-        tile, column = t * inputs * size, t * size
-        vectors = min(size, padded - column) // lanes
-        if earlier > 0:
-            write_sums(table, U, column, units, row_chunks, vectors)
-            add_sums(table, tiles, tile, size, length, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
-        if count > 0:
-            write_sums(table, tiles, tile, size, input_chunks, vectors)
-            set_sums(table, Z, column, units, count, input_codes, input_chunks, 1, input_chunks, vectors)
-
-
-@njit(cache=True, nogil=True)
-def _rescale(tiles: np.ndarray, U: np.ndarray, scale: float) -> float:
-    """Multiplies the scale out before weight decay makes it too small; rarely."""
-    if scale > 0.5:
-        return scale
-    tiles *= tiles.dtype.type(scale)
-    U *= U.dtype.type(scale)
-    return 1.0
-
-
-@njit(cache=True, nogil=True)
-def train(
-    tiles: np.ndarray, A: np.ndarray, c: np.ndarray, Z: np.ndarray, U: np.ndarray, G: np.ndarray, P: np.ndarray, table: np.ndarray,
-    input_codes: np.ndarray, row_codes: np.ndarray, X: np.ndarray, bits: np.ndarray,
-    length: int, targets: np.ndarray, hidden: np.ndarray, weight: float, before: bool, losses: np.ndarray, rate: np.ndarray,
-    shrink: np.ndarray, batch: int, group: int, quad: int, kind: int, alpha: float, column: int, units: int, padded: int, lanes: int,
-    work: np.ndarray, thread: int, counter: np.ndarray,
-) -> float:  # fmt: skip
-    """Takes all samples through; gives the scale by which `tiles` is still to be multiplied.
-
-    Args:
-        tiles, A, c: the shard's weights. Z, U (B, m), G (B, B), P: see `steps`.
-        table, input_codes, row_codes: workspace of `signs`.
-        X: the samples (N and 3 more, inputs or more) int8. bits: workspace of `gram`.
-        length: inputs that count, the bias among them.
-        targets: of the logits (N, K), or none: (0, K); then the hidden layer alone is matched.
-        lanes: numbers in a vector.
-        group, quad: rows that take in all earlier rows of the block together; the earlier rows of their group together.
-        others: see `steps`.
-    """
-    size, scale, earlier, before_start = Z.shape[0], 1.0, 0, 0
-    for start in range(0, losses.shape[1], size):
-        count = min(size, losses.shape[1] - start)
-        encode_rows(X, before_start, -(-earlier // FOUR), row_codes)
-        encode_inputs(X, start, count, input_codes)
-        _through_tiles(tiles, U, Z, table, length, earlier, count, input_codes, row_codes, padded, lanes)
-        gram(X, start, count, length, bits, G)
-        for first in range(0, count, group):
-            last = min(first + group, count)
-            correct(Z, G, U, first, last, 0, first, padded, lanes)
-            for one in range(first, last, quad):
-                end = min(one + quad, last)
-                correct(Z, G, U, one, end, first, one, padded, lanes)
-                if len(targets) > 0:
-                    scale = logits_steps(
-                        Z, G, U, A, c, P, targets, hidden, weight, before, losses, rate, shrink, batch, start, one, end, scale, kind,
-                        alpha, column, units, padded, work, thread, counter,
-                    )  # fmt: skip
-                else:
-                    scale = hidden_steps(
-                        Z, G, U, hidden, before, losses, rate, shrink, batch, start, one, end, scale, column, units, padded, lanes
-                    )
-        U[count : -(-count // FOUR) * FOUR] = 0
-        scale = _rescale(tiles, U, scale)
-        earlier, before_start = count, start
-    encode_rows(X, before_start, -(-earlier // FOUR), row_codes)
-    _through_tiles(tiles, U, Z, table, length, earlier, 0, input_codes, row_codes, padded, lanes)
-    return scale

@@ -79,7 +79,7 @@ class Lanes:
             yield i
 
     def each_tile(self, units: Any, body: Callable[[Any, int], None]) -> None:
-        """`body(place, v)` for vector number v of a tile, at `place` of a row: all tiles, and one vector alone where they are odd."""
+        """`body(place, v)` for vector number v of a tile, at `place` of a row: all tiles, and one vector alone if one is left."""
         tile = TILE * self.lanes
         whole = self.times(self.builder.udiv(units, self.integer(tile)), tile)
         with self.loop(whole, tile) as j:

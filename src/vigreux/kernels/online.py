@@ -3,8 +3,8 @@
 Batch-1 SGD on `f(x) = A relu(W x + b) + c` seems to need the whole of `W` at each step. It does not: step i changes `W` by a rank-1
 term `u_i x_iᵀ`, so over a block of B samples all pre-activations come from one product `Z = X Wᵀ + b`, and a later sample j sees
 step i as `z_j += (x_i·x_j + 1) u_i`. `W` is read and written once a block (`W += Uᵀ X`). This is LAPACK's blocked factorisation
-applied to SGD; in exact arithmetic the result is that of the step-by-step loop, and in float64 they agree to rounding. The inputs are
-signs, so both products are sums with signs, for which a quarter of the additions is enough (`signs.py`).
+applied to SGD; in exact arithmetic the result is that of the step-by-step loop, and in float64 they agree to rounding. The inputs
+are signs, so both products are sums with signs, for which a quarter of the additions is enough (`signs.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from vigreux.kernels.blocks import pack, train, unpack
 from vigreux.kernels.denormals import no_denormals
 from vigreux.kernels.lanes import TILE, aligned, lanes_of
 from vigreux.kernels.signs import FOUR, SUMS
+from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Samples
 
 Loss = Literal["soft-cross-entropy", "hinge"]
 _WORD = 64  # bits
@@ -87,7 +88,10 @@ class OnlineSGD:
         tiles = -(-len(b) // units)
         threads = min(blocking.threads, tiles)
         cuts = [min(tiles * i // threads * units, len(b)) for i in range(threads + 1)]
-        self.shards = [_Shard(W[i:j].numpy(), b[i:j].numpy(), A[:, i:j], batch, blocking, column=i) for i, j in pairwise(cuts)]
+        self.shards = [
+            _Shard(W[i:j].numpy(), b[i:j].numpy(), A[:, i:j], batch, blocking, i, thread)
+            for thread, (i, j) in enumerate(pairwise(cuts))
+        ]
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def fit_logits(
@@ -150,48 +154,31 @@ class OnlineSGD:
         alpha: float = 0.0,
     ) -> np.ndarray:
         assert len(X) == len(rate) * self.batch
-        none, K, dtype = torch.empty(0, 1, dtype=self.dtype), len(self.c), self.c.dtype
-        samples = self._signs(X)
-        kind = kinds.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else kinds.MULTI_MARGIN
-        kind = kinds.SIGNED_MARGIN if K == 1 else kind
+        none = torch.empty(0, 1, dtype=self.dtype)
         q, t = ((none if given is None else given.to(self.dtype).contiguous()).numpy() for given in (targets, hidden))
         assert all(len(given) in (0, len(X)) for given in (q, t))
-        work, counter = np.empty((4, len(self.shards), self.batch, K)), new_counter()
-        shrink, c_before = 1 - rate * self.weight_decay, self.c.copy()
+        kind = kinds.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else kinds.MULTI_MARGIN
+        kind = kinds.SIGNED_MARGIN if len(self.c) == 1 else kind
+        work, signs, shrink = np.empty((4, len(self.shards), self.batch, len(self.c))), self._signs(X), 1 - rate * self.weight_decay
+        meeting, c_before = Meeting(work, new_counter()), self.c.copy()
 
         def run(thread: int) -> np.ndarray:
             # every thread works out the logits' gradients and c for itself, from the same sums
-            c, found = (self.c if thread == 0 else c_before.copy()), np.zeros((3, len(X)))
-            found[2] = 1
-            self.shards[thread].train(
-                c,
-                samples,
-                self.n + 1,
-                q,
-                t,
-                weight,
-                before_relu,
-                found,
-                rate / self.batch,
-                shrink,
-                kind,
-                alpha,
-                work,
-                thread,
-                counter,
-            )
-            return found
+            losses = np.concatenate([np.zeros((2, len(X))), np.ones((1, len(X)))])
+            samples = Samples(signs, q, t, losses, rate / self.batch, shrink)
+            c = self.c if thread == 0 else c_before.copy()
+            self.shards[thread].train(c, samples, kind, alpha, weight, before_relu, meeting)
+            return losses
 
-        found = self._on_threads(run, counter)
-        assert self.c.dtype == dtype
+        found = self._on_threads(run, meeting.counter)
         return found[0][0] + np.log(found[0][2]) + sum(own[1] for own in found)
 
     def _signs(self, X: Tensor) -> np.ndarray:
-        """X as (N + 3, inputs) int8, a column of ones for the bias, and ones beyond."""
+        """See `Samples.X`."""
         width = -(-(self.n + FOUR) // _WORD) * _WORD
-        samples = np.ones((len(X) + FOUR - 1, width), np.int8)
-        samples[: len(X), : self.n] = X.numpy()
-        return samples
+        signs = np.ones((len(X) + FOUR - 1, width), np.int8)
+        signs[: len(X), : self.n] = X.numpy()
+        return signs
 
     def _on_threads(self, run: Callable[[int], np.ndarray], counter: np.ndarray) -> list[np.ndarray]:
         if self.pool is None:
@@ -212,40 +199,40 @@ class OnlineSGD:
 class _Shard:
     """One thread's hidden units, and its workspace."""
 
-    def __init__(self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, *, column: int) -> None:
-        self.W, self.b, self.A, self.batch, self.column = W, b, A, batch, column
-        dtype, (m, n), self.lanes = W.dtype, W.shape, lanes_of(W.dtype)
-        self.quad = FOUR if FOUR % batch == 0 else batch  # rows a step at a time; a row has at most 3 of them before it
+    def __init__(self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, column: int, thread: int) -> None:
+        self.W, self.b, self.A, self.batch = W, b, A, batch
+        (m, n), dtype, lanes = W.shape, W.dtype, lanes_of(W.dtype)
+        self.quad = FOUR if FOUR % batch == 0 else batch  # a row has at most 3 of them before it
         self.group = _whole(blocking.group, self.quad)
         rows = _whole(blocking.rows, self.group)
-        chunks, size = -(-(n + 1) // FOUR), TILE * self.lanes
-        self.padded = _whole(m, self.lanes)
-        row = (self.padded // self.lanes | 1) * self.lanes  # an odd number of cache lines: rows do not fall on each other
-        self.tiles, self.padded_A = aligned(-(-m // size), chunks * FOUR, size, dtype=dtype), aligned(len(A), row, dtype=dtype)
-        spare = _whole(rows, FOUR)
-        self.Z, self.U, self.P = (aligned(count, row, dtype=dtype) for count in (rows, spare, batch))
-        self.G = np.zeros((rows, rows), dtype)
-        self.table = aligned(max(chunks, spare // FOUR) * SUMS * size, dtype=dtype)
-        self.codes = np.zeros((rows, chunks), np.uint8), np.zeros((spare // FOUR, n + 1), np.uint8)
+        padded, size, chunks, spare = _whole(m, lanes), TILE * lanes, -(-(n + 1) // FOUR), _whole(rows, FOUR)
+        width = (padded // lanes | 1) * lanes
+        self.tiles, self.padded_A = aligned(-(-m // size), chunks * FOUR, size, dtype=dtype), aligned(len(A), width, dtype=dtype)
+        self.block = Block(
+            Z=aligned(rows, width, dtype=dtype),
+            G=np.zeros((rows, rows), dtype),
+            U=aligned(spare, width, dtype=dtype),
+            P=aligned(batch, width, dtype=dtype),
+            table=aligned(max(chunks, spare // FOUR) * SUMS * size, dtype=dtype),
+            input_codes=np.zeros((rows, chunks), np.uint8),
+            row_codes=np.zeros((spare // FOUR, n + 1), np.uint8),
+            bits=np.zeros((-(-(n + FOUR) // _WORD), rows), np.uint64),
+        )
+        self.place = Place(column, m, padded, lanes, n + 1, thread)
 
     def train(
-        self, c: np.ndarray, X: np.ndarray, length: int, targets: np.ndarray, hidden: np.ndarray, weight: float,
-        before_relu: bool, losses: np.ndarray, rate: np.ndarray, shrink: np.ndarray, kind: int, alpha: float, work: np.ndarray,
-        thread: int, counter: np.ndarray,
-    ) -> None:  # fmt: skip
-        """Takes these units through all of X; see `blocks.train`."""
-        m = len(self.b)
+        self, c: np.ndarray, samples: Samples, kind: int, alpha: float, weight: float, before_relu: bool, meeting: Meeting
+    ) -> None:
+        """Takes these units through all samples."""
+        m, logits = len(self.b), len(samples.targets) > 0
         pack(self.W, self.b, self.tiles)
         self.padded_A[:, :m] = self.A.numpy()
-        self.U[:] = 0
-        joint = len(targets) > 0 and len(hidden) > 0
-        scale = train(
-            self.tiles, self.padded_A, c, self.Z, self.U, self.G, self.P if joint else self.P[:0], self.table, *self.codes, X,
-            np.empty((X.shape[1] // _WORD, len(self.Z)), np.uint64), length, targets, hidden, weight, before_relu, losses, rate, shrink, self.batch, self.group, self.quad, kind, alpha,
-            self.column, m, self.padded, self.lanes, work, thread, counter,
-        )  # fmt: skip
+        self.block.U[:] = 0
+        block = self.block if logits and len(samples.hidden) > 0 else self.block._replace(P=self.block.P[:0])
+        rules = Rules(self.batch, self.group, self.quad, kind, alpha, weight, before_relu)
+        scale = train(Network(self.tiles, self.padded_A, c), block, samples, rules, self.place, meeting)
         unpack(self.tiles, scale, self.W, self.b)
-        if len(targets) > 0:
+        if logits:
             self.A.copy_(torch.from_numpy(self.padded_A[:, :m]))
 
 

@@ -9,7 +9,7 @@ from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
 
 def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
-    """Corrects a row, takes it through the relu and on to a logit or two; with `keep` its pre-activations are written down as well."""
+    """Corrects a row, takes it through the relu and on to a logit or two; with `keep` its pre-activations are kept as well."""
 
     def write(
         e: Lanes, Z: Any, U: Any, A: Any, P: Any, out: Any, z: Any, a: Any, a_step: Any, p: Any, o: Any, u0: Any, u1: Any, u2: Any,

@@ -75,7 +75,7 @@ _add_narrow, _set_narrow = lanes_intrinsic(_adder(1, 1, onto=True)), lanes_intri
 
 @njit(cache=True, nogil=True, forceinline=True)
 def write_sums(table: np.ndarray, source: np.ndarray, start: int, stride: int, chunks: int, vectors: int) -> None:
-    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, which begin at `start + row · stride`; 1 or 2 vectors."""
+    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, which begin at `start + row · stride`."""
     if vectors == TILE:
         _sums_of_tile(table, source, start, stride, chunks)
     else:
