@@ -60,7 +60,8 @@ def vigreux(width: int, threads: int) -> Run:
 
     def run(steps: int) -> float:
         X, y = samples(steps)
-        inputs, targets, rate = torch.from_numpy(X), torch.eye(CLASSES)[torch.from_numpy(y)], np.full(steps, RATE)
+        inputs = torch.from_numpy(X.astype(np.int8))  # as the engine draws them
+        targets, rate = torch.eye(CLASSES)[torch.from_numpy(y)], np.full(steps, RATE)
         began = time.perf_counter()
         for start in range(0, steps, 4096):  # as the engine does
             span = slice(start, start + 4096)

@@ -429,7 +429,7 @@ class _Signal:
     def fit(self, X: np.ndarray, first: int, rates: np.ndarray) -> np.ndarray:
         """Trains on samples `first` … of the stream; their losses."""
         kernel, settings = self.engine.kernel, self.setup.settings
-        inputs = torch.from_numpy(X).to(self.setup.student.dtype)
+        inputs = torch.from_numpy(X)
         before = settings.match == "before-relu"
         if isinstance(self.target, Hidden):
             return kernel.fit_hidden(inputs, self._hidden_targets(X, first), rates, before_relu=before)

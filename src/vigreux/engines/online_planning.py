@@ -16,7 +16,8 @@ from vigreux.distillation.online_teachers import LOGITS_LAYER, HiddenTargets, Ne
 from vigreux.distillation.projection import projection_entries
 from vigreux.engines.online import OnlineSetup
 from vigreux.engines.online_stages import OnlineTarget, for_two_layers, needs_logits, step_cost, teacher_products
-from vigreux.kernels.online import Loss, OnlineSGD
+from vigreux.kernels.forward import ROWS
+from vigreux.kernels.online import Blocking, Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
 from vigreux.tasks.bits import BitStream
@@ -59,10 +60,10 @@ def _bytes_kept(setup: OnlineSetup) -> int:
 
 
 def _memory(setup: OnlineSetup, shapes: list[NetworkShape | None]) -> int:
-    """Student, its workspace of two blocks, and a teacher with the hidden units of a block and its projection."""
-    student = setup.student
+    """Student, the kernel's copy of it and its two blocks of rows, and a teacher with the hidden units of some samples."""
+    student, rows = setup.student, Blocking.best(setup.student.width).rows
     own = student.dtype.itemsize * (
-        sum(p.numel() for p in student.parameters()) + 2 * 64 * max(1, setup.settings.batch_size) * student.width
+        2 * sum(p.numel() for p in student.parameters()) + 2 * max(rows, setup.settings.batch_size) * student.width
     )
     taught = [_teacher_bytes(stage, shape, student.width) for stage, shape in zip(setup.curriculum, shapes) if shape is not None]
     return own + max(taught, default=0)
@@ -71,7 +72,7 @@ def _memory(setup: OnlineSetup, shapes: list[NetworkShape | None]) -> int:
 def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
     hidden = hidden_part(stage.target)
     entries = projection_entries(hidden.projection, layer_width(shape, hidden.layer), width) if hidden is not None else 0
-    return shape.bytes_per * (shape.parameters + 256 * shape.width) + (shape.bytes_per + 8) * entries
+    return shape.bytes_per * (2 * shape.parameters + ROWS * torch.get_num_threads() * shape.width) + (shape.bytes_per + 8) * entries
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def _student_seconds(setup: OnlineSetup, target: OnlineTarget) -> float:
     def take() -> None:
         rows = stream.block(0, samples)
         setup.task.labels(rows)
-        X = torch.from_numpy(rows).to(student.dtype)
+        X = torch.from_numpy(rows)
         if isinstance(target, Hidden):
             kernel.fit_hidden(X, units, rate, before_relu=before)
         elif isinstance(target, Joint):

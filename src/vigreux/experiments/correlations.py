@@ -57,7 +57,7 @@ def _probe(teacher: RunFolder, task_seed: int, n: int, k: int, step: int) -> dic
     from vigreux.tasks.parity import Parity
 
     network = TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}")
-    settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=SAMPLES, block=256)
+    settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=SAMPLES)
     probe = probe_monomials(network, Parity.draw(n, k, task_seed), settings)
     accuracies = dict(zip(curve(teacher)["steps"], curve(teacher)["accuracy"]))
     return {

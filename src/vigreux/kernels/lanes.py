@@ -98,6 +98,15 @@ class Lanes:
         """Writes a vector."""
         self.builder.store(value, self._pointer(data, place), align=BYTES)
 
+    def prefetch(self, data: Any, place: Any) -> None:
+        """Has the cache line of an element brought in, to be read or written soon; beyond the array's end nothing happens."""
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
+        )
+        address = self.builder.bitcast(self.builder.gep(data, [self.integer(place)]), byte)
+        self.builder.call(function, [address, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)])
+
     def scalar(self, data: Any, place: Any) -> Any:
         """One element."""
         return self.builder.load(self.builder.gep(data, [self.integer(place)]))

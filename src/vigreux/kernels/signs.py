@@ -30,6 +30,8 @@ def _sums(vectors: int) -> Callable[..., None]:
             row = e.at(start, e.times(e.times(chunk, FOUR), stride))
             for v in range(vectors):
                 w = [e.load(source, e.at(row, e.times(stride, r), v * e.lanes)) for r in range(FOUR)]
+                for r in range(FOUR):
+                    e.prefetch(source, e.at(row, e.times(stride, r), (TILE + v) * e.lanes))
                 pair = [b.fadd(w[0], w[1]), b.fsub(w[0], w[1])]
                 rest = [b.fadd(w[2], w[3]), b.fsub(w[2], w[3])]
                 for code in range(SUMS):
@@ -52,6 +54,9 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
         with e.loop(count, rows) as step:
             i = [e.at(first, step, r) for r in range(rows)]
             places = [[e.at(start, e.times(row, stride), v * e.lanes) for v in range(vectors)] for row in i]
+            for own in places if not onto else []:
+                for place in own:
+                    e.prefetch(out, e.at(place, TILE * e.lanes))
             sums = [[e.register(e.load(out, place) if onto else e.zero()) for place in own] for own in places]
             with e.loop(chunks) as chunk:
                 for row, own in zip(i, sums):
