@@ -55,10 +55,10 @@ def _through_tiles(tiles: np.ndarray, block: Block, place: Place, earlier: int, 
         vectors = min(size, place.padded - column) // place.lanes
         if earlier > 0:
             write_sums(table, U, column, units, row_chunks, vectors)
-            add_sums(table, tiles, tile, size, place.length, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
+            add_sums(table, tiles, tile, size, place.length, inputs * size, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
         if rows > 0:
             write_sums(table, tiles, tile, size, input_chunks, vectors)
-            set_sums(table, Z, column, units, rows, input_codes, input_chunks, 1, input_chunks, vectors)
+            set_sums(table, Z, column, units, rows, size, input_codes, input_chunks, 1, input_chunks, vectors)
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,8 @@ def _tile(rows: int, vectors: int) -> Callable[..., None]:
         with e.loop(b.sub(last, first)) as step:
             i = e.at(first, step)
             u = [e.load(U, e.at(e.times(i, units), column, v * e.lanes)) for v in range(vectors)]
-            for v in range(vectors if vectors == VECTORS else 0):  # no machine guesses that the next tile's part of the row comes next
+            # the next tile of a long row lies on the same page, but no machine guesses that it comes next
+            for v in range(vectors if vectors == VECTORS else 0):
                 e.prefetch(U, e.at(e.times(i, units), column, (vectors + v) * e.lanes))
             for r in range(rows):
                 g = e.splat(e.scalar(G, e.at(e.times(e.at(row, r), block), i)))

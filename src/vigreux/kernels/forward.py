@@ -110,7 +110,7 @@ def _logits(
         sums[:] = 0
         for t in range(count):
             write_sums(table, tiles, t * inputs * size, size, inputs // FOUR, TILE)
-            set_sums(table, Z, 0, size, rows, codes, inputs // FOUR, 1, inputs // FOUR, TILE)
+            set_sums(table, Z, 0, size, rows, 0, codes, inputs // FOUR, 1, inputs // FOUR, TILE)
             _relu_dots(Z, A, sums, t * size, A.shape[1], rows, len(A))
         for r in range(rows):
             for k in range(len(A)):
@@ -129,7 +129,7 @@ def _hidden(
         encode_inputs(X, start, rows, codes)
         for t in range(count):
             write_sums(table, tiles, t * inputs * size, size, inputs // FOUR, TILE)
-            set_sums(table, Z, 0, size, rows, codes, inputs // FOUR, 1, inputs // FOUR, TILE)
+            set_sums(table, Z, 0, size, rows, 0, codes, inputs // FOUR, 1, inputs // FOUR, TILE)
             for j in range(min(size, len(out) - t * size)):
                 for r in range(rows):
                     value = Z[r, j]

@@ -47,16 +47,16 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
     """Adds to what is in `out`, or writes over it; so many rows together, since each alone would wait for its own sum."""
 
     def write(
-        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, codes: Any, row_step: Any, chunk_step: Any,
-        chunks: Any,
+        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any, codes: Any, row_step: Any,
+        chunk_step: Any, chunks: Any,
     ) -> None:  # fmt: skip
         b = e.builder
         with e.loop(count, rows) as step:
             i = [e.at(first, step, r) for r in range(rows)]
             places = [[e.at(start, e.times(row, stride), v * e.lanes) for v in range(vectors)] for row in i]
-            for own in places if not onto else []:
+            for own in places:  # the same rows of the next tile
                 for place in own:
-                    e.prefetch(out, e.at(place, TILE * e.lanes))
+                    e.prefetch(out, e.at(place, ahead))
             sums = [[e.register(e.load(out, place) if onto else e.zero()) for place in own] for own in places]
             with e.loop(chunks) as chunk:
                 for row, own in zip(i, sums):
@@ -89,30 +89,33 @@ def write_sums(table: np.ndarray, source: np.ndarray, start: int, stride: int, c
 
 @njit(cache=True, nogil=True, forceinline=True)
 def add_sums(
-    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, codes: np.ndarray, row_step: int, chunk_step: int,
-    chunks: int, vectors: int,
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray, row_step: int,
+    chunk_step: int, chunks: int, vectors: int,
 ) -> None:  # fmt: skip
-    """out_i ← out_i + Σ_chunk ± table[chunk, code], for rows i < count, which begin at `start + i · stride`."""
+    """out_i ← out_i + Σ_chunk ± table[chunk, code], for rows i < count, which begin at `start + i · stride`.
+
+    A row's neighbour `ahead` elements on is brought into the cache: it is the next tile's.
+    """
     most = count // ROWS * ROWS
     if vectors == TILE:
-        _add_many(table, out, start, stride, 0, most, codes, row_step, chunk_step, chunks)
-        _add_one(table, out, start, stride, most, count - most, codes, row_step, chunk_step, chunks)
+        _add_many(table, out, start, stride, 0, most, ahead, codes, row_step, chunk_step, chunks)
+        _add_one(table, out, start, stride, most, count - most, ahead, codes, row_step, chunk_step, chunks)
     else:
-        _add_narrow(table, out, start, stride, 0, count, codes, row_step, chunk_step, chunks)
+        _add_narrow(table, out, start, stride, 0, count, ahead, codes, row_step, chunk_step, chunks)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def set_sums(
-    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, codes: np.ndarray, row_step: int, chunk_step: int,
-    chunks: int, vectors: int,
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray, row_step: int,
+    chunk_step: int, chunks: int, vectors: int,
 ) -> None:  # fmt: skip
     """The same with nothing in `out` before."""
     most = count // ROWS * ROWS
     if vectors == TILE:
-        _set_many(table, out, start, stride, 0, most, codes, row_step, chunk_step, chunks)
-        _set_one(table, out, start, stride, most, count - most, codes, row_step, chunk_step, chunks)
+        _set_many(table, out, start, stride, 0, most, ahead, codes, row_step, chunk_step, chunks)
+        _set_one(table, out, start, stride, most, count - most, ahead, codes, row_step, chunk_step, chunks)
     else:
-        _set_narrow(table, out, start, stride, 0, count, codes, row_step, chunk_step, chunks)
+        _set_narrow(table, out, start, stride, 0, count, ahead, codes, row_step, chunk_step, chunks)
 
 
 @njit(cache=True, nogil=True)
