@@ -4,11 +4,17 @@
     python benchmarks/online_sgd.py                    # table and docs/images/online-sgd.png
     python benchmarks/online_sgd.py --json             # one line a case
     python benchmarks/online_sgd.py --widths 100,1000 --threads 1
+    python benchmarks/online_sgd.py --save results/online-sgd.json     # the table of README and docs/parity.md
 
 Every contender trains the same network, n = 100 inputs and 2 logits, on the same ±1 samples with random labels, in float32, in a
 process of its own that may use only as many cores as the case names; the contenders of a case take turns. The best of several
 rounds counts: other work on the machine only ever makes a round slower. Random labels keep gradients alive; the rate is small, so
 that no network diverges.
+
+`vigreux_share_of_peak` is 2 multiply-adds a weight and step (one for the product, one for the update), which is what the plain step
+needs, over the multiply-adds a second of a large matrix product. Vigreux does with a quarter of them (`kernels/signs.py`), so that
+the share could in principle exceed 1. Memory is the growth of a process's peak over its size once everything is imported and
+compiled: the network, the samples of a call of the kernel, and the kernel's own.
 """
 
 from __future__ import annotations
@@ -178,8 +184,18 @@ def alone(threads: int, *arguments: str) -> str:
     return done.stdout
 
 
+def memory(width: int, threads: int) -> float:
+    """MB by which the peak of this process grows when a network is made and trained."""
+    import resource
+
+    vigreux(64, threads)(4096)  # compiles
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    vigreux(width, threads)(3 * 4096)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
 def cases(widths: list[int], threads: list[int]) -> list[dict]:
-    """One record a width and number of threads."""
+    """One record a width and number of threads, and the widest network's memory."""
     records = []
     for count in threads:
         peak = float(alone(count, "--peak"))
@@ -191,6 +207,11 @@ def cases(widths: list[int], threads: list[int]) -> list[dict]:
             # two multiply-adds a weight: one for the product, one for the update
             record["vigreux_share_of_peak"] = round(4 * width * N_INPUTS / (record["vigreux"] * 1e-6) / peak, 3)
             records.append(record)
+    used = round(float(alone(threads[-1], "--memory", "--widths", str(widths[-1]))), 1)
+    parameters_mb = round(4e-6 * (widths[-1] * (N_INPUTS + 1 + CLASSES) + CLASSES), 1)
+    empty = dict.fromkeys(CONTENDERS)
+    case = {"case": f"width {widths[-1]}, peak memory", "unit": "MB", "threads": threads[-1]}
+    records.append(case | empty | {"vigreux": used, "parameters": parameters_mb})
     return records
 
 
@@ -199,11 +220,19 @@ def show(records: list[dict]) -> None:
     from rich.table import Table
 
     table = Table("case", "threads", *CONTENDERS, "× torch", "× compile", "× jax", "of peak", title="µs a step")
-    for r in records:
+    for r in timed(records):
         times = [f"{r[name]:,.2f}" if r[name] else "–" for name in CONTENDERS]
         ratios = [f"{r[name] / r['vigreux']:.1f}" if r[name] else "–" for name in CONTENDERS[1:]]
         table.add_row(r["case"], str(r["threads"]), *times, *ratios, f"{100 * r['vigreux_share_of_peak']:.0f} %")
     Console(width=120).print(table)
+    for r in records:
+        if r["unit"] == "MB":
+            print(f"{r['case']}: {r['vigreux']} MB; the parameters are {r['parameters']} MB")
+
+
+def timed(records: list[dict]) -> list[dict]:
+    """The records that are times."""
+    return [r for r in records if r["unit"] == "us/step"]
 
 
 def plot(records: list[dict], path: Path) -> None:
@@ -211,6 +240,7 @@ def plot(records: list[dict], path: Path) -> None:
 
     from vigreux.report.style import LIGHT, save_png
 
+    records = timed(records)
     threads = sorted({r["threads"] for r in records})
     figure = Figure(figsize=(4.4 * len(threads), 3.4), layout="constrained")
     axes = figure.subplots(1, len(threads), squeeze=False, sharey=True)[0]
@@ -236,12 +266,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one line a case")
     parser.add_argument("--save", type=Path, help="write the records to a file as well")
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     widths = [int(width) for width in options.widths.split(",")]
     threads = [int(count) for count in options.threads.split(",")]
     if options.peak:
         print(gemm_flops(threads[0]))
+    elif options.memory:
+        print(memory(widths[0], threads[0]))
     elif options.one:
         print(json.dumps(measure(options.one, widths[0], threads[0])))
     else:

@@ -1,21 +1,22 @@
-"""The table of docs/parity.md, from the verdicts in results/: every claim that `vigreux reproduce` has run, at every scale.
+"""The tables of docs/parity.md and README.md, from what is in results/: every claim that was run, and the benchmark of online SGD.
 
 python experiments/parity.py
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from vigreux.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- results -->\n", "<!-- /results -->\n"
+CONTENDERS = ("vigreux", "torch", "torch_compile", "jax_scan")
 
 
-def table() -> str:
+def claims() -> str:
     """One row a result: verdict, the parts that hold, and those that do not."""
     rows = ["| claim | scale | verdict | parts that hold | what does not |", "|---|---|---|---|---|"]
-    for path in sorted((ROOT / "results").glob("C*.*.json")):
+    for path in sorted((ROOT / "results").glob("C*.*.json"), key=_order):
         found = json.loads(path.read_text())
         held = [check["holds"] for check in found["checks"]]
         failed = "; ".join(check["what"] for check in found["checks"] if not check["holds"])
@@ -24,8 +25,34 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def _order(path: Path) -> tuple[int, str]:
+    """C2 comes before C12."""
+    name = path.name.split(".")[0].lstrip("C")
+    return int("".join(c for c in name if c.isdigit())), path.name
+
+
+def speed() -> str:
+    """µs a step, and how many times as long the others take."""
+    rows = ["| width | threads | Vigreux | PyTorch | torch.compile | JAX scan | share of peak |", "|--:|--:|--:|--:|--:|--:|--:|"]
+    for r in json.loads((ROOT / "results" / "online-sgd.json").read_text()):
+        if r["unit"] != "us/step":
+            continue
+        own, *others = (r[name] for name in CONTENDERS)
+        shown = [f"{other:,.0f} ({other / own:.1f} ×)" if other else "–" for other in others]
+        rows.append(f"| {int(r['case'].split()[1]):,} | {r['threads']} | **{own:.3g} µs** | {' | '.join(shown)} | "
+                    f"{100 * r['vigreux_share_of_peak']:.0f} % |")  # fmt: skip
+    return "\n".join(rows) + "\n"
+
+
+def fill(page: Path, name: str, table: Callable[[], str]) -> None:
+    """Writes the table between `<!-- name -->` and `<!-- /name -->`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    before, rest = page.read_text().split(begin)
+    after = rest.split(end)[1]
+    write_atomic(page, before + begin + "\n" + table() + "\n" + end + after)
+
+
 if __name__ == "__main__":
-    page = ROOT / "docs" / "parity.md"
-    before, rest = page.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    write_atomic(page, before + BEGIN + "\n" + table() + "\n" + END + after)
+    fill(ROOT / "docs" / "parity.md", "results", claims)
+    fill(ROOT / "docs" / "parity.md", "speed", speed)
+    fill(ROOT / "README.md", "speed", speed)

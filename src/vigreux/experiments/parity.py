@@ -91,7 +91,7 @@ SETTINGS: dict[Preset, ParitySettings] = {
     ),
     "paper": ParitySettings(
         n=100, k=6, teacher_width=50_000, teacher_steps=8_000_000, teacher_rate=1e-2, every=100_000, widths=(100, 1000),
-        steps=8_000_000, rate=1e-2, short_steps=2_000_000, shot=1_000_000, progressive_every=500_000, eval_every=100_000,
+        steps=8_000_000, rate=1e-2, short_steps=2_000_000, shot=1_000_000, progressive_every=100_000, eval_every=100_000,
     ),
 }  # fmt: skip
 
