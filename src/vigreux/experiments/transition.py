@@ -16,12 +16,13 @@ class Around:
     """Checkpoints of a teacher, and the window [start, end] of its rise: one transition, or several close to each other.
 
     `selected` is the one that `vigreux select` takes, in the largest transition. `before` and `after` lie half a window outside the
-    rise, as the papers' 6M and 7M lie at the rim of theirs.
+    rise, as the papers' 6M and 7M lie at the rim of theirs; `long_after` at 1.2 times its end.
     """
 
     before: int
     selected: int
     after: int
+    long_after: int
     start: float
     end: float
 
@@ -56,4 +57,5 @@ def around(teacher: RunFolder) -> Around:
     margin = (end - start) / 2
     before = max((step for step in available if step <= start - margin), default=available[0])
     after = min((step for step in available if step >= end + margin), default=available[-1])
-    return Around(before, selected.step, after, start, end)
+    long_after = min((step for step in available if step >= 1.2 * end), default=available[-1])
+    return Around(before, selected.step, after, long_after, start, end)

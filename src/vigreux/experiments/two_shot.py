@@ -33,7 +33,7 @@ def run_positions(lab: Lab, preset: Preset) -> Outcome:
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
     place, steps = around(teacher), budget(settings, teacher)
-    positions = {"before": place.before, "inside": place.selected, "after": place.after}
+    positions = {"before": place.before, "inside": place.selected, "after": place.after, "long after": place.long_after}
     methods: dict[str, Method] = {
         f"2-shot, {name}": partial(two_shot, settings, steps, step, LossConfig()) for name, step in positions.items()
     }
@@ -52,6 +52,10 @@ def run_positions(lab: Lab, preset: Preset) -> Outcome:
         seeds=settings.seeds,
         config=settings.plain() | {"steps": steps},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C3.{preset}")],
+        notes=[
+            "The checkpoint long after the rise was added once the others had been seen: right after it the teacher still gave more"
+            " than its labels (see the correlations of C5), and the question was how soon that ends.",
+        ],
     )
 
 

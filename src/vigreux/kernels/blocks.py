@@ -18,7 +18,7 @@ from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Sa
 @njit(cache=True, nogil=True)
 def train(network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting) -> float:
     """Takes all samples through; gives the scale by which `network.tiles` is still to be multiplied."""
-    Z, G, U, lanes = block.Z, block.G, block.U, place.lanes
+    Z, G, U = block.Z, block.G, block.U
     count, scale, earlier, earlier_start = samples.losses.shape[1], 1.0, 0, 0
     for start in range(0, count, len(Z)):
         rows = min(len(Z), count - start)
@@ -28,14 +28,11 @@ def train(network: Network, block: Block, samples: Samples, rules: Rules, place:
         gram(samples.X, start, rows, place.length, block.bits, G)
         for first in range(0, rows, rules.group):
             last = min(first + rules.group, rows)
-            correct(Z, G, U, first, last, 0, first, place.padded, lanes)
-            for one in range(first, last, rules.quad):
-                end = min(one + rules.quad, last)
-                correct(Z, G, U, one, end, first, one, place.padded, lanes)
-                if len(samples.targets) > 0:
-                    scale = logits_steps(network, block, samples, rules, place, meeting, start, one, end, scale)
-                else:
-                    scale = hidden_steps(block, samples, rules, place, start, one, end, scale)
+            correct(Z, G, U, first, last, 0, first, place.padded, place.lanes)
+            if len(samples.targets) > 0:
+                scale = logits_steps(network, block, samples, rules, place, meeting, start, first, last, scale)
+            else:
+                scale = hidden_steps(block, samples, rules, place, start, first, last, scale)
         U[rows : -(-rows // FOUR) * FOUR] = 0
         scale = _rescale(network.tiles, U, scale)
         earlier, earlier_start = rows, start

@@ -25,39 +25,45 @@ def logits_steps(
     network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting, offset: int, first: int,
     last: int, scale: float,
 ) -> float:  # fmt: skip
-    """Takes the steps of rows `first` to `last` of the block, which begins at sample `offset`, on a loss of the logits, and of the
-    hidden layer where P has rows; gives the scale after them.
+    """Takes the steps of a group, rows `first` to `last` of the block that begins at sample `offset`, on a loss of the logits, and
+    of the hidden layer where P has rows; gives the scale after them.
     """
-    A, c, work, U, P, losses = network.A, network.c, meeting.work, block.U, block.P, samples.losses
-    K, threads, thread, batch = len(c), work.shape[1], place.thread, rules.batch
+    A, c, work, Z, G, U, P = network.A, network.c, meeting.work, block.Z, block.G, block.U, block.P
+    losses, targets, hidden, rates, shrinks, counter = (
+        samples.losses, samples.targets, samples.hidden, samples.rate, samples.shrink, meeting.counter
+    )  # fmt: skip
+    K, threads, thread, batch, padded = len(c), work.shape[1], place.thread, rules.batch, place.padded
     o, g = work[2, thread, 0], work[3, thread]
     step = (offset + first) // batch
-    for start in range(first, last, batch):
-        side, sample = step & 1, offset + start
-        for r in range(batch):
-            _forward(A, block.Z, block.G, U, P, start + r, first, start, scale, work, side, r, thread, place.padded)
-        if threads > 1:
-            wait(meeting.counter, threads * (step + 1))
-        for r in range(batch):
-            for k in range(K):
-                o[k] = c[k]
-                for other in range(threads):
-                    o[k] += work[side, other, r, k]
-            losses[0, sample + r] = loss_and_gradient(o, samples.targets, sample + r, rules.kind, rules.alpha, g, r, losses)
-        shrink, rate = samples.shrink[step], samples.rate[step]
-        scale *= shrink
-        _backward(A, block.Z, U, g, start, batch, rate, rate / scale, shrink, place.padded)
-        for r in range(len(P)):
-            amount = rules.weight * rate / scale
-            losses[1, sample + r] = rules.weight * _match_hidden(
-                P, U, r, start + r, samples.hidden, sample + r, place.column, place.units, amount, rules.before
-            )
-        for k in range(K):
-            total = 0.0
+    for quad in range(first, last, rules.quad):
+        end = min(quad + rules.quad, last)
+        correct(Z, G, U, quad, end, first, quad, padded, place.lanes)
+        for start in range(quad, end, batch):
+            side, sample = step & 1, offset + start
             for r in range(batch):
-                total += g[r, k]
-            c[k] = shrink * c[k] - rate * total
-        step += 1
+                _forward(A, Z, G, U, P, start + r, quad, start, scale, work, side, r, thread, padded)
+            if threads > 1:
+                wait(counter, threads * (step + 1))
+            for r in range(batch):
+                for k in range(K):
+                    o[k] = c[k]
+                    for other in range(threads):
+                        o[k] += work[side, other, r, k]
+                losses[0, sample + r] = loss_and_gradient(o, targets, sample + r, rules.kind, rules.alpha, g, r, losses)
+            shrink, rate = shrinks[step], rates[step]
+            scale *= shrink
+            _backward(A, Z, U, g, start, batch, rate, rate / scale, shrink, padded)
+            for r in range(len(P)):
+                amount = rules.weight * rate / scale
+                losses[1, sample + r] = rules.weight * _match_hidden(
+                    P, U, r, start + r, hidden, sample + r, place.column, place.units, amount, rules.before
+                )
+            for k in range(K):
+                total = 0.0
+                for r in range(batch):
+                    total += g[r, k]
+                c[k] = shrink * c[k] - rate * total
+            step += 1
     return scale
 
 
@@ -66,21 +72,25 @@ def hidden_steps(
     block: Block, samples: Samples, rules: Rules, place: Place, offset: int, first: int, last: int, scale: float
 ) -> float:  # fmt: skip
     """The same on ½ ‖a − t‖², `a` the hidden layer; the output layer takes no part, and threads need not meet."""
-    Z, U, batch = block.Z, block.U, rules.batch
+    Z, G, U, batch, padded, lanes = block.Z, block.G, block.U, rules.batch, place.padded, place.lanes
+    hidden, losses, rates, shrinks = samples.hidden, samples.losses, samples.rate, samples.shrink
     step = (offset + first) // batch
-    for start in range(first, last, batch):
-        correct(Z, block.G, U, start, start + batch, first, start, place.padded, place.lanes)
-        next_scale = scale * samples.shrink[step]
-        amount = samples.rate[step] / next_scale
-        for row in range(start, start + batch):
-            for j in range(place.units):
-                Z[row, j] *= scale
-                U[row, j] = 0
-            samples.losses[1, offset + row] = _match_hidden(
-                Z, U, row, row, samples.hidden, offset + row, place.column, place.units, amount, rules.before
-            )
-        scale = next_scale
-        step += 1
+    for quad in range(first, last, rules.quad):
+        end = min(quad + rules.quad, last)
+        correct(Z, G, U, quad, end, first, quad, padded, lanes)
+        for start in range(quad, end, batch):
+            correct(Z, G, U, start, start + batch, quad, start, padded, lanes)
+            next_scale = scale * shrinks[step]
+            amount = rates[step] / next_scale
+            for row in range(start, start + batch):
+                for j in range(place.units):
+                    Z[row, j] *= scale
+                    U[row, j] = 0
+                losses[1, offset + row] = _match_hidden(
+                    Z, U, row, row, hidden, offset + row, place.column, place.units, amount, rules.before
+                )
+            scale = next_scale
+            step += 1
     return scale
 
 
