@@ -32,6 +32,7 @@ CONTENDERS = ("vigreux", "torch", "torch_compile", "jax_scan")
 N_INPUTS, CLASSES, RATE = 100, 2, 1e-4
 SECONDS = 2.0  # of one round, about
 ROUNDS = 5
+CALL = 16_384  # samples of a call of the kernel, as in the engine
 ROOT = Path(__file__).resolve().parent.parent
 
 Run = Callable[[int], float]  # trains so many steps, gives the seconds they took
@@ -69,8 +70,8 @@ def vigreux(width: int, threads: int) -> Run:
         inputs = torch.from_numpy(X.astype(np.int8))  # as the engine draws them
         targets, rate = torch.eye(CLASSES)[torch.from_numpy(y)], np.full(steps, RATE)
         began = time.perf_counter()
-        for start in range(0, steps, 4096):  # as the engine does
-            span = slice(start, start + 4096)
+        for start in range(0, steps, CALL):
+            span = slice(start, start + CALL)
             kernel.fit_logits(inputs[span], targets[span], rate[span])
         return time.perf_counter() - began
 
@@ -188,9 +189,9 @@ def memory(width: int, threads: int) -> float:
     """MB by which the peak of this process grows when a network is made and trained."""
     import resource
 
-    vigreux(64, threads)(4096)  # compiles
+    vigreux(64, threads)(64)  # compiles
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    vigreux(width, threads)(3 * 4096)
+    vigreux(width, threads)(3 * CALL)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
@@ -251,6 +252,9 @@ def plot(records: list[dict], path: Path) -> None:
             axis.loglog(*zip(*points), marker="o", markersize=4, label=name.replace("_", " "), **LIGHT.series(index))
         axis.set_title(f"{count} thread{'s' * (count > 1)}", loc="left", fontsize=10)
         axis.set_xlabel("width")
+        axis.set_xticks([point[0] for point in points], [f"{point[0]:,}" for point in points])
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter("")
         axis.grid(color=LIGHT.grid, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("µs a step")

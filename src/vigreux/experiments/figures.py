@@ -31,7 +31,7 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
         _dress(axis, title, chance, theme)
         for index, (method, curves) in enumerate(methods.items()):
             _draw(axis, method, curves, theme.series(index))
-        axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="center left")
+        axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="center right")
     axes[0].set_ylabel("held-out accuracy", color=theme.muted)
     return figure
 
