@@ -51,11 +51,15 @@ def test_progressive_shares_the_budget_equally():
     ]
 
 
-def test_two_shot_gives_the_checkpoint_a_twentieth():
+def test_two_shot_gives_the_checkpoint_fifteen_percent():
     assert lines(p_shot([6500])) == [
-        "checkpoint-6500  checkpoint 6500  logits  whole  5 % of the budget",
-        "final            final            logits  whole  95 % of the budget",
+        "checkpoint-6500  checkpoint 6500  logits  whole  15 % of the budget",
+        "final            final            logits  whole  85 % of the budget",
     ]
+
+
+def test_many_shots_leave_half_for_the_final_teacher():
+    assert [stage.duration.value for stage in p_shot([1, 2, 3, 4, 5])] == pytest.approx([0.1] * 5 + [0.5])
 
 
 def test_extraction_pairs_layers_evenly():

@@ -74,7 +74,7 @@ def test_the_fields_and_defaults_of_stored_runs() -> None:
         "student": {"width": 100, "dtype": "float32"},
         "curriculum": "extraction",
         "loss": dataclasses.asdict(LossConfig()),
-        "extraction": dataclasses.asdict(ExtractionConfig(hidden_share=0.5, projection="sparse")),
+        "extraction": dataclasses.asdict(ExtractionConfig(hidden_share=0.2, projection="sparse")),
         "checkpoints": None,
         "budget": {"steps": None, "flops": None, "seconds": None},
         "schedule": "carried",

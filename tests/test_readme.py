@@ -1,5 +1,6 @@
 """What README and the examples show is what runs: the snippet is the example's, every configuration and curriculum is valid."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_files_that_readme_names_exist():
     for part in README.split("](")[1:]:
         target = part.split(")")[0]
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(("page", "table"), [("README.md", "speed"), ("docs/parity.md", "speed"), ("docs/parity.md", "claims")])
+def test_tables_are_those_of_the_results(page, table):
+    made = runpy.run_path(str(ROOT / "experiments" / "parity.py"))[table]()
+    assert made.count("\n") > 3
+    assert made in (ROOT / page).read_text(), "run: python experiments/parity.py"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.name)

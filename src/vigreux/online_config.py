@@ -125,7 +125,7 @@ class SGDConfig:
 
 
 def _parity_extraction() -> ExtractionConfig:
-    return ExtractionConfig(hidden_share=0.5, projection="sparse")
+    return ExtractionConfig(projection="sparse")
 
 
 @dataclass(frozen=True)

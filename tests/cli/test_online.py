@@ -269,9 +269,9 @@ def test_plan_reads_no_weights(vigreux: Vigreux, config: Path, monkeypatch: pyte
     monkeypatch.setattr("vigreux.models.two_layer.load_file", lambda *_: pytest.fail("weights were read"))
     done = vigreux("plan", config, "--budget.steps", "1000")
     assert done.code == 0, done.err
-    assert "hidden-1-to-1   final     hidden 1 (sparse/0)   1       500" in done.out
+    assert "hidden-1-to-1   final     hidden 1 (sparse/0)   1       200" in done.out
     # forward and backward of 5 units on 12 inputs, and 2 logits; the teacher's hidden units, and one entry of P or two logits each
-    assert f"student: 77 parameters, width 5, {(500 * 4 * 5 * 12 + 500 * 4 * 5 * (12 + 4)) / 1000:g} kFLOP" in done.out
+    assert f"student: 77 parameters, width 5, {(200 * 4 * 5 * 12 + 800 * 4 * 5 * (12 + 4)) / 1000:g} kFLOP" in done.out
     assert f"teacher: 362 parameters, width 24, {1000 * 2 * 24 * (12 + 2) / 1000:g} kFLOP" in done.out
     assert "teacher weights to keep: 1.74 kB" in done.out
     assert "memory: about" in done.out
@@ -396,7 +396,7 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--teacher.model", ""], ["teacher.model: missing", "vigreux teach"]),
     (["--teacher.model", "nowhere"], ["teacher.model", "'nowhere'", "vigreux teach"]),
     (["--teacher.checkpoints", "nowhere", "--curriculum", "progressive"], ["teacher.checkpoints", "'nowhere'"]),
-    (["--curriculum", "p-shot"], ["checkpoints: 'p-shot' needs the steps to use; at hand: 100, 200"]),
+    (["--curriculum", "p-shot"], ["'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: 100, 200"]),
     (["--curriculum", "p-shot", "--checkpoints", "[150]"], ["checkpoints: unknown value '150'", "accepted: 100, 200, 300"]),
     (["--curriculum", "progressive", "--checkpoints", "[200, 100]"], ["checkpoints", "rising"]),
     (["--curriculum", "progresive"], ["did you mean 'progressive'"]),
@@ -470,7 +470,6 @@ def test_a_wrong_option(vigreux: Vigreux, config: Path, options: list[str], part
 
 GOOD = [
     ["--task.k", "12", "--curriculum", "supervised"],
-    ["--task.support", "[11, 0]"],
     ["--curriculum", "p-shot", "--checkpoints", "[100]"],
     ["--curriculum", "[{target: logits, teacher: {checkpoint: 300}, duration: {steps: 3}}]", "--budget.steps", "null"],
     ["--curriculum", "[{target: {hidden: {layer: 1, projection: orthogonal}}, depth: 1, duration: {samples: 3}}]"],
@@ -478,7 +477,7 @@ GOOD = [
     ["--curriculum", "[{target: {joint: {hidden: {layer: 1}, logits: {alpha: 0.1}, weight: 0.5}}, duration: {steps: 3}}]"],
     ["--extraction.projection", "identity", "--student.width", "24"],
     ["--student.width", "1"],
-    ["--budget.steps", "2"],
+    ["--budget.steps", "3"],
     ["--loss.divergence", "forward-kl", "--loss.temperature", "1e-20", "--loss.alpha", "0.5"],
     ["--training.loss", "hinge", "--training.match", "after-relu", "--training.batch_size", "7"],
     [*TREE, "--task.classes", "4", "--task.features", "[[0, 1], [2, 3], [4, 11]]"],
@@ -507,6 +506,27 @@ def test_a_teacher_of_another_task(vigreux: Vigreux, config: Path, task: dict[st
     for command in ("distill", "plan", "compare"):
         refused(vigreux(command, config, *(["--curricula", "one-shot"] if command == "compare" else [])), *parts)
         assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("options", [["--task.seed", "1"], ["--task.k", "3"], ["--task.support", "[0, 1]"]])
+def test_a_teacher_of_other_coordinates(vigreux: Vigreux, config: Path, options: list[str]) -> None:
+    for command in ("distill", "plan", "compare"):
+        given = [command, config, *options, *(["--curricula", "one-shot"] if command == "compare" else [])]
+        refused(vigreux(*given), "task: other coordinates than the teacher's run", "accepted: its own, --task.k 2 --task.seed 0")
+        assert not Path("run").exists()
+    assert vigreux("distill", config, *options, "--curriculum", "supervised", "--quiet").code == 0
+
+
+def test_a_teacher_whose_coordinates_are_named(vigreux: Vigreux, config: Path, taught: Path) -> None:
+    drawn = make_task(BooleanTaskConfig(n=12, k=2)).features[0]
+    assert vigreux("distill", config, "--quiet", "--task.support", str([*reversed(drawn)])).code == 0
+    shutil.copytree(taught, "mine")
+    plain = yaml.safe_load(Path("mine/config.yaml").read_text())
+    plain["task"]["support"] = [3, 4]
+    Path("mine/config.yaml").write_text(yaml.safe_dump(plain))
+    refused(vigreux("distill", config, "--teacher.model", "mine"), "accepted: its own, --task.k 2 --task.support '[3, 4]'")
+    Path("mine/config.yaml").write_text("task: {kind: parity, n: 12, classes: 8, later: 1}")
+    assert vigreux("distill", config, "--quiet", "--teacher.model", "mine", "--output", "other").code == 0
 
 
 def test_a_teacher_that_is_damaged_or_another_kind_of_model(vigreux: Vigreux, config: Path, taught: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, get_args
 
 from vigreux.config import BudgetConfig, TaskKind
 from vigreux.errors import ConfigError, unknown
-from vigreux.online_config import ONLINE_KINDS, OnlineConfig, SGDConfig
+from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, OnlineConfig, SGDConfig
 from vigreux.recipes import stated_curriculum
 
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
@@ -90,3 +91,32 @@ def check_online(config: OnlineConfig) -> None:
     shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
     if shares and config.budget == BudgetConfig():
         raise ConfigError("budget: missing; accepted: budget.steps")
+    if taught:
+        _check_features(config)
+
+
+def _check_features(config: OnlineConfig) -> None:
+    """Raises where the teacher's run says that it learned other coordinates: its student would copy it and be scored at chance.
+
+    Another n, or another kind of task, is a matter of shapes, which the setup checks: a folder of weights alone has those too.
+    """
+    described = Path(config.teacher.model) / "config.yaml"
+    plain = _get(_yaml_file(str(described)), "task")
+    own = config.task
+    if _get(plain, "kind") != own.kind or _get(plain, "n") != own.n or _get(plain, "classes") != own.classes:
+        return
+    from vigreux.engines.online_run import make_task
+
+    try:
+        learned = BooleanTaskConfig(**plain)
+        features = [set(feature) for feature in make_task(learned).features]
+    except (TypeError, ConfigError):
+        return  # written by hand or by a later version: no word on what was learned
+    if features != [set(feature) for feature in make_task(own).features]:
+        names = ("k", "seed") if learned.support is None and learned.features is None else ("k", "support", "features")
+        options = " ".join(
+            f"--task.{name} {shlex.quote(str(value))}" for name in names if (value := getattr(learned, name)) is not None
+        )
+        raise ConfigError(
+            f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"
+        )

@@ -46,7 +46,8 @@ from vigreux.tasks.bits import BitStream
 from vigreux.tasks.parity import BooleanTask
 
 INITIAL = "initial"  # the student's first weights
-_CHUNK = 4096  # samples that are drawn, and asked of a teacher, together
+_CHUNK = 16_384  # samples that are drawn, and asked of a teacher, together
+_HIDDEN_CHUNK = 4096  # the same where each has a target for every hidden unit
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,8 @@ class _StageRun:
 
     def _next_stop(self, step: int) -> int:
         """The next step at which something is due, or at which the drawn samples are used up."""
-        drawn = max(1, _CHUNK // self.settings.batch_size)
+        samples = _CHUNK if hidden_part(self.stage.target) is None else _HIDDEN_CHUNK
+        drawn = max(1, samples // self.settings.batch_size)
         return min(self.steps, *(step - step % every + every for every in (drawn, self.settings.eval_every, self.save_every)))
 
     def _train(self, signal: _Signal, step: int, until: int) -> None:

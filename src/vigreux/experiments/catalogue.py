@@ -14,6 +14,7 @@ CLAIMS: dict[str, Claim] = {
         two_shot.HARD_TARGETS,
         correlations.CLAIM,
         hierarchical.CLAIM,
+        hierarchical.PROGRESSIVE_CLAIM,
         extraction.CLAIM,
         ablation.CLAIM,
     )

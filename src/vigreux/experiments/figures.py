@@ -36,6 +36,32 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
     return figure
 
 
+def feature_figure(emerging: Mapping[str, Any], *, theme: Theme = LIGHT) -> Figure:
+    """What a teacher of hierarchical parity hangs on over its training, a line a feature, a colour a level of the tree.
+
+    Args:
+        emerging: as `emergence.emergence` gives it.
+        theme: colours.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 3.4), layout="constrained", facecolor=theme.ground)
+    panels = {
+        "correlation with a feature's whole product": "correlation",
+        "mean correlation with its single coordinates": "variables",
+    }
+    for axis, (title, key) in zip(figure.subplots(1, 2), panels.items()):
+        for index, values in enumerate(emerging[key]):
+            level = (index + 1).bit_length()
+            first = index + 1 == 2 ** (level - 1)  # of its level: the one that the legend names
+            label = f"level {level}" if first else None
+            axis.plot(emerging["steps"], values, linewidth=1.4, label=label, **theme.series(level - 1))
+        _style(axis, title, theme)
+        axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper right")
+    return figure
+
+
 def _draw(axis: Axes, method: str, curves: Curves, style: dict[str, Any]) -> None:
     for curve in curves:
         axis.plot(curve["steps"], [100 * a for a in curve["accuracy"]], linewidth=0.7, alpha=0.45, **style)
@@ -47,14 +73,20 @@ def _draw(axis: Axes, method: str, curves: Curves, style: dict[str, Any]) -> Non
 def _dress(axis: Axes, title: str, chance: float, theme: Theme) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_facecolor(theme.ground)
-    axis.set_title(title, fontsize=10, color=theme.ink, loc="left")
+    _style(axis, title, theme)
     axis.axhline(100 * chance, color=theme.muted, linewidth=0.8, linestyle=(0, (1, 2)))
     axis.set_ylim(100 * chance - 6, 103)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+
+
+def _style(axis: Axes, title: str, theme: Theme) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_facecolor(theme.ground)
+    axis.set_title(title, fontsize=10, color=theme.ink, loc="left")
     axis.grid(axis="y", color=theme.grid, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=theme.muted, labelsize=8)
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _steps(value)))
     axis.set_xlabel("steps", color=theme.muted, fontsize=8)
 

@@ -1,141 +1,138 @@
-"""C6: hierarchical parity is learned feature by feature, and one checkpoint is not enough for a student."""
+"""C6, and C2 on hierarchical parity: it is learned feature by feature, and one checkpoint is not enough for a student."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from statistics import fmean
 
-from vigreux.config import BudgetConfig
-from vigreux.curriculum import Duration
 from vigreux.experiments.claim import Check, Claim, Outcome, Preset
-from vigreux.experiments.comparison import Comparison
-from vigreux.experiments.figures import accuracy_figure, save
+from vigreux.experiments.emergence import emergence
+from vigreux.experiments.figures import accuracy_figure, feature_figure, save
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.parity import curve, final_accuracy
+from vigreux.experiments.parity import all_learned, cost, curve, final_accuracy
 from vigreux.experiments.transition import checkpoints
-from vigreux.online_config import BooleanTaskConfig, NetworkConfig, OnlineConfig, SGDConfig
-from vigreux.plain import to_plain
-from vigreux.recipes import p_shot
+from vigreux.experiments.tree import (
+    BOTH_INSIDE,
+    FAILED,
+    ONE_INSIDE,
+    ONE_SHOT,
+    PROGRESSIVE,
+    SETTINGS,
+    THREE_SHOT,
+    TWO_SHOT,
+    plans,
+    train,
+)
 from vigreux.runs import RunFolder
-from vigreux.selection import Curve, select_checkpoints
+from vigreux.selection import Curve
 
-PROBES = 25  # checkpoints that are probed
-SAMPLES = 50_000
-
-
-@dataclass(frozen=True)
-class HierarchicalSettings:
-    """One scale, as `parity.ParitySettings`: a tree with 8 leaves, 7 features of k coordinates."""
-
-    n: int
-    k: int
-    classes: int
-    teacher_width: int
-    teacher_steps: int
-    teacher_rate: float
-    every: int
-    widths: tuple[int, ...]
-    steps: int
-    rate: float
-    shot: int
-    eval_every: int
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-    def config(self, width: int, seed: int, steps: int, training: SGDConfig, **changes: Any) -> OnlineConfig:
-        """A run on this task."""
-        data_seed = changes.pop("data_seed", 0)
-        task = BooleanTaskConfig(kind="hierarchical-parity", n=self.n, k=self.k, classes=self.classes, data_seed=data_seed)
-        return OnlineConfig(
-            task=task, student=NetworkConfig(width=width), budget=BudgetConfig(steps=steps), training=training, seed=seed, **changes
-        )
-
-    def teacher(self) -> OnlineConfig:
-        """On labels, at a constant rate."""
-        training = SGDConfig(learning_rate=self.teacher_rate, decay="constant", eval_every=self.every // 2, save_every=self.every)
-        return self.config(self.teacher_width, 0, self.teacher_steps, training, data_seed=100)
-
-    def student(self, steps: list[int], width: int, seed: int) -> OnlineConfig:
-        """p-shot from these checkpoints, `shot` steps each, then the final teacher; one-shot without any."""
-        training = SGDConfig(learning_rate=self.rate, eval_every=self.eval_every)
-        rest = Duration.steps(self.steps - self.shot * len(steps))
-        curriculum: Any = "one-shot" if not steps else to_plain(p_shot(steps, stage=Duration.steps(self.shot), final=rest))
-        return self.config(width, seed, self.steps, training, curriculum=curriculum)
-
-
-SETTINGS: dict[Preset, HierarchicalSettings] = {
-    "smoke": HierarchicalSettings(20, 3, 4, 800, 60_000, 5e-3, 2000, (50,), 40_000, 5e-3, 8000, 4000, seeds=(0,)),
-    "laptop": HierarchicalSettings(40, 4, 8, 3600, 1_000_000, 5e-3, 20_000, (100, 1000), 1_000_000, 5e-3, 150_000, 20_000),
-    "paper": HierarchicalSettings(100, 5, 8, 50_000, 20_000_000, 1e-2, 250_000, (100, 1000), 20_000_000, 1e-2, 2_000_000, 250_000),
-}
+APART = 1.5  # the last feature emerges after so many times the first one's steps, or later
+MARGIN = 0.01  # by which two checkpoints have to beat one, in mean accuracy
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
-    """When the teacher's features emerge; one-shot, 2-shot, 3-shot, and two checkpoints of one transition."""
+    """When the teacher's features emerge; students of no, one and two checkpoints of its run."""
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
-    emerging = _emergence(teacher, settings)
-    accuracy = Curve.of(curve(teacher)["steps"], curve(teacher)["accuracy"], rises=True)
-    chosen = {shots: [c.step for c in select_checkpoints(accuracy, checkpoints(teacher), shots=shots)] for shots in (2, 3)}
-    plans = {"one-shot": [], "2-shot": chosen[2], "3-shot": chosen[3]}
-    comparison = Comparison(
-        {
-            name: {
-                width: [
-                    lab.student(settings.student(steps, width, seed), teacher, f"tree-{name}-w{width}-seed{seed}")
-                    for seed in settings.seeds
-                ]
-                for width in settings.widths
-            }
-            for name, steps in plans.items()
-        }
-    )
+    emerging = emergence(teacher, settings)
+    methods = plans(_accuracy(teacher), checkpoints(teacher))
+    comparison = train(lab, settings, teacher, methods, {})
     first, last = min(emerging["half_way"]), max(emerging["half_way"])
     checks = [
-        Check(f"the last feature emerges at 1.5 × the steps of the first or later: {first:,} and {last:,}", last >= 1.5 * first)
+        Check(
+            f"the last feature emerges at {APART} × the steps of the first or later: {first:,} and {last:,}", last >= APART * first
+        )
     ]
     for width in settings.widths:
-        two, three = comparison.accuracies("2-shot", width), comparison.accuracies("3-shot", width)
-        shown = {name: [f"{100 * a:.1f} %" for a in comparison.accuracies(name, width)] for name in plans}
+        two, three, both, one = (comparison.accuracies(m, width) for m in (TWO_SHOT, THREE_SHOT, BOTH_INSIDE, ONE_INSIDE))
         checks += [
-            Check(f"width {width}: 2-shot below 95 % in every seed: {', '.join(shown['2-shot'])}", max(two) < 0.95),
-            Check(f"width {width}: 3-shot at 99 % or more in every seed: {', '.join(shown['3-shot'])}", min(three) >= 0.99),
+            Check(f"width {width}: 2-shot below 95 % in every seed: {_percent(two)}", all_failed(two)),
+            Check(f"width {width}: 3-shot at 99 % or more in every seed: {_percent(three)}", all_learned(three)),
+            Check(
+                f"width {width}: two checkpoints inside the rise beat one inside and one after it by a point, in the mean:"
+                f" {_percent(three)} against {_percent(one)}",
+                beats(three, one),
+            ),
+            Check(
+                f"width {width}: two checkpoints inside the largest transition beat one by a point, in the mean:"
+                f" {_percent(both)} against {_percent(two)}",
+                beats(both, two),
+            ),
         ]
-    panels = {f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}} | comparison.panels()
+    accuracy = accuracy_figure(_panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes)
     return Outcome(
         numbers={
-            "teacher": {"accuracy": final_accuracy(teacher), "curve": curve(teacher)},
-            "checkpoints": plans,
+            "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
+            "checkpoints": methods,
             "emergence": emerging,
             "students": comparison.numbers(),
         },
         checks=checks,
         seeds=settings.seeds,
-        config=asdict(settings),
-        figures=[save(accuracy_figure(panels, chance=1 / settings.classes), lab.results, f"C6.{preset}")],
+        config=settings.plain(),
+        figures=[
+            save(accuracy, lab.results, f"C6.{preset}"),
+            save(feature_figure(emerging), lab.results, f"C6.{preset}-features"),
+        ],
     )
 
 
-def _emergence(teacher: RunFolder, settings: HierarchicalSettings) -> dict[str, Any]:
-    """Each feature's largest correlation over the classes at some checkpoints, and when it has made half its way."""
-    from vigreux.models.two_layer import TwoLayer
-    from vigreux.probes.monomials import MonomialSettings, probe_monomials
-    from vigreux.tasks.parity import HierarchicalParity
+def run_progressive(lab: Lab, preset: Preset) -> Outcome:
+    """One-shot and progressive students of the same teacher, with the same budget."""
+    settings = SETTINGS[preset]
+    teacher = lab.teacher(settings.teacher())
+    series, each = settings.series()
+    comparison = train(lab, settings, teacher, {ONE_SHOT: [], PROGRESSIVE: series}, {PROGRESSIVE: each})
+    checks = []
+    for width in settings.widths:
+        one, many = comparison.accuracies(ONE_SHOT, width), comparison.accuracies(PROGRESSIVE, width)
+        checks += [
+            Check(f"width {width}: one-shot below 95 % in every seed: {_percent(one)}", all_failed(one)),
+            Check(f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}", all_learned(many)),
+        ]
+    figure = accuracy_figure(_panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes)
+    return Outcome(
+        numbers={
+            "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
+            "checkpoints": series,
+            "students": comparison.numbers(),
+        },
+        checks=checks,
+        seeds=settings.seeds,
+        config=settings.plain() | {"steps_a_checkpoint": each},
+        figures=[save(figure, lab.results, f"C2h.{preset}")],
+    )
 
-    task = HierarchicalParity.draw(settings.n, settings.k, settings.classes)
-    kept = checkpoints(teacher)
-    steps = kept[:: max(1, len(kept) // PROBES)]
-    probe_settings = MonomialSettings(readout="probability", degree=1, samples=SAMPLES, outside=1)
-    products = [
-        probe_monomials(TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}"), task, probe_settings)
-        .summary(1)
-        .products
-        for step in steps
-    ]
-    by_feature = [[at[i] or 0.0 for at in products] for i in range(len(task.features))]
-    half = [next(step for step, value in zip(steps, values) if value >= max(values) / 2) for values in by_feature]
-    return {"steps": steps, "correlation": by_feature, "half_way": half}
+
+def all_failed(accuracies: Sequence[float]) -> bool:
+    """No seed has learned the whole tree. One-shot and 2-shot students are not at chance: they learn some of its features."""
+    return max(accuracies) < FAILED
+
+
+def beats(many: Sequence[float], few: Sequence[float]) -> bool:
+    """A mean accuracy higher by `MARGIN`: where both learn everything, neither beats the other."""
+    return fmean(many) >= fmean(few) + MARGIN
+
+
+def _accuracy(teacher: RunFolder) -> Curve:
+    found = curve(teacher)
+    return Curve.of(found["steps"], found["accuracy"], rises=True)
+
+
+def _panels(teacher: RunFolder, width: int) -> dict[str, dict[str, list[dict[str, list[float]]]]]:
+    return {f"teacher of width {width:,}": {"labels": [curve(teacher)]}}
+
+
+def _percent(accuracies: Sequence[float]) -> str:
+    return ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies)
 
 
 CLAIM = Claim(
     "C6", "features emerge one after another, and 3-shot succeeds where 2-shot does not", "arXiv 2410.05464, section 3.3", run
+)
+PROGRESSIVE_CLAIM = Claim(
+    "C2h",
+    "hierarchical parity: one-shot does not learn the tree, progressive does",
+    "arXiv 2410.05464, section 3.3 and figure 5",
+    run_progressive,
 )
