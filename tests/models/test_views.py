@@ -45,7 +45,8 @@ def test_views_under_dropout(name: str, auto_class: str) -> None:
         torch.manual_seed(3)
         expected = hidden_states(model, batch)[depth]
         torch.manual_seed(3)
-        assert torch.equal(cut(model, depth)(batch), expected)
+        # another dropout mask would differ by tenths; on some processors (Zen 4) GPT-2's view differs in the last bit
+        torch.testing.assert_close(cut(model, depth)(batch), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
