@@ -31,7 +31,9 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
         _dress(axis, title, chance, theme)
         for index, (method, curves) in enumerate(methods.items()):
             _draw(axis, method, curves, theme.series(index))
-        axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="center right")
+        axis.legend(
+            frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, borderaxespad=0
+        )  # under the curves, which may be anywhere
     axes[0].set_ylabel("held-out accuracy", color=theme.muted)
     return figure
 
