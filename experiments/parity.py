@@ -38,7 +38,7 @@ def speed() -> str:
         if r["unit"] != "us/step":
             continue
         own, *others = (r[name] for name in CONTENDERS)
-        shown = [f"{other:,.0f} ({other / own:.1f} ×)" if other else "–" for other in others]
+        shown = [f"{other:,.{0 if other >= 100 else 1}f} ({other / own:.1f} ×)" if other else "–" for other in others]
         rows.append(f"| {int(r['case'].split()[1]):,} | {r['threads']} | **{own:.3g} µs** | {' | '.join(shown)} | "
                     f"{100 * r['vigreux_share_of_peak']:.0f} % |")  # fmt: skip
     return "\n".join(rows) + "\n"
