@@ -28,6 +28,7 @@ from vigreux.selection import Curve
 
 APART = 1.5  # the last feature emerges after so many times the first one's steps, or later
 MARGIN = 0.01  # by which two checkpoints have to beat one, in mean accuracy
+ONE_DRAW = "one teacher of one draw of features, and others come out otherwise: docs/log.md, 2026-11-24, has four more"
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
@@ -74,6 +75,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             save(accuracy, lab.results, f"C6.{preset}"),
             save(feature_figure(emerging), lab.results, f"C6.{preset}-features"),
         ],
+        notes=[ONE_DRAW],
     )
 
 
@@ -101,6 +103,7 @@ def run_progressive(lab: Lab, preset: Preset) -> Outcome:
         seeds=settings.seeds,
         config=settings.plain() | {"steps_a_checkpoint": each},
         figures=[save(figure, lab.results, f"C2h.{preset}")],
+        notes=[ONE_DRAW],
     )
 
 
