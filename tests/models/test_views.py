@@ -45,8 +45,11 @@ def test_views_under_dropout(name: str, auto_class: str) -> None:
         torch.manual_seed(3)
         expected = hidden_states(model, batch)[depth]
         torch.manual_seed(3)
-        # another dropout mask would differ by tenths; on some processors (Zen 4) GPT-2's view differs in the last bit
-        torch.testing.assert_close(cut(model, depth)(batch), expected, rtol=0, atol=1e-6)
+        found = cut(model, depth)(batch)
+        if name == "gpt2":  # differs in the last bit on some processors (Zen 4); another dropout mask would differ by tenths
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        else:
+            assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
