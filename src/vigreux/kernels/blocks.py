@@ -10,8 +10,9 @@ import numpy as np
 from numba import njit
 
 from vigreux.kernels.corrections import correct, gram
+from vigreux.kernels.losses import SOFT_CROSS_ENTROPY
 from vigreux.kernels.signs import FOUR, add_sums, encode_inputs, encode_rows, set_sums, write_sums
-from vigreux.kernels.steps import hidden_steps, logits_steps
+from vigreux.kernels.steps import hidden_steps, logits_steps, two_class_steps
 from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Samples
 
 
@@ -20,6 +21,8 @@ def train(network: Network, block: Block, samples: Samples, rules: Rules, place:
     """Takes all samples through; gives the scale by which `network.tiles` is still to be multiplied."""
     Z, G, U = block.Z, block.G, block.U
     count, scale, earlier, earlier_start = samples.losses.shape[1], 1.0, 0, 0
+    two_classes = samples.targets.shape == (count, 2) and rules.kind == SOFT_CROSS_ENTROPY and len(block.P) == 0
+    two_classes = two_classes and rules.batch == 1 and meeting.work.shape[1] == 1
     for start in range(0, count, len(Z)):
         rows = min(len(Z), count - start)
         encode_rows(samples.X, earlier_start, -(-earlier // FOUR), block.row_codes)
@@ -29,7 +32,9 @@ def train(network: Network, block: Block, samples: Samples, rules: Rules, place:
         for first in range(0, rows, rules.group):
             last = min(first + rules.group, rows)
             correct(Z, G, U, first, last, 0, first, place.padded, place.lanes)
-            if len(samples.targets) > 0:
+            if two_classes:
+                scale = two_class_steps(network, block, samples, place, start, first, last, scale)
+            elif len(samples.targets) > 0:
                 scale = logits_steps(network, block, samples, rules, place, meeting, start, first, last, scale)
             else:
                 scale = hidden_steps(block, samples, rules, place, start, first, last, scale)

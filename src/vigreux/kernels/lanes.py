@@ -165,16 +165,18 @@ class Lanes:
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(gives, takes), f"{name}.{self._suffix}")
 
 
-def lanes_intrinsic(write: Callable[..., Any]) -> Any:
-    """Makes `write(lanes, *arguments)` a function that compiled code can call; it returns nothing."""
+def lanes_intrinsic(write: Callable[..., Any], gives: int = 0) -> Any:
+    """Makes `write(lanes, *arguments)` a function that compiled code can call; it gives a tuple of `gives` doubles, or nothing."""
 
     def typed(typingctx: Any, *arguments: Any) -> Any:
+        result = types.UniTuple(types.float64, gives) if gives else types.void
+
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             lanes = Lanes(context, builder, signature, values)
-            write(lanes, *lanes.arguments)
-            return context.get_dummy_value()
+            found = write(lanes, *lanes.arguments)
+            return cgutils.pack_array(builder, found) if gives else context.get_dummy_value()
 
-        return types.void(*map(types.unliteral, arguments)), generate
+        return result(*map(types.unliteral, arguments)), generate
 
     names = list(inspect.signature(write).parameters)[1:]
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # from which numba reads how many there are

@@ -11,6 +11,19 @@ SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def two_class_loss(o0: float, o1: float, q0: float, q1: float) -> tuple[float, float, float]:
+    """Soft cross-entropy of two logits, without a branch that depends on them: as in `loss_and_gradient` the loss without a
+    logarithm and what this is of, and the gradient of o0; that of o1 is its negative, since q0 + q1 = 1.
+    """
+    difference = o1 - o0
+    small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1
+    total = 1.0 + small
+    likely = 1.0 / total
+    first = small * likely if difference > 0 else likely
+    return q0 * max(difference, 0.0) + q1 * max(-difference, 0.0), total, first - q0
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def loss_and_gradient(
     o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, g: np.ndarray, r: int, losses: np.ndarray
 ) -> float:
@@ -21,14 +34,9 @@ def loss_and_gradient(
     """
     K = o.shape[0]
     loss = 0.0
-    if kind == SOFT_CROSS_ENTROPY and K == 2:  # the common case, without a branch that depends on the logits
-        difference = o[1] - o[0]
-        small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1
-        losses[2, sample] = 1.0 + small
-        likely = 1.0 / losses[2, sample]
-        first = small * likely if difference > 0 else likely
-        g[r, 0], g[r, 1] = first - targets[sample, 0], targets[sample, 0] - first
-        loss = targets[sample, 0] * max(difference, 0.0) + targets[sample, 1] * max(-difference, 0.0)
+    if kind == SOFT_CROSS_ENTROPY and K == 2:
+        loss, losses[2, sample], gradient = two_class_loss(o[0], o[1], targets[sample, 0], targets[sample, 1])
+        g[r, 0], g[r, 1] = gradient, -gradient
     elif kind == SOFT_CROSS_ENTROPY:  # −Σ q log softmax(o);  q sums to 1
         top = o[0]
         for k in range(1, K):

@@ -84,6 +84,7 @@ class OnlineSGD:
         assert all(p.is_contiguous() and not p.requires_grad and p.dtype == W.dtype for p in (W, b, A, c))
         self.c, self.batch, self.weight_decay = c.numpy(), batch, weight_decay
         self.n, self.dtype, units = W.shape[1], W.dtype, TILE * lanes_of(W.numpy().dtype)
+        self._room = np.ones((0, 0), np.int8)
         blocking = blocking or Blocking.best(len(b), threads)
         tiles = -(-len(b) // units)
         threads = min(blocking.threads, tiles)
@@ -175,10 +176,11 @@ class OnlineSGD:
 
     def _signs(self, X: Tensor) -> np.ndarray:
         """See `Samples.X`."""
-        width = -(-(self.n + FOUR) // _WORD) * _WORD
-        signs = np.ones((len(X) + FOUR - 1, width), np.int8)
-        signs[: len(X), : self.n] = X.numpy()
-        return signs
+        count = len(X) + FOUR - 1
+        if len(self._room) < count:  # kept from call to call: fresh memory costs more than what is written into it
+            self._room = np.ones((count, -(-(self.n + FOUR) // _WORD) * _WORD), np.int8)
+        self._room[: len(X), : self.n] = X.numpy()
+        return self._room[:count]
 
     def _on_threads(self, run: Callable[[int], np.ndarray], counter: np.ndarray) -> list[np.ndarray]:
         if self.pool is None:

@@ -12,9 +12,9 @@ def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
     """Corrects a row, takes it through the relu and on to a logit or two; with `keep` its pre-activations are kept as well."""
 
     def write(
-        e: Lanes, Z: Any, U: Any, A: Any, P: Any, out: Any, z: Any, a: Any, a_step: Any, p: Any, o: Any, u0: Any, u1: Any, u2: Any,
+        e: Lanes, Z: Any, U: Any, A: Any, P: Any, z: Any, a: Any, a_step: Any, p: Any, u0: Any, u1: Any, u2: Any,
         g0: Any, g1: Any, g2: Any, scale: Any, units: Any,
-    ) -> None:  # fmt: skip
+    ) -> list[Any]:  # fmt: skip
         """P[p :] ← scale · (Z[z :] + g0 U[u0 :] + g1 U[u1 :] + g2 U[u2 :]);  Z[z :] ← relu of it;  out as `_dots`."""
         factor, sums = e.splat(scale), _zeros(e, logits)
         earlier = [(u, e.splat(g)) for u, g in ((u0, g0), (u1, g1), (u2, g2))]
@@ -32,7 +32,7 @@ def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
                 e.add_to(sums[k][v], e.load(A, e.at(a, e.times(a_step, k), at)), h)
 
         e.each_tile(units, body)
-        _write_totals(e, sums, out, o)
+        return _totals(e, sums)
 
     return write
 
@@ -40,7 +40,7 @@ def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
 def _dots(logits: int) -> Callable[..., None]:
     """The inner products of a row of Z with rows of A."""
 
-    def write(e: Lanes, Z: Any, A: Any, out: Any, z: Any, a: Any, a_step: Any, o: Any, units: Any) -> None:
+    def write(e: Lanes, Z: Any, A: Any, z: Any, a: Any, a_step: Any, units: Any) -> list[Any]:
         """out[o + k] ← Σ_j A[a + k · a_step + j] Z[z + j], k < logits."""
         sums = _zeros(e, logits)
 
@@ -50,7 +50,7 @@ def _dots(logits: int) -> Callable[..., None]:
                 e.add_to(sums[k][v], e.load(A, e.at(a, e.times(a_step, k), at)), h)
 
         e.each_tile(units, body)
-        _write_totals(e, sums, out, o)
+        return _totals(e, sums)
 
     return write
 
@@ -59,10 +59,8 @@ def _zeros(e: Lanes, logits: int) -> list[list[Any]]:
     return [[e.register(e.zero()) for _ in range(TILE)] for _ in range(logits)]
 
 
-def _write_totals(e: Lanes, sums: list[list[Any]], out: Any, o: Any) -> None:
-    for k, (one, other) in enumerate(sums):
-        both = e.builder.fadd(e.builder.load(one), e.builder.load(other))
-        e.builder.store(e.total(both), e.builder.gep(out, [e.at(o, k)]))
+def _totals(e: Lanes, sums: list[list[Any]]) -> list[Any]:
+    return [e.total(e.builder.fadd(e.builder.load(one), e.builder.load(other))) for one, other in sums]
 
 
 def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) -> Callable[..., None]:
@@ -96,9 +94,9 @@ def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) ->
     return write
 
 
-activate_one, activate_two = lanes_intrinsic(_activate(1, keep=False)), lanes_intrinsic(_activate(2, keep=False))
-keep_one, keep_two = lanes_intrinsic(_activate(1, keep=True)), lanes_intrinsic(_activate(2, keep=True))
-dot_one, dot_two = lanes_intrinsic(_dots(1)), lanes_intrinsic(_dots(2))
+activate_one, activate_two = lanes_intrinsic(_activate(1, keep=False), 1), lanes_intrinsic(_activate(2, keep=False), 2)
+keep_one, keep_two = lanes_intrinsic(_activate(1, keep=True), 1), lanes_intrinsic(_activate(2, keep=True), 2)
+dot_one, dot_two = lanes_intrinsic(_dots(1), 1), lanes_intrinsic(_dots(2), 2)
 both_of_one = lanes_intrinsic(_backward(1, hidden=True, output=True))
 both_of_two = lanes_intrinsic(_backward(2, hidden=True, output=True))
 both_of_one_more = lanes_intrinsic(_backward(1, hidden=True, output=True, onto=True))
