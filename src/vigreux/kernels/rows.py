@@ -8,14 +8,14 @@ from typing import Any
 from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
 
-def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
+def _activate(logits: int, *, keep: bool) -> Callable[..., list[Any]]:
     """Corrects a row, takes it through the relu and on to a logit or two; with `keep` its pre-activations are kept as well."""
 
     def write(
         e: Lanes, Z: Any, U: Any, A: Any, P: Any, z: Any, a: Any, a_step: Any, p: Any, u0: Any, u1: Any, u2: Any,
         g0: Any, g1: Any, g2: Any, scale: Any, units: Any,
     ) -> list[Any]:  # fmt: skip
-        """P[p :] ← scale · (Z[z :] + g0 U[u0 :] + g1 U[u1 :] + g2 U[u2 :]);  Z[z :] ← relu of it;  out as `_dots`."""
+        """P[p :] ← scale · (Z[z :] + g0 U[u0 :] + g1 U[u1 :] + g2 U[u2 :]);  Z[z :] ← relu of it;  gives what `_dots` gives."""
         factor, sums = e.splat(scale), _zeros(e, logits)
         earlier = [(u, e.splat(g)) for u, g in ((u0, g0), (u1, g1), (u2, g2))]
 
@@ -37,11 +37,11 @@ def _activate(logits: int, *, keep: bool) -> Callable[..., None]:
     return write
 
 
-def _dots(logits: int) -> Callable[..., None]:
+def _dots(logits: int) -> Callable[..., list[Any]]:
     """The inner products of a row of Z with rows of A."""
 
     def write(e: Lanes, Z: Any, A: Any, z: Any, a: Any, a_step: Any, units: Any) -> list[Any]:
-        """out[o + k] ← Σ_j A[a + k · a_step + j] Z[z + j], k < logits."""
+        """Σ_j A[a + k · a_step + j] Z[z + j] for each k < logits."""
         sums = _zeros(e, logits)
 
         def body(at: Any, v: int) -> None:
