@@ -86,8 +86,8 @@ def base() -> RunConfig:
 
 def run_all() -> None:
     """Every variant and seed that is not finished yet, seeds outermost."""
-    from vigreux.cli.build import load_materials
-    from vigreux.cli.quiet import quiet_libraries
+    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()
     shared = load_materials(base())
@@ -103,10 +103,10 @@ def run_all() -> None:
 
 def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     """One run in its folder."""
-    from vigreux.cli.build import make_setup
-    from vigreux.cli.build_student import first_weights_
+    from vigreux.assembly.build import make_setup
+    from vigreux.assembly.build_student import first_weights_
+    from vigreux.assembly.running import run_setup
     from vigreux.cli.parsing import to_plain
-    from vigreux.cli.running import run_setup
     from vigreux.models.student import build
 
     setup = make_setup(config, shared)

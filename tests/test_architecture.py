@@ -12,15 +12,16 @@ SOURCE = Path(vigreux.__file__).parent
 # each part with the parts it may import from, apart from itself; the top level's modules are "core"
 ALLOWED = {
     "core": set(),
-    "tasks": {"core"},
+    "tasks": {"core", "kernels"},
     "models": {"core"},
     "kernels": {"core"},
     "distillation": {"core", "tasks", "models", "kernels"},
     "probes": {"core", "tasks", "models", "kernels"},
     "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
+    "assembly": {"core", "tasks", "models", "distillation", "engines"},
     "report": {"core"},
-    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report", "experiments"},
-    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "report"},
+    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report"},
+    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report", "experiments"},
 }
 # the public names of the package and `python -m vigreux` reach down from the top
 ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}

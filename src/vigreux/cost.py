@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vigreux.curriculum import Curriculum, Stage, resolve_steps
 from vigreux.errors import ConfigError
@@ -127,7 +128,7 @@ def steps_for_budget(
     budget: float,
     *,
     batch_size: int,
-    train_samples: int,
+    train_samples: int | None,
     tokens_per_sample: int = 1,
 ) -> int:
     """The budget in steps, for `resolve_steps`, at which the curriculum costs the most that is at most `budget`.
@@ -144,7 +145,7 @@ def steps_for_budget(
         ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the budget.
     """
     assert len(per_step) == len(curriculum)
-    sizes = {"batch_size": batch_size, "train_samples": train_samples, "tokens_per_sample": tokens_per_sample}
+    sizes: dict[str, Any] = {"batch_size": batch_size, "train_samples": train_samples, "tokens_per_sample": tokens_per_sample}
     fixed = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit != "share"]
     shares = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit == "share"]
     fixed_steps = resolve_steps(tuple(stage for stage, _ in fixed), 0, **sizes)

@@ -332,12 +332,12 @@ def shared_projection(curriculum: Curriculum) -> Projection | None:
 
 
 def resolve_steps(
-    curriculum: Curriculum, budget: int, *, batch_size: int, train_samples: int, tokens_per_sample: int = 1
+    curriculum: Curriculum, budget: int, *, batch_size: int, train_samples: int | None, tokens_per_sample: int = 1
 ) -> tuple[int, ...]:
     """Optimiser steps of each stage; a plateau stage counts with its limit.
 
     Shares are cut at the rounded cumulative share, so that a curriculum of shares that add to 1 takes exactly `budget` steps.
-    Raises `ConfigError` where a stage gets no step.
+    Raises `ConfigError` where a stage gets no step, or is counted in epochs of data that have no end (`train_samples` is `None`).
     """
     steps: list[int] = []
     cumulative = 0.0
@@ -347,7 +347,11 @@ def resolve_steps(
             start, cumulative = round(cumulative * budget), cumulative + value
             steps.append(round(cumulative * budget) - start)
         else:
-            samples = {"samples": value, "tokens": value / tokens_per_sample, "epochs": value * train_samples}
+            if unit == "epochs" and train_samples is None:
+                raise ConfigError(
+                    f"stage {stage.name!r}: epochs of data that are drawn without end; accepted: steps, samples, tokens"
+                )
+            samples = {"samples": value, "tokens": value / tokens_per_sample, "epochs": value * (train_samples or 0)}
             exact = {"steps": value, "plateau": float(stage.duration.limit)}
             steps.append(int(exact[unit]) if unit in exact else math.ceil(samples[unit] / batch_size - 1e-9))
         if steps[-1] < 1:

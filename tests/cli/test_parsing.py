@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from vigreux.cli.parsing import check_training, from_plain, make_parser, parse, to_plain, words
+from vigreux.assembly.values import check_training, words
+from vigreux.cli.parsing import from_plain, make_parser, parse, to_plain
 from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, RunConfig
-from vigreux.curriculum import Embedding
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig
 from vigreux.recipes import stated_curriculum
@@ -20,9 +19,6 @@ from vigreux.runs import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import nn
-
-    from vigreux.cli.build import Materials
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--resume", {"action": "store_true", "help": "go on with the run in the output folder"}),
@@ -57,11 +53,12 @@ def runner(config: RunConfig | OnlineConfig) -> Callable[..., Summary | None]:
         from vigreux.engines.online_run import run_online
 
         return run_online
-    from vigreux.cli.build import load_materials
-    from vigreux.cli.quiet import quiet_libraries
+    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.one_run import distill_one
+    from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()
-    return partial(run_one, load_materials(config))
+    return partial(distill_one, load_materials(config))
 
 
 def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
@@ -109,29 +106,6 @@ def console() -> Console:
 
     plain = Console()
     return plain if plain.is_terminal else Console(width=LOG_WIDTH)
-
-
-def run_one(materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
-    """One run in its folder; the summary on the first process, `None` on the others."""
-    from vigreux.cli.build import make_setup
-    from vigreux.cli.running import run_setup
-
-    setup = make_setup(config, materials)
-
-    def evaluate(student: nn.Module) -> dict[str, float]:
-        target = setup.curriculum[-1].target  # an embedding is held against the teacher's, projected as in training
-        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
-        return materials.held_out(student, projection, setup.student_layout)
-
-    return run_setup(
-        setup,
-        Path(config.output),
-        to_plain(config),
-        evaluate=evaluate,
-        teacher_metrics=lambda: materials.held_out.teacher_metrics,
-        resume=resume,
-        quiet=quiet,
-    )
 
 
 def print_summary(output: str, summary: Summary) -> None:

@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> None:
         with torch_threads(config.training.threads):
             _print_online(make_online_plan(make_setup(config)))
         return
-    from vigreux.cli.quiet import quiet_libraries
+    from vigreux.assembly.quiet import quiet_libraries
     from vigreux.engines.planning import make_plan
 
     quiet_libraries()
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
 
 def _series(config: RunConfig) -> dict[int, str]:
     """The teacher's checkpoints; what is on the hub is not fetched for a plan."""
-    from vigreux.cli.sources import checkpoint_series, local
+    from vigreux.assembly.sources import checkpoint_series, local
     from vigreux.distillation.series import find_series
 
     checkpoints = config.teacher.checkpoints

@@ -9,7 +9,7 @@ from typing import Any
 
 from vigreux.cli.distill import BUDGETS, DATA, already_finished
 from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
-from vigreux.cli.parsing import make_parser, parse, to_plain
+from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, TeachConfig
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig, as_teaching
@@ -59,15 +59,11 @@ def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> 
         from vigreux.engines.online_run import run_online
 
         return run_online(config, resume=resume, quiet=quiet)
-    from vigreux.cli.build_teacher import make_teaching_setup
-    from vigreux.cli.quiet import quiet_libraries
-    from vigreux.cli.running import run_setup
-    from vigreux.engines.evaluation import HeldOut
+    from vigreux.assembly.one_run import teach_one
+    from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()
-    setup = make_teaching_setup(config)
-    held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
-    return run_setup(setup, Path(config.output), to_plain(config), evaluate=held_out, name="supervised", resume=resume, quiet=quiet)
+    return teach_one(config, resume=resume, quiet=quiet)
 
 
 def _print_summary(output: Path, summary: Summary, *, series: bool) -> None:

@@ -146,11 +146,11 @@ class Setup:
         return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """What turns samples, tokens and epochs into steps (see `resolve_steps`)."""
         return {
             "batch_size": self.samples_per_step,
-            "train_samples": len(self.task.train),
+            "train_samples": self.task.train_samples,
             "tokens_per_sample": self.task.tokens_per_sample,
         }
 

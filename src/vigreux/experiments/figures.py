@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from vigreux.report.style import LIGHT, Theme, save_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from vigreux.experiments.students import Students
 
 Curves = Sequence[Mapping[str, Sequence[float]]]  # one a seed: steps, accuracy
 
@@ -35,6 +37,23 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
             frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, borderaxespad=0
         )  # under the curves, which may be anywhere
     axes[0].set_ylabel("held-out accuracy", color=theme.muted)
+    return figure
+
+
+def training_figure(students: Students, methods: Iterable[str], *, theme: Theme = LIGHT) -> Figure:
+    """A metric over steps, and over the FLOPs of student and teacher: a colour a method, a thin line a seed, a thick one the mean."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 3.6), layout="constrained", facecolor=theme.ground)
+    axes: Any = figure.subplots(1, 2, sharey=True)
+    share = 100 if students.metric == "accuracy" else 1
+    for axis, unit in zip(axes, ("steps", "flops")):
+        _style(axis, "", theme, unit={"steps": "steps", "flops": "FLOPs of student and teacher"}[unit])
+        for index, method in enumerate(methods):
+            curves = [students.curve(run) for run in students.runs[method]]
+            _draw(axis, method, curves, theme.series(index), x=unit, y=students.metric, share=share)
+    axes[0].set_ylabel(f"held-out {students.metric}{', %' if share == 100 else ''}", color=theme.muted)
+    axes[1].legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="best")
     return figure
 
 
@@ -64,12 +83,14 @@ def feature_figure(emerging: Mapping[str, Any], *, theme: Theme = LIGHT) -> Figu
     return figure
 
 
-def _draw(axis: Axes, method: str, curves: Curves, style: dict[str, Any]) -> None:
+def _draw(
+    axis: Axes, method: str, curves: Curves, style: dict[str, Any], *, x: str = "steps", y: str = "accuracy", share: float = 100
+) -> None:
     for curve in curves:
-        axis.plot(curve["steps"], [100 * a for a in curve["accuracy"]], linewidth=0.7, alpha=0.45, **style)
-    common = min(len(curve["steps"]) for curve in curves)
-    mean = [100 * sum(curve["accuracy"][i] for curve in curves) / len(curves) for i in range(common)]
-    axis.plot(curves[0]["steps"][:common], mean, linewidth=1.8, label=method, **style)
+        axis.plot(curve[x], [share * value for value in curve[y]], linewidth=0.7, alpha=0.45, **style)
+    common = min(len(curve[x]) for curve in curves)
+    mean = [share * sum(curve[y][i] for curve in curves) / len(curves) for i in range(common)]
+    axis.plot(curves[0][x][:common], mean, linewidth=1.8, label=method, **style)
 
 
 def _dress(axis: Axes, title: str, chance: float, theme: Theme) -> None:
@@ -81,7 +102,7 @@ def _dress(axis: Axes, title: str, chance: float, theme: Theme) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
 
 
-def _style(axis: Axes, title: str, theme: Theme) -> None:
+def _style(axis: Axes, title: str, theme: Theme, unit: str = "steps") -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_facecolor(theme.ground)
@@ -90,11 +111,11 @@ def _style(axis: Axes, title: str, theme: Theme) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=theme.muted, labelsize=8)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _steps(value)))
-    axis.set_xlabel("steps", color=theme.muted, fontsize=8)
+    axis.set_xlabel(unit, color=theme.muted, fontsize=8)
 
 
 def _steps(value: float) -> str:
-    for size, unit in ((1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"

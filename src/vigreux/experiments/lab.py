@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vigreux.config import RunConfig, TeachConfig
 from vigreux.engines.online_run import run_online
 from vigreux.online_config import OnlineConfig, OnlineTeacherConfig, as_teaching
 from vigreux.runs import RunFolder
@@ -41,20 +43,89 @@ class Lab:
         return self._run(config, name)
 
     def _run(self, config: OnlineConfig, name: str) -> RunFolder:
-        path = self.root / f"{name}-{_fingerprint(config)}"
-        config = replace(config, output=str(path))
-        begun = (path / "run.json").exists()
+        path, begun = self._place(config, name)
         if begun and RunFolder.open(path).status == "finished":
             return RunFolder.open(path)
         self.say(f"{path.name}: width {config.student.width}, seed {config.seed}, {config.budget.steps:,} steps")
-        run_online(config, resume=begun, quiet=self.quiet)
+        run_online(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
         return RunFolder.open(path)
 
+    # --- transformers -----------------------------------------------------------------------------------------------
 
-def _fingerprint(config: OnlineConfig) -> str:
+    def taught(self, config: TeachConfig, name: str = "teacher") -> RunFolder:
+        """A finished transformer teacher with its checkpoints, trained on labels."""
+        path, begun = self._place(config, name)
+        if not (begun and RunFolder.open(path).status == "finished"):
+            self.say(f"{path.name}: {config.budget.steps:,} steps")
+            _train(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
+        return RunFolder.open(path)
+
+    def distilled(self, configs: Mapping[str, RunConfig], teacher: RunFolder) -> dict[str, RunFolder]:
+        """Finished transformer students of `teacher`, by name; on CPUs as many at a time as there are cores, a thread each.
+
+        One small model does not keep two cores busy. The results of a run do not depend on what runs beside it.
+        """
+        model, series = str(teacher.student), str(teacher.stage_dir(0, "labels"))
+        configs = {
+            name: replace(config, teacher=replace(config.teacher, model=model, checkpoints=series))
+            for name, config in configs.items()
+        }
+        places = {name: self._place(config, name) for name, config in configs.items()}
+        left = [
+            (replace(configs[name], output=str(path)), begun)
+            for name, (path, begun) in places.items()
+            if not (begun and RunFolder.open(path).status == "finished")
+        ]
+        if left:
+            self.say(f"{len(left)} students, {len(places) - len(left)} are there")
+            train_beside(left, quiet=self.quiet)
+        return {name: RunFolder.open(path) for name, (path, _) in places.items()}
+
+    def _place(self, config: Any, name: str) -> tuple[Path, bool]:
+        """The run's folder, and whether it has been begun."""
+        path = self.root / f"{name}-{_fingerprint(config, self.root)}"
+        return path, (path / "run.json").exists()
+
+
+def train_beside(left: list[tuple[RunConfig, bool]], *, quiet: bool) -> None:
+    """Trains students side by side on a CPU, one after the other on an accelerator."""
+    import torch
+    from joblib import Parallel, delayed
+
+    if torch.accelerator.is_available():
+        for config, begun in left:
+            _train(config, resume=begun, quiet=quiet)
+        return
+    jobs = min(len(left), len(os.sched_getaffinity(0)))
+    Parallel(n_jobs=jobs)(delayed(_train)(config, resume=begun, quiet=True, threads=1) for config, begun in left)
+
+
+def _train(config: TeachConfig | RunConfig, *, resume: bool, quiet: bool, threads: int | None = None) -> None:
+    import torch
+
+    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.one_run import distill_one, teach_one
+    from vigreux.assembly.quiet import quiet_libraries
+
+    quiet_libraries()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if isinstance(config, TeachConfig):
+        teach_one(config, resume=resume, quiet=quiet)
+    else:
+        distill_one(load_materials(config), config, resume=resume, quiet=quiet)
+
+
+def _fingerprint(config: Any, root: Path) -> str:
     """Twelve characters that no other settings have; where the runs are does not count."""
     plain: dict[str, Any] = asdict(config)
     plain.pop("output")
-    plain["training"].pop("threads")
-    plain["teacher"] = {key: Path(value).name if value else value for key, value in plain["teacher"].items()}
+    plain["training"].pop("threads", None)
+    if "teacher" in plain:
+        plain["teacher"] = {key: _inside(value, root) for key, value in plain["teacher"].items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _inside(value: Any, root: Path) -> Any:
+    """A path in the workspace as it reads from there."""
+    return str(Path(value).relative_to(root)) if isinstance(value, str) and Path(value).is_relative_to(root) else value

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vigreux.config import TaskConfig
 from vigreux.tasks.embedding import embedding
+from vigreux.tasks.generated import generated_task, is_generated
 from vigreux.tasks.labelled import classification
 from vigreux.tasks.reading import read_records
 from vigreux.tasks.split import Documents, check_overlap, draw_records, split_records
@@ -35,6 +36,8 @@ def build_task(
         DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
         ConfigError: a tokenizer or length that does not fit the kind.
     """
+    if is_generated(config.data):
+        return generated_task(config, tokenizer)
     builders: dict[str, Callable[[Documents, PreTrainedTokenizerBase, TaskConfig], Task]] = {
         "causal-lm": causal_lm,
         "masked-lm": masked_lm,

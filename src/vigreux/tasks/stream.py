@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -18,10 +18,11 @@ _ORDER, _SAMPLE = 0, 1  # what a draw is for: keeps the order of an epoch and th
 
 
 class Example(NamedTuple):
-    """Stored inputs: token ids (n,) int32, or a row of a tensor; and the class id, where there is one."""
+    """Token ids (n,) int32 or a row of a tensor; the class id, if any; each token's boundary level in a sentence of a grammar."""
 
     inputs: np.ndarray | Tensor
     label: int | None
+    levels: np.ndarray | None = None
 
 
 class Examples(Protocol):
@@ -32,13 +33,21 @@ class Examples(Protocol):
     def __getitem__(self, index: int, /) -> Example: ...
 
 
+@runtime_checkable
+class Endless(Protocol):
+    """Examples that are drawn as they are asked for and never come twice."""
+
+    def draw(self, seed: int, t: int) -> Example:
+        """Example t of the stream that `seed` fixes: a pure function of both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An example at its place in a stream; `(seed, t)` fixes everything random in its collation.
 
     Args:
         example: inputs and label.
-        index: its place in the stored examples.
+        index: its place in the stored examples, or t where they are endless.
         seed: of the stream.
         t: its place in the stream.
     """
@@ -54,19 +63,20 @@ class Sample:
 
 
 class SampleStream(Dataset[Sample]):
-    """Samples `offset`, …, `offset + length − 1` of the endless stream; sample t is example `permutation(seed, t // n)[t % n]`.
+    """Samples `offset`, …, `offset + length − 1` of a stream without end; sample t is example `permutation(seed, t // n)[t % n]`.
 
-    To be read in order (a `SequentialSampler`): only the permutations of the last epochs read are kept.
+    Examples that are endless themselves are drawn: sample t is `draw(seed, t)`. To be read in order (a `SequentialSampler`): only
+    the permutations of the last epochs read are kept.
 
     Args:
-        examples: the n stored examples.
-        seed: of order and masks.
+        examples: n stored examples, or endless ones.
+        seed: of order and masks, and of what is drawn.
         offset: the first sample's t.
         length: number of samples.
     """
 
-    def __init__(self, examples: Examples, seed: int, offset: int, length: int) -> None:
-        assert len(examples) > 0
+    def __init__(self, examples: Examples | Endless, seed: int, offset: int, length: int) -> None:
+        assert isinstance(examples, Endless) or len(examples) > 0
         assert offset >= 0
         assert length >= 0
         self.examples, self.seed, self.offset, self.length = examples, seed, offset, length
@@ -78,6 +88,8 @@ class SampleStream(Dataset[Sample]):
         if not 0 <= position < self.length:
             raise IndexError(position)
         t = self.offset + position
+        if isinstance(self.examples, Endless):
+            return Sample(self.examples.draw(self.seed, t), t, self.seed, t)
         epoch, place = divmod(t, len(self.examples))
         index = int(_permutation(self.seed, epoch, len(self.examples))[place])
         return Sample(self.examples[index], index, self.seed, t)

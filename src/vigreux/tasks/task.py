@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vigreux.config import TaskKind
-from vigreux.tasks.stream import Examples, Sample, SampleStream
+from vigreux.tasks.stream import Endless, Examples, Sample, SampleStream
 
 Batch = dict[str, Tensor]
 Collator = Callable[[Sequence[Sample]], Batch]
@@ -27,7 +27,7 @@ class Task:
 
     Args:
         kind: causal-lm, masked-lm, classification, embedding, or tensor (a plain torch module on tensors).
-        train: map-style training examples.
+        train: map-style training examples, or endless ones.
         held_out: map-style held-out examples, never trained on.
         collate: samples → batch; a pure function of the samples, and so of (seed, t).
         tokens_per_sample: block length of a packed language model, else the mean length of a training example, rounded up.
@@ -36,7 +36,7 @@ class Task:
     """
 
     kind: TaskKind | Literal["tensor"]
-    train: Examples
+    train: Examples | Endless
     held_out: Examples
     collate: Collator
     tokens_per_sample: int
@@ -53,6 +53,11 @@ class Task:
         """Whether each position of a sequence is predicted, rather than each sample."""
         return self.kind in ("causal-lm", "masked-lm")
 
+    @property
+    def train_samples(self) -> int | None:
+        """Training examples; `None` where they are endless."""
+        return None if isinstance(self.train, Endless) else len(self.train)
+
     def stream(self, seed: int, offset: int, length: int) -> SampleStream:
         """Training samples t = offset, …, offset + length − 1 of the order that `seed` fixes."""
         return SampleStream(self.train, seed, offset, length)
@@ -63,7 +68,10 @@ class Task:
 
     def token_positions(self, batch: Batch) -> Tensor | None:
         """(B, T) bool, True where a hidden state counts (not padding); `None` for a plain torch module: everywhere."""
-        return None if self.kind == "tensor" else batch["attention_mask"].bool()
+        if self.kind == "tensor":
+            return None
+        seen, labels = batch["attention_mask"].bool(), self.positions(batch)
+        return seen if labels is None else seen | labels  # a masked token can be hidden from attention, and counts
 
     def counts(self, batch: Batch, what: Literal["samples", "tokens", "positions"]) -> int:
         """Samples, tokens without padding, or rows that carry a loss, in this batch. A plain module's sample is one token."""

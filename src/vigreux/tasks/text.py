@@ -82,14 +82,21 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 
 @dataclass(frozen=True)
 class CausalCollator:
-    """input_ids, attention_mask and labels, each (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at the end of each row."""
+    """input_ids, attention_mask and labels, each (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at the end of each row.
+
+    With a boundary level (sentences of a grammar) only tokens that end a non-terminal of this level or a higher one are predicted.
+    """
 
     pad_id: int
+    boundary_level: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         ids, mask = pad([np.asarray(sample.example.inputs) for sample in samples], self.pad_id)
         labels = torch.full_like(ids, IGNORE)
         labels[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORE)
+        if self.boundary_level:
+            levels, _ = pad([np.asarray(sample.example.levels) for sample in samples], 0)
+            labels[:, :-1].masked_fill_(levels[:, 1:] < self.boundary_level, IGNORE)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
@@ -105,7 +112,8 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
         raise ConfigError(f"task.max_length: {config.max_length}; accepted for masked-lm with [CLS] and [SEP]: from 4")
     blocks, held, notes = _packed(documents, tokenizer, config, separator=last, first=first, last=last)
     special = tuple(tokenizer.all_special_ids)
-    collate = MaskedCollator(padding_id(tokenizer), tokenizer.mask_token_id, len(tokenizer), special, config.mask_share)
+    pad, mask = padding_id(tokenizer), tokenizer.mask_token_id
+    collate = MaskedCollator(pad, mask, len(tokenizer), special, config.mask_share, config.attend_masked)
     return Task("masked-lm", blocks, held, collate, config.max_length, notes=notes)
 
 
@@ -115,6 +123,8 @@ class MaskedCollator:
 
     Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any token, 10 % stay
     (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a loss. A function of (seed, t).
+
+    Without `attend`, [MASK] tokens are hidden from attention, so that their number cannot be seen; they are predicted all the same.
     """
 
     pad_id: int
@@ -122,10 +132,13 @@ class MaskedCollator:
     vocabulary: int
     special: tuple[int, ...]
     share: float
+    attend: bool = True
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         hidden = [self._hide(sample) for sample in samples]
         ids, mask = pad([row for row, _ in hidden], self.pad_id)
+        if not self.attend:
+            mask[ids == self.mask_id] = 0
         labels, _ = pad([row for _, row in hidden], IGNORE)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -54,6 +54,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: Literal["bpe", 
     if vocab_size < smallest:
         raise ConfigError(f"vocab_size: {vocab_size}; accepted for {kind}: from {smallest}")
     return _byte_level(list(texts), vocab_size) if kind == "bpe" else _wordpiece(list(texts), vocab_size)
+
+
+def symbol_tokenizer(symbols: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A token a symbol, in their order from id 0, then [BOS] [EOS] [PAD] [MASK] [UNK]; text is symbols with blanks between."""
+    special = ["[BOS]", "[EOS]", "[PAD]", "[MASK]", "[UNK]"]
+    vocabulary = {token: i for i, token in enumerate([*symbols, *special])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[(token, vocabulary[token]) for token in ("[BOS]", "[EOS]")]
+    )
+    names = ["bos_token", "eos_token", "pad_token", "mask_token", "unk_token"]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **dict(zip(names, special)))
 
 
 def _byte_level(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -9,7 +9,7 @@ import pytest
 from transformers import BertConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, ViTConfig
 
 from tests.cli.tiny import Tiny, save_llama
-from vigreux.cli.sources import check_kind, check_length, checkpoint_series, snapshot
+from vigreux.assembly.sources import check_kind, check_length, checkpoint_series, snapshot
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.student import build
 

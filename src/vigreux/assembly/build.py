@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vigreux.cli.build_student import first_weights_, make_student
-from vigreux.cli.parsing import check_training
-from vigreux.cli.sources import check_kind, check_length, checkpoint_series, local, training_device
+from vigreux.assembly.build_student import first_weights_, make_student
+from vigreux.assembly.sources import check_kind, check_length, checkpoint_series, local, training_device
+from vigreux.assembly.values import check_training
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from vigreux.cli.parsing import check_training
-from vigreux.cli.sources import check_kind, check_length, local, training_device
+from vigreux.assembly.sources import check_kind, check_length, local, training_device
+from vigreux.assembly.values import check_training
 from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
@@ -21,6 +21,7 @@ from vigreux.models.load import load_model, load_tokenizer
 from vigreux.models.student import build, student_config
 from vigreux.recipes import supervised
 from vigreux.tasks.build import build_task, read_documents
+from vigreux.tasks.generated import generated_tokenizer, is_generated
 from vigreux.tasks.split import Documents
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
@@ -29,9 +30,13 @@ from vigreux.tasks.tokenizers import train_tokenizer
 def make_teaching_setup(config: TeachConfig) -> Setup:
     """The model with its first weights, its data and the curriculum `supervised`."""
     check_training(config.training)
-    documents = read_documents(config.task)
-    tokenizer = _tokenizer(config, documents)
-    task = build_task(config.task, tokenizer, documents=documents)
+    if is_generated(config.task.data):
+        tokenizer: Any = generated_tokenizer(config.task)
+        task = build_task(config.task, tokenizer)
+    else:
+        documents = read_documents(config.task)
+        tokenizer = _tokenizer(config, documents)
+        task = build_task(config.task, tokenizer, documents=documents)
     model = _model(config.model, task, tokenizer, config.seed)
     check_length(config.task.max_length, model)
     freeze_first_blocks(model, config.model.freeze_blocks)
@@ -97,6 +102,8 @@ def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: 
             setattr(family, name, getattr(tokenizer, name))
     for name, value in labels.items():
         setattr(family, name, value)
+    if config.dropout is not None:
+        _set_dropout(family, config.dropout)
     with _field_names("student."):
         return student_config(
             family,
@@ -105,6 +112,15 @@ def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: 
             heads=config.heads,
             intermediate=config.intermediate or 4 * config.hidden,
         )
+
+
+def _set_dropout(family: PreTrainedConfig, share: float) -> None:
+    """Every dropout that the family has; a `None` among them is a default that follows another one."""
+    names = [name for name, value in family.to_dict().items() if "drop" in name and isinstance(value, (int, float))]
+    if not names:
+        raise ConfigError(f"model.dropout: the family {family.model_type!r} has none; accepted: leave it out")
+    for name in names:
+        setattr(family, name, share)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vigreux.cli.sources import check_length, local
+from vigreux.assembly.sources import check_length, local
 from vigreux.config import RunConfig
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
@@ -21,7 +21,7 @@ from vigreux.models.load import load_model, load_tokenizer, task_class
 from vigreux.tasks.tokenizers import same_tokenizer
 
 if TYPE_CHECKING:
-    from vigreux.cli.build import Materials
+    from vigreux.assembly.build import Materials
 
 
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:

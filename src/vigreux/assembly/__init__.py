@@ -1,0 +1,1 @@
+"""From a configuration to what the engine runs."""

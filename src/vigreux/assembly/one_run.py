@@ -1,0 +1,43 @@
+"""One run of a configuration on transformers, in its folder: what the commands and the experiments share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from vigreux.assembly.build import Materials, make_setup
+from vigreux.assembly.build_teacher import make_teaching_setup
+from vigreux.assembly.running import run_setup
+from vigreux.config import RunConfig, TeachConfig
+from vigreux.curriculum import Embedding
+from vigreux.engines.evaluation import HeldOut
+from vigreux.runs import Summary
+
+
+def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
+    """One student; the summary on the first process, `None` on the others."""
+    setup = make_setup(config, materials)
+
+    def evaluate(student: nn.Module) -> dict[str, float]:
+        target = setup.curriculum[-1].target  # an embedding is held against the teacher's, projected as in training
+        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
+        return materials.held_out(student, projection, setup.student_layout)
+
+    return run_setup(
+        setup,
+        Path(config.output),
+        asdict(config),
+        evaluate=evaluate,
+        teacher_metrics=lambda: materials.held_out.teacher_metrics,
+        resume=resume,
+        quiet=quiet,
+    )
+
+
+def teach_one(config: TeachConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
+    """One teacher; the summary on the first process, `None` on the others."""
+    setup = make_teaching_setup(config)
+    held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
+    return run_setup(setup, Path(config.output), asdict(config), evaluate=held_out, name="supervised", resume=resume, quiet=quiet)

@@ -1,0 +1,120 @@
+"""The settings that the claims about probabilistic grammars share (arXiv 2410.05464, section 4; arXiv 2503.17494)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vigreux.config import BudgetConfig, ExtractionConfig, ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
+from vigreux.curriculum import Curriculum
+from vigreux.experiments.claim import Preset
+from vigreux.plain import to_plain
+
+
+@dataclass(frozen=True)
+class GrammarSettings:
+    """One scale: BERT on sentences of a grammar, 30 % of the tokens predicted, [MASK] hidden from attention as in the papers' runs.
+
+    Args:
+        grammar: as `task.data` names it.
+        max_length: tokens of the longest sentence that is not cut, [BOS] and [EOS] with it.
+        layers: of teacher and students.
+        teacher_hidden, student_hidden: widths; heads are of size 8.
+        batch: samples a step.
+        teacher_steps, teacher_rate: of the teacher, on labels, cosine with 6 % warm-up.
+        every: steps between the teacher's checkpoints.
+        steps: of a student.
+        rate: of a student, cosine with 6 % warm-up.
+        progressive_every: the teacher's steps between the checkpoints of progressive distillation.
+        eval_every: steps between a student's evaluations.
+        probe_sentences: held-out sentences of the n-gram probes.
+        positions: where the n-gram probes look.
+        probe_training, probe_held_out: sentences of the non-terminal probe.
+        seeds: of the students' initial weights and samples.
+    """
+
+    grammar: str
+    max_length: int
+    layers: int
+    teacher_hidden: int
+    student_hidden: int
+    batch: int
+    teacher_steps: int
+    teacher_rate: float
+    every: int
+    steps: int
+    rate: float
+    progressive_every: int
+    eval_every: int
+    probe_sentences: int
+    positions: tuple[int, ...]
+    probe_training: int
+    probe_held_out: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def teacher(self) -> TeachConfig:
+        """The teacher's run; its sentences are not the students'."""
+        size = self.teacher_hidden
+        return TeachConfig(
+            task=self.task(),
+            model=ModelConfig(family="bert", layers=self.layers, hidden=size, heads=size // 8, dropout=0.0),
+            budget=BudgetConfig(steps=self.teacher_steps),
+            keep_every=self.every,
+            training=self._training(self.teacher_rate, self.every // 2),
+            seed=100,
+        )
+
+    def student(self, curriculum: str | Curriculum, seed: int, **changes: Any) -> RunConfig:
+        """A student's run from random weights, as the papers'; `changes` replace fields of the configuration."""
+        size = self.student_hidden
+        config = RunConfig(
+            task=self.task(),
+            student=StudentConfig(layers=self.layers, hidden=size, heads=size // 8, init="random"),
+            curriculum=curriculum if isinstance(curriculum, str) else to_plain(curriculum),
+            budget=BudgetConfig(steps=self.steps),
+            training=self._training(self.rate, self.eval_every),
+            seed=seed,
+        )
+        return replace(config, **changes)
+
+    def plain(self) -> dict[str, Any]:
+        """For the result file."""
+        return asdict(self)
+
+    def task(self) -> TaskConfig:
+        """Masked tokens of the grammar's sentences."""
+        return TaskConfig(
+            kind="masked-lm", data=self.grammar, max_length=self.max_length, mask_share=0.3, attend_masked=False, max_eval=500
+        )
+
+    def _training(self, rate: float, eval_every: int) -> dict[str, Any]:
+        return {
+            "per_device_train_batch_size": self.batch,
+            "per_device_eval_batch_size": 125,
+            "learning_rate": rate,
+            "weight_decay": 0.0,
+            "adam_beta2": 0.95,
+            "eval_steps": eval_every,
+            "logging_steps": eval_every,
+        }
+
+
+SETTINGS: dict[Preset, GrammarSettings] = {
+    "smoke": GrammarSettings(
+        grammar="grammar:cfg3b:k", max_length=32, layers=2, teacher_hidden=32, student_hidden=16, batch=16, teacher_steps=120,
+        teacher_rate=5e-3, every=10, steps=60, rate=5e-3, progressive_every=40, eval_every=10, probe_sentences=16,
+        positions=(6, 12, 18), probe_training=64, probe_held_out=32, seeds=(0,),
+    ),
+    "laptop": GrammarSettings(
+        grammar="grammar:cfg3b:m", max_length=80, layers=4, teacher_hidden=64, student_hidden=32, batch=64, teacher_steps=3000,
+        teacher_rate=2e-3, every=50, steps=1200, rate=2e-3, progressive_every=250, eval_every=40, probe_sentences=100,
+        positions=(8, 16, 24, 32), probe_training=2048, probe_held_out=512,
+    ),
+    "paper": GrammarSettings(
+        grammar="grammar:cfg3b", max_length=512, layers=4, teacher_hidden=256, student_hidden=64, batch=512, teacher_steps=8000,
+        teacher_rate=5e-3, every=100, steps=8000, rate=5e-3, progressive_every=1000, eval_every=100, probe_sentences=200,
+        positions=tuple(range(30, 450, 30)), probe_training=10_240, probe_held_out=1024,
+    ),
+}  # fmt: skip
+
+EXTRACTION = ExtractionConfig(hidden_share=0.3)

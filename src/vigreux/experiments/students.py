@@ -1,0 +1,87 @@
+"""Transformer students of one teacher by several methods and seeds, what their runs show, and how that goes into a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vigreux.config import RunConfig
+from vigreux.cost import mean_interval
+from vigreux.experiments.lab import Lab
+from vigreux.experiments.parity import cost
+from vigreux.runs import RunFolder
+
+Method = Callable[[int], RunConfig]  # a student's seed → its run
+
+
+@dataclass(frozen=True)
+class Students:
+    """Finished runs by method, a seed each.
+
+    Args:
+        runs: method → runs, in the order of the seeds.
+        metric: what a curve shows (accuracy, loss).
+    """
+
+    runs: Mapping[str, Sequence[RunFolder]]
+    metric: str = "accuracy"
+
+    def finals(self, method: str) -> list[float]:
+        """The metric at the end, a seed each."""
+        return [self._final(run) for run in self.runs[method]]
+
+    def steps_to(self, method: str, value: float) -> list[float | None]:
+        """Steps after which an evaluation first reaches `value` of the metric, a seed each; `None` where it never does."""
+        return [_first(self.curve(run), "steps", self.metric, value) for run in self.runs[method]]
+
+    def flops_to(self, method: str, value: float) -> list[float | None]:
+        """The same in FLOPs of student and teacher, a truncated stage counted as it ran."""
+        return [_first(self.curve(run), "flops", self.metric, value) for run in self.runs[method]]
+
+    def curve(self, run: RunFolder) -> dict[str, list[float]]:
+        """Evaluations of the whole student: `steps`, `flops` (of student and teacher) and the metric."""
+        records = [r for r in run.metrics("eval") if self.metric in r and "explained_variance" not in r]
+        return {
+            "steps": [r["global_step"] for r in records],
+            "flops": [r["flops"] for r in records],
+            self.metric: [r[self.metric] for r in records],
+        }
+
+    def numbers(self) -> dict[str, Any]:
+        """Finals with their interval, curves and costs, for the result file."""
+        return {
+            method: {
+                self.metric: self.finals(method),
+                "interval": list(mean_interval(self.finals(method))),
+                "cost": [cost(run) for run in runs],
+                "explained_variance": [
+                    [stage.explained_variance for stage in run.stages() if stage.explained_variance is not None] for run in runs
+                ],
+                "curves": [self.curve(run) for run in runs],
+            }
+            for method, runs in self.runs.items()
+        }
+
+    def _final(self, run: RunFolder) -> float:
+        summary = run.summary()
+        assert summary is not None
+        return summary.metrics[self.metric]
+
+
+def train_students(
+    lab: Lab, teacher: RunFolder, methods: Mapping[str, Method], seeds: Sequence[int], *, metric: str = "accuracy", prefix: str = ""
+) -> Students:
+    """Trains, or reads, the students of all methods and seeds."""
+    names = {(method, seed): f"{prefix}{_slug(method)}-seed{seed}" for seed in seeds for method in methods}
+    found = lab.distilled({names[method, seed]: methods[method](seed) for method, seed in names}, teacher)
+    return Students({method: [found[names[method, seed]] for seed in seeds] for method in methods}, metric)
+
+
+def _slug(method: str) -> str:
+    return method.replace(" ", "-").replace(",", "")
+
+
+def _first(curve: Mapping[str, Sequence[float]], x: str, metric: str, value: float) -> float | None:
+    reached = (lambda own: own <= value) if metric == "loss" else (lambda own: own >= value)
+    return next((place for place, own in zip(curve[x], curve[metric]) if reached(own)), None)

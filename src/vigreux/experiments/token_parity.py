@@ -1,0 +1,126 @@
+"""The settings that the claims about Transformers on sparse parity share (arXiv 2410.05464, section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vigreux.config import BudgetConfig, ExtractionConfig, ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
+from vigreux.curriculum import Curriculum
+from vigreux.experiments.claim import Preset
+from vigreux.experiments.transition import checkpoints
+from vigreux.plain import to_plain
+from vigreux.runs import RunFolder
+from vigreux.selection import Curve, find_transitions, select_checkpoints
+
+CONSTANT = {"lr_scheduler_type": "constant_with_warmup"}
+
+
+@dataclass(frozen=True)
+class TokenParitySettings:
+    """One scale: GPT-2 blocks, the bits as tokens, the class read at the last position.
+
+    Args:
+        n, k: of the task, whose support is drawn by `task_seed`.
+        layers: of teacher and students.
+        teacher_hidden, student_hidden: widths; heads are of size 8.
+        batch: samples a step.
+        teacher_steps, teacher_rate: of the teacher, on labels, at a constant rate after the warm-up.
+        every: steps between the teacher's checkpoints.
+        steps: of a student.
+        rate: of a student, cosine with 6 % warm-up.
+        progressive_every: the teacher's steps between the checkpoints of progressive distillation.
+        eval_every: steps between evaluations.
+        seeds: of the students' initial weights and samples.
+        task_seed: draws the support.
+    """
+
+    n: int
+    k: int
+    layers: int
+    teacher_hidden: int
+    student_hidden: int
+    batch: int
+    teacher_steps: int
+    teacher_rate: float
+    every: int
+    steps: int
+    rate: float
+    progressive_every: int
+    eval_every: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    task_seed: int = 0
+
+    def teacher(self) -> TeachConfig:
+        """The teacher's run. Its samples are not the students': they follow the seed."""
+        size = self.teacher_hidden
+        return TeachConfig(
+            task=self._task(),
+            model=ModelConfig(family="gpt2", layers=self.layers, hidden=size, heads=size // 8, dropout=0.0),
+            budget=BudgetConfig(steps=self.teacher_steps),
+            keep_every=self.every,
+            training=self._training(self.teacher_rate, self.every // 2) | CONSTANT,
+            seed=100,
+        )
+
+    def student(self, curriculum: str | Curriculum, seed: int, **changes: Any) -> RunConfig:
+        """A student's run from random weights, as the papers'; `changes` replace fields of the configuration."""
+        size = self.student_hidden
+        config = RunConfig(
+            task=self._task(),
+            student=StudentConfig(layers=self.layers, hidden=size, heads=size // 8, init="random"),
+            curriculum=curriculum if isinstance(curriculum, str) else to_plain(curriculum),
+            budget=BudgetConfig(steps=self.steps),
+            training=self._training(self.rate, self.eval_every),
+            seed=seed,
+        )
+        return replace(config, **changes)
+
+    def plain(self) -> dict[str, Any]:
+        """For the result file."""
+        return asdict(self)
+
+    def _task(self) -> TaskConfig:
+        data = f"parity:n={self.n},k={self.k},seed={self.task_seed}"
+        return TaskConfig(kind="classification", data=data, max_length=self.n + 1, max_eval=2000)
+
+    def _training(self, rate: float, eval_every: int) -> dict[str, Any]:
+        return {
+            "per_device_train_batch_size": self.batch,
+            "per_device_eval_batch_size": 500,
+            "learning_rate": rate,
+            "weight_decay": 0.0,
+            "eval_steps": eval_every,
+            "logging_steps": eval_every,
+        }
+
+
+SETTINGS: dict[Preset, TokenParitySettings] = {
+    "smoke": TokenParitySettings(
+        n=8, k=2, layers=2, teacher_hidden=32, student_hidden=16, batch=32, teacher_steps=400, teacher_rate=3e-3, every=20,
+        steps=200, rate=3e-3, progressive_every=100, eval_every=50, seeds=(0,),
+    ),
+    "laptop": TokenParitySettings(
+        n=20, k=4, layers=2, teacher_hidden=128, student_hidden=32, batch=64, teacher_steps=4000, teacher_rate=1e-3, every=100,
+        steps=4000, rate=1e-3, progressive_every=400, eval_every=100,
+    ),
+    "paper": TokenParitySettings(
+        n=100, k=6, layers=2, teacher_hidden=256, student_hidden=32, batch=32, teacher_steps=250_000, teacher_rate=3e-4, every=2500,
+        steps=250_000, rate=1e-4, progressive_every=5000, eval_every=1250,
+    ),
+}  # fmt: skip
+
+EXTRACTION = ExtractionConfig(hidden_share=0.3)
+
+
+def transition(teacher: RunFolder) -> dict[str, Any]:
+    """The teacher's rise [start, end], and the kept checkpoint that `vigreux select` takes inside it.
+
+    Raises:
+        ConfigError: its accuracy has no phase transition, or no checkpoint lies inside it.
+    """
+    records = teacher.metrics("eval")
+    accuracy = Curve.of([r["global_step"] for r in records], [r["accuracy"] for r in records], rises=True)
+    chosen = select_checkpoints(accuracy, checkpoints(teacher), shots=2)[0]
+    found = find_transitions(accuracy)
+    return {"selected": chosen.step, "start": min(t.start for t in found), "end": max(t.end for t in found)}

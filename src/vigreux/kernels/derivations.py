@@ -1,0 +1,96 @@
+"""Random derivations of a grammar in which every symbol, rule and draw is a number: compiled, and a function of (seed, sentence)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+_STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class Tables(NamedTuple):
+    """A grammar in numbers: terminals come first, then the non-terminals.
+
+    Args:
+        terminals: how many there are.
+        first_rule: (symbols + 1,) each symbol's first rule; terminals have none.
+        threshold: (rules,) uint64, cumulative: a symbol takes its first rule whose threshold the draw does not exceed.
+        begins: (rules + 1,) where each rule's right side begins in `right`.
+        right: (total,) symbols.
+        level: (symbols,) from 0; all 0 where the grammar has no levels.
+        start: the start symbol.
+    """
+
+    terminals: int
+    first_rule: np.ndarray
+    threshold: np.ndarray
+    begins: np.ndarray
+    right: np.ndarray
+    level: np.ndarray
+    start: int
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _mix(z: np.uint64) -> np.uint64:
+    """SplitMix64's output function (Steele, Lea and Flood 2014)."""
+    z = (z ^ (z >> np.uint64(30))) * _FIRST
+    z = (z ^ (z >> np.uint64(27))) * _SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def derive(
+    tables: Tables, seed: int, first: int, count: int, tokens: np.ndarray, ends: np.ndarray, boundaries: np.ndarray,
+    ancestors: np.ndarray,
+) -> int:  # fmt: skip
+    """Writes sentences `first`, …, one after another, as many of `count` as fit; gives how many.
+
+    Args:
+        tables: the grammar.
+        seed: of the stream.
+        first, count: sentences.
+        tokens: (capacity,) terminals.
+        ends: (count,) where each sentence ends in `tokens`.
+        boundaries: (capacity,) of how many ancestors in a row, from its parent up, a token is the last token.
+        ancestors: (capacity, depth) non-terminals of levels 1, …; (0, ·) to leave them out.
+    """
+    stack, last_of = np.empty(1 << 12, np.int64), np.empty(1 << 12, np.int64)
+    path = np.zeros(ancestors.shape[1] + 1, np.int64)
+    written = 0
+    for number in range(count):
+        state = _mix(_mix(np.uint64(seed)) + np.uint64(first + number) * _STEP)
+        stack[0], last_of[0], height = tables.start, 0, 1
+        while height > 0:
+            height -= 1
+            symbol, ended = stack[height], last_of[height]
+            if symbol < tables.terminals:
+                if written == len(tokens):
+                    return number
+                tokens[written], boundaries[written] = symbol, min(ended, 127)
+                for level in range(1, len(path) if len(ancestors) > 0 else 0):
+                    ancestors[written, level - 1] = path[level]
+                written += 1
+                continue
+            if len(path) > 1:
+                path[tables.level[symbol]] = symbol
+            state += _STEP
+            draw, rule = _mix(state), tables.first_rule[symbol]
+            while tables.threshold[rule] < draw:
+                rule += 1
+            begins, stop = tables.begins[rule], tables.begins[rule + 1]
+            if height + stop - begins > len(stack):
+                stack, last_of = _doubled(stack), _doubled(last_of)
+            for place in range(stop - 1, begins - 1, -1):  # the first symbol on top
+                stack[height], last_of[height] = tables.right[place], ended + 1 if place == stop - 1 else 0
+                height += 1
+        ends[number] = written
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _doubled(stack: np.ndarray) -> np.ndarray:
+    wider = np.empty(2 * len(stack), stack.dtype)
+    wider[: len(stack)] = stack
+    return wider
