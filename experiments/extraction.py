@@ -1,9 +1,9 @@
-"""What the papers leave open about curriculum extraction on Transformers, tried at laptop scale: results/extraction.json, docs/extraction.md.
+"""What the papers leave open about extraction on Transformers, tried at laptop scale: results/extraction.json, docs/extraction.md.
 
     python experiments/extraction.py --runs runs/reproduce/laptop      # teachers, one-shot and extraction are those of C10
 
-BERT students of C10's teacher on the same grammar, sentences, steps and seeds; each row changes one thing about extraction. Rows were
-fixed before the run; no row was dropped.
+BERT students of C10's teacher on the same grammar, sentences, steps and seeds; each row changes one thing about extraction. The
+rows were fixed before the run, and none was dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vigreux.experiments.claim import machine
 from vigreux.experiments.grammar_students import grammar_teacher
 from vigreux.experiments.grammar_worlds import EXTRACTION, SETTINGS, GrammarSettings
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.students import train_students
+from vigreux.experiments.students import explained_variances, train_students
 from vigreux.files import write_atomic
 from vigreux.recipes import one_shot
 
@@ -106,9 +106,7 @@ def main() -> None:
             "interval": list(mean_interval(own)),
             "loss": [run.summary().metrics["loss"] for run in runs],  # type: ignore[union-attr]  # finished
             "flops": [run.summary().flops for run in runs],  # type: ignore[union-attr]
-            "explained_variance": [
-                [s.explained_variance for s in run.stages() if s.explained_variance is not None] for run in runs
-            ],
+            "explained_variance": explained_variances(runs),
         }
     document = {"settings": settings.plain(), "seeds": list(seeds), "machine": machine(), "rows": rows}
     write_atomic(options.save, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

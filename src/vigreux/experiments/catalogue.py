@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from vigreux.experiments import ablation, correlations, extraction, hierarchical, progressive, two_shot, width_study
+from vigreux.experiments import (
+    ablation,
+    correlations,
+    extraction,
+    grammar_extraction,
+    grammar_phases,
+    hierarchical,
+    progressive,
+    token_students,
+    two_shot,
+    width_study,
+)
 from vigreux.experiments.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -16,6 +27,9 @@ CLAIMS: dict[str, Claim] = {
         hierarchical.CLAIM,
         hierarchical.PROGRESSIVE_CLAIM,
         extraction.CLAIM,
+        token_students.CLAIM,
+        grammar_phases.CLAIM,
+        grammar_extraction.CLAIM,
         ablation.CLAIM,
     )
 }

@@ -32,7 +32,7 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
     for axis, (title, methods) in zip(axes, panels.items()):
         _dress(axis, title, chance, theme)
         for index, (method, curves) in enumerate(methods.items()):
-            _draw(axis, method, curves, theme.series(index))
+            draw_curves(axis, method, curves, theme.series(index))
         axis.legend(
             frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, borderaxespad=0
         )  # under the curves, which may be anywhere
@@ -41,17 +41,17 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
 
 
 def training_figure(students: Students, methods: Iterable[str], *, theme: Theme = LIGHT) -> Figure:
-    """A metric over steps, and over the FLOPs of student and teacher: a colour a method, a thin line a seed, a thick one the mean."""
+    """A metric over steps, and over the FLOPs of student and teacher: a colour a method, thin lines its seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2, 3.6), layout="constrained", facecolor=theme.ground)
     axes: Any = figure.subplots(1, 2, sharey=True)
     share = 100 if students.metric == "accuracy" else 1
     for axis, unit in zip(axes, ("steps", "flops")):
-        _style(axis, "", theme, unit={"steps": "steps", "flops": "FLOPs of student and teacher"}[unit])
+        style_axis(axis, "", theme, unit={"steps": "steps", "flops": "FLOPs of student and teacher"}[unit])
         for index, method in enumerate(methods):
             curves = [students.curve(run) for run in students.runs[method]]
-            _draw(axis, method, curves, theme.series(index), x=unit, y=students.metric, share=share)
+            draw_curves(axis, method, curves, theme.series(index), x=unit, y=students.metric, share=share)
     axes[0].set_ylabel(f"held-out {students.metric}{', %' if share == 100 else ''}", color=theme.muted)
     axes[1].legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="best")
     return figure
@@ -77,13 +77,13 @@ def feature_figure(emerging: Mapping[str, Any], *, theme: Theme = LIGHT) -> Figu
             first = index + 1 == 2 ** (level - 1)  # of its level: the one that the legend names
             label = f"level {level}" if first else None
             axis.plot(emerging["steps"], values, linewidth=1.4, label=label, **theme.series(level - 1))
-        _style(axis, title, theme)
+        style_axis(axis, title, theme)
         axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper right")
     return figure
 
 
-def _draw(
+def draw_curves(
     axis: Axes, method: str, curves: Curves, style: dict[str, Any], *, x: str = "steps", y: str = "accuracy", share: float = 100
 ) -> None:
     for curve in curves:
@@ -96,13 +96,13 @@ def _draw(
 def _dress(axis: Axes, title: str, chance: float, theme: Theme) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    _style(axis, title, theme)
+    style_axis(axis, title, theme)
     axis.axhline(100 * chance, color=theme.muted, linewidth=0.8, linestyle=(0, (1, 2)))
     axis.set_ylim(100 * chance - 6, 103)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
 
 
-def _style(axis: Axes, title: str, theme: Theme, unit: str = "steps") -> None:
+def style_axis(axis: Axes, title: str, theme: Theme, unit: str = "steps") -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_facecolor(theme.ground)

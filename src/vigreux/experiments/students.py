@@ -55,9 +55,7 @@ class Students:
                 self.metric: self.finals(method),
                 "interval": list(mean_interval(self.finals(method))),
                 "cost": [cost(run) for run in runs],
-                "explained_variance": [
-                    [stage.explained_variance for stage in run.stages() if stage.explained_variance is not None] for run in runs
-                ],
+                "explained_variance": explained_variances(runs),
                 "curves": [self.curve(run) for run in runs],
             }
             for method, runs in self.runs.items()
@@ -76,6 +74,11 @@ def train_students(
     names = {(method, seed): f"{prefix}{_slug(method)}-seed{seed}" for seed in seeds for method in methods}
     found = lab.distilled({names[method, seed]: methods[method](seed) for method, seed in names}, teacher)
     return Students({method: [found[names[method, seed]] for seed in seeds] for method in methods}, metric)
+
+
+def explained_variances(runs: Sequence[RunFolder]) -> list[list[float]]:
+    """Of each run, those of its hidden stages."""
+    return [[stage.explained_variance for stage in run.stages() if stage.explained_variance is not None] for run in runs]
 
 
 def _slug(method: str) -> str:

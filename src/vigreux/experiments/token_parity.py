@@ -101,8 +101,8 @@ SETTINGS: dict[Preset, TokenParitySettings] = {
         steps=200, rate=3e-3, progressive_every=100, eval_every=50, seeds=(0,),
     ),
     "laptop": TokenParitySettings(
-        n=20, k=4, layers=2, teacher_hidden=128, student_hidden=32, batch=64, teacher_steps=4000, teacher_rate=1e-3, every=100,
-        steps=4000, rate=1e-3, progressive_every=400, eval_every=100,
+        n=20, k=3, layers=2, teacher_hidden=64, student_hidden=16, batch=128, teacher_steps=600, teacher_rate=1e-3, every=10,
+        steps=1500, rate=1e-3, progressive_every=20, eval_every=25,
     ),
     "paper": TokenParitySettings(
         n=100, k=6, layers=2, teacher_hidden=256, student_hidden=32, batch=32, teacher_steps=250_000, teacher_rate=3e-4, every=2500,

@@ -1,4 +1,4 @@
-"""Random derivations of a grammar in which every symbol, rule and draw is a number: compiled, and a function of (seed, sentence)."""
+"""Random derivations of a grammar in which symbols and rules are numbers: compiled, and a function of (seed, sentence)."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Grammar:
 
 
 def published() -> list[str]:
-    """Names of the grammars that come with the library: cfg3b, f, g, h, i of Allen-Zhu & Li, "Physics of language models, part 1"."""
+    """Names of the grammars that come with the library: those of Allen-Zhu & Li, "Physics of language models, part 1"."""
     return sorted(path.stem for path in _PUBLISHED.glob("*.grammar"))
 
 

@@ -1,0 +1,148 @@
+"""Which ancestors of a token can be read from a model's hidden states: a linear probe with attention by position alone.
+
+Of a sentence's hidden states h_1 … h_T, with H heads (Allen-Zhu and Li, "Physics of language models: part 1", section 4.1; the
+probe of arXiv 2410.05464, section 4):
+
+    logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ ),
+
+q^h and k^h learned vectors of positions, so that what is mixed does not depend on the sentence. W^h maps to levels × symbols; each
+level is a classification of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """What is read from what.
+
+    Args:
+        hidden: (N, T, d) hidden states of N sentences, padded.
+        mask: (N, T) bool, True at tokens.
+        ancestors: (N, T, levels) int64 numbers of symbols, −100 where none is asked for.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    ancestors: Tensor
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How the probe is made and trained.
+
+    Args:
+        heads: of attention.
+        rank: length of the vectors of positions.
+        epochs: passes over the training sentences.
+        rate: of Adam.
+        batch: sentences a step.
+        seed: of weights and order.
+    """
+
+    heads: int = 16
+    rank: int = 16
+    epochs: int = 4
+    rate: float = 1e-2
+    batch: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class NonterminalScores:
+    """Held-out accuracy, a number a level from level 1 up.
+
+    Args:
+        accuracy: share of tokens whose ancestor is predicted.
+        majority: of always saying the most frequent symbol of the training tokens.
+    """
+
+    accuracy: list[float]
+    majority: list[float]
+
+
+class PositionProbe(nn.Module):
+    """`probe(hidden, mask)` is (N, T, levels, symbols)."""
+
+    def __init__(self, positions: int, width: int, levels: int, symbols: int, heads: int, rank: int) -> None:
+        super().__init__()
+        self.shape = levels, symbols
+        self.queries = nn.Parameter(torch.randn(heads, positions, rank))
+        self.keys = nn.Parameter(torch.randn(heads, positions, rank))
+        self.values = nn.Parameter(torch.randn(heads, width, levels * symbols) / math.sqrt(heads * width))
+        self.bias = nn.Parameter(torch.zeros(levels * symbols))
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """The logits of each token's ancestors, (N, T, d) and (N, T) → (N, T, levels, symbols)."""
+        length = hidden.shape[1]
+        scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
+        scores = scores / math.sqrt(self.queries.shape[-1])
+        weights = scores[None].masked_fill(~mask[:, None, None, :], -math.inf).softmax(-1)  # (N, H, T, T)
+        read = torch.einsum("ntd,hds->nhts", hidden, self.values)  # narrower than hidden states: mixed after, not before
+        return (weights @ read).sum(1).add(self.bias).unflatten(-1, self.shape)
+
+
+def fit_nonterminal_probe(train: ProbeData, held_out: ProbeData, settings: ProbeSettings | None = None) -> NonterminalScores:
+    """Trains the probe on one set of sentences, and gives its accuracy on another."""
+    settings = settings or ProbeSettings()
+    symbols = int(torch.cat([train.ancestors.flatten(), held_out.ancestors.flatten()]).max()) + 1
+    positions, levels = max(train.hidden.shape[1], held_out.hidden.shape[1]), train.ancestors.shape[-1]
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        probe = PositionProbe(positions, train.hidden.shape[-1], levels, symbols, settings.heads, settings.rank).to(train.hidden)
+        optimizer = torch.optim.Adam(probe.parameters(), lr=settings.rate)
+        for _ in range(settings.epochs):
+            for rows in torch.randperm(len(train.hidden)).split(settings.batch):
+                loss = _loss(probe(train.hidden[rows], train.mask[rows]), train.ancestors[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return NonterminalScores(_accuracy(probe, held_out, settings.batch), _majority(train.ancestors, held_out.ancestors))
+
+
+def _loss(logits: Tensor, ancestors: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 2), ancestors.flatten(), ignore_index=IGNORE)
+
+
+@torch.no_grad()
+def _accuracy(probe: PositionProbe, data: ProbeData, batch: int) -> list[float]:
+    parts = zip(data.hidden.split(batch), data.mask.split(batch))
+    found = torch.cat([probe(hidden, mask).argmax(-1) for hidden, mask in parts])  # (N, T, levels)
+    return _shares(found == data.ancestors, data.ancestors)
+
+
+def _majority(train: Tensor, held_out: Tensor) -> list[float]:
+    """(levels,) of one guess a level."""
+    flat = train.flatten(0, 1)
+    guess = torch.stack([flat[flat[:, level] != IGNORE, level].mode().values for level in range(flat.shape[1])])
+    return _shares(held_out == guess, held_out)
+
+
+def _shares(right: Tensor, ancestors: Tensor) -> list[float]:
+    asked = ancestors != IGNORE
+    return ((right & asked).flatten(0, 1).sum(0) / asked.flatten(0, 1).sum(0)).tolist()
+
+
+def joined(parts: Sequence[ProbeData]) -> ProbeData:
+    """Batches padded to one length."""
+    longest = max(part.hidden.shape[1] for part in parts)
+
+    def stack(tensors: Sequence[Tensor], value: float) -> Tensor:
+        trailing = [(0, 0) * (t.dim() - 2) + (0, longest - t.shape[1]) for t in tensors]
+        return torch.cat([F.pad(t, pad, value=value) for t, pad in zip(tensors, trailing)])
+
+    return ProbeData(
+        stack([part.hidden for part in parts], 0.0),
+        stack([part.mask for part in parts], False),
+        stack([part.ancestors for part in parts], IGNORE),
+    )
