@@ -18,7 +18,7 @@ ALLOWED = {
     "distillation": {"core", "tasks", "models", "kernels"},
     "probes": {"core", "tasks", "models", "kernels"},
     "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
-    "assembly": {"core", "tasks", "models", "distillation", "engines"},
+    "assembly": {"core", "tasks", "models", "distillation", "probes", "engines"},
     "report": {"core"},
     "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report"},
     "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report", "experiments"},

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": ("vigreux.cli.compare", "several curricula at the same budget, several seeds: one table, one plot"),
     "teach": ("vigreux.cli.teach", "train a teacher on labels or text, keeping a series of checkpoints"),
     "select": ("vigreux.cli.select", "phase transitions of a teacher's run, and the checkpoints to keep for p-shot"),
+    "probe": ("vigreux.cli.probe", "what a model's predictions and hidden states hang on: n-grams, non-terminals"),
     "plan": ("vigreux.cli.plan", "stages, FLOPs, memory and time of a configuration, before anything is trained"),
     "reproduce": ("vigreux.cli.reproduce", "run a claim of the papers as a test on numbers, with its verdict"),
     "report": ("vigreux.cli.report", "one self-contained HTML page from run folders"),

@@ -34,7 +34,7 @@ def phases_figure(
     left.plot(loss["steps"], loss["loss"], linewidth=1.6, **theme.series(0))
     style_axis(middle, f"teacher: {n}-grams, total variation", theme)
     for index, name in enumerate(("robust", "close")):
-        values, spread = grams[name][n], grams[f"{name}_interval"][n]
+        values, spread = grams[name][str(n)], grams[f"{name}_interval"][str(n)]
         style = theme.series(index)
         middle.plot(grams["steps"], values, linewidth=1.6, label=f"M {name}", **style)
         low, high = ([value + sign * half for value, half in zip(values, spread)] for sign in (-1, 1))

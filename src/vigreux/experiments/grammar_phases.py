@@ -9,7 +9,7 @@ from vigreux.cost import mean_interval
 from vigreux.experiments.claim import Check, Claim, Outcome, Preset
 from vigreux.experiments.figures import save
 from vigreux.experiments.grammar_figure import phases_figure
-from vigreux.experiments.grammar_probes import ngram_series, nonterminal_scores, probe_steps
+from vigreux.experiments.grammar_probes import ngram_series, nonterminal_scores
 from vigreux.experiments.grammar_students import (
     AFTER,
     BEFORE,
@@ -36,11 +36,11 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     teacher = grammar_teacher(lab, settings)
     found = phases(teacher)
     lab.say("n-grams of the teacher's checkpoints")
-    grams = ngram_series(teacher, settings, probe_steps(teacher))
+    grams = ngram_series(teacher, settings)
     methods = {name: make for name, make in methods_of(settings, found).items() if name != EXTRACTED}
     students = train_students(lab, teacher, methods, settings.seeds, prefix="grammar-")
     lab.say("non-terminals in hidden states")
-    probes = {name: [nonterminal_scores(run.student, settings) for run in students.runs[name]] for name in PROBED}
+    probes = {name: [nonterminal_scores(run, settings) for run in students.runs[name]] for name in PROBED}
     curve = loss_curve(teacher)
     loss = {"steps": curve.steps.tolist(), "loss": curve.values.tolist()}
     return Outcome(
@@ -49,7 +49,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "teacher_loss": loss,
             "ngrams": grams,
             "nonterminals": probes,
-            "nonterminals_of_teacher": nonterminal_scores(teacher.student, settings),
+            "nonterminals_of_teacher": nonterminal_scores(teacher, settings),
             "students": students.numbers(),
         },
         checks=[*_phase_checks(loss, found), *_ngram_checks(grams), *_student_checks(students), _probe_check(probes)],
@@ -83,8 +83,8 @@ def _phase_checks(loss: dict[str, list[float]], found: dict[str, Any]) -> list[C
 
 def _ngram_checks(grams: dict[str, Any]) -> list[Check]:
     """M_robust rises and then falls, M_close falls; both beyond the 95 % intervals over sentences."""
-    robust, spread = grams["robust"][NGRAM], grams["robust_interval"][NGRAM]
-    close, close_spread = grams["close"][NGRAM], grams["close_interval"][NGRAM]
+    robust, spread = grams["robust"][str(NGRAM)], grams["robust_interval"][str(NGRAM)]
+    close, close_spread = grams["close"][str(NGRAM)], grams["close_interval"][str(NGRAM)]
     top = max(range(len(robust)), key=robust.__getitem__)
     rises = robust[top] - robust[0] > spread[top] + spread[0]
     falls = robust[top] - robust[-1] > spread[top] + spread[-1]

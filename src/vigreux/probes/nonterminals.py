@@ -36,6 +36,10 @@ class ProbeData:
     mask: Tensor
     ancestors: Tensor
 
+    def part(self, rows: slice) -> ProbeData:
+        """Some of the sentences."""
+        return ProbeData(self.hidden[rows], self.mask[rows], self.ancestors[rows])
+
 
 @dataclass(frozen=True)
 class ProbeSettings:
