@@ -1,0 +1,180 @@
+"""Which layer of a student resembles which layer of its teacher: linear CKA, and the pairs for extraction that follow from it.
+
+Of two layers' hidden states X (N, d_T) and Y (N, d_S) on the same N tokens (Kornblith et al. 2019, arXiv 1905.00414, section 3)
+
+    CKA = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)),     HSIC(X, Y) ∝ ‖Xᵀ Y‖²_F  for columns of mean 0,
+
+which no rotation, shift or scale of either side changes. That HSIC is biased: with N near d, unrelated layers come out similar. The
+default is the unbiased one (Song et al. 2012, eq. 5; Nguyen et al. 2021, arXiv 2010.15327, section 2.1). With kernel matrices XXᵀ it
+needs nothing but the entries of X⁺ᵀ Y⁺, where X⁺ = [X, ‖x‖², 1] has two columns more; so tokens are streamed and none is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vigreux.errors import ConfigError, DataError
+from vigreux.models.layout import find_layout
+
+Batch = dict[str, Tensor]
+States = Sequence[Tensor]  # hidden states 0 … L of the same N tokens, (N, d) each
+
+_FEWEST = 4  # tokens: the unbiased estimate divides by N (N − 3)
+_VARIES = 1e-12  # of ‖Xᵀ X‖²: a layer with less HSIC of its own is constant but for rounding
+
+
+def compare_layers(
+    teacher: nn.Module, student: nn.Module, batches: Iterable[Batch], *, unbiased: bool = True, device: torch.device | str = "cpu"
+) -> Tensor:
+    """CKA of every hidden state of the teacher with every one of the student, over all tokens that are not padding.
+
+    Memory: (Σ d_T) · (Σ d_S) numbers of 8 bytes, sums over layers; time per token: as many multiplications.
+
+    Args:
+        teacher: a Hugging Face model, with or without its head.
+        student: another one that reads the same token ids.
+        batches: what both are run on; `attention_mask` (B, T) says what is padding, without it nothing is.
+        unbiased: the unbiased HSIC, or the plain one.
+        device: where the batches go; both models are there.
+
+    Returns:
+        (L_T + 1, L_S + 1) float64; row and column 0 are the embeddings. At most 1; unbiased values of unrelated layers lie around 0.
+        0 where a layer gives all tokens the same.
+
+    Raises:
+        ConfigError: a model whose blocks are not found.
+        DataError: fewer than 4 tokens.
+    """
+    with _evaluating(teacher), _evaluating(student):
+        on_device = ({name: values.to(device) for name, values in batch.items()} for batch in batches)
+        return linear_cka(((token_states(teacher, batch), token_states(student, batch)) for batch in on_device), unbiased=unbiased)
+
+
+@torch.no_grad()
+def token_states(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """Hidden states 0 … L of a Hugging Face model at the tokens of a batch that are not padding, (N, d) each."""
+    base = model.get_submodule(find_layout(model).base)
+    named = inspect.signature(type(base).forward).parameters
+    states = base(**{name: values for name, values in batch.items() if name in named}, output_hidden_states=True).hidden_states
+    mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()  # (B, T)
+    return [state[mask] for state in states]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+# --- CKA ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def linear_cka(batches: Iterable[tuple[States, States]], *, unbiased: bool = True) -> Tensor:
+    """CKA (K, M) of K layers with M layers, from batches of both on the same tokens; see `compare_layers`.
+
+    Raises:
+        DataError: fewer than 4 tokens.
+    """
+    across: list[list[Tensor]] = []
+    own: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for one, other in batches:
+        ones, others = [_augmented(layer) for layer in one], [_augmented(layer) for layer in other]
+        across = _summed(across, [[x.T @ y for y in others] for x in ones])
+        own = _summed(own, ([x.T @ x for x in ones], [y.T @ y for y in others]))
+    tokens = int(across[0][0][-1, -1]) if across else 0
+    if tokens < _FEWEST:
+        raise DataError(f"similarity: {tokens} tokens; accepted: at least {_FEWEST}, and many more than a layer is wide")
+    of = _unbiased_hsic if unbiased else _biased_hsic
+    shared = torch.stack([torch.stack([of(moments) for moments in row]) for row in across])  # (K, M)
+    rows, columns = (torch.stack([_own_hsic(moments, of(moments)) for moments in side]) for side in own)
+    return shared / (rows[:, None] * columns).sqrt()
+
+
+def _augmented(states: Tensor) -> Tensor:
+    """[X, ‖x‖², 1], (N, d + 2) float64."""
+    X = states.double()
+    return torch.cat([X, X.square().sum(1, keepdim=True), torch.ones_like(X[:, :1])], dim=1)
+
+
+def _summed(total, part):  # type: ignore[no-untyped-def]  # nested sequences of tensors, of any depth
+    """Adds `part` to `total` in place, or starts with it."""
+    if isinstance(part, Tensor):
+        return total.add_(part)
+    if not total or not any(map(len, total)):
+        return part
+    return type(part)(_summed(t, p) for t, p in zip(total, part))
+
+
+def _biased_hsic(moments: Tensor) -> Tensor:
+    """‖Xᵀ Y‖² of centred columns, from X⁺ᵀ Y⁺."""
+    product, x_sum, y_sum, tokens = moments[:-2, :-2], moments[:-2, -1], moments[-1, :-2], moments[-1, -1]
+    return (product - torch.outer(x_sum, y_sum) / tokens).square().sum()
+
+
+def _unbiased_hsic(moments: Tensor) -> Tensor:
+    """tr(K̃ L̃) + 1ᵀK̃1 · 1ᵀL̃1 / ((N − 1)(N − 2)) − 2 · 1ᵀK̃L̃1 / (N − 2), from X⁺ᵀ Y⁺; K̃ is X Xᵀ with a diagonal of zeros.
+
+    The factor 1 / (N (N − 3)) cancels in CKA.
+    """
+    product, tokens = moments[:-2, :-2], moments[-1, -1]
+    x_sum, y_sum = moments[:-2, -1], moments[-1, :-2]  # Σ x, Σ y
+    x_weighted, y_weighted = moments[:-2, -2], moments[-2, :-2]  # Σ x ‖y‖², Σ y ‖x‖²
+    both, x_squares, y_squares = moments[-2, -2], moments[-2, -1], moments[-1, -2]  # Σ ‖x‖²‖y‖², Σ ‖x‖², Σ ‖y‖²
+    trace = product.square().sum() - both
+    totals = (x_sum @ x_sum - x_squares) * (y_sum @ y_sum - y_squares)
+    rows = x_sum @ product @ y_sum - x_sum @ x_weighted - y_sum @ y_weighted + both
+    return trace + totals / ((tokens - 1) * (tokens - 2)) - 2 * rows / (tokens - 2)
+
+
+def _own_hsic(moments: Tensor, hsic: Tensor) -> Tensor:
+    """A layer's HSIC with itself; infinite for a layer that does not vary, which makes its CKA 0."""
+    varies = hsic > _VARIES * moments[:-2, :-2].square().sum()
+    return torch.where(varies, hsic, torch.inf)
+
+
+# --- pairs ----------------------------------------------------------------------------------------------------------
+
+
+def suggest_pairs(similarity: Tensor) -> dict[int, int]:
+    """Teacher layer → student depth, to be used as `extraction.layers`: the rising pairs of the largest summed similarity.
+
+    Every student depth below the whole one, which the final stage covers, gets a teacher layer of its own below the last; a student
+    of one block keeps that one, and any layer is good for it. Among equals the lower layers. (`recipes.pair_layers` is the even
+    default, which looks at no model.)
+
+    Args:
+        similarity: (L_T + 1, L_S + 1), from `compare_layers`; its row and column 0 are not looked at.
+
+    Raises:
+        ConfigError: a student deeper than its teacher.
+
+    >>> suggest_pairs(torch.tensor([[0, 0, 0], [0, 0.9, 0], [0, 0.7, 0], [0, 0, 0.9]]))
+    {1: 1}
+    """
+    L_T, L_S = (size - 1 for size in similarity.shape)
+    if L_S > L_T:
+        raise ConfigError(f"student.layers: {L_S} is deeper than the teacher's {L_T} blocks; give extraction.layers by hand")
+    depths = range(1, max(L_S, 2))
+    layers = range(1, L_T + 1 if L_S == 1 else L_T)
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # by its last layer: the best rising path so far
+    for depth in depths:
+        best = {
+            layer: max(
+                ((total + float(similarity[layer, depth]), (*path, layer)) for last, (total, path) in best.items() if last < layer),
+                key=lambda candidate: candidate[0],
+            )
+            for layer in layers
+            if layer > min(best)
+        }
+    _, path = max(best.values(), key=lambda candidate: candidate[0])
+    return dict(zip(path, depths))
