@@ -32,7 +32,7 @@ def test_files_that_readme_names_exist():
 def test_tables_are_those_of_the_results(page, table):
     made = runpy.run_path(str(ROOT / "experiments" / "parity.py"))[table]()
     assert made.count("\n") > 3
-    assert made in (ROOT / page).read_text(), "run: python experiments/parity.py"
+    assert made in (ROOT / page).read_text(), "run: python experiments/tables.py"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.name)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from tests.reference import ngrams as reference
 from vigreux.errors import ConfigError
@@ -81,13 +81,24 @@ def test_the_same_as_one_sentence_and_position_at_a_time(lengths, n, attend, bat
     assert found.robust > 0
 
 
+def test_a_causal_model_is_refused():
+    causal = GPT2LMHeadModel(
+        GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, n_positions=16, bos_token_id=3, eos_token_id=4)
+    )
+    with pytest.raises(ConfigError, match="from the left alone"):
+        predictor(causal)
+
+
 def test_a_model_is_left_as_it_was():
     model = tiny().train()
     probe_ngrams(predictor(model), [sentence(0, 1, 2, 0, 1, 2)], MASK, [BOS, EOS], NgramSettings(positions=(4,)))
     assert model.training
 
 
-@pytest.mark.parametrize(("field", "value"), [("n", (1,)), ("n", ()), ("positions", (-1,)), ("positions", ()), ("batch_size", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", (1,)), ("n", ()), ("positions", (-1,)), ("positions", ()), ("batch_size", 0), ("convention", "total")],
+)
 def test_settings_that_cannot_be(field, value):
     with pytest.raises(ConfigError, match=f"{field}: .*accepted"):
         NgramSettings(**{field: value})

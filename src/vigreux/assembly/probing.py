@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vigreux.assembly.sources import training_device
 from vigreux.checkpoints import MANIFEST
@@ -17,10 +18,12 @@ from vigreux.config import AUTO_CLASS, TaskConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.layout import num_blocks
 from vigreux.models.load import load_model, load_tokenizer
-from vigreux.models.views import cut
+from vigreux.models.views import LogitsView, cut
 from vigreux.probes.nonterminals import IGNORE, ProbeData, joined
+from vigreux.probes.similarity import compare_layers
 from vigreux.runs import RunFolder
 from vigreux.tasks.build import build_task
+from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.generated import generated_grammar
 from vigreux.tasks.sentences import Sentences, SentenceSampler
 from vigreux.tasks.table import pad
@@ -98,6 +101,42 @@ def held_out_ids(of: Probed, count: int) -> list[np.ndarray]:
 
 
 @torch.no_grad()
+def boundary_batches(of: Probed, batch_size: int = 128) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Predicted ids, labels and boundary levels (N,) of the held-out samples' predictions, for `boundaries.accuracy_by_level`.
+
+    Raises:
+        ConfigError: a run on something other than a grammar.
+    """
+    generated_grammar(of.task)
+    task, model = build_task(of.task, of.tokenizer()), of.model().eval()
+    view, device = LogitsView(model), training_device()
+    ahead = int(task.kind == "causal-lm")  # labels stand where they are predicted, one place before their token
+    for first, batch in zip(range(0, len(task.held_out), batch_size), task.eval_batches(batch_size)):
+        rows = [task.held_out[first + r].levels for r in range(len(batch["labels"]))]
+        levels, _ = pad([np.asarray(row)[ahead:] for row in rows], 0)
+        levels = F.pad(levels, (0, batch["labels"].shape[1] - levels.shape[1]))
+        positions = task.positions(batch)
+        assert positions is not None
+        logits = view({name: value.to(device) for name, value in batch.items()}, positions.to(device))
+        yield logits.argmax(-1).cpu(), batch["labels"][positions], levels[positions]
+
+
+def layer_similarity(teacher: Probed, student: Probed, samples: int) -> Tensor:
+    """CKA of all layers of two models on held-out samples of the first one's task (see `similarity.compare_layers`).
+
+    Raises:
+        ConfigError: the models read different tokens.
+    """
+    tokenizer = teacher.tokenizer()
+    if tokenizer.get_vocab() != student.tokenizer().get_vocab():
+        raise ConfigError(f"{student.name}: has another vocabulary than {teacher.name}; accepted: runs with one tokenizer")
+    ids, padding = held_out_ids(teacher, samples), padding_id(tokenizer)
+    batches = (pad(ids[first : first + _AT_ONCE], padding) for first in range(0, len(ids), _AT_ONCE))
+    named = ({"input_ids": tokens, "attention_mask": mask} for tokens, mask in batches)
+    return compare_layers(teacher.model(), student.model(), named, device=training_device())
+
+
+@torch.no_grad()
 def nonterminal_data(of: Probed, count: int) -> ProbeData:
     """Last hidden states of `count` sentences of the run's grammar, and each token's ancestors.
 
@@ -117,7 +156,7 @@ def nonterminal_data(of: Probed, count: int) -> ProbeData:
     return joined(parts)
 
 
-def _hidden(view: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _hidden(view: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     device = next(view.parameters()).device
     return view({"input_ids": ids.to(device), "attention_mask": mask.to(device)}).float().cpu()
 
@@ -127,7 +166,7 @@ def _with_ends(sentences: Sentences, index: int, max_length: int, tokenizer: Any
     return np.concatenate([[tokenizer.bos_token_id], tokens, [tokenizer.eos_token_id]])[:max_length]
 
 
-def _ancestors(sentences: Sentences, rows: Sequence[int], length: int) -> torch.Tensor:
+def _ancestors(sentences: Sentences, rows: Sequence[int], length: int) -> Tensor:
     """(rows, length, levels), −100 at special tokens and padding."""
     assert sentences.ancestors is not None
     found = torch.full((len(rows), length, sentences.ancestors.shape[1]), IGNORE)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 ABOUT = {
     "ngrams": "M_robust and M_close of a masked language model: how far it looks (arXiv 2410.05464, section 4)",
+    "boundaries": "accuracy of a grammar model's predictions, by how many of its ancestors a token ends",
+    "similarity": "CKA of every layer of one run's model with those of the others, and the pairs for extraction that follow",
     "nonterminals": "which ancestors of a token a linear probe reads in a grammar model's last hidden states, level by level",
 }
 USAGE = """usage: vigreux probe PROBE RUN... [options]
@@ -46,7 +48,13 @@ def run(argv: Sequence[str]) -> None:
 
     quiet_libraries()
     models = [model for folder in args.runs for model in probed(folder, series=args.series)]
-    probe = {"ngrams": _ngrams, "nonterminals": _nonterminals}[argv[0]](args)
+    if argv[0] == "similarity":
+        teacher, *models = models
+        if not models:
+            raise ConfigError("probe: similarity of one model; accepted: a teacher's run, then the runs of its students")
+        probe: Callable[[Probed], Record] = _SimilarityProbe(teacher, args.sentences)
+    else:
+        probe = {"ngrams": _ngrams, "boundaries": _boundaries, "nonterminals": _nonterminals}[argv[0]](args)
     records = _on_all(probe, models, args.jobs)
     if args.save:
         write_atomic(args.save, json.dumps(records, indent=1) + "\n")
@@ -69,7 +77,9 @@ def _options(name: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("--sentences", type=int, default=100, help="held-out samples of the run's task")
         parser.add_argument("--convention", choices=("half", "l1"), default="half", help="total variation: half the l1 norm, or l1")
         parser.add_argument("--attend-masked", action="store_true", help="attend to masked tokens; default as the run's task says")
-    else:
+    elif name == "similarity":
+        parser.add_argument("--sentences", type=int, default=100, help="held-out samples of the first run's task")
+    elif name == "nonterminals":
         parser.add_argument("--training", type=int, default=10_240, help="sentences that the probe is trained on")
         parser.add_argument("--held-out", type=int, default=1024, help="sentences that it is scored on")
     args = parser.parse_args(list(argv))
@@ -128,6 +138,33 @@ class _NgramProbe:
         return {"model": of.name, "step": of.step, "ngrams": [asdict(score) for score in scores]}
 
 
+def _boundaries(args: argparse.Namespace) -> Callable[[Probed], Record]:
+    return _boundary_record
+
+
+def _boundary_record(of: Probed) -> Record:
+    from vigreux.assembly.probing import boundary_batches
+    from vigreux.probes.boundaries import accuracy_by_level
+
+    scores = accuracy_by_level(boundary_batches(of))
+    return {"model": of.name, "step": of.step, "levels": [asdict(score) | {"accuracy": score.accuracy} for score in scores]}
+
+
+class _SimilarityProbe:
+    """See `_NgramProbe`."""
+
+    def __init__(self, teacher: Probed, samples: int) -> None:
+        self.teacher, self.samples = teacher, samples
+
+    def __call__(self, of: Probed) -> Record:
+        from vigreux.assembly.probing import layer_similarity
+        from vigreux.probes.similarity import suggest_pairs
+
+        matrix = layer_similarity(self.teacher, of, self.samples)
+        pairs = {} if matrix.shape[1] > matrix.shape[0] else suggest_pairs(matrix)
+        return {"model": of.name, "step": of.step, "teacher": self.teacher.name, "cka": matrix.tolist(), "pairs": pairs}
+
+
 def _nonterminals(args: argparse.Namespace) -> Callable[[Probed], Record]:
     return _NonterminalProbe(args.training, args.held_out)
 
@@ -164,6 +201,16 @@ def _show(name: str, records: Sequence[Record]) -> None:
         for record in records:
             cells = [_with_half(score, what) for what in ("robust", "close") for score in record["ngrams"]]
             table.add_row(record["model"], *cells)
+    elif name == "similarity":
+        _show_similarity(records)
+        return
+    elif name == "boundaries":
+        most = max(len(record["levels"]) for record in records)
+        table = Table("model", *(f"level {level}" for level in range(most)), box=box.SIMPLE_HEAD, pad_edge=False)
+        for record in records:
+            table.add_row(
+                record["model"], *(f"{100 * level['accuracy']:.1f} % of {level['count']:,}" for level in record["levels"])
+            )
     else:
         levels = range(1, len(records[0]["accuracy"]) + 1)
         table = Table("model", *(f"level {level}" for level in levels), box=box.SIMPLE_HEAD, pad_edge=False)
@@ -172,6 +219,23 @@ def _show(name: str, records: Sequence[Record]) -> None:
             table.add_row(record["model"], *(f"{100 * own:.1f} % ({100 * guess:.0f})" for own, guess in pairs))
         table.caption = "accuracy on held-out sentences (in brackets: of the most frequent symbol)"
     console().print(table)
+
+
+def _show_similarity(records: Sequence[Record]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from vigreux.cli.distill import console
+
+    for record in records:
+        depths = range(len(record["cka"][0]))
+        title = f"CKA: layers of {record['teacher']} (down), of {record['model']} (across)"
+        table = Table("", *map(str, depths), box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        for layer, row in enumerate(record["cka"]):
+            table.add_row(str(layer), *(f"{value:.2f}" for value in row))
+        console().print(table)
+        if record["pairs"]:
+            print(f"pairs of the largest similarity: --extraction.layers '{record['pairs']}'")
 
 
 def _with_half(score: Record, what: str) -> str:

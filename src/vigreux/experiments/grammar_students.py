@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vigreux.experiments.grammar_worlds import EXTRACTION, GrammarSettings
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.students import Method
 from vigreux.experiments.transition import checkpoints
+from vigreux.probes.phases import loss_phases
 from vigreux.runs import RunFolder
-from vigreux.selection import Curve, select_checkpoints
 
 ONE_SHOT, PROGRESSIVE, EXTRACTED = "one-shot", "progressive", "extraction"
 BEFORE, MIDDLE, AFTER = "2-shot, end of phase 1", "2-shot, middle of phase 2", "2-shot, phase 3"
@@ -20,33 +18,35 @@ def grammar_teacher(lab: Lab, settings: GrammarSettings) -> RunFolder:
     return lab.taught(settings.teacher(), "grammar-teacher")
 
 
-def loss_curve(teacher: RunFolder) -> Curve:
-    """Held-out loss over the teacher's run."""
+def loss_of(teacher: RunFolder) -> dict[str, list[float]]:
+    """Held-out loss over the teacher's run: `steps` and `loss`."""
     records = teacher.metrics("eval")
-    return Curve.of([r["global_step"] for r in records], [r["loss"] for r in records], rises=False)
+    return {"steps": [r["global_step"] for r in records], "loss": [r["loss"] for r in records]}
 
 
-def phases(teacher: RunFolder) -> dict[str, Any]:
+def phases(teacher: RunFolder) -> dict[str, float]:
     """The three phases of the teacher's loss, and a checkpoint of each: `start` and `end` are those of the sharp drop, phase 2.
 
-    The middle is what `vigreux select` takes. The one before is the last that has gone less than a tenth of the way, the one after
-    is as far behind the drop's end as the drop is long.
+    `before` is the last checkpoint of phase 1, `middle` the one next to the middle of phase 2, `after` the first that is as far
+    behind the drop's end as the drop is long.
 
     Raises:
-        ConfigError: the loss has no sharp drop, or no checkpoint lies inside it.
+        DataError: the loss has no plateau before it falls.
     """
-    available = checkpoints(teacher)
-    chosen = select_checkpoints(loss_curve(teacher), available, shots=2)[0]
-    start, end = chosen.transition.start, chosen.transition.end
-    before = max((step for step in available if step <= start), default=available[0])
-    after = min((step for step in available if step >= 2 * end - start), default=available[-1])
-    return {"start": start, "end": end, "before": before, "middle": chosen.step, "after": after}
+    available, found = checkpoints(teacher), loss_phases(**loss_of(teacher))
+    return {
+        "start": found.start,
+        "end": found.end,
+        "before": max((step for step in available if step <= found.start), default=available[0]),
+        "middle": min(available, key=lambda step: abs(step - found.middle)),
+        "after": min((step for step in available if step >= 2 * found.end - found.start), default=available[-1]),
+    }
 
 
-def methods_of(settings: GrammarSettings, found: dict[str, Any]) -> dict[str, Method]:
+def methods_of(settings: GrammarSettings, found: dict[str, float]) -> dict[str, Method]:
     """Every method's student; all take as many steps and start from the same random weights."""
     series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
-    shots = {BEFORE: found["before"], MIDDLE: found["middle"], AFTER: found["after"]}
+    shots = {BEFORE: int(found["before"]), MIDDLE: int(found["middle"]), AFTER: int(found["after"])}
     return {
         ONE_SHOT: lambda seed: settings.student("one-shot", seed),
         PROGRESSIVE: lambda seed: settings.student("progressive", seed, checkpoints=series),

@@ -5,21 +5,23 @@ Of a position p that is masked, with the span of an n-gram about it (arXiv 2410.
     M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model leans on the near n-gram
     M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near n-gram is all it uses
 
-TV is the total variation ½ ‖·‖₁; the released code reports ‖·‖₁, which is `convention="l1"`.
+TV is the total variation ½ ‖·‖₁; the released code reports ‖·‖₁, which is `convention="l1"`. It also hides special tokens in the
+last distribution, where ours stay visible, and averages over all positions at once, where we average over sentences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from vigreux.cost import mean_interval
-from vigreux.errors import ConfigError
+from vigreux.errors import ConfigError, unknown
 from vigreux.models.views import LogitsView
 
 Convention = Literal["half", "l1"]
@@ -47,6 +49,8 @@ class NgramSettings:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
+        if self.convention not in get_args(Convention):
+            raise ConfigError(unknown("convention", self.convention, get_args(Convention)))
         if not self.n or min(self.n) < 2:
             raise ConfigError(f"n: {self.n}; accepted: lengths of n-grams from 2")
         if not self.positions or min(self.positions) < 0:
@@ -112,21 +116,30 @@ def probe_ngrams(
 
 
 def _fits(ids: np.ndarray, position: int, n: int, special: np.ndarray) -> bool:
+    """The span lies in the sentence, holds no special token, and leaves something to see beside it."""
     span = span_of(position, n)
-    return span.start >= 0 and span.stop <= len(ids) and not np.isin(ids[span.start : span.stop], special).any()
+    inside = span.start >= 0 and span.stop <= len(ids) and len(ids) > n
+    return inside and not np.isin(ids[span.start : span.stop], special).any()
 
 
 def predictor(model: nn.Module) -> Predict:
-    """The logits of a Hugging Face model with its head at the places that are asked for, in evaluation mode."""
+    """The logits of a Hugging Face masked language model at the places that are asked for, in evaluation mode.
+
+    Raises:
+        ConfigError: a model that looks to the left alone.
+    """
+    if type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or getattr(model.config, "is_decoder", False):
+        raise ConfigError(f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language model")
     view, device = LogitsView(model), next(model.parameters()).device
 
     @torch.no_grad()
     def predict(batch: dict[str, Tensor], places: Tensor) -> Tensor:
         training = model.training
         model.eval()
-        logits = view({name: value.to(device) for name, value in batch.items()}, places.to(device)).cpu()
-        model.train(training)
-        return logits
+        try:
+            return view({name: value.to(device) for name, value in batch.items()}, places.to(device)).cpu()
+        finally:
+            model.train(training)
 
     return predict
 

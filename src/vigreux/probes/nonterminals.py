@@ -6,7 +6,7 @@ probe of arXiv 2410.05464, section 4):
     logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ ),
 
 q^h and k^h learned vectors of positions, so that what is mixed does not depend on the sentence. W^h maps to levels × symbols; each
-level is a classification of its own.
+level is a classification of its own. The released probe shares q and k, counts padding, and normalises over i instead of j.
 """
 
 from __future__ import annotations

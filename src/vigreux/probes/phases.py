@@ -1,8 +1,7 @@
-"""The three phases of a training run on a grammar or on text, and where the model turns to longer contexts.
+"""The three phases of a training loss: a first plateau, a sharp drop, a slow end (arXiv 2410.05464, section 4, figure 5).
 
-The loss has a slow start, a sharp drop and a slow end; the drop, phase 2, is the curve's largest phase transition (`selection`).
-`M_robust` rises while the model leans on near n-grams and falls once it looks further: its maximum is the inflection, inside phase 2
-where the papers look (arXiv 2410.05464, section 4).
+`vigreux.selection` finds transitions that stand out against what lies around them; a grammar's loss falls on after its drop, and
+often no stretch does. Here the loss is only taken apart by how fast it falls. Pure.
 """
 
 from __future__ import annotations
@@ -12,83 +11,69 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vigreux.errors import ConfigError, DataError
-from vigreux.selection import Curve, find_transitions, why_none
+from vigreux.errors import DataError
+
+WINDOW = 5  # evaluations over which a slope is measured
+SHARE = 1 / 3  # of the largest speed: what is as fast as this belongs to the drop
+NOISE = 10  # times the noise of an evaluation: what a drop is at least
 
 
 @dataclass(frozen=True)
 class Phases:
-    """Steps of the run; phase 1 comes before `start`, phase 3 after `end`.
+    """Phase 1 ends at `start`, phase 2 is the drop, phase 3 begins at `end`; in steps.
 
     Args:
-        start: of phase 2, where the loss has gone a tenth of the drop.
-        end: of phase 2, nine tenths.
-        middle: half of the drop.
-        inflection: where `M_robust` turns from rising to falling; `None` where it was not given, or does not turn.
+        start, end: of the drop.
+        middle: where the loss has gone half its way down between them.
     """
 
     start: float
-    end: float
     middle: float
-    inflection: float | None = None
+    end: float
 
 
-def find_phases(
-    loss: Curve, robust: tuple[Sequence[float], Sequence[float]] | None = None, *, window: int = 3, tolerance: float = 0.0
-) -> Phases:
-    """The phases of a training curve.
+def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
+    """The drop: the stretch about the fastest fall in which the loss falls at least `SHARE` as fast as there.
 
-    Args:
-        loss: held-out loss (or accuracy: a curve knows which way it improves).
-        robust: steps and values of `M_robust`; see `find_inflection`, which `window` and `tolerance` are for.
+    A fresh network first learns how often each class occurs, which is fast as well: speeds count once one has been a third or less
+    of the largest before it. A speed is the slope of a straight line through `WINDOW` evaluations.
 
     Raises:
-        ConfigError: the loss has no sharp drop.
+        DataError: too few evaluations, a loss that has no plateau before it falls, or no fall that stands out against its noise.
     """
-    drop = max(find_transitions(loss), key=lambda transition: transition.change, default=None)
-    if drop is None:
-        raise ConfigError(f"no second phase: {why_none(loss)}; accepted: a loss with a sharp drop")
-    return Phases(
-        start=drop.start,
-        end=drop.end,
-        middle=drop.middle,
-        inflection=None if robust is None else find_inflection(*robust, window=window, tolerance=tolerance),
-    )
+    x, y = np.asarray(steps, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    if len(x) < 3 * WINDOW:
+        raise DataError(f"phases: {len(x)} evaluations; accepted: from {3 * WINDOW}")
+    half = WINDOW // 2
+    at = x[half : len(x) - half]
+    speed = np.array([-np.polyfit(x[i : i + WINDOW], y[i : i + WINDOW], 1)[0] for i in range(len(at))])
+    slow = np.flatnonzero(speed <= SHARE * np.maximum.accumulate(np.maximum(speed, 0)))
+    rest = speed[slow[0] :] if len(slow) else speed[:0]
+    if len(rest) < WINDOW or rest.max() <= max(rest[0], 0):
+        raise DataError("phases: the loss has no plateau before it falls; accepted: evaluations from the beginning, more often")
+    top = slow[0] + int(rest.argmax())
+    fast = speed >= SHARE * speed[top]
+    first, last = top, top
+    while first > slow[0] and fast[first - 1]:
+        first -= 1
+    while last + 1 < len(speed) and fast[last + 1]:
+        last += 1
+    start, end = float(at[first]), float(at[last])
+    levels = np.interp([start, end], x, y)
+    noise = np.std(np.diff(y[slow[0] :], 2)) / np.sqrt(6)  # second differences of independent noise have 6 times its variance
+    if levels[0] - levels[1] < NOISE * noise:
+        raise DataError(f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most, with noise of {noise:.3g}: no drop")
+    inside = np.flatnonzero((x >= start) & (x <= end))
+    middle = next(float(x[i]) for i in inside if y[i] <= levels.mean())
+    return Phases(start, middle, end)
 
 
-def find_inflection(steps: Sequence[float], values: Sequence[float], *, window: int = 3, tolerance: float = 0.0) -> float | None:
-    """The step at which a series turns from rising to falling: that of its maximum after smoothing.
+def inflection(steps: Sequence[float], robust: Sequence[float], tolerance: float = 0.0) -> float | None:
+    """The step at which M_robust, smoothed over three values, turns from rising to falling: that of its largest value.
 
-    Args:
-        steps: (T,), rising.
-        values: (T,), finite.
-        window: evaluations of the centred moving average, odd; the ends average over what is there. 1 does not smooth.
-        tolerance: both the rise to the maximum and the fall after it must be larger, in the values' unit: the sum of two half widths
-            of 95 % intervals keeps noise from being taken for a turn.
-
-    Returns:
-        `None` where the series does not both rise and fall.
-
-    Raises:
-        ConfigError: a window that is even or below 1.
-        DataError: steps and values that do not fit each other, do not rise, or are not finite.
+    `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two half-widths of its interval).
     """
-    if window < 1 or window % 2 == 0:
-        raise ConfigError(f"window: {window}; accepted: 1, 3, 5, …")
-    x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    if x.shape != y.shape or x.ndim != 1 or not len(x):
-        raise DataError(f"M_robust: {x.shape} steps and {y.shape} values; accepted: as many of one as of the other, at least one")
-    if not (np.diff(x) > 0).all() or not np.isfinite(y).all():
-        raise DataError("M_robust: steps that do not rise, or values that are not finite; accepted: a finite value a rising step")
-    smooth = _smoothed(y, window)
-    top = int(smooth.argmax())
-    rise, fall = smooth[top] - smooth[: top + 1].min(), smooth[top] - smooth[top:].min()
-    return float(x[top]) if min(rise, fall) > tolerance else None
-
-
-def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """(T,) centred moving averages."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    places, half = np.arange(len(values)), window // 2
-    first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    return (sums[last] - sums[first]) / (last - first)
+    values = np.convolve(np.pad(np.asarray(robust, dtype=np.float64), 1, mode="edge"), np.ones(3) / 3, mode="valid")
+    top = int(values.argmax())
+    turns = min(values[top] - values[0], values[top] - values[-1]) > tolerance
+    return float(steps[top]) if turns else None

@@ -4,9 +4,9 @@ Of two layers' hidden states X (N, d_T) and Y (N, d_S) on the same N tokens (Kor
 
     CKA = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)),     HSIC(X, Y) ∝ ‖Xᵀ Y‖²_F  for columns of mean 0,
 
-which no rotation, shift or scale of either side changes. That HSIC is biased: with N near d, unrelated layers come out similar. The
-default is the unbiased one (Song et al. 2012, eq. 5; Nguyen et al. 2021, arXiv 2010.15327, section 2.1). With kernel matrices XXᵀ it
-needs nothing but the entries of X⁺ᵀ Y⁺, where X⁺ = [X, ‖x‖², 1] has two columns more; so tokens are streamed and none is kept.
+which no rotation, shift or scale of either side changes. That HSIC is biased: with N near d, unrelated layers come out similar.
+The default is the unbiased one (Song et al. 2012, JMLR 13; for CKA in Nguyen et al. 2021, arXiv 2010.15327). With kernel matrices
+XXᵀ it needs nothing but the entries of X⁺ᵀ Y⁺, where X⁺ = [X, ‖x‖², 1] has two columns more; no token is kept.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def compare_layers(
         device: where the batches go; both models are there.
 
     Returns:
-        (L_T + 1, L_S + 1) float64; row and column 0 are the embeddings. At most 1; unbiased values of unrelated layers lie around 0.
-        0 where a layer gives all tokens the same.
+        (L_T + 1, L_S + 1) float64, from −1 to 1; row and column 0 are the embeddings. Unbiased values of unrelated layers lie
+        around 0. 0 where a layer gives all tokens the same.
 
     Raises:
         ConfigError: a model whose blocks are not found.
@@ -85,34 +85,24 @@ def linear_cka(batches: Iterable[tuple[States, States]], *, unbiased: bool = Tru
     Raises:
         DataError: fewer than 4 tokens.
     """
-    across: list[list[Tensor]] = []
-    own: tuple[list[Tensor], list[Tensor]] = ([], [])
+    totals: list[Tensor] = []
     for one, other in batches:
         ones, others = [_augmented(layer) for layer in one], [_augmented(layer) for layer in other]
-        across = _summed(across, [[x.T @ y for y in others] for x in ones])
-        own = _summed(own, ([x.T @ x for x in ones], [y.T @ y for y in others]))
-    tokens = int(across[0][0][-1, -1]) if across else 0
+        products = [x.T @ y for x in ones for y in others] + [layer.T @ layer for layer in ones + others]
+        totals = [total.add_(product) for total, product in zip(totals, products)] if totals else products
+    tokens = int(totals[0][-1, -1]) if totals else 0
     if tokens < _FEWEST:
         raise DataError(f"similarity: {tokens} tokens; accepted: at least {_FEWEST}, and many more than a layer is wide")
-    of = _unbiased_hsic if unbiased else _biased_hsic
-    shared = torch.stack([torch.stack([of(moments) for moments in row]) for row in across])  # (K, M)
-    rows, columns = (torch.stack([_own_hsic(moments, of(moments)) for moments in side]) for side in own)
-    return shared / (rows[:, None] * columns).sqrt()
+    hsic = torch.stack([(_unbiased_hsic if unbiased else _biased_hsic)(moments) for moments in totals])
+    K, M = len(ones), len(others)
+    rows, columns = _where_it_varies(hsic, totals)[K * M :].split([K, M])
+    return hsic[: K * M].view(K, M) / (rows[:, None] * columns).sqrt()
 
 
 def _augmented(states: Tensor) -> Tensor:
     """[X, ‖x‖², 1], (N, d + 2) float64."""
     X = states.double()
     return torch.cat([X, X.square().sum(1, keepdim=True), torch.ones_like(X[:, :1])], dim=1)
-
-
-def _summed(total, part):  # type: ignore[no-untyped-def]  # nested sequences of tensors, of any depth
-    """Adds `part` to `total` in place, or starts with it."""
-    if isinstance(part, Tensor):
-        return total.add_(part)
-    if not total or not any(map(len, total)):
-        return part
-    return type(part)(_summed(t, p) for t, p in zip(total, part))
 
 
 def _biased_hsic(moments: Tensor) -> Tensor:
@@ -136,10 +126,10 @@ def _unbiased_hsic(moments: Tensor) -> Tensor:
     return trace + totals / ((tokens - 1) * (tokens - 2)) - 2 * rows / (tokens - 2)
 
 
-def _own_hsic(moments: Tensor, hsic: Tensor) -> Tensor:
-    """A layer's HSIC with itself; infinite for a layer that does not vary, which makes its CKA 0."""
-    varies = hsic > _VARIES * moments[:-2, :-2].square().sum()
-    return torch.where(varies, hsic, torch.inf)
+def _where_it_varies(hsic: Tensor, totals: Sequence[Tensor]) -> Tensor:
+    """HSIC of layers with themselves, infinite for one that does not vary: its CKA is then 0."""
+    scale = torch.stack([moments[:-2, :-2].square().sum() for moments in totals])
+    return torch.where(hsic > _VARIES * scale, hsic, torch.inf)
 
 
 # --- pairs ----------------------------------------------------------------------------------------------------------

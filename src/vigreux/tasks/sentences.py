@@ -65,7 +65,7 @@ class SentenceSampler:
             if fitted == 0 and capacity > LONGEST:
                 raise DataError(f"{self.grammar.name}: sentence {first + done} has more than {LONGEST} tokens")
             capacity = 2 * capacity if fitted == 0 else capacity
-            parts += [room.cut(fitted, len(self.grammar.terminals))] if fitted else []
+            parts += [room.cut(fitted)] if fitted else []
             done += fitted
         found = _joined(parts)
         self._mean = max(1.0, len(found.tokens) / count)
@@ -77,13 +77,13 @@ class _Room:
 
     def __init__(self, capacity: int, count: int, depth: int) -> None:
         tokens, ends, boundaries = np.empty(capacity, np.int32), np.empty(count, np.int64), np.empty(capacity, np.int8)
-        self.arrays = tokens, ends, boundaries, np.empty((capacity if depth else 0, depth), np.int16)
+        self.arrays = tokens, ends, boundaries, np.empty((depth, capacity), np.int16)
 
-    def cut(self, sentences: int, terminals: int) -> Sentences:
+    def cut(self, sentences: int) -> Sentences:
         """What has been written of so many sentences."""
         tokens, ends, boundaries, ancestors = self.arrays
         ends = ends[:sentences]
-        own = ancestors[: ends[-1]] - np.int16(terminals) if ancestors.shape[1] else None
+        own = ancestors[:, : ends[-1]].T if len(ancestors) else None
         return Sentences(tokens[: ends[-1]], ends, boundaries[: ends[-1]], own)
 
 
@@ -113,6 +113,7 @@ def tables_of(grammar: Grammar) -> Tables:
         threshold=np.concatenate([_thresholds([rule.probability for rule in own]) for own in rules if own]),
         begins=np.cumsum([0, *(len(rule.right) for rule in flat)]),
         right=np.array([number[symbol] for rule in flat for symbol in rule.right]),
+        flat=np.array([all(symbol in grammar.terminals for symbol in rule.right) for rule in flat]),
         level=np.array([levels[symbol] for symbol in symbols]),
         start=number[grammar.start],
     )

@@ -1,23 +1,27 @@
-"""The tables of docs/parity.md and README.md, from what is in results/: every claim that was run, and the benchmark of online SGD.
+"""The tables of docs/parity.md, docs/grammars.md and README.md, from what is in results/: every claim, and the benchmarks.
 
-python experiments/parity.py
+python experiments/tables.py
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from vigreux.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("vigreux", "torch", "torch_compile", "jax_scan")
+PARITY = ("C1", "C2", "C2h", "C3", "C4", "C5", "C6", "C7", "C12")
+TRANSFORMERS = ("C8", "C9", "C10")
 
 
-def claims() -> str:
-    """One row a result: verdict, the parts that hold, and those that do not."""
+def claims(names: Collection[str]) -> str:
+    """One row a result of these claims: verdict, the parts that hold, and those that do not."""
     rows = ["| claim | scale | verdict | parts that hold | what does not |", "|---|---|---|---|---|"]
     for path in sorted((ROOT / "results").glob("C*.*.json"), key=_order):
         found = json.loads(path.read_text())
+        if found["claim"] not in names:
+            continue
         held = [check["holds"] for check in found["checks"]]
         failed = "; ".join(check["what"] for check in found["checks"] if not check["holds"])
         name = f"[{found['claim']}](../results/{path.name}): {found['title']}"
@@ -44,6 +48,15 @@ def speed() -> str:
     return "\n".join(rows) + "\n"
 
 
+def sampler() -> str:
+    """Tokens a second, and how many times as many as the others."""
+    rows = ["| cfg3b, one thread | Vigreux | recursive Python | nltk |", "|---|--:|--:|--:|"]
+    for r in json.loads((ROOT / "results" / "pcfg.json").read_text()):
+        others = [f"{r[name] / 1e6:.2f}M ({r['vigreux'] / r[name]:.0f} ×)" if r[name] else "–" for name in ("recursive", "nltk")]
+        rows.append(f"| {r['case'].split(', ', 1)[1]} | **{r['vigreux'] / 1e6:.0f}M tokens/s** | {' | '.join(others)} |")
+    return "\n".join(rows) + "\n"
+
+
 def fill(page: Path, name: str, table: Callable[[], str]) -> None:
     """Writes the table between `<!-- name -->` and `<!-- /name -->`."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
@@ -53,6 +66,8 @@ def fill(page: Path, name: str, table: Callable[[], str]) -> None:
 
 
 if __name__ == "__main__":
-    fill(ROOT / "docs" / "parity.md", "results", claims)
+    fill(ROOT / "docs" / "parity.md", "results", lambda: claims(PARITY))
+    fill(ROOT / "docs" / "grammars.md", "results", lambda: claims(TRANSFORMERS))
+    fill(ROOT / "docs" / "grammars.md", "sampler", sampler)
     fill(ROOT / "docs" / "parity.md", "speed", speed)
     fill(ROOT / "README.md", "speed", speed)

@@ -1,0 +1,118 @@
+"""Sampling sentences of a grammar: tokens a second of Vigreux, of the recursive way in Python, and of nltk where it is installed.
+
+    python benchmarks/pcfg.py                  # table
+    python benchmarks/pcfg.py --json           # one line a case
+    python benchmarks/pcfg.py --save results/pcfg.json
+
+All sample cfg3b from its start symbol on one thread. The recursive way is to expand a symbol by a rule drawn by its probability,
+then each of its symbols in turn: on plain dicts, and on nltk's rules. "With ancestors": each token's ancestor at every level is
+written too; boundaries always are. The best of several rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vigreux.tasks.grammar import Grammar, load_grammar
+from vigreux.tasks.sentences import SentenceSampler
+
+CONTENDERS = ("vigreux", "recursive", "nltk")
+ROUNDS = 5
+
+
+def vigreux(grammar: Grammar, *, ancestors: bool) -> Callable[[int], int]:
+    """Samples so many sentences, gives their tokens."""
+    sampler = SentenceSampler(grammar, 0)
+    return lambda count: len(sampler.block(0, count, ancestors=ancestors).tokens)
+
+
+def recursive(grammar: Grammar) -> Callable[[int], int]:
+    """The textbook function, on plain dicts."""
+    rules = {symbol: [rule.right for rule in own] for symbol, own in grammar.alternatives.items()}
+    weights = {symbol: [rule.probability for rule in own] for symbol, own in grammar.alternatives.items()}
+
+    def expand(symbol: str) -> list[str]:
+        if symbol not in rules:
+            return [symbol]
+        right = random.choices(rules[symbol], weights[symbol])[0]
+        return [token for child in right for token in expand(child)]
+
+    return lambda count: sum(len(expand(grammar.start)) for _ in range(count))
+
+
+def nltk_recursive(grammar: Grammar) -> Callable[[int], int] | None:
+    """The same function on nltk's own rules; `None` where nltk is not installed."""
+    try:
+        from nltk import PCFG, Nonterminal
+    except ImportError:
+        return None
+    text = "\n".join(
+        f"{rule.left} -> {' '.join(s if s in grammar.nonterminals else repr(s) for s in rule.right)} [{rule.probability}]"
+        for rule in grammar.rules
+    )
+    parsed = PCFG.fromstring(text)
+
+    def expand(symbol: object) -> list[str]:
+        if not isinstance(symbol, Nonterminal):
+            return [str(symbol)]
+        rules = parsed.productions(lhs=symbol)
+        rule = random.choices(rules, [rule.prob() for rule in rules])[0]
+        return [token for child in rule.rhs() for token in expand(child)]
+
+    return lambda count: sum(len(expand(parsed.start())) for _ in range(count))
+
+
+def rate(sample: Callable[[int], int] | None, count: int) -> float | None:
+    """Tokens a second, the best of some rounds of `count` sentences."""
+    if sample is None:
+        return None
+    sample(2)  # compiles
+    best = 0.0
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        tokens = sample(count)
+        best = max(best, tokens / (time.perf_counter() - began))
+    return round(best)
+
+
+def cases() -> list[dict]:
+    """One record with ancestors and one without."""
+    grammar = load_grammar("cfg3b")
+    slow = {"recursive": rate(recursive(grammar), 50), "nltk": rate(nltk_recursive(grammar), 50)}
+    return [
+        {
+            "case": f"cfg3b, {what}",
+            "unit": "tokens/s",
+            "threads": 1,
+            "vigreux": rate(vigreux(grammar, ancestors=own), 20_000),
+            **slow,
+        }
+        for what, own in (("tokens and boundaries", False), ("with ancestors", True))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one line a case")
+    parser.add_argument("--save", type=Path, help="write the records to a file as well")
+    options = parser.parse_args()
+    records = cases()
+    if options.save:
+        options.save.write_text(json.dumps(records, indent=1) + "\n")
+    for record in records:
+        if options.json:
+            print(json.dumps(record))
+            continue
+        others = ", ".join(
+            f"{name} {record[name]:,} ({record['vigreux'] / record[name]:,.0f} ×)" for name in CONTENDERS[1:] if record[name]
+        )
+        print(f"{record['case']}: {record['vigreux']:,} tokens/s, 1M tokens in {1e6 / record['vigreux']:.3f} s; {others}")
+
+
+if __name__ == "__main__":
+    main()
