@@ -244,7 +244,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Joint:
-    """Hidden states and logits at once, both of the whole student: `L = L_logits + weight · L_hidden`.
+    """Hidden states and logits at once: `L = L_logits + weight · L_hidden`. The stage's depth says which states of the student.
 
     What a curriculum without an order would match; the ablation of curriculum extraction (arXiv 2503.17494).
     """
@@ -280,7 +280,10 @@ def hidden_part(target: Target) -> Hidden | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """One complete training run on the first `depth` blocks of the student (`None`: the whole student)."""
+    """One complete training run on the first `depth` blocks of the student (`None`: the whole student).
+
+    Of a joint target `depth` says which of the student's hidden states is matched; the whole student runs.
+    """
 
     name: str
     teacher: TeacherRef
@@ -294,7 +297,7 @@ class Stage:
             raise ConfigError(f"{where}: a name is needed, without '/'")
         if isinstance(self.target, Labels) != (self.teacher.kind == "labels"):
             raise ConfigError(f"{where}: the target 'labels' goes with the teacher 'labels', any other target with a model")
-        if self.depth is not None and not isinstance(self.target, Hidden):
+        if self.depth is not None and not isinstance(self.target, (Hidden, Joint)):
             raise ConfigError(f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student")
         if self.depth is not None and self.depth < 0:
             raise ConfigError(f"{where}: depth {self.depth}; accepted: 0 (embeddings) to the student's number of blocks")

@@ -90,8 +90,8 @@ def test_samples_of_a_step() -> None:
         ((stage("s", Logits(), Duration.share(1.0)),), "budget: the curriculum's stages are shares of a budget; give one of"),
         ((stage("s", Logits(), 1), stage("s", Logits(), 1)), "curriculum: two stages are named 's'"),
         (
-            (stage("s", Joint(Hidden(1), Logits()), 1),),
-            "stage 's': joint targets are for parity runs so far; accepted: labels, logits, hidden, embedding",
+            (stage("s", Joint(Hidden(4), Logits()), 1, depth=1),),
+            "stage 's': hidden layer 4 is outside the teacher, which has 3 blocks",
         ),
     ],
 )

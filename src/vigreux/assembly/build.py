@@ -19,7 +19,7 @@ from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import DEFAULTS, Setup, check_targets
+from vigreux.engines.setup import DEFAULTS, Setup
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
@@ -95,7 +95,6 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         teacher_layers=num_blocks(teacher.model, teacher.layout),
         series=list(materials.series),
     )
-    check_targets(curriculum)
     if config.student.model is None:
         projection = shared_projection(curriculum) or config.extraction.projected()
         notes += first_weights_(student, layout, projection, config, materials)

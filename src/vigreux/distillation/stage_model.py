@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Projection, Stage, Target
+from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Projection, Stage, Target, hidden_part
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.models.layout import Layout, num_blocks
-from vigreux.models.views import LogitsView, PooledView, cut
+from vigreux.models.views import JointView, LogitsView, PooledView, cut
 from vigreux.tasks.task import Task
 
 
@@ -31,11 +31,17 @@ def count_rows(task: Task, target: Target, batch: Batch) -> Tensor:
     return positions.sum() if positions is not None else torch.tensor(len(next(iter(batch.values()))))
 
 
-def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: Batch) -> Tensor | None:
-    """(N, C) logits or (N, d_T) hidden rows of the teacher, at the rows that count; `None` for labels."""
+Signal = Tensor | tuple[Tensor, ...] | None
+
+
+def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: Batch) -> Signal:
+    """(N, C) logits or (N, d_T) hidden rows of the teacher, at the rows that count, for a joint target both; `None` for labels."""
     if teacher is None:
         return None
     positions = positions_of(task, target, batch)
+    if isinstance(target, Joint):
+        parts = (teacher_signal(task, part, teacher, batch) for part in (target.logits, target.hidden))
+        return tuple(part for part in parts if isinstance(part, Tensor))
     if isinstance(target, Hidden):
         hidden = teacher.hidden(batch, target.layer)  # (B, T, d_T), or (B, d_T) from a plain module
         return hidden if positions is None else hidden[positions]
@@ -70,8 +76,12 @@ class StageModel(nn.Module):
         else:
             self.projection = projection
 
-    def forward(self, batch: Batch, signal: Tensor | None) -> Tensor:
+    def forward(self, batch: Batch, signal: Signal) -> Tensor:
         """() the summed loss of `batch` against the teacher's `signal` (see `teacher_signal`)."""
+        if isinstance(self.target, Joint):
+            assert isinstance(signal, tuple)
+            return self._joint_loss(self.target, batch, *signal)
+        assert not isinstance(signal, tuple)
         rows = self.student_rows(batch)
         if isinstance(self.target, (Hidden, Embedding)):
             assert signal is not None
@@ -86,8 +96,19 @@ class StageModel(nn.Module):
             assert labels is not None
             return cross_entropy(rows, labels).sum()
         assert signal is not None
-        assert not isinstance(self.target, Joint), "see Setup.check"
         return logits_loss(rows, self.target, signal, labels).sum()
+
+    def _joint_loss(self, target: Joint, batch: Batch, logits: Tensor, hidden: Tensor) -> Tensor:
+        """The logits' summed loss, and beside it the hidden states' mean over this micro-batch as often as there are logits."""
+        positions, tokens = self.task.positions(batch), self.task.token_positions(batch)
+        rows, states = self.view(batch, positions)
+        labels = batch.get("labels")
+        labels = labels[positions] if labels is not None and positions is not None else labels
+        own = logits_loss(rows, target.logits, logits, labels)
+        states = states if tokens is None else states[tokens]
+        if isinstance(self.projection, LearnedProjection):
+            states = self.projection(states.to(self.projection.weight.dtype))
+        return own.sum() + target.weight * len(own) * hidden_loss(states, self.targets(hidden)).mean()
 
     def student_rows(self, batch: Batch) -> Tensor:
         """(N, C) logits, (N, d_S) hidden states or (B, d_S) embeddings of the student, at the rows that count."""
@@ -101,10 +122,11 @@ class StageModel(nn.Module):
 
     def targets(self, signal: Tensor) -> Tensor:
         """(N, d_S) the teacher's rows, projected and scaled: `s · h P`; (N, d_T) `s · h` where the projection is learned."""
-        assert isinstance(self.target, (Hidden, Embedding))
+        target = vector_part(self.target)
+        assert target is not None
         assert self.statistics is not None
         matrix = self.projection if isinstance(self.projection, Tensor) else None
-        return scale_targets(_projected(signal, matrix), self.statistics, self.target.scaling)
+        return scale_targets(_projected(signal, matrix), self.statistics, target.scaling)
 
     @property
     def target_variance(self) -> float | None:
@@ -128,12 +150,19 @@ def _projected(signal: Tensor, matrix: Tensor | None) -> Tensor:
     return signal if matrix is None else signal @ matrix.to(signal)
 
 
+def vector_part(target: Target) -> Hidden | Embedding | None:
+    """What a target matches of vectors, alone or beside the logits."""
+    return target if isinstance(target, Embedding) else hidden_part(target)
+
+
 def student_view(student: nn.Module, stage: Stage, layout: Layout | None) -> nn.Module:
     """The part of the student that `stage` trains: its first `depth` blocks for a hidden target, else the whole."""
     if isinstance(stage.target, Hidden):
         return cut(student, num_blocks(student, layout) if stage.depth is None else stage.depth, layout)
     if isinstance(stage.target, Embedding):
         return PooledView(student, stage.target.pooling, layout)
+    if isinstance(stage.target, Joint):
+        return JointView(student, num_blocks(student, layout) if stage.depth is None else stage.depth, layout)
     return LogitsView(student, layout)
 
 
@@ -158,14 +187,14 @@ def build_stage_model(
         widths: (d_T, d_S); needed for hidden and embedding targets.
         matrices: the projections made so far, which stages with equal projections and widths share; a new one is added.
     """
-    target = stage.target
-    if not isinstance(target, (Hidden, Embedding)):
-        return StageModel(view, target, task)
+    target = vector_part(stage.target)
+    if target is None:
+        return StageModel(view, stage.target, task)
     assert teacher is not None
     assert widths is not None
 
     def signals() -> Iterator[Tensor]:  # anew each time: one batch of hidden states is held at a time
-        return (rows for batch in calibration() if (rows := teacher_signal(task, target, teacher, batch)) is not None)
+        return (rows for batch in calibration() if isinstance(rows := teacher_signal(task, target, teacher, batch), Tensor))
 
     if target.projection.kind == "learned":
         projection: Tensor | LearnedProjection = LearnedProjection(*widths, seed=target.projection.seed)
@@ -177,4 +206,4 @@ def build_stage_model(
         projection = shared
     matrix = projection if isinstance(projection, Tensor) else None
     statistics = reduce(TargetStatistics.merge, (target_statistics(_projected(rows, matrix)) for rows in signals()))
-    return StageModel(view, target, task, projection, statistics)
+    return StageModel(view, stage.target, task, projection, statistics)

@@ -13,8 +13,8 @@ from transformers import PreTrainedConfig
 from vigreux.assets import asset_path, is_asset
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Stage, resolve_steps
-from vigreux.engines.setup import DEFAULTS, check_targets
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Stage, resolve_steps
+from vigreux.engines.setup import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops
 from vigreux.models.layout import find_layout, hidden_size, num_blocks
@@ -60,7 +60,6 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
     """
     teacher, student = planned_models(config)
     curriculum = from_config(config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series))
-    check_targets(curriculum)
     rate = matmul_rate()
     per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
     stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))
@@ -129,6 +128,8 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
     samples = samples_per_step(config)
     of_student = samples * count(student.config, student.auto_class, depth=depth, backward=True)
     of_teacher = samples * count(teacher.config, teacher.auto_class, depth=layer) if stage.teacher.kind != "labels" else 0
+    if isinstance(stage.target, Joint):  # the teacher is asked twice
+        of_teacher += samples * count(teacher.config, teacher.auto_class, depth=stage.target.hidden.layer)
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
 
 

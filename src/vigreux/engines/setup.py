@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from vigreux.config import BudgetConfig, Carry
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Projection, Stage, check_curriculum, resolve_steps
-from vigreux.distillation.stage_model import StageModel, build_stage_model, student_view
+from vigreux.curriculum import Curriculum, Hidden, Projection, Stage, check_curriculum, hidden_part, resolve_steps
+from vigreux.distillation.stage_model import StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
@@ -99,8 +99,7 @@ class Setup:
         """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
         self.arguments("unused", 1)
-        check_targets(self.curriculum)
-        needs_blocks = any(isinstance(stage.target, Hidden) for stage in self.curriculum)
+        needs_blocks = any(hidden_part(stage.target) is not None for stage in self.curriculum)
         final = self.teachers.final
         check_curriculum(
             self.curriculum,
@@ -186,7 +185,7 @@ class Setup:
         """The part of the student that `stage` trains, with its loss, and the teacher (a checkpoint is loaded now)."""
         self._share_pca(stage)
         teacher = self.teachers.of(stage.teacher)
-        layout = self._layout() if isinstance(stage.target, (Hidden, Embedding)) else self.student_layout
+        layout = self.student_layout if vector_part(stage.target) is None else self._layout()
         view = student_view(self.student, stage, layout)
         widths = None if teacher is None else self._widths(stage, teacher)
         model = build_stage_model(view, stage, self.task, teacher, self.batches, widths=widths, matrices=self.matrices)
@@ -199,18 +198,20 @@ class Setup:
 
     def _widths(self, stage: Stage, teacher: LiveTeacher) -> tuple[int, int] | None:
         """(d_T, d_S) at the depths that a hidden or embedding target compares."""
-        if not isinstance(stage.target, (Hidden, Embedding)):
+        target = vector_part(stage.target)
+        if target is None:
             return None
         layout = self._layout()
-        layer = stage.target.layer if isinstance(stage.target, Hidden) else num_blocks(teacher.model, teacher.layout)
+        layer = target.layer if isinstance(target, Hidden) else num_blocks(teacher.model, teacher.layout)
         depth = num_blocks(self.student, layout) if stage.depth is None else stage.depth
         return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
 
     def _share_pca(self, stage: Stage) -> None:
         """Makes the principal components of the first stage that uses them, whichever stage a resumed run starts with."""
-        projection = getattr(stage.target, "projection", None)
-        if projection is not None and projection.kind == "pca" and projection not in self.matrices:
-            first = next(each for each in self.curriculum if getattr(each.target, "projection", None) == projection)
+        target = vector_part(stage.target)
+        if target is not None and target.projection.kind == "pca" and target.projection not in self.matrices:
+            parts = ((each, vector_part(each.target)) for each in self.curriculum)
+            first = next(each for each, part in parts if part is not None and part.projection == target.projection)
             if first != stage:
                 self.stage_model(first)
 
@@ -227,15 +228,6 @@ def check_training(training: dict[str, Any]) -> None:
             raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
         if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
             raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
-
-
-def check_targets(curriculum: Curriculum) -> None:
-    """Raises `ConfigError` for a target that only the online engine matches."""
-    for stage in curriculum:
-        if isinstance(stage.target, Joint):
-            raise ConfigError(
-                f"stage {stage.name!r}: joint targets are for parity runs so far; accepted: labels, logits, hidden, embedding"
-            )
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:

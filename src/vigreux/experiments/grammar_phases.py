@@ -77,6 +77,8 @@ def _phase_checks(loss: dict[str, list[float]], found: dict[str, Any]) -> list[C
         slope(found["start"], found["end"]),
         slope(found["end"], steps[-1]),
     )
+    if not found["found"]:
+        return [Check("the loss has a plateau, a sharp drop and a slow end: no drop stands out", False)]
     what = f"loss falls at least three times as fast in phase 2 as before and after: {1000 * before:.2f}, {1000 * drop:.2f}, "
     return [Check(f"{what}{1000 * after:.2f} nats per 1,000 steps", drop >= 3 * max(before, after, 0.0))]
 

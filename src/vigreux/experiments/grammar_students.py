@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from vigreux.errors import DataError
 from vigreux.experiments.grammar_worlds import EXTRACTION, GrammarSettings
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.students import Method
 from vigreux.experiments.transition import checkpoints
-from vigreux.probes.phases import loss_phases
+from vigreux.probes.phases import Phases, loss_phases
 from vigreux.runs import RunFolder
 
 ONE_SHOT, PROGRESSIVE, EXTRACTED = "one-shot", "progressive", "extraction"
@@ -28,13 +29,16 @@ def phases(teacher: RunFolder) -> dict[str, float]:
     """The three phases of the teacher's loss, and a checkpoint of each: `start` and `end` are those of the sharp drop, phase 2.
 
     `before` is the last checkpoint of phase 1, `middle` the one next to the middle of phase 2, `after` the first that is as far
-    behind the drop's end as the drop is long.
-
-    Raises:
-        DataError: the loss has no plateau before it falls.
+    behind the drop's end as the drop is long. Where the loss has no such phases, `found` is 0 and the run's thirds stand for them.
     """
-    available, found = checkpoints(teacher), loss_phases(**loss_of(teacher))
+    available, loss = checkpoints(teacher), loss_of(teacher)
+    steps = loss["steps"][-1]
+    try:
+        found, there = loss_phases(**loss), True
+    except DataError:
+        found, there = Phases(steps / 3, steps / 2, 2 * steps / 3), False
     return {
+        "found": there,
         "start": found.start,
         "end": found.end,
         "before": max((step for step in available if step <= found.start), default=available[0]),

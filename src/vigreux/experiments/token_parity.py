@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vigreux.config import BudgetConfig, ExtractionConfig, ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
-from vigreux.curriculum import Curriculum
+from vigreux.curriculum import Curriculum, Duration
 from vigreux.experiments.claim import Preset
 from vigreux.experiments.transition import checkpoints
 from vigreux.plain import to_plain
+from vigreux.recipes import p_shot
 from vigreux.runs import RunFolder
 from vigreux.selection import Curve, find_transitions, select_checkpoints
 
@@ -29,6 +30,7 @@ class TokenParitySettings:
         every: steps between the teacher's checkpoints.
         steps: of a student.
         rate: of a student, cosine with 6 % warm-up.
+        shot_share: of a 2-shot student's steps, those that the intermediate checkpoint teaches.
         progressive_every: the teacher's steps between the checkpoints of progressive distillation.
         eval_every: steps between evaluations.
         seeds: of the students' initial weights and samples.
@@ -50,6 +52,7 @@ class TokenParitySettings:
     eval_every: int
     seeds: tuple[int, ...] = (0, 1, 2)
     task_seed: int = 0
+    shot_share: float = 0.5
 
     def teacher(self) -> TeachConfig:
         """The teacher's run. Its samples are not the students': they follow the seed."""
@@ -76,6 +79,10 @@ class TokenParitySettings:
         )
         return replace(config, **changes)
 
+    def two_shot(self, checkpoint: int, seed: int) -> RunConfig:
+        """A student of one checkpoint, then of the final teacher."""
+        return self.student(p_shot([checkpoint], stage=Duration.share(self.shot_share)), seed)
+
     def plain(self) -> dict[str, Any]:
         """For the result file."""
         return asdict(self)
@@ -97,11 +104,11 @@ class TokenParitySettings:
 
 SETTINGS: dict[Preset, TokenParitySettings] = {
     "smoke": TokenParitySettings(
-        n=8, k=2, layers=2, teacher_hidden=32, student_hidden=16, batch=32, teacher_steps=400, teacher_rate=3e-3, every=20,
-        steps=200, rate=3e-3, progressive_every=100, eval_every=50, seeds=(0,),
+        n=10, k=2, layers=2, teacher_hidden=32, student_hidden=8, batch=64, teacher_steps=120, teacher_rate=1e-3, every=10,
+        steps=60, rate=1e-3, progressive_every=40, eval_every=20, seeds=(0,),
     ),
     "laptop": TokenParitySettings(
-        n=20, k=3, layers=2, teacher_hidden=64, student_hidden=16, batch=128, teacher_steps=600, teacher_rate=1e-3, every=10,
+        n=20, k=3, layers=2, teacher_hidden=64, student_hidden=8, batch=128, teacher_steps=600, teacher_rate=1e-3, every=10,
         steps=1500, rate=1e-3, progressive_every=20, eval_every=25,
     ),
     "paper": TokenParitySettings(

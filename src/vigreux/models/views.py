@@ -152,6 +152,35 @@ class LogitsView(_Called):
         return logits
 
 
+class JointView(LogitsView):
+    """`view(batch, positions)` is what `LogitsView` gives and hidden state `depth` (B, T, H), of one forward pass."""
+
+    def __init__(self, model: nn.Module, depth: int, layout: Layout | None = None) -> None:
+        layout = layout or find_layout(model)
+        super().__init__(model, layout)
+        blocks = block_list(model, layout)
+        self._whole = depth == len(blocks)
+        # hidden state s enters block s + 1; the last leaves the base model, with its norm, or the last block where there is none
+        path = layout.blocks if not (self._whole and layout.after) else layout.base
+        self._source = path if path == layout.base else f"{path}.{depth - 1 if self._whole else depth}"
+
+    def forward(self, batch: Batch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The logits (see `LogitsView.forward`), and the hidden states of all positions."""
+        kept: list[Tensor] = []
+        source = self.module.get_submodule(self._source)
+        if self._whole:
+            handle = source.register_forward_hook(lambda module, args, output: kept.append(_first(output)))
+        else:
+            handle = source.register_forward_pre_hook(
+                lambda module, args, named: kept.append(args[0] if args else named["hidden_states"]), with_kwargs=True
+            )
+        try:
+            logits = super().forward(batch, positions)
+        finally:
+            handle.remove()
+        return logits, kept[0]
+
+
 def _base_path(model: nn.Module) -> str:
     try:
         return find_layout(model).base

@@ -116,7 +116,7 @@ class Drawn:
     draw_block: Draw
     _kept: tuple[tuple[int, int], Sequence[Example]] = field(default=((-1, -1), ()), repr=False)
 
-    def draw(self, seed: int, t: int) -> Example:
+    def example_at(self, seed: int, t: int) -> Example:
         """See `stream.Endless`."""
         return self._at(2 * (seed % 2**61) + 1, t)
 

@@ -37,7 +37,7 @@ class Examples(Protocol):
 class Endless(Protocol):
     """Examples that are drawn as they are asked for and never come twice."""
 
-    def draw(self, seed: int, t: int) -> Example:
+    def example_at(self, seed: int, t: int) -> Example:
         """Example t of the stream that `seed` fixes: a pure function of both."""
 
 
@@ -65,7 +65,7 @@ class Sample:
 class SampleStream(Dataset[Sample]):
     """Samples `offset`, …, `offset + length − 1` of a stream without end; sample t is example `permutation(seed, t // n)[t % n]`.
 
-    Examples that are endless themselves are drawn: sample t is `draw(seed, t)`. To be read in order (a `SequentialSampler`): only
+    Examples that are endless themselves are drawn: sample t is `example_at(seed, t)`. To be read in order (a `SequentialSampler`): only
     the permutations of the last epochs read are kept.
 
     Args:
@@ -89,7 +89,7 @@ class SampleStream(Dataset[Sample]):
             raise IndexError(position)
         t = self.offset + position
         if isinstance(self.examples, Endless):
-            return Sample(self.examples.draw(self.seed, t), t, self.seed, t)
+            return Sample(self.examples.example_at(self.seed, t), t, self.seed, t)
         epoch, place = divmod(t, len(self.examples))
         index = int(_permutation(self.seed, epoch, len(self.examples))[place])
         return Sample(self.examples[index], index, self.seed, t)
