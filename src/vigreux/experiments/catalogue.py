@@ -10,6 +10,7 @@ from vigreux.experiments import (
     grammar_phases,
     hierarchical,
     progressive,
+    token_ablation,
     token_students,
     two_shot,
     width_study,
@@ -31,5 +32,6 @@ CLAIMS: dict[str, Claim] = {
         grammar_phases.CLAIM,
         grammar_extraction.CLAIM,
         ablation.CLAIM,
+        token_ablation.CLAIM,
     )
 }

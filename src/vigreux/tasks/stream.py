@@ -65,7 +65,7 @@ class Sample:
 class SampleStream(Dataset[Sample]):
     """Samples `offset`, …, `offset + length − 1` of a stream without end; sample t is example `permutation(seed, t // n)[t % n]`.
 
-    Examples that are endless themselves are drawn: sample t is `example_at(seed, t)`. To be read in order (a `SequentialSampler`): only
+    Endless examples are drawn: sample t is `example_at(seed, t)`. To be read in order (a `SequentialSampler`): only
     the permutations of the last epochs read are kept.
 
     Args:
