@@ -211,3 +211,24 @@ assert not {"torch", "transformers", "numba", "ruptures", "matplotlib", "dataset
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
     )
     assert "vigreux select" in done.stdout
+
+
+def test_phases_of_a_loss_that_falls_on(vigreux: Vigreux, tmp_path: Path) -> None:
+    loss = list(np.interp(STEPS / 1e6, [0, 0.4, 2, 3.5, 8], [1.4, 1.0, 0.99, 0.5, 0.2]))
+    root = Teacher({"loss": loss}, kept=range(500_000, 8_000_001, 500_000)).write(tmp_path / "run")
+    found = json.loads(vigreux("select", root, "--phases", "--json").out)
+    assert found["checkpoints"] == [3_000_000]
+    assert found["phase_2"]["start"] == pytest.approx(2e6, abs=2e5)
+    assert found["phase_2"]["middle"] == pytest.approx(2.75e6, abs=1.5e5)
+    assert found["phase_2"]["end"] == pytest.approx(3.5e6, abs=2e5)
+    shown = vigreux("select", root, "--phases").out
+    assert "checkpoint 3,000,000: next to the middle of phase 2" in shown
+    assert found["arguments"] in shown
+
+
+def test_phases_that_are_not_there(vigreux: Vigreux, tmp_path: Path) -> None:
+    steady = Teacher({"loss": list(1 - STEPS / 1e7)}).write(tmp_path / "steady")
+    assert "no plateau before it falls" in refused(vigreux, steady, "--phases")
+    loss = list(np.interp(STEPS / 1e6, [0, 0.4, 2, 3.5, 8], [1.4, 1.0, 0.99, 0.5, 0.2]))
+    bare = Teacher({"loss": loss}, kept=[500_000, 8_000_000]).write(tmp_path / "bare")
+    assert "no checkpoint lies in phase 2" in refused(vigreux, bare, "--phases")

@@ -24,7 +24,9 @@ BESIDE = frozenset({"kind", "stage", "step", "global_step", "samples", "flops", 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"select: {message}; accepted: vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--json]")
+        raise ConfigError(
+            f"select: {message}; accepted: vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--phases] [--json]"
+        )
 
 
 def run(argv: Sequence[str]) -> None:
@@ -41,8 +43,14 @@ def run(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot goes; default RUN/selection.png")
+    parser.add_argument(
+        "--phases", action="store_true", help="the three phases of the loss instead, where it falls on after its drop (grammars)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
+    if args.phases:
+        _phases(args.run, as_json=args.json)
+        return
     plot = args.plot or args.run / "selection.png"
     _check(args.shots, plot)
     _select(args.run, args.shots, args.metric, plot, as_json=args.json)
@@ -74,6 +82,33 @@ def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as
             _show(teacher, transitions, (), plot, as_json=False)
         raise
     _show(teacher, transitions, choices, plot, as_json=as_json)
+
+
+def _phases(root: Path, *, as_json: bool) -> None:
+    """Prints the phases of the loss, and the checkpoint in the middle of the second (arXiv 2410.05464, section 4)."""
+    from vigreux.probes.phases import loss_phases
+
+    teacher = _read(root, "loss")
+    try:
+        found = loss_phases(teacher.curve.steps.tolist(), teacher.curve.values.tolist())
+    except DataError as error:
+        raise DataError(f"{root}: {error}") from error
+    inside = [step for step in teacher.available if found.start <= step <= found.end]
+    if not inside:
+        kept = ", ".join(map(str, teacher.available)) or "none"
+        span = f"steps {found.start:,.0f} to {found.end:,.0f}"
+        raise ConfigError(f"{root}: no checkpoint lies in phase 2, {span}; kept: {kept}; accepted: a run with a smaller keep_every")
+    step = min(inside, key=lambda each: abs(each - found.middle))
+    arguments = _arguments(teacher, [step])
+    if as_json:
+        phases = {"start": found.start, "middle": found.middle, "end": found.end}
+        print(json.dumps({"run": str(root), "phase_2": phases, "checkpoints": [step], "arguments": arguments}, indent=1))
+        return
+    print(f"phase 1: to step {found.start:,.0f}")
+    print(f"phase 2: steps {found.start:,.0f} to {found.end:,.0f}, half way down at {found.middle:,.0f}")
+    print(f"phase 3: from step {found.end:,.0f}")
+    print(f"checkpoint {step:,}: next to the middle of phase 2")
+    print(f"use: {arguments}")
 
 
 # --- what the run holds ---------------------------------------------------------------------------------------------
@@ -176,12 +211,12 @@ def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: S
         number = list(transitions).index(choice.transition) + 1
         print(f"checkpoint {choice.step:,}: inside transition {number}, {100 * choice.way:.0f} % of its way made")
     if choices:
-        print(f"use: {_arguments(teacher, choices)}")
+        print(f"use: {_arguments(teacher, [choice.step for choice in choices])}")
 
 
-def _arguments(teacher: _Teacher, choices: Sequence[Choice]) -> str:
+def _arguments(teacher: _Teacher, kept: Sequence[int]) -> str:
     """What to add to `vigreux distill`."""
-    steps = json.dumps([choice.step for choice in choices])
+    steps = json.dumps(list(kept))
     return f"--teacher.checkpoints {shlex.quote(str(teacher.checkpoints))} --curriculum p-shot --checkpoints {shlex.quote(steps)}"
 
 
@@ -197,6 +232,6 @@ def _plain(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: S
             {"step": choice.step, "transition": list(transitions).index(choice.transition) + 1, "way": choice.way}
             for choice in choices
         ],
-        "arguments": _arguments(teacher, choices),
+        "arguments": _arguments(teacher, [choice.step for choice in choices]),
         "plot": str(plot),
     }

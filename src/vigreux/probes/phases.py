@@ -35,8 +35,8 @@ class Phases:
 def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     """The drop: the stretch about the fastest fall in which the loss falls at least `SHARE` as fast as there.
 
-    A fresh network first learns how often each class occurs, which is fast as well: speeds count once one has been a third or less
-    of the largest before it. A speed is the slope of a straight line through `WINDOW` evaluations.
+    A fresh network first learns how often each class occurs, which is fast as well: speeds count from the first on that is a third
+    or less of the largest after it. A speed is the slope of a straight line through `WINDOW` evaluations.
 
     Raises:
         DataError: too few evaluations, a loss that has no plateau before it falls, or no fall that stands out against its noise.
@@ -47,7 +47,8 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     half = WINDOW // 2
     at = x[half : len(x) - half]
     speed = np.array([-np.polyfit(x[i : i + WINDOW], y[i : i + WINDOW], 1)[0] for i in range(len(at))])
-    slow = np.flatnonzero(speed <= SHARE * np.maximum.accumulate(np.maximum(speed, 0)))
+    later = np.maximum.accumulate(speed[::-1])[::-1]  # the largest from here on
+    slow = np.flatnonzero(speed <= SHARE * later)
     rest = speed[slow[0] :] if len(slow) else speed[:0]
     if len(rest) < WINDOW or rest.max() <= max(rest[0], 0):
         raise DataError("phases: the loss has no plateau before it falls; accepted: evaluations from the beginning, more often")
