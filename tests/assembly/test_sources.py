@@ -62,6 +62,9 @@ def test_kinds_and_families() -> None:
         check_kind("masked-lm", LlamaConfig(), "x")
     with pytest.raises(ConfigError, match=r"'causal-lm' has no model of the family 'vit' \(x\); accepted: embedding"):
         check_kind("causal-lm", ViTConfig(), "x")
+    with pytest.raises(ConfigError, match=r"'causal-lm' of 'bert' \(x\), an encoder that sees the token it is to predict"):
+        check_kind("causal-lm", BertConfig(), "x")
+    check_kind("causal-lm", BertConfig(is_decoder=True), "x")
     with pytest.raises(CheckpointError, match=r"x: saved from GPT2LMHeadModel, without a classification head"):
         check_kind("classification", GPT2Config(architectures=["GPT2LMHeadModel"]), "x")
 

@@ -95,6 +95,8 @@ def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: 
         accepted = "a model type of transformers, such as bert, gpt2 or llama"
         raise ConfigError(f"model.family: unknown value {config.family!r};{hint} accepted: {accepted}")
     family = AutoConfig.for_model(config.family)
+    if kind == "causal-lm" and hasattr(family, "is_decoder"):
+        family.is_decoder = True  # an encoder that is asked for the next token must not see it
     check_kind(kind, family, "model.family")
     family.vocab_size = len(tokenizer)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"):

@@ -69,7 +69,10 @@ def training_device() -> torch.device:
 
 
 def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
-    """Raises where the family has no model of this task, or a classifier is wanted of a model that was saved without its head."""
+    """Raises where the family has no model of this task, or a classifier is wanted of a model that was saved without its head.
+
+    An encoder (BERT) under a head for the next token sees that token, unless its config says `is_decoder`.
+    """
     if type(config).__module__.startswith("transformers_modules"):  # remote code brings its own classes
         return
     classes = {name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()}
@@ -77,6 +80,11 @@ def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
         fitting = ", ".join(name for name, found in classes.items() if found is not None)
         family = f"the family {config.model_type!r} ({source})"
         raise ConfigError(f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}")
+    if kind == "causal-lm" and classes["masked-lm"] is not None and not getattr(config, "is_decoder", False):
+        raise ConfigError(
+            f"task.kind: 'causal-lm' of {config.model_type!r} ({source}), an encoder that sees the token it is to predict;"
+            " accepted: masked-lm, or a config with is_decoder: true"
+        )
     if kind == "classification" and config.architectures and classes[kind].__name__ not in config.architectures:
         raise CheckpointError(
             f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
