@@ -91,9 +91,11 @@ class PositionProbe(nn.Module):
         length = hidden.shape[1]
         scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
         scores = scores / math.sqrt(self.queries.shape[-1])
-        weights = scores[None].masked_fill(~mask[:, None, None, :], -math.inf).softmax(-1)  # (N, H, T, T)
+        weights = (scores - scores.amax(-1, keepdim=True)).exp()  # of all sentences; each divides by its own tokens' sum
+        tokens = mask[:, None, :, None].to(hidden.dtype)  # (N, 1, T, 1)
         read = torch.einsum("ntd,hds->nhts", hidden, self.values)  # narrower than hidden states: mixed after, not before
-        return (weights @ read).sum(1).add(self.bias).unflatten(-1, self.shape)
+        mixed = (weights @ (tokens * read)) / (weights @ tokens)  # (N, H, T, levels · symbols)
+        return mixed.sum(1).add(self.bias).unflatten(-1, self.shape)
 
 
 def fit_nonterminal_probe(train: ProbeData, held_out: ProbeData, settings: ProbeSettings | None = None) -> NonterminalScores:
