@@ -80,11 +80,11 @@ def test_supervised_training_needs_no_teacher(teacher: str) -> None:
     assert [stage.teacher_flops for stage in made.stages] == [0]
 
 
-def test_targets_of_parity_runs(teacher: str) -> None:
-    stages = [{"target": {"joint": {"hidden": {"layer": 1}, "logits": {}}}, "duration": {"steps": 1}}]
-    with pytest.raises(ConfigError, match="stage 'stage-1': joint targets are for parity runs so far; accepted: labels, logits"):
-        plan(teacher, curriculum=stages)
-    assert plan(teacher, curriculum=[{"target": "logits", "duration": {"steps": 1}}]).cost.stages[0].steps == 1
+def test_a_joint_stage_asks_the_teacher_twice(teacher: str) -> None:
+    joint = {"target": {"joint": {"hidden": {"layer": 1}, "logits": {}}}, "duration": {"steps": 1}}
+    both, alone = (plan(teacher, curriculum=[own]).cost.stages[0] for own in (joint, joint | {"target": "logits"}))
+    assert both.student_flops == alone.student_flops
+    assert alone.teacher_flops < both.teacher_flops < 2 * alone.teacher_flops
 
 
 def test_epochs_need_the_data(teacher: str) -> None:
