@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
 from tests.cli.conftest import Vigreux
@@ -33,6 +34,7 @@ def test_curricula() -> None:
 
 
 def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, causal_config: Path) -> None:
+    get_reusable_executor().shutdown(wait=True)  # processes that another test left behind are in that test's folder
     Path("mine.yaml").write_text(
         "- {target: {hidden: {layer: 1}}, depth: 1, duration: {share: 0.5}}\n- {target: labels, duration: {share: 0.5}}"
     )
