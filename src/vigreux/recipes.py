@@ -94,7 +94,7 @@ def extraction(
     projection: Projection | None = None,
     scaling: Scaling = "unit",
 ) -> Curriculum:
-    """Hidden layers of the final teacher in order, then its logits (Gupta and Karmalkar 2025, section 3).
+    """Hidden layers of the final teacher in order, then its logits (Gupta and Karmalkar 2025).
 
     `layers` pairs teacher layer → student depth, both rising. Without it, `pair_layers` spreads `stages` pairs evenly over
     the two models (default: one a student block but the last). Together the hidden stages take `hidden_share` of the budget,

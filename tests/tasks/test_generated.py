@@ -139,6 +139,7 @@ def test_long_sentences_are_cut_and_the_note_says_so():
         (changed(PARITY, kind="causal-lm"), ConfigError, "task.kind: 'causal-lm' on parity; accepted: classification"),
         (changed(MASKED, kind="classification"), ConfigError, "on a grammar; accepted: masked-lm, causal-lm"),
         (changed(PARITY, data="parity:n=x"), ConfigError, "task.data: 'parity:n=x'; accepted"),
+        (changed(PARITY, data="parity:n=9,k=2,seed=-1"), ConfigError, "seed -1; accepted: a whole number from 0"),
         (changed(PARITY, data="parity:width=3"), ConfigError, "accepted after parity: n, k, seed"),
         (changed(PARITY, data="parity:n=3,k=5"), ConfigError, "task.k: 5; accepted: 1 to task.n = 3"),
         (changed(PARITY, max_length=12), ConfigError, "task.max_length: 12; accepted: from 13"),

@@ -162,7 +162,7 @@ def _hidden(view: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def _with_ends(sentences: Sentences, index: int, max_length: int, tokenizer: Any) -> np.ndarray:
-    tokens = sentences.tokens[_span(sentences, index)]
+    tokens = sentences.sentence(index)
     return np.concatenate([[tokenizer.bos_token_id], tokens, [tokenizer.eos_token_id]])[:max_length]
 
 
@@ -171,10 +171,6 @@ def _ancestors(sentences: Sentences, rows: Sequence[int], length: int) -> Tensor
     assert sentences.ancestors is not None
     found = torch.full((len(rows), length, sentences.ancestors.shape[1]), IGNORE)
     for r, i in enumerate(rows):
-        own = torch.from_numpy(sentences.ancestors[_span(sentences, i)].astype(np.int64))[: length - 1]
+        own = torch.from_numpy(sentences.ancestors[sentences.span(i)].astype(np.int64))[: length - 1]
         found[r, 1 : 1 + len(own)] = own
     return found
-
-
-def _span(sentences: Sentences, index: int) -> slice:
-    return slice(int(sentences.ends[index - 1]) if index else 0, int(sentences.ends[index]))

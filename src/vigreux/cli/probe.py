@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 ABOUT = {
-    "ngrams": "M_robust and M_close of a masked language model: how far it looks (arXiv 2410.05464, section 4)",
+    "ngrams": "M_robust and M_close of a masked language model: how far it looks (arXiv 2410.05464)",
     "boundaries": "accuracy of a grammar model's predictions, by how many of its ancestors a token ends",
     "similarity": "CKA of every layer of one run's model with those of the others, and the pairs for extraction that follow",
     "nonterminals": "which ancestors of a token a linear probe reads in a grammar model's last hidden states, level by level",
@@ -47,14 +47,8 @@ def run(argv: Sequence[str]) -> None:
     from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()
-    models = [model for folder in args.runs for model in probed(folder, series=args.series)]
-    if argv[0] == "similarity":
-        teacher, *models = models
-        if not models:
-            raise ConfigError("probe: similarity of one model; accepted: a teacher's run, then the runs of its students")
-        probe: Callable[[Probed], Record] = _SimilarityProbe(teacher, args.sentences)
-    else:
-        probe = {"ngrams": _ngrams, "boundaries": _boundaries, "nonterminals": _nonterminals}[argv[0]](args)
+    probe, folders = _probe(argv[0], args), args.runs[1:] if argv[0] == "similarity" else args.runs
+    models = [model for folder in folders for model in probed(folder, series=args.series)]
     records = _on_all(probe, models, args.jobs)
     if args.save:
         write_atomic(args.save, json.dumps(records, indent=1) + "\n")
@@ -95,6 +89,11 @@ def _on_all(probe: Callable[[Probed], Record], models: Sequence[Probed], jobs: i
     from joblib import Parallel, delayed
 
     return list(Parallel(n_jobs=jobs)(delayed(probe)(model) for model in models))
+
+
+def _probe(name: str, args: argparse.Namespace) -> Callable[[Probed], Record]:
+    makers = {"ngrams": _ngrams, "boundaries": _boundaries, "similarity": _similarity, "nonterminals": _nonterminals}
+    return makers[name](args)
 
 
 # --- the probes -----------------------------------------------------------------------------------------------------
@@ -148,6 +147,15 @@ def _boundary_record(of: Probed) -> Record:
 
     scores = accuracy_by_level(boundary_batches(of))
     return {"model": of.name, "step": of.step, "levels": [asdict(score) | {"accuracy": score.accuracy} for score in scores]}
+
+
+def _similarity(args: argparse.Namespace) -> Callable[[Probed], Record]:
+    from vigreux.assembly.probing import probed
+
+    if len(args.runs) < 2:
+        raise ConfigError("probe: similarity of one model; accepted: a teacher's run, then the runs of its students")
+    (teacher,) = probed(args.runs[0], series=False)
+    return _SimilarityProbe(teacher, args.sentences)
 
 
 class _SimilarityProbe:

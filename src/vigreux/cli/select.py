@@ -85,7 +85,7 @@ def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as
 
 
 def _phases(root: Path, *, as_json: bool) -> None:
-    """Prints the phases of the loss, and the checkpoint in the middle of the second (arXiv 2410.05464, section 4)."""
+    """Prints the phases of the loss, and the checkpoint in the middle of the second (arXiv 2410.05464)."""
     from vigreux.probes.phases import loss_phases
 
     teacher = _read(root, "loss")

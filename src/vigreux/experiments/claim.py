@@ -96,6 +96,12 @@ def write_result(claim: Claim, preset: Preset, outcome: Outcome, folder: Path, *
     return path
 
 
+def seconds_before(claim: Claim, preset: Preset, folder: Path) -> float | None:
+    """What the result that stands there took, for a call that only reads finished runs; `None` where there is none."""
+    path = folder / f"{claim.name}.{preset}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else None
+
+
 def machine() -> str:
     """Processor and cores, in words."""
     names = Path("/proc/cpuinfo")

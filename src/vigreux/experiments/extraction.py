@@ -47,6 +47,4 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     )
 
 
-CLAIM = Claim(
-    "C7", "extraction reaches 100 % where one-shot stays at chance, without a checkpoint", "arXiv 2503.17494, section 4", run
-)
+CLAIM = Claim("C7", "extraction reaches 100 % where one-shot stays at chance, without a checkpoint", "arXiv 2503.17494", run)

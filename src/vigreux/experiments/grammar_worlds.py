@@ -1,14 +1,14 @@
-"""The settings that the claims about probabilistic grammars share (arXiv 2410.05464, section 4; arXiv 2503.17494)."""
+"""The settings that the claims about probabilistic grammars share (arXiv 2410.05464; arXiv 2503.17494)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vigreux.config import BudgetConfig, ExtractionConfig, ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
+from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum
 from vigreux.experiments.claim import Preset
-from vigreux.plain import to_plain
+from vigreux.experiments.small_transformers import student_run, teacher_run, training
 
 
 @dataclass(frozen=True)
@@ -53,29 +53,29 @@ class GrammarSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def teacher(self) -> TeachConfig:
-        """The teacher's run; its sentences are not the students'."""
-        size = self.teacher_hidden
-        return TeachConfig(
-            task=self.task(),
-            model=ModelConfig(family="bert", layers=self.layers, hidden=size, heads=size // 8, dropout=0.0),
-            budget=BudgetConfig(steps=self.teacher_steps),
+        """The teacher's run."""
+        return teacher_run(
+            self.task(),
+            "bert",
+            self.layers,
+            self.teacher_hidden,
+            steps=self.teacher_steps,
             keep_every=self.every,
             training=self._training(self.teacher_rate, self.every // 2),
-            seed=100,
         )
 
     def student(self, curriculum: str | Curriculum, seed: int, **changes: Any) -> RunConfig:
-        """A student's run from random weights, as the papers'; `changes` replace fields of the configuration."""
-        size = self.student_hidden
-        config = RunConfig(
-            task=self.task(),
-            student=StudentConfig(layers=self.layers, hidden=size, heads=size // 8, init="random"),
-            curriculum=curriculum if isinstance(curriculum, str) else to_plain(curriculum),
-            budget=BudgetConfig(steps=self.steps),
+        """A student's run; `changes` replace fields of the configuration."""
+        return student_run(
+            self.task(),
+            self.layers,
+            self.student_hidden,
+            curriculum,
+            seed,
+            steps=self.steps,
             training=self._training(self.rate, self.eval_every),
-            seed=seed,
+            **changes,
         )
-        return replace(config, **changes)
 
     def plain(self) -> dict[str, Any]:
         """For the result file."""
@@ -88,15 +88,7 @@ class GrammarSettings:
         )
 
     def _training(self, rate: float, eval_every: int) -> dict[str, Any]:
-        return {
-            "per_device_train_batch_size": self.batch,
-            "per_device_eval_batch_size": 125,
-            "learning_rate": rate,
-            "weight_decay": 0.0,
-            "adam_beta2": 0.95,
-            "eval_steps": eval_every,
-            "logging_steps": eval_every,
-        }
+        return training(self.batch, 125, rate, eval_every, adam_beta2=0.95)
 
 
 SETTINGS: dict[Preset, GrammarSettings] = {

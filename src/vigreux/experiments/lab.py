@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Lab:
     results: Path
     say: Callable[[str], None] = print
     quiet: bool = False
+    trained: list[str] = field(default_factory=list)  # names of the runs that were not there
 
     def teacher(self, config: OnlineConfig) -> RunFolder:
         """A finished teacher with all its checkpoints."""
@@ -46,6 +47,7 @@ class Lab:
         path, begun = self._place(config, name)
         if begun and RunFolder.open(path).status == "finished":
             return RunFolder.open(path)
+        self.trained.append(path.name)
         self.say(f"{path.name}: width {config.student.width}, seed {config.seed}, {config.budget.steps:,} steps")
         run_online(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
         return RunFolder.open(path)
@@ -56,6 +58,7 @@ class Lab:
         """A finished transformer teacher with its checkpoints, trained on labels."""
         path, begun = self._place(config, name)
         if not (begun and RunFolder.open(path).status == "finished"):
+            self.trained.append(path.name)
             self.say(f"{path.name}: {config.budget.steps:,} steps")
             _train(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
         return RunFolder.open(path)
@@ -77,6 +80,7 @@ class Lab:
             if not (begun and RunFolder.open(path).status == "finished")
         ]
         if left:
+            self.trained.extend(path.name for path, _ in places.values())
             self.say(f"{len(left)} students, {len(places) - len(left)} are there")
             train_beside(left, quiet=self.quiet)
         return {name: RunFolder.open(path) for name, (path, _) in places.items()}

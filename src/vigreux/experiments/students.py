@@ -31,14 +31,6 @@ class Students:
         """The metric at the end, a seed each."""
         return [self._final(run) for run in self.runs[method]]
 
-    def steps_to(self, method: str, value: float) -> list[float | None]:
-        """Steps after which an evaluation first reaches `value` of the metric, a seed each; `None` where it never does."""
-        return [_first(self.curve(run), "steps", self.metric, value) for run in self.runs[method]]
-
-    def flops_to(self, method: str, value: float) -> list[float | None]:
-        """The same in FLOPs of student and teacher, a truncated stage counted as it ran."""
-        return [_first(self.curve(run), "flops", self.metric, value) for run in self.runs[method]]
-
     def curve(self, run: RunFolder) -> dict[str, list[float]]:
         """Evaluations of the whole student: `steps`, `flops` (of student and teacher) and the metric."""
         records = [r for r in run.metrics("eval") if self.metric in r and "explained_variance" not in r]
@@ -83,8 +75,3 @@ def explained_variances(runs: Sequence[RunFolder]) -> list[list[float]]:
 
 def _slug(method: str) -> str:
     return method.replace(" ", "-").replace(",", "")
-
-
-def _first(curve: Mapping[str, Sequence[float]], x: str, metric: str, value: float) -> float | None:
-    reached = (lambda own: own <= value) if metric == "loss" else (lambda own: own >= value)
-    return next((place for place, own in zip(curve[x], curve[metric]) if reached(own)), None)

@@ -1,20 +1,18 @@
-"""The settings that the claims about Transformers on sparse parity share (arXiv 2410.05464, section 3.4)."""
+"""The settings that the claims about Transformers on sparse parity share (arXiv 2410.05464)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vigreux.config import BudgetConfig, ExtractionConfig, ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
+from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum, Duration
 from vigreux.experiments.claim import Preset
+from vigreux.experiments.small_transformers import student_run, teacher_run, training
 from vigreux.experiments.transition import checkpoints
-from vigreux.plain import to_plain
 from vigreux.recipes import p_shot
 from vigreux.runs import RunFolder
 from vigreux.selection import Curve, find_transitions, select_checkpoints
-
-CONSTANT = {"lr_scheduler_type": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
@@ -55,29 +53,29 @@ class TokenParitySettings:
     shot_share: float = 0.5
 
     def teacher(self) -> TeachConfig:
-        """The teacher's run. Its samples are not the students': they follow the seed."""
-        size = self.teacher_hidden
-        return TeachConfig(
-            task=self._task(),
-            model=ModelConfig(family="gpt2", layers=self.layers, hidden=size, heads=size // 8, dropout=0.0),
-            budget=BudgetConfig(steps=self.teacher_steps),
+        """The teacher's run."""
+        return teacher_run(
+            self._task(),
+            "gpt2",
+            self.layers,
+            self.teacher_hidden,
+            steps=self.teacher_steps,
             keep_every=self.every,
-            training=self._training(self.teacher_rate, self.every // 2) | CONSTANT,
-            seed=100,
+            training=self._training(self.teacher_rate, self.every // 2, lr_scheduler_type="constant_with_warmup"),
         )
 
     def student(self, curriculum: str | Curriculum, seed: int, **changes: Any) -> RunConfig:
-        """A student's run from random weights, as the papers'; `changes` replace fields of the configuration."""
-        size = self.student_hidden
-        config = RunConfig(
-            task=self._task(),
-            student=StudentConfig(layers=self.layers, hidden=size, heads=size // 8, init="random"),
-            curriculum=curriculum if isinstance(curriculum, str) else to_plain(curriculum),
-            budget=BudgetConfig(steps=self.steps),
+        """A student's run; `changes` replace fields of the configuration."""
+        return student_run(
+            self._task(),
+            self.layers,
+            self.student_hidden,
+            curriculum,
+            seed,
+            steps=self.steps,
             training=self._training(self.rate, self.eval_every),
-            seed=seed,
+            **changes,
         )
-        return replace(config, **changes)
 
     def two_shot(self, checkpoint: int, seed: int) -> RunConfig:
         """A student of one checkpoint, then of the final teacher."""
@@ -91,15 +89,8 @@ class TokenParitySettings:
         data = f"parity:n={self.n},k={self.k},seed={self.task_seed}"
         return TaskConfig(kind="classification", data=data, max_length=self.n + 1, max_eval=2000)
 
-    def _training(self, rate: float, eval_every: int) -> dict[str, Any]:
-        return {
-            "per_device_train_batch_size": self.batch,
-            "per_device_eval_batch_size": 500,
-            "learning_rate": rate,
-            "weight_decay": 0.0,
-            "eval_steps": eval_every,
-            "logging_steps": eval_every,
-        }
+    def _training(self, rate: float, eval_every: int, **more: Any) -> dict[str, Any]:
+        return training(self.batch, 500, rate, eval_every, **more)
 
 
 SETTINGS: dict[Preset, TokenParitySettings] = {

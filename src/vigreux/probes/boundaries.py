@@ -1,7 +1,7 @@
 """How often the right token is predicted, by the boundary that the token is: the last one of how many of its ancestors.
 
 A boundary of level l is the last token of its ancestors at levels 1 … l; 0 is inside all of them. The higher the boundary, the
-more of a sentence has to be known to predict what follows it or stands there (arXiv 2410.05464, section 4, whose accuracy "at level
+more of a sentence has to be known to predict what follows it or stands there (arXiv 2410.05464, whose accuracy "at level
 l" is that of the tokens that end at least l: `at_least`).
 """
 

@@ -1,6 +1,6 @@
 """How far a masked language model looks: what its predictions lose without the near n-gram, and what they keep with nothing else.
 
-Of a position p that is masked, with the span of an n-gram about it (arXiv 2410.05464, section 4):
+Of a position p that is masked, with the span of an n-gram about it (arXiv 2410.05464):
 
     M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model leans on the near n-gram
     M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near n-gram is all it uses

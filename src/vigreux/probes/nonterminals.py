@@ -1,7 +1,7 @@
 """Which ancestors of a token can be read from a model's hidden states: a linear probe with attention by position alone.
 
-Of a sentence's hidden states h_1 … h_T, with H heads (Allen-Zhu and Li, "Physics of language models: part 1", section 4.1; the
-probe of arXiv 2410.05464, section 4):
+Of a sentence's hidden states h_1 … h_T, with H heads (Allen-Zhu and Li, "Physics of language models: part 1"; the probe of
+arXiv 2410.05464):
 
     logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ ),
 

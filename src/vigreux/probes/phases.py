@@ -1,4 +1,4 @@
-"""The three phases of a training loss: a first plateau, a sharp drop, a slow end (arXiv 2410.05464, section 4, figure 5).
+"""The three phases of a training loss: a first plateau, a sharp drop, a slow end (arXiv 2410.05464).
 
 `vigreux.selection` finds transitions that stand out against what lies around them; a grammar's loss falls on after its drop, and
 often no stretch does. Here the loss is only taken apart by how fast it falls. Pure.

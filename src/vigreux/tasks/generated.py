@@ -78,6 +78,8 @@ def _law(config: TaskConfig) -> Grammar | BooleanTask:
     if name == "grammar":
         return _grammar(rest)
     given = _settings(config.data, rest)
+    if given.get("seed", 0) < 0:
+        raise ConfigError(f"task.data: {config.data!r}: seed {given['seed']}; accepted: a whole number from 0")
     try:
         if name == "parity":
             return Parity.draw(**({"n": 20, "k": 4} | given))
@@ -187,12 +189,11 @@ def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizer
 
     def draw(stream: int, start: int, count: int) -> list[Example]:
         found = SentenceSampler(grammar, stream).block(start, count)
-        examples, begin = [], 0
-        for end in found.ends.tolist():
-            ids = np.concatenate([[first], found.tokens[begin:end], [last]]).astype(np.int32)[:max_length]
-            levels = np.concatenate([[0], found.boundaries[begin:end], [0]]).astype(np.int8)[:max_length]
+        examples = []
+        for i in range(count):
+            ids = np.concatenate([[first], found.sentence(i), [last]]).astype(np.int32)[:max_length]
+            levels = np.concatenate([[0], found.boundaries[found.span(i)], [0]]).astype(np.int8)[:max_length]
             examples.append(Example(ids, None, levels))
-            begin = end
         return examples
 
     return draw

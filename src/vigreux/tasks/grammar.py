@@ -90,7 +90,7 @@ class Grammar:
             if len(below) > 1:
                 return None
             levels[left] = 1 + below.pop()
-        return levels
+        return {symbol: levels[symbol] for symbol in self.symbols}
 
     @property
     def depth(self) -> int | None:
@@ -230,7 +230,7 @@ def _line(fields: list[str], where: str) -> _Line:
             line.refuse(
                 f"{symbol!r} is not a symbol; accepted: no digit at the start, none of # | [ ] and no '->'; one rule a line"
             )
-    if probability is not None and not 0 < probability < math.inf:
+    if probability is not None and not 0 < probability <= 1:
         line.refuse(f"probability {probability:g}; accepted: above 0, at most 1")
     return line
 
@@ -291,8 +291,12 @@ def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:
     """The expected length is finite where each class of symbols that produce each other has a spectral radius below 1."""
     produced = _produced(rules)
     reached = {left: _reached(left, produced) for left in produced}
+    done: set[str] = set()
     for line in lines:
+        if line.left in done:
+            continue
         mutual = [other for other in produced if other in reached[line.left] and line.left in reached[other]]
+        done.update(mutual)
         radius = max(abs(np.linalg.eigvals(_expectation(rules, mutual))))
         if radius >= _CRITICAL:
             line.refuse(

@@ -1,4 +1,8 @@
-"""Sentences of a grammar with what is known of each token: its ancestors, and which of them it ends. No parse is needed."""
+"""An endless stream of sentences of a grammar: sentence i is a pure function of (grammar, seed, i).
+
+As with `BitStream`, a block from any place is the same as the stream read from its start: a resume goes on exactly, and every
+student of a comparison sees the same sentences.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from vigreux.errors import DataError
-from vigreux.kernels.derivations import Tables, derive
+from vigreux.kernels.derivations import Room, RuleTable, expand
 from vigreux.tasks.grammar import Grammar
 
-LONGEST = 1_000_000  # tokens of a sentence; beyond, a recursive grammar has run away
+LONGEST = 1 << 20  # tokens of a sentence: a recursive grammar has no longest one
+_SPARE = 1.05  # room for so many times the expected tokens, and one sentence more
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences in one flat array.
+    """Sentences with what is known of their derivations.
 
     Args:
-        tokens: (total,) int32 numbers of terminals, in the order of `Grammar.terminals`.
+        tokens: (total,) int32 token ids, all sentences one after another; id i is the grammar's i-th terminal.
         ends: (n,) int64, where each sentence ends.
-        boundaries: (total,) int8 level of the boundary at a token: the largest l such that it is the last token of its ancestors at
-            levels 1 … l, 0 where it is the last token of none.
-        ancestors: (total, depth) int16, for each token its ancestor at levels 1 … depth, as a place in `Grammar.nonterminals`;
-            `None` where they were not asked for or the grammar has no levels.
+        boundaries: (total,) int8, the boundary level of each token: of how many consecutive ancestors it is the last token, counted
+            from its parent up (at most 127). In a graded grammar that is the largest l such that it ends its ancestor at every
+            level 1 … l.
+        ancestors: (total, depth) int16, column l − 1 has the token's ancestor of level l, as a place in `Grammar.nonterminals`;
+            `None` where they were not asked for, or the grammar is not graded.
     """
 
     tokens: np.ndarray
@@ -35,91 +41,84 @@ class Sentences:
         return len(self.ends)
 
     def span(self, index: int) -> slice:
-        """The tokens of a sentence."""
-        return slice(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
+        """Where sentence `index` stands in `tokens`, `boundaries` and `ancestors`."""
+        return slice(int(self.ends[index - 1]) if index > 0 else 0, int(self.ends[index]))
+
+    def sentence(self, index: int) -> np.ndarray:
+        """(length,) int32 token ids, a view."""
+        return self.tokens[self.span(index)]
 
 
 class SentenceSampler:
-    """Sentence i of a stream is a pure function of (grammar, seed, i).
+    """Sentences of a grammar, each independent of the others.
 
     Args:
-        grammar: the rules.
-        seed: of the stream, 0 to 2^63 − 1.
+        grammar: checked, from `load_grammar` or `read_grammar`.
+        seed: of the stream.
     """
 
     def __init__(self, grammar: Grammar, seed: int) -> None:
-        self.grammar, self.seed, self.tables = grammar, seed, tables_of(grammar)
-        self._mean = 64.0  # tokens a sentence, as seen so far
+        self.grammar, self.seed = grammar, seed
+        self._table = _rule_table(grammar)
 
     def block(self, first: int, count: int, *, ancestors: bool = False) -> Sentences:
         """Sentences `first` to `first + count − 1`.
 
         Raises:
-            DataError: a sentence of more than `LONGEST` tokens.
+            DataError: one of them has more than 2^20 tokens, which only a recursive grammar is likely to give.
         """
-        depth = (self.grammar.depth or 0) if ancestors else 0
-        parts, done, capacity = [], 0, int(1.2 * self._mean * count) + 256
-        while done < count:
-            room = _Room(capacity, count - done, depth)
-            fitted = derive(self.tables, self.seed, first + done, count - done, *room.arrays)
-            if fitted == 0 and capacity > LONGEST:
-                raise DataError(f"{self.grammar.name}: sentence {first + done} has more than {LONGEST} tokens")
-            capacity = 2 * capacity if fitted == 0 else capacity
-            parts += [room.cut(fitted)] if fitted else []
-            done += fitted
-        found = _joined(parts)
-        self._mean = max(1.0, len(found.tokens) / count)
-        return found
+        columns = (self.grammar.depth or 0) if ancestors else 0
+        ends, done = np.empty(count, np.int64), 0
+        room = _room(int(_SPARE * (count + 1) * min(self.grammar.mean_length, LONGEST)) + 1, columns)
+        while (done := expand(self._table, np.uint64(self.seed % 2**64), first, done, ends, room, LONGEST)) < count:
+            used = int(ends[done - 1]) if done > 0 else 0
+            if len(room.tokens) - used >= LONGEST:
+                raise DataError(self._too_long(first + done))
+            room = _grown(room, used)
+        used = int(ends[-1]) if count > 0 else 0
+        found = room.ancestors[:used] if columns > 0 else None
+        return Sentences(room.tokens[:used], ends, room.boundaries[:used], found)
+
+    def _too_long(self, index: int) -> str:
+        return (
+            f"grammar {self.grammar.name}: sentence {index} has more than {LONGEST:,} tokens, the mean is "
+            f"{self.grammar.mean_length:,.1f}; accepted: rules that end the recursion sooner"
+        )
 
 
-class _Room:
-    """Where `derive` writes."""
-
-    def __init__(self, capacity: int, count: int, depth: int) -> None:
-        tokens, ends, boundaries = np.empty(capacity, np.int32), np.empty(count, np.int64), np.empty(capacity, np.int8)
-        self.arrays = tokens, ends, boundaries, np.empty((depth, capacity), np.int16)
-
-    def cut(self, sentences: int) -> Sentences:
-        """What has been written of so many sentences."""
-        tokens, ends, boundaries, ancestors = self.arrays
-        ends = ends[:sentences]
-        own = ancestors[:, : ends[-1]].T if len(ancestors) else None
-        return Sentences(tokens[: ends[-1]], ends, boundaries[: ends[-1]], own)
+# --- the grammar as arrays ------------------------------------------------------------------------------------------
 
 
-def _joined(parts: list[Sentences]) -> Sentences:
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0, *(len(part.tokens) for part in parts)])
-    ancestors = [part.ancestors for part in parts if part.ancestors is not None]
-    return Sentences(
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate([part.ends + start for part, start in zip(parts, starts)]),
-        np.concatenate([part.boundaries for part in parts]),
-        np.concatenate(ancestors) if ancestors else None,
-    )
-
-
-def tables_of(grammar: Grammar) -> Tables:
-    """The grammar in numbers."""
-    symbols = (*grammar.terminals, *grammar.nonterminals)
-    number = {symbol: i for i, symbol in enumerate(symbols)}
-    rules = [grammar.alternatives.get(symbol, ()) for symbol in symbols]
-    flat = [rule for own in rules for rule in own]
-    levels = grammar.levels or dict.fromkeys(symbols, 0)
-    return Tables(
+def _rule_table(grammar: Grammar) -> RuleTable:
+    number = {symbol: i for i, symbol in enumerate(grammar.symbols)}
+    alternatives = [grammar.alternatives[left] for left in grammar.nonterminals]
+    rights = [[number[symbol] for symbol in rule.right] for rules in alternatives for rule in rules]
+    levels = grammar.levels or dict.fromkeys(grammar.nonterminals, 0)
+    return RuleTable(
         terminals=len(grammar.terminals),
-        first_rule=np.cumsum([0, *map(len, rules)]),
-        threshold=np.concatenate([_thresholds([rule.probability for rule in own]) for own in rules if own]),
-        begins=np.cumsum([0, *(len(rule.right) for rule in flat)]),
-        right=np.array([number[symbol] for rule in flat for symbol in rule.right]),
-        flat=np.array([all(symbol in grammar.terminals for symbol in rule.right) for rule in flat]),
-        level=np.array([levels[symbol] for symbol in symbols]),
-        start=number[grammar.start],
+        first=np.cumsum([0, *map(len, alternatives)]),
+        threshold=np.concatenate([_thresholds([rule.probability for rule in rules]) for rules in alternatives]),
+        begin=np.cumsum([0, *map(len, rights)]),
+        right=np.array([*(symbol for right in rights for symbol in right), number[grammar.start]], np.int32),
+        level=np.array([levels[symbol] for symbol in grammar.nonterminals]),
     )
 
 
 def _thresholds(probabilities: list[float]) -> np.ndarray:
-    """(rules,) uint64: cumulative probabilities in units of 2^−64; the last is the largest number, which every draw meets."""
-    shares = np.cumsum(probabilities)[:-1]
-    return np.array([*(min(int(share * 2.0**64), 2**64 - 1) for share in shares), 2**64 - 1], dtype=np.uint64)
+    """(rules,) uint64, see `RuleTable.threshold`; sums may round to 2^64, which does not fit."""
+    return np.array([min(int(share * 2.0**64), 2**64 - 1) for share in np.cumsum(probabilities)], dtype=np.uint64)
+
+
+# --- room -----------------------------------------------------------------------------------------------------------
+
+
+def _room(tokens: int, columns: int) -> Room:
+    return Room(np.empty(tokens, np.int32), np.empty(tokens, np.int8), np.empty((tokens, columns), np.int16))
+
+
+def _grown(room: Room, used: int) -> Room:
+    """Twice the room, with what is written of it so far."""
+    larger = _room(2 * len(room.tokens), room.ancestors.shape[1])
+    for new, old in zip(larger, room):
+        new[:used] = old[:used]
+    return larger
