@@ -68,7 +68,7 @@ def _stages(settings: GrammarSettings, projection: Callable[[int], Projection]) 
 
 VARIANTS: dict[str, Variant] = {
     "one-shot": lambda settings, seed: settings.student("one-shot", seed),
-    "extraction (PCA, all layers in 30 %, unit scale, carried optimiser)": _extraction(),
+    "extraction": _extraction(),  # PCA, layers 1 to 3 in 30 % of the steps, unit scale, optimiser carried, a schedule a stage
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
     "projection gaussian": _extraction(projection="gaussian"),

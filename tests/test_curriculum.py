@@ -1,5 +1,7 @@
 """The curricula of the papers as literal tables, and every rule of the vocabulary beside its nearest valid neighbour."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,6 +203,20 @@ def test_yaml_by_hand():
     )
 
 
+def test_what_a_stage_leaves_out_in_words_and_plain_values():
+    target = Hidden(4, Projection("pca"), positions="predicted", final_norm=False)
+    curriculum = (Stage("last", TeacherRef.final(), target, 2, Duration.steps(5), frozen=0),)
+    assert "hidden 4 (pca, predicted tokens, before the final norm)  2, 0 frozen  5 steps" in lines(curriculum)[0]
+    plain = to_plain(curriculum)
+    assert plain[0]["frozen"] == 0
+    assert plain[0]["target"] == {
+        "hidden": {"layer": 4, "projection": {"kind": "pca"}, "positions": "predicted", "final_norm": False}
+    }
+    assert from_plain(plain) == curriculum
+    with pytest.raises(ConfigError, match="frozen 3 is outside the student, which has 2 blocks"):
+        check_curriculum((replace(curriculum[0], depth=None, frozen=3),), student_layers=2)
+
+
 def test_a_joint_target_in_words_and_plain_values():
     curriculum = one_shot(target=Joint(Hidden(1, Projection("sparse")), Logits(2), 0.5))
     assert lines(curriculum) == ["final  final    logits (τ=2) + 0.5 × hidden 1 (sparse/0)  whole  100 % of the budget"]
@@ -266,6 +282,7 @@ def test_bad_plain_curricula(plain, message):
         (lambda: Logits(top_k=0), "logits.top_k"),
         (lambda: Logits(divergence="kl"), "unknown value 'kl'"),
         (lambda: Hidden(-1), "hidden.layer"),
+        (lambda: Hidden(1, positions="masked"), "hidden.positions: unknown value 'masked'"),
         (lambda: Joint(Hidden(1), Logits(), weight=-1), "joint.weight: -1"),
         (lambda: Joint(Hidden(1), Logits(), weight=float("inf")), "joint.weight: inf"),
         (lambda: Joint(Logits(), Hidden(1)), "joint.hidden: logits; accepted: a target of the kind 'hidden'"),
@@ -273,6 +290,8 @@ def test_bad_plain_curricula(plain, message):
         (lambda: Projection("gausian"), "did you mean 'gaussian'"),
         (lambda: Stage("x", TeacherRef.labels(), Logits(), None, Duration.steps(1)), "goes with the teacher"),
         (lambda: Stage("a/b", TeacherRef.final(), Logits(), None, Duration.steps(1)), "without '/'"),
+        (lambda: Stage("x", TeacherRef.final(), Hidden(2), 1, Duration.steps(1), frozen=1), "'x': frozen 1; accepted: 0"),
+        (lambda: Stage("x", TeacherRef.final(), Logits(), None, Duration.steps(1), frozen=-1), "'x': frozen -1"),
         (lambda: progressive([]), "at least one checkpoint"),
         (lambda: progressive([2, 1]), "rising order"),
         (lambda: extraction(), "give layers"),

@@ -17,6 +17,7 @@ Divergence = Literal["forward-kl", "soft-cross-entropy", "reverse-kl", "jensen-s
 ProjectionKind = Literal["gaussian", "orthogonal", "sparse", "pca", "identity", "learned"]
 Scaling = Literal["unit", "per-dimension", "none"]
 Pooling = Literal["mean", "cls", "last"]
+Positions = Literal["all", "predicted"]
 
 
 MIN_DELTA = 0.01  # of a plateau: the smallest relative improvement that counts, where nothing else is said
@@ -207,21 +208,29 @@ class Hidden:
     `layer` counts as Hugging Face `hidden_states` does: 0 is the embeddings, `L` the last block (with the final norm, where
     the architecture has one); of a two-layer network 1 is its hidden layer and 2 its logits. `scaling` sets `s`: `unit` divides by
     the standard deviation of the projected targets (one scalar, measured on the first training batches), `per-dimension` by each
-    dimension's own, `none` leaves them.
+    dimension's own, `none` leaves them. `positions` says over which tokens the mean goes: `all` but padding, or those that the task
+    asks for (`predicted`: the masked ones of a masked language model). Without `final_norm` the last hidden state of either model,
+    where it is matched, is the one that its final norm would be given.
     """
 
     layer: int
     projection: Projection = field(default_factory=Projection)
     scaling: Scaling = "unit"
+    positions: Positions = "all"
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.layer < 0:
             raise ConfigError(f"hidden.layer: {self.layer!r}; accepted: 0 (embeddings) to the teacher's number of blocks")
         if self.scaling not in get_args(Scaling):
             raise ConfigError(unknown("hidden.scaling", self.scaling, get_args(Scaling)))
+        if self.positions not in get_args(Positions):
+            raise ConfigError(unknown("hidden.positions", self.positions, get_args(Positions)))
 
     def __str__(self) -> str:
-        return f"hidden {self.layer} ({self.projection})"
+        extra = ["predicted tokens"] if self.positions == "predicted" else []
+        extra += [] if self.final_norm else ["before the final norm"]
+        return f"hidden {self.layer} ({', '.join([str(self.projection), *extra])})"
 
 
 @dataclass(frozen=True)
@@ -282,7 +291,8 @@ def hidden_part(target: Target) -> Hidden | None:
 class Stage:
     """One complete training run on the first `depth` blocks of the student (`None`: the whole student).
 
-    Of a joint target `depth` says which of the student's hidden states is matched; the whole student runs.
+    Of a joint target `depth` says which of the student's hidden states is matched; the whole student runs. What the student's
+    hidden state `frozen` depends on keeps its weights (0: the embeddings, and a head that is tied to them; `None`: all is trained).
     """
 
     name: str
@@ -290,6 +300,7 @@ class Stage:
     target: Target
     depth: int | None
     duration: Duration
+    frozen: int | None = None
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
@@ -301,6 +312,8 @@ class Stage:
             raise ConfigError(f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student")
         if self.depth is not None and self.depth < 0:
             raise ConfigError(f"{where}: depth {self.depth}; accepted: 0 (embeddings) to the student's number of blocks")
+        if self.frozen is not None and (self.frozen < 0 or (self.depth is not None and self.frozen >= self.depth)):
+            raise ConfigError(f"{where}: frozen {self.frozen}; accepted: 0 (embeddings) up to below the stage's depth")
 
 
 Curriculum = tuple[Stage, ...]
@@ -325,6 +338,10 @@ def check_curriculum(curriculum: Curriculum, *, student_layers: int | None = Non
         if stage.depth is not None and student_layers is not None and stage.depth > student_layers:
             raise ConfigError(
                 f"stage {stage.name!r}: depth {stage.depth} is outside the student, which has {student_layers} blocks"
+            )
+        if stage.frozen is not None and student_layers is not None and stage.frozen > student_layers:
+            raise ConfigError(
+                f"stage {stage.name!r}: frozen {stage.frozen} is outside the student, which has {student_layers} blocks"
             )
 
 
@@ -365,8 +382,11 @@ def resolve_steps(
 def table(curriculum: Curriculum) -> str:
     """The stages as an aligned text table: name, teacher, target, depth, duration."""
     rows = [("stage", "teacher", "target", "depth", "duration")]
-    rows += [
-        (s.name, str(s.teacher), str(s.target), "whole" if s.depth is None else str(s.depth), str(s.duration)) for s in curriculum
-    ]
+    rows += [(s.name, str(s.teacher), str(s.target), _depth(s), str(s.duration)) for s in curriculum]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _depth(stage: Stage) -> str:
+    depth = "whole" if stage.depth is None else str(stage.depth)
+    return depth if stage.frozen is None else f"{depth}, {stage.frozen} frozen"

@@ -45,6 +45,8 @@ def _stage_to_plain(stage: Stage) -> dict[str, Any]:
     plain["target"] = {kind: options} if options else kind
     if stage.depth is not None:
         plain["depth"] = stage.depth
+    if stage.frozen is not None:
+        plain["frozen"] = stage.frozen
     plain["duration"] = {stage.duration.unit: stage.duration.value}
     if stage.duration.unit == "plateau":
         plain["duration"] |= {"limit": stage.duration.limit, "min_delta": stage.duration.min_delta}
@@ -72,7 +74,7 @@ def from_plain(stages: Sequence[Mapping[str, Any]]) -> Curriculum:
 
 def _stage_from_plain(plain: Mapping[str, Any], index: int) -> Stage:
     where = f"curriculum[{index}]"
-    accepted = ("name", "teacher", "target", "depth", "duration")
+    accepted = ("name", "teacher", "target", "depth", "duration", "frozen")
     _check_keys(where, plain, accepted, required=("target", "duration"))
     target = _target_from_plain(plain["target"], where)
     default_teacher = "labels" if isinstance(target, Labels) else "final"
@@ -82,6 +84,7 @@ def _stage_from_plain(plain: Mapping[str, Any], index: int) -> Stage:
         target=target,
         depth=plain.get("depth"),
         duration=_duration_from_plain(plain["duration"], where),
+        frozen=plain.get("frozen"),
     )
 
 

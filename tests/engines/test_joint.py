@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.engines.tiny import bert, losses, run, setup_of, stage, task_of
+from tests.models.families import batch_of, model_of
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.stage_model import teacher_signal
 from vigreux.models.layout import num_blocks
@@ -33,6 +34,13 @@ def test_one_pass_gives_what_two_views_give(kind: str, depth: int) -> None:
     torch.testing.assert_close(logits, LogitsView(model)(batch, positions), rtol=0, atol=0)
     torch.testing.assert_close(hidden, cut(model, depth)(batch), rtol=0, atol=0)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_one_pass_gives_the_states_before_the_final_norm(depth: int) -> None:
+    model, batch = model_of("gpt2", "AutoModelForCausalLM"), batch_of("gpt2")
+    _, hidden = JointView(model, depth, final_norm=False)(batch)
+    torch.testing.assert_close(hidden, cut(model, depth, final_norm=False)(batch), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["masked-lm", "classification"])

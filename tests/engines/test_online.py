@@ -607,6 +607,8 @@ def stage(
             {"width": 21},
             "needs equal widths, the teacher has 2 and the student 21",
         ),
+        (stage(Hidden(1, positions="predicted"), depth=1), {}, "predicted tokens.*; accepted: positions 'all'"),
+        ((replace(supervised()[0], frozen=0),), {}, "frozen 0; accepted: none"),
         (joint(Hidden(1)), {"teachers": None}, "teacher.model: missing, stage 'final' needs it"),
         (stage(Hidden(1, Projection("pca")), depth=1), {}, "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity"),
         (stage(Hidden(1, Projection("learned")), depth=1), {}, "projection 'learned'; accepted"),

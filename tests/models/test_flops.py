@@ -27,6 +27,8 @@ def test_gpt2_by_hand() -> None:
     for depth in range(5):
         assert view_flops(config, "AutoModelForCausalLM", depth, batch=2, seq=10) == depth * block
         assert view_flops(config, "AutoModelForCausalLM", depth, batch=2, seq=10, backward=True) == 3 * depth * block
+    # of two blocks that are not trained there is no backward pass
+    assert view_flops(config, "AutoModelForCausalLM", 4, batch=2, seq=10, backward=True, frozen=2) == (4 + 2 * 2) * block
     assert view_flops(config, "AutoModelForCausalLM", batch=2, seq=10) == 4 * block + 2 * tokens * width * 61
     assert view_flops(config, "AutoModelForCausalLM", batch=2, seq=10, positions_share=0.15) == 4 * block + 2 * 3 * width * 61
 

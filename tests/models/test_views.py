@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from tests.models.families import EVERY_MODEL, LANGUAGE_MODELS, LAYERS, batch_of, config_of, model_of
 from tests.models.test_layout import Mlp
 from vigreux.errors import ConfigError
-from vigreux.models.layout import find_layout
+from vigreux.models.layout import block_list, find_layout
 from vigreux.models.student import build
 from vigreux.models.views import LogitsView, PooledView, cut, unused_parameters, verify_layout
 
@@ -36,6 +36,26 @@ def test_views_are_the_hidden_states_and_hold_what_they_use(name: str, auto_clas
         assert torch.equal(view(batch), states[depth])
         assert unused_parameters(view, batch) == []
         assert {id(parameter) for parameter in view.parameters()} <= own
+
+
+@pytest.mark.parametrize(("name", "auto_class"), EVERY_MODEL)
+def test_the_last_hidden_state_before_the_final_norm(name: str, auto_class: str) -> None:
+    model, batch = model_of(name, auto_class), batch_of(name)
+    layout = find_layout(model)
+    if not layout.after:
+        with pytest.raises(ConfigError, match=r"hidden.final_norm: .* has no norm after its last block"):
+            cut(model, LAYERS, final_norm=False)
+        return
+    seen: list[Tensor] = []
+    handle = block_list(model)[-1].register_forward_hook(
+        lambda module, args, output: seen.append(output if isinstance(output, Tensor) else output[0])
+    )
+    hidden_states(model, batch)
+    handle.remove()
+    view = cut(model, LAYERS, final_norm=False)
+    assert torch.equal(view(batch), seen[0])
+    assert unused_parameters(view, batch) == []
+    assert torch.equal(cut(model, 1, final_norm=False)(batch), hidden_states(model, batch)[1])  # says nothing of other states
 
 
 @pytest.mark.parametrize(("name", "auto_class"), HEADLESS)

@@ -13,6 +13,7 @@ from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Projection, Sta
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
+from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import JointView, LogitsView, PooledView, cut
 from vigreux.tasks.task import Task
@@ -21,8 +22,15 @@ from vigreux.tasks.task import Task
 def positions_of(task: Task, target: Target, batch: Batch) -> Tensor | None:
     """(B, T) True where the stage's loss counts; `None` where a sample is one row (classification, embeddings, plain modules)."""
     if isinstance(target, Hidden):
-        return task.token_positions(batch)
+        return task.token_positions(batch) if target.positions == "all" else _predicted(task, batch)
     return None if isinstance(target, Embedding) else task.positions(batch)
+
+
+def _predicted(task: Task, batch: Batch) -> Tensor:
+    positions = task.positions(batch)
+    if positions is None:
+        raise ConfigError("hidden.positions: 'predicted' is for language models, this task predicts no tokens; accepted: 'all'")
+    return positions
 
 
 def count_rows(task: Task, target: Target, batch: Batch) -> Tensor:
@@ -43,7 +51,7 @@ def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: B
         parts = (teacher_signal(task, part, teacher, batch) for part in (target.logits, target.hidden))
         return tuple(part for part in parts if isinstance(part, Tensor))
     if isinstance(target, Hidden):
-        hidden = teacher.hidden(batch, target.layer)  # (B, T, d_T), or (B, d_T) from a plain module
+        hidden = teacher.hidden(batch, target.layer, final_norm=target.final_norm)  # (B, T, d_T), or (B, d_T) from a plain module
         return hidden if positions is None else hidden[positions]
     if isinstance(target, Embedding):
         return teacher.embedding(batch, target.pooling)
@@ -100,7 +108,7 @@ class StageModel(nn.Module):
 
     def _joint_loss(self, target: Joint, batch: Batch, logits: Tensor, hidden: Tensor) -> Tensor:
         """The logits' summed loss, and beside it the hidden states' mean over this micro-batch as often as there are logits."""
-        positions, tokens = self.task.positions(batch), self.task.token_positions(batch)
+        positions, tokens = self.task.positions(batch), positions_of(self.task, target.hidden, batch)
         rows, states = self.view(batch, positions)
         labels = batch.get("labels")
         labels = labels[positions] if labels is not None and positions is not None else labels
@@ -157,13 +165,14 @@ def vector_part(target: Target) -> Hidden | Embedding | None:
 
 def student_view(student: nn.Module, stage: Stage, layout: Layout | None) -> nn.Module:
     """The part of the student that `stage` trains: its first `depth` blocks for a hidden target, else the whole."""
-    if isinstance(stage.target, Hidden):
-        return cut(student, num_blocks(student, layout) if stage.depth is None else stage.depth, layout)
     if isinstance(stage.target, Embedding):
         return PooledView(student, stage.target.pooling, layout)
-    if isinstance(stage.target, Joint):
-        return JointView(student, num_blocks(student, layout) if stage.depth is None else stage.depth, layout)
-    return LogitsView(student, layout)
+    target = hidden_part(stage.target)
+    if target is None:
+        return LogitsView(student, layout)
+    depth = num_blocks(student, layout) if stage.depth is None else stage.depth
+    make = JointView if isinstance(stage.target, Joint) else cut
+    return make(student, depth, layout, final_norm=target.final_norm)
 
 
 def build_stage_model(

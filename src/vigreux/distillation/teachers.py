@@ -26,8 +26,8 @@ class Teacher(Protocol):
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """(N, C): logits at the positions that count, or of every sample (`positions` is `None`)."""
 
-    def hidden(self, batch: Batch, layer: int) -> Tensor:
-        """(B, T, d_T): hidden states after block `layer`; deeper blocks do not run."""
+    def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
+        """(B, T, d_T): hidden states after block `layer` (the last: with or without the final norm); deeper blocks do not run."""
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """(B, d_T): pooled last hidden states."""
@@ -40,7 +40,7 @@ class LiveTeacher:
         self.model = model.eval().requires_grad_(False)
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
-        self._views: dict[int | Pooling, nn.Module] = {}  # by hidden layer or pooling
+        self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}  # by hidden layer and final norm, or by pooling
 
     @property
     def layout(self) -> Layout:
@@ -53,11 +53,12 @@ class LiveTeacher:
         """See `Teacher.logits`."""
         return self._run(LogitsView(self.model, None if positions is None else self.layout), batch, positions)
 
-    def hidden(self, batch: Batch, layer: int) -> Tensor:
+    def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
         """See `Teacher.hidden`."""
-        if layer not in self._views:
-            self._views[layer] = cut(self.model, layer, self.layout)
-        return self._run(self._views[layer], batch)
+        key = (layer, final_norm)
+        if key not in self._views:
+            self._views[key] = cut(self.model, layer, self.layout, final_norm=final_norm)
+        return self._run(self._views[key], batch)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """See `Teacher.embedding`."""

@@ -28,7 +28,7 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
     # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student), matrices=dict(setup.matrices))
     args = setup.arguments("unused", 1)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), probe.frozen(stage):
         model, teacher = probe.stage_model(stage)
         model.train()
         student = teacher_part = 0
@@ -46,7 +46,7 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
 
 def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, batches: int = 4) -> float:
     """Median wall time of a micro-batch on one device, after one to warm up; the optimiser's step is included."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
     times = []
     for batch, _ in zip(probe.batches(), range(batches + 1)):
         start = time.perf_counter()

@@ -32,6 +32,10 @@ def check_stage(stage: Stage) -> None:
         )
     if isinstance(target, Hidden) and stage.depth != 1:
         raise ConfigError(f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: to depth 1, the only one")
+    if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
+        raise ConfigError(f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have neither")
+    if stage.frozen is not None:
+        raise ConfigError(f"{where}: frozen {stage.frozen}; accepted: none, two-layer networks have no embeddings")
     if hidden is not None and hidden.projection.kind in ("pca", "learned"):
         raise ConfigError(f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity")
     if stage.duration.unit in ("epochs", "tokens"):

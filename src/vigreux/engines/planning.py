@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from vigreux.assets import asset_path, is_asset
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Stage, resolve_steps
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Stage, hidden_part, resolve_steps
 from vigreux.engines.setup import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops
@@ -126,10 +126,14 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
     elif isinstance(stage.target, Embedding):
         layer, depth = teacher.layers, student.layers
     samples = samples_per_step(config)
-    of_student = samples * count(student.config, student.auto_class, depth=depth, backward=True)
-    of_teacher = samples * count(teacher.config, teacher.auto_class, depth=layer) if stage.teacher.kind != "labels" else 0
+    hidden = hidden_part(stage.target)
+    norm = hidden is None or hidden.final_norm
+    trained = partial(count, student.config, student.auto_class, backward=True, frozen=stage.frozen)
+    asked = partial(count, teacher.config, teacher.auto_class, final_norm=norm)
+    of_student = samples * trained(depth=depth, final_norm=norm)
+    of_teacher = samples * asked(depth=layer) if stage.teacher.kind != "labels" else 0
     if isinstance(stage.target, Joint):  # the teacher is asked twice
-        of_teacher += samples * count(teacher.config, teacher.auto_class, depth=stage.target.hidden.layer)
+        of_teacher += samples * asked(depth=stage.target.hidden.layer)
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -99,7 +100,7 @@ class Setup:
         """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
         self.arguments("unused", 1)
-        needs_blocks = any(hidden_part(stage.target) is not None for stage in self.curriculum)
+        needs_blocks = any(hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum)
         final = self.teachers.final
         check_curriculum(
             self.curriculum,
@@ -191,6 +192,19 @@ class Setup:
         model = build_stage_model(view, stage, self.task, teacher, self.batches, widths=widths, matrices=self.matrices)
         return model.to(device_of(self.student)), teacher
 
+    @contextmanager
+    def frozen(self, stage: Stage) -> Iterator[None]:
+        """While a stage is built and trained: without gradients for what it leaves as it is (see `Stage.frozen`)."""
+        held = [] if stage.frozen is None else list(cut(self.student, stage.frozen, self._layout()).parameters())
+        held = [parameter for parameter in held if parameter.requires_grad]
+        try:
+            for parameter in held:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in held:
+                parameter.requires_grad_(True)
+
     def _layout(self) -> Layout:
         if self.student_layout is None:
             self.student_layout = find_layout(self.student)
@@ -202,8 +216,11 @@ class Setup:
         if target is None:
             return None
         layout = self._layout()
-        layer = target.layer if isinstance(target, Hidden) else num_blocks(teacher.model, teacher.layout)
-        depth = num_blocks(self.student, layout) if stage.depth is None else stage.depth
+        layers, blocks = num_blocks(teacher.model, teacher.layout), num_blocks(self.student, layout)
+        layer = target.layer if isinstance(target, Hidden) else layers
+        depth = blocks if stage.depth is None else stage.depth
+        if isinstance(target, Hidden) and not target.final_norm:  # as wide as the blocks, whatever comes after the last
+            layer, depth = min(layer, layers - 1), min(depth, blocks - 1)
         return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
 
     def _share_pca(self, stage: Stage) -> None:

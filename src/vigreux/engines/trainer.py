@@ -107,6 +107,10 @@ class CurriculumEngine:
     # --- one stage --------------------------------------------------------------------------------------------------
 
     def _run_stage(self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress) -> Totals:
+        with self.setup.frozen(self.setup.curriculum[index]):
+            return self._train_stage(index, plan, start, progress)
+
+    def _train_stage(self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress) -> Totals:
         stage, planned = self.setup.curriculum[index], plan[index]
         directory = RunFolder(self.root).stage_dir(index, stage.name)
         done = self._finished_stage(index)

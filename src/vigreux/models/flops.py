@@ -37,6 +37,8 @@ def view_flops(
     seq: int = 128,
     positions_share: float | None = None,
     backward: bool = False,
+    frozen: int | None = None,
+    final_norm: bool = True,
     blocks: str | None = None,
     after: Sequence[str] | None = None,
 ) -> int:
@@ -50,6 +52,8 @@ def view_flops(
         seq: tokens a sample; vision models take their image size instead.
         positions_share: share of the positions that reach the head of a language model (`depth=None`); None: no selection.
         backward: count the backward pass as well, as for a student that is trained.
+        frozen: what this hidden state depends on is not trained (see `Stage.frozen`).
+        final_norm: whether the norm after the last block belongs to its hidden state.
         blocks, after: where the blocks are, for an architecture that is not recognised; see `find_layout`.
     """
     with torch.device("meta"):
@@ -59,7 +63,9 @@ def view_flops(
     if depth is None and positions_share is not None:
         index = (torch.zeros(round(positions_share * batch * seq), dtype=torch.long, device="meta"),)
     layout = find_layout(model, blocks=blocks, after=after)
-    view = LogitsView(model, layout) if depth is None else cut(model, depth, layout)
+    if frozen is not None:
+        cut(model, frozen, layout).requires_grad_(False)
+    view = LogitsView(model, layout) if depth is None else cut(model, depth, layout, final_norm=final_norm)
     try:
         return count_flops(lambda: _run(view(inputs, *index), backward))
     except RuntimeError:  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none

@@ -155,13 +155,13 @@ class LogitsView(_Called):
 class JointView(LogitsView):
     """`view(batch, positions)` is what `LogitsView` gives and hidden state `depth` (B, T, H), of one forward pass."""
 
-    def __init__(self, model: nn.Module, depth: int, layout: Layout | None = None) -> None:
+    def __init__(self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> None:
         layout = layout or find_layout(model)
         super().__init__(model, layout)
         blocks = block_list(model, layout)
         self._whole = depth == len(blocks)
-        # hidden state s enters block s + 1; the last leaves the base model, with its norm, or the last block where there is none
-        path = layout.blocks if not (self._whole and layout.after) else layout.base
+        # hidden state s enters block s + 1; the last leaves the base model, with its norm, or the last block where none is wanted
+        path = layout.base if self._whole and layout.after and final_norm else layout.blocks
         self._source = path if path == layout.base else f"{path}.{depth - 1 if self._whole else depth}"
 
     def forward(self, batch: Batch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -210,26 +210,34 @@ def _rows(states: Tensor, index: Tensor) -> Tensor:
 # --- cutting --------------------------------------------------------------------------------------------------------
 
 
-def cut(model: nn.Module, depth: int, layout: Layout | None = None) -> HiddenView:
+def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> HiddenView:
     """The view after `depth` blocks: its output is hidden state `depth` of the full model, bit for bit.
 
-    It shares the parameters, and neither runs nor holds later blocks, heads, poolers, or norms that hidden state does not pass:
-    every parameter it holds gets a gradient, as distributed data parallel demands.
+    After all blocks, and without `final_norm`, it is what the final norm (or whatever comes after the blocks) is given.
+
+    The view shares the parameters, and neither runs nor holds later blocks, heads, poolers, or norms that the hidden state does not
+    pass: every parameter it holds gets a gradient, as distributed data parallel demands.
 
     Raises:
-        ConfigError: `depth` is outside 0..L; the layout is not found (`find_layout`).
+        ConfigError: `depth` is outside 0..L; the layout is not found (`find_layout`); there is no final norm to leave out.
     """
     layout = layout or find_layout(model)
     blocks = block_list(model, layout)
     if not 0 <= depth <= len(blocks):
         raise ConfigError(f"depth: {depth} is outside the model; accepted: 0 (embeddings) to {len(blocks)}")
+    without_norm = not final_norm and depth == len(blocks)
+    if without_norm and not layout.after:
+        raise ConfigError(f"hidden.final_norm: {type(model).__name__} has no norm after its last block; accepted: true")
     whole = depth == len(blocks) and bool(layout.after)  # then the norm must run, and so the base model's own ending
     kept = copy.copy(blocks)
     kept._modules = dict(list(blocks._modules.items())[:depth])
     if not whole:
         kept._modules[str(depth)] = _Exit(blocks[min(depth, len(blocks) - 1)])
     edits: dict[str, nn.Module | None] = dict.fromkeys(layout.unused)
-    edits |= {} if whole else dict.fromkeys(layout.after)
+    if without_norm:
+        edits |= {path: _Exit(model.get_submodule(path)) for path in layout.after}
+    elif not whole:
+        edits |= dict.fromkeys(layout.after)
     edits |= {path: _without_parameters(model.get_submodule(path)) for path in layout.between} if depth == 0 else {}
     edits[layout.blocks] = kept
     prefix = f"{layout.base}." if layout.base else ""
