@@ -17,6 +17,7 @@ from vigreux.experiments.grammar_students import (
     MIDDLE,
     ONE_SHOT,
     PROGRESSIVE,
+    above_one_shot,
     grammar_teacher,
     loss_of,
     methods_of,
@@ -111,14 +112,8 @@ def _student_checks(students: Students) -> list[Check]:
             f"of the 2-shot students those of the middle of phase 2 are best: {shown}",
             means[MIDDLE] > max(means[BEFORE], means[AFTER]),
         ),
-        *(_above(students, name) for name in (MIDDLE, PROGRESSIVE)),
+        *(above_one_shot(students, name) for name in (MIDDLE, PROGRESSIVE)),
     ]
-
-
-def _above(students: Students, name: str) -> Check:
-    mean, half = mean_interval([own - plain for own, plain in zip(students.finals(name), students.finals(ONE_SHOT))])
-    shown = f"{100 * mean:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-    return Check(f"{name} above one-shot, 95 % interval above 0: {shown} points of accuracy", half is not None and mean > half)
 
 
 def _probe_check(probes: dict[str, list[dict[str, list[float]]]]) -> Check:

@@ -37,6 +37,16 @@ def ngram_series(teacher: RunFolder, settings: GrammarSettings) -> dict[str, Any
     }
 
 
+def boundary_accuracy(run: RunFolder) -> dict[int, float]:
+    """Level → a finished model's held-out accuracy at tokens that end a non-terminal of that level or a higher one."""
+    from vigreux.assembly.probing import boundary_batches, probed
+    from vigreux.probes.boundaries import accuracy_by_level, at_least
+
+    (model,) = probed(run.path, series=False)
+    scores = accuracy_by_level(boundary_batches(model))
+    return {level: at_least(scores, level).accuracy for level in range(model.task.boundary_level, len(scores))}
+
+
 def nonterminal_scores(run: RunFolder, settings: GrammarSettings) -> dict[str, list[float]]:
     """What can be read of each token's ancestors in a finished model's last hidden states, level by level."""
     from vigreux.assembly.probing import nonterminal_data, probed

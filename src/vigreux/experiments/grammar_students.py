@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from vigreux.cost import mean_interval
 from vigreux.errors import DataError
+from vigreux.experiments.claim import Check
 from vigreux.experiments.grammar_worlds import EXTRACTION, GrammarSettings
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.students import Method
+from vigreux.experiments.students import Method, Students
 from vigreux.experiments.transition import checkpoints
 from vigreux.probes.phases import Phases, loss_phases
 from vigreux.runs import RunFolder
@@ -16,7 +18,7 @@ BEFORE, MIDDLE, AFTER = "2-shot, end of phase 1", "2-shot, middle of phase 2", "
 
 def grammar_teacher(lab: Lab, settings: GrammarSettings) -> RunFolder:
     """The teacher, with its checkpoints."""
-    return lab.taught(settings.teacher(), "grammar-teacher")
+    return lab.taught(settings.teacher(), "grammar-teacher" if settings.family == "bert" else f"grammar-{settings.family}-teacher")
 
 
 def loss_of(teacher: RunFolder) -> dict[str, list[float]]:
@@ -60,4 +62,11 @@ def methods_of(settings: GrammarSettings, found: dict[str, float]) -> dict[str, 
 
 
 def _two_shot(settings: GrammarSettings, step: int) -> Method:
-    return lambda seed: settings.student("p-shot", seed, checkpoints=[step])
+    return lambda seed: settings.two_shot(step, seed)
+
+
+def above_one_shot(students: Students, name: str) -> Check:
+    """The mean over seeds of the gain in final accuracy, with its interval."""
+    mean, half = mean_interval([own - plain for own, plain in zip(students.finals(name), students.finals(ONE_SHOT))])
+    shown = f"{100 * mean:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
+    return Check(f"{name} above one-shot, 95 % interval above 0: {shown} points of accuracy", half is not None and mean > half)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
-from vigreux.curriculum import Curriculum
+from vigreux.curriculum import Curriculum, Duration
 from vigreux.experiments.claim import Preset
 from vigreux.experiments.small_transformers import student_run, teacher_run, training
+from vigreux.recipes import p_shot
 
 
 @dataclass(frozen=True)
 class GrammarSettings:
-    """One scale: BERT on sentences of a grammar, 30 % of the tokens predicted, [MASK] hidden from attention as in the papers' runs.
+    """One scale of models on sentences of a grammar, teacher and students of as many layers.
+
+    BERT predicts 30 % of the tokens, with [MASK] hidden from attention as in the papers' runs; GPT-2 the next token.
 
     Args:
         grammar: as `task.data` names it.
@@ -31,6 +34,9 @@ class GrammarSettings:
         positions: where the n-gram probes look.
         probe_training, probe_held_out: sentences of the non-terminal probe.
         seeds: of the students' initial weights and samples.
+        family: bert or gpt2.
+        boundary_level: of GPT-2: only tokens that end a non-terminal of this level or a higher one are predicted; 0 is all.
+        shot_share: of a 2-shot student's steps, those that the intermediate checkpoint teaches.
     """
 
     grammar: str
@@ -51,12 +57,15 @@ class GrammarSettings:
     probe_training: int
     probe_held_out: int
     seeds: tuple[int, ...] = (0, 1, 2)
+    family: Literal["bert", "gpt2"] = "bert"
+    boundary_level: int = 0
+    shot_share: float = 0.5
 
     def teacher(self) -> TeachConfig:
         """The teacher's run."""
         return teacher_run(
             self.task(),
-            "bert",
+            self.family,
             self.layers,
             self.teacher_hidden,
             steps=self.teacher_steps,
@@ -77,15 +86,20 @@ class GrammarSettings:
             **changes,
         )
 
+    def two_shot(self, checkpoint: int, seed: int) -> RunConfig:
+        """A student of one checkpoint, then of the final teacher."""
+        return self.student(p_shot([checkpoint], stage=Duration.share(self.shot_share)), seed)
+
     def plain(self) -> dict[str, Any]:
         """For the result file."""
         return asdict(self)
 
     def task(self) -> TaskConfig:
-        """Masked tokens of the grammar's sentences."""
-        return TaskConfig(
-            kind="masked-lm", data=self.grammar, max_length=self.max_length, mask_share=0.3, attend_masked=False, max_eval=500
-        )
+        """Masked or next tokens of the grammar's sentences."""
+        shared = TaskConfig(data=self.grammar, max_length=self.max_length, max_eval=500)
+        if self.family == "bert":
+            return replace(shared, kind="masked-lm", mask_share=0.3, attend_masked=False)
+        return replace(shared, kind="causal-lm", boundary_level=self.boundary_level)
 
     def _training(self, rate: float, eval_every: int) -> dict[str, Any]:
         return training(self.batch, 125, rate, eval_every, adam_beta2=0.95)
@@ -107,6 +121,15 @@ SETTINGS: dict[Preset, GrammarSettings] = {
         teacher_rate=5e-3, every=100, steps=8000, rate=5e-3, progressive_every=1000, eval_every=100, probe_sentences=200,
         positions=tuple(range(30, 450, 30)), probe_training=10_240, probe_held_out=1024,
     ),
+}  # fmt: skip
+
+# GPT-2 on cfg3f, whose rules are more and of unequal lengths, at tokens that end a non-terminal
+GPT2_SETTINGS: dict[Preset, GrammarSettings] = {
+    "smoke": replace(SETTINGS["smoke"], grammar="grammar:cfg3f:k", family="gpt2", boundary_level=1),
+    "laptop": replace(
+        SETTINGS["laptop"], grammar="grammar:cfg3f:m", family="gpt2", boundary_level=1, teacher_steps=2000, steps=1000,
+    ),
+    "paper": replace(SETTINGS["paper"], grammar="grammar:cfg3f", family="gpt2", boundary_level=1, progressive_every=500),
 }  # fmt: skip
 
 EXTRACTION = ExtractionConfig(hidden_share=0.3)
