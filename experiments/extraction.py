@@ -1,35 +1,28 @@
 """What the papers leave open about extraction on Transformers, tried at laptop scale: results/extraction.json, docs/extraction.md.
 
-    python experiments/extraction.py --runs runs/reproduce/laptop      # teachers, one-shot and extraction are those of C10
+    python experiments/extraction.py        # after vigreux reproduce C9g C10: teachers, one-shot and extraction are theirs
 
-BERT students of C10's teacher on the same grammar, sentences, steps and seeds; each row changes one thing about extraction. The
-rows were fixed before the run, and none was dropped.
+Students of C10's BERT and of C9g's GPT-2 teacher, on the same sentences, steps and seeds; each row changes one thing about
+extraction. The rows were fixed before the run, and none was dropped.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from variants import Variant, compared, parser, save, table
+
 from vigreux.config import RunConfig
-from vigreux.cost import mean_interval
 from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
-from vigreux.experiments.claim import machine
-from vigreux.experiments.grammar_students import grammar_teacher
-from vigreux.experiments.grammar_worlds import EXTRACTION, SETTINGS, GrammarSettings
+from vigreux.experiments.grammar_worlds import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.students import explained_variances, train_students
-from vigreux.files import write_atomic
 from vigreux.recipes import one_shot
 
-ROOT = Path(__file__).resolve().parent.parent
-SEEDS = (0, 1, 2)
 
-Variant = Callable[[GrammarSettings, int], RunConfig]
+def _one_shot(settings: GrammarSettings, seed: int) -> RunConfig:
+    return settings.student("one-shot", seed)
 
 
 def _extraction(**changes: Any) -> Variant:
@@ -52,28 +45,42 @@ def _started(curriculum: str) -> Variant:
     return make
 
 
-def _one_projection_each(settings: GrammarSettings, seed: int) -> RunConfig:
-    return settings.student(_stages(settings, lambda layer: Projection("gaussian", layer)), seed)
+def _stages(target: Callable[[int], Hidden], *, layers: Callable[[GrammarSettings], range], frozen: int | None = None) -> Variant:
+    """Extraction's stages with targets of their own; `frozen` holds from the second stage on."""
+
+    def make(settings: GrammarSettings, seed: int) -> RunConfig:
+        pairs, share = layers(settings), EXTRACTION.hidden_share
+        stages: Curriculum = tuple(
+            Stage(f"hidden-{i}", TeacherRef.final(), target(i), i, Duration.share(share / len(pairs))) for i in pairs
+        )
+        stages += one_shot(final=Duration.share(1 - share))
+        return settings.student((stages[0], *(replace(stage, frozen=frozen) for stage in stages[1:])), seed)
+
+    return make
 
 
-def _stages(settings: GrammarSettings, projection: Callable[[int], Projection]) -> Curriculum:
-    """Extraction's stages, each layer with a projection of its own."""
-    layers, share = settings.layers - 1, EXTRACTION.hidden_share
-    hidden = tuple(
-        Stage(f"hidden-{i}", TeacherRef.final(), Hidden(i, projection(i)), i, Duration.share(share / layers))
-        for i in range(1, layers + 1)
-    )
-    return (*hidden, *one_shot(final=Duration.share(1 - share)))
+def _but_the_last(settings: GrammarSettings) -> range:
+    return range(1, settings.layers)
 
 
-VARIANTS: dict[str, Variant] = {
-    "one-shot": lambda settings, seed: settings.student("one-shot", seed),
+def _the_last(settings: GrammarSettings) -> range:
+    return range(settings.layers, settings.layers + 1)
+
+
+def _gaussian_of_its_own(layer: int) -> Hidden:
+    return Hidden(layer, Projection("gaussian", layer))
+
+
+PCA = EXTRACTION.projected()
+
+BERT: dict[str, Variant] = {
+    "one-shot": _one_shot,
     "extraction": _extraction(),  # PCA, layers 1 to 3 in 30 % of the steps, unit scale, optimiser carried, a schedule a stage
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
     "projection gaussian": _extraction(projection="gaussian"),
     "projection orthogonal": _extraction(projection="orthogonal"),
-    "projection gaussian, one each stage": _one_projection_each,
+    "projection gaussian, one each stage": _stages(_gaussian_of_its_own, layers=_but_the_last),
     "targets not scaled": _extraction(scaling="none"),
     "targets scaled per dimension": _extraction(scaling="per-dimension"),
     "layer 2 alone": _extraction(layers={2: 2}),
@@ -83,47 +90,28 @@ VARIANTS: dict[str, Variant] = {
     "50 % of the steps": _extraction(hidden_share=0.5),
     "optimiser anew each stage": _run(optimizer="per-stage"),
     "one schedule over all stages": _run(schedule="carried"),
+    "loss on masked tokens alone": _stages(lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last),
+    "embeddings frozen after stage 1": _stages(lambda layer: Hidden(layer, PCA), layers=_but_the_last, frozen=0),
+}
+
+GPT2: dict[str, Variant] = {
+    "one-shot": _one_shot,
+    "extraction": _extraction(),
+    "last layer alone, after the final norm": _stages(lambda layer: Hidden(layer, PCA), layers=_the_last),
+    "last layer alone, before the final norm": _stages(lambda layer: Hidden(layer, PCA, final_norm=False), layers=_the_last),
+    "loss on predicted tokens alone": _stages(lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs/reproduce/laptop")
-    parser.add_argument("--preset", choices=("smoke", "laptop"), default="laptop")
-    parser.add_argument("--save", type=Path, default=ROOT / "results/extraction.json")
-    options = parser.parse_args()
-    settings = SETTINGS[options.preset]
+    options = parser(__doc__, "extraction.json").parse_args()
     lab = Lab(options.runs, options.save.parent, quiet=True)
-    teacher = grammar_teacher(lab, settings)
-    seeds = SEEDS if options.preset == "laptop" else (0,)
-    methods = {name: (lambda seed, make=make: make(settings, seed)) for name, make in VARIANTS.items()}
-    students = train_students(lab, teacher, methods, seeds, prefix="grammar-")
-    rows = {}
-    for name, runs in students.runs.items():
-        own = students.finals(name)
-        rows[name] = {
-            "accuracy": own,
-            "interval": list(mean_interval(own)),
-            "loss": [run.summary().metrics["loss"] for run in runs],  # type: ignore[union-attr]  # finished
-            "flops": [run.summary().flops for run in runs],  # type: ignore[union-attr]
-            "explained_variance": explained_variances(runs),
-        }
-    document = {"settings": settings.plain(), "seeds": list(seeds), "machine": machine(), "rows": rows}
-    write_atomic(options.save, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    print(table(document))
-
-
-def table(document: dict[str, Any]) -> str:
-    """A row a variant, for docs/extraction.md."""
-    lines = ["| variant | accuracy | loss | FLOPs | explained variance of the stages |", "|---|--:|--:|--:|---|"]
-    for name, row in document["rows"].items():
-        mean, half = row["interval"]
-        accuracy = f"{100 * mean:.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-        explained = [sum(values) / len(values) for values in zip(*row["explained_variance"])]
-        shown = ", ".join(f"{value:.2f}" for value in explained) or "–"
-        loss, flops = (sum(row[key]) / len(row[key]) for key in ("loss", "flops"))
-        lines.append(f"| {name} | {accuracy} % | {loss:.3f} | {flops / 1e12:.2f} T | {shown} |")
-    return "\n".join(lines)
+    document = {}
+    for name, settings, variants in (("bert", SETTINGS, BERT), ("gpt2", GPT2_SETTINGS, GPT2)):
+        prefix = "grammar-" if name == "bert" else "grammar-gpt2-"
+        document[name] = compared(lab, settings[options.preset], variants, prefix)
+        save(document, options.save)
+        print(table(document[name]["rows"]))
 
 
 if __name__ == "__main__":

@@ -86,9 +86,10 @@ class Lab:
         return {name: RunFolder.open(path) for name, (path, _) in places.items()}
 
     def _place(self, config: Any, name: str) -> tuple[Path, bool]:
-        """The run's folder, and whether it has been begun."""
-        path = self.root / f"{name}-{_fingerprint(config, self.root)}"
-        return path, (path / "run.json").exists()
+        """The run's folder, and whether it has been begun; a run of the same settings counts whatever it was called."""
+        fingerprint = _fingerprint(config, self.root)
+        begun = sorted(self.root.glob(f"*-{fingerprint}/run.json"))
+        return (begun[0].parent, True) if begun else (self.root / f"{name}-{fingerprint}", False)
 
 
 def train_beside(left: list[tuple[RunConfig, bool]], *, quiet: bool) -> None:
