@@ -48,6 +48,17 @@ def test_options_say_their_default_once(vigreux: Vigreux) -> None:
         assert noise not in shown
 
 
+def test_a_reader_that_stops_reading() -> None:
+    """As under `| head`: no traceback."""
+    code = "import sys; from vigreux.cli.main import main; sys.exit(main(['distill', '--help']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def command_that(monkeypatch: pytest.MonkeyPatch, does: object) -> None:
     monkeypatch.setattr(module, "import_module", lambda name: SimpleNamespace(run=does))
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.reference import position_probe as reference
+from vigreux.errors import ConfigError
 from vigreux.probes.nonterminals import IGNORE, PositionProbe, ProbeData, ProbeSettings, fit_nonterminal_probe, joined
 
 SYMBOLS, LENGTH = 4, 6
@@ -55,3 +56,17 @@ def test_the_same_as_a_loop_over_heads_and_places():
 def test_a_seed_fixes_it():
     one, other = (fit_nonterminal_probe(data(50, 0), data(50, 1)) for _ in range(2))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heads": 0}, r"probe.heads: 0; accepted: a whole number from 1"),
+        ({"epochs": -1}, r"probe.epochs: -1"),
+        ({"rate": 0.0}, r"probe.rate: 0.0; accepted: a positive number"),
+        ({"rate": float("nan")}, r"probe.rate: nan"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ProbeSettings(**settings)

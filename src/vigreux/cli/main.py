@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ commands:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Runs one command; the exit code: 0, 2 for bad input, 130 when interrupted, 141 when nobody reads on (`| head`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -50,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
-        return _run(arguments, debug=debug)
+        try:
+            code = _run(arguments, debug=debug)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes nowhere
+            return 141
+        return code
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:

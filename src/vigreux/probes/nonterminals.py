@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vigreux.errors import ConfigError
+
 IGNORE = -100
 
 
@@ -60,6 +62,13 @@ class ProbeSettings:
     rate: float = 1e-2
     batch: int = 64
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "rank", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"probe.{name}: {getattr(self, name)}; accepted: a whole number from 1")
+        if not 0 < self.rate < math.inf:
+            raise ConfigError(f"probe.rate: {self.rate}; accepted: a positive number")
 
 
 @dataclass(frozen=True)
