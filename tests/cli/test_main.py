@@ -50,7 +50,13 @@ def test_options_say_their_default_once(vigreux: Vigreux) -> None:
 
 def test_a_reader_that_stops_reading() -> None:
     """As under `| head`: no traceback."""
-    code = "import sys; from vigreux.cli.main import main; sys.exit(main(['distill', '--help']))"
+    code = """
+import sys
+from types import SimpleNamespace
+import vigreux.cli.main as module
+module.import_module = lambda name: SimpleNamespace(run=lambda argv: print("a table\\n" * 9999))
+sys.exit(module.main(["report"]))
+"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
