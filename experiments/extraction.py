@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from variants import Variant, compared, parser, save, table
+from variants import Variant, compared, figure, parser, save, table
 
 from vigreux.config import RunConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
@@ -122,6 +122,8 @@ def main() -> None:
         document[name] = compared(lab, settings[options.preset], variants, prefix)
         save(document, options.save)
         print(table(document[name]["rows"]))
+    panels = {"BERT, masked tokens": document["bert"]["rows"], "GPT-2, tokens at boundaries": document["gpt2"]["rows"]}
+    figure(panels, options.save.parent / "figures" / options.save.with_suffix(".png").name)
 
 
 if __name__ == "__main__":

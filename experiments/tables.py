@@ -1,4 +1,4 @@
-"""The tables of docs/parity.md, docs/grammars.md and README.md, from what is in results/: every claim, and the benchmarks.
+"""The tables of docs/parity.md, grammars.md, extraction.md and README.md, from what is in results/: claims and benchmarks.
 
 python experiments/tables.py
 """
@@ -6,6 +6,8 @@ python experiments/tables.py
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
+
+from variants import table
 
 from vigreux.files import write_atomic
 
@@ -65,6 +67,12 @@ def sampler() -> str:
     return "\n".join(rows) + "\n"
 
 
+def variants(name: str, teacher: str | None = None) -> str:
+    """The rows of `experiments/extraction.py` or `experiments/share.py`, of one teacher."""
+    found = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    return table((found if teacher is None else found[teacher])["rows"])
+
+
 def fill(page: Path, name: str, table: Callable[[], str]) -> None:
     """Writes the table between `<!-- name -->` and `<!-- /name -->`."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
@@ -78,4 +86,5 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "grammars.md", "results", transformers)
     fill(ROOT / "docs" / "grammars.md", "sampler", sampler)
     fill(ROOT / "docs" / "parity.md", "speed", speed)
+    fill(ROOT / "docs" / "extraction.md", "bert", lambda: variants("extraction", "bert"))
     fill(ROOT / "README.md", "speed", speed)

@@ -16,6 +16,7 @@ from vigreux.experiments.grammar_worlds import GrammarSettings
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.students import explained_variances, train_students
 from vigreux.files import write_atomic
+from vigreux.report.style import LIGHT, save_png
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,13 +55,18 @@ def save(document: Mapping[str, Any], path: Path) -> None:
     write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
+def gains(rows: Mapping[str, Any], name: str, baseline: str) -> tuple[float, float | None]:
+    """Points of accuracy above the baseline's student of the same seed: mean and half-width of the 95 % interval."""
+    mean, half = mean_interval([own - other for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])])
+    return 100 * mean, None if half is None else 100 * half
+
+
 def table(rows: Mapping[str, Any], baseline: str = "one-shot") -> str:
     """One row a variant: accuracy, the gain over the baseline's student of the same seed, loss, FLOPs, explained variance."""
     lines = [f"| | accuracy | above {baseline} | loss | FLOPs | explained variance |", "|---|--:|--:|--:|--:|---|"]
-    plain = rows[baseline]["accuracy"]
     for name, row in rows.items():
-        gains = [own - other for own, other in zip(row["accuracy"], plain)]
-        gained = "–" if name == baseline else _points(gains)
+        mean, half = gains(rows, name, baseline)
+        gained = "–" if name == baseline else f"{mean:+.1f}" + ("" if half is None else f" ± {half:.1f}")
         explained = ", ".join(f"{sum(values) / len(values):.2f}" for values in zip(*row["explained_variance"]))
         loss, flops = (sum(row[key]) / len(row[key]) for key in ("loss", "flops"))
         accuracy = 100 * row["interval"][0]
@@ -68,6 +74,32 @@ def table(rows: Mapping[str, Any], baseline: str = "one-shot") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _points(gains: list[float]) -> str:
-    mean, half = mean_interval(gains)
-    return f"{100 * mean:+.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+def figure(panels: Mapping[str, Mapping[str, Any]], path: Path, baseline: str = "one-shot") -> None:
+    """A panel a teacher, a dot a variant with its interval, a cross a seed: points above the baseline."""
+    from matplotlib.figure import Figure
+
+    heights = [len(rows) - 1 for rows in panels.values()]
+    drawn = Figure(figsize=(8.6, 0.9 + 0.27 * sum(heights)), layout="constrained", facecolor=LIGHT.ground)
+    axes: Any = drawn.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (title, rows) in zip(axes, panels.items()):
+        _draw(axis, title, rows, baseline)
+    axes[-1].set_xlabel(f"points of accuracy above {baseline}, mean over seeds and 95 % interval", color=LIGHT.muted, fontsize=8)
+    save_png(drawn, path, LIGHT)
+
+
+def _draw(axis: Any, title: str, rows: Mapping[str, Any], baseline: str) -> None:
+    names = [name for name in rows if name != baseline]
+    style = LIGHT.series(0)
+    for place, name in enumerate(names):
+        mean, half = gains(rows, name, baseline)
+        seeds = [100 * (own - other) for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])]
+        axis.plot(seeds, [place] * len(seeds), "x", markersize=4, color=LIGHT.muted)
+        axis.errorbar(mean, place, xerr=half, fmt="o", markersize=5, capsize=3, color=style["color"])
+    axis.axvline(0, color=LIGHT.muted, linewidth=0.8)
+    axis.set_facecolor(LIGHT.ground)
+    axis.set_title(title, fontsize=10, color=LIGHT.ink, loc="left")
+    axis.set_yticks(range(len(names)), names, fontsize=8, color=LIGHT.ink)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(axis="x", color=LIGHT.grid, linewidth=0.6)
+    axis.tick_params(colors=LIGHT.muted, labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
