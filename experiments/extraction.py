@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-from variants import Variant, compared, figure, parser, save, table
 
 from vigreux.config import RunConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
 from vigreux.experiments.grammar_worlds import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
 from vigreux.experiments.lab import Lab
+from vigreux.experiments.variants import Variant, compared, figure, parser, save, table
 from vigreux.recipes import one_shot
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def _one_shot(settings: GrammarSettings, seed: int) -> RunConfig:
@@ -114,7 +116,7 @@ GPT2: dict[str, Variant] = {
 
 
 def main() -> None:
-    options = parser(__doc__, "extraction.json").parse_args()
+    options = parser(__doc__, RESULTS / "extraction.json").parse_args()
     lab = Lab(options.runs, options.save.parent, quiet=True)
     document = {}
     for name, settings, variants in (("bert", SETTINGS, BERT | SECOND), ("gpt2", GPT2_SETTINGS, GPT2)):

@@ -7,11 +7,14 @@ C9 was first run with the 15 % that are the default of p-shot, and then with 50 
 
 from __future__ import annotations
 
-from variants import Variant, compared, parser, save, table
+from pathlib import Path
 
 from vigreux.experiments.grammar_students import AFTER, BEFORE, MIDDLE, grammar_teacher, phases
 from vigreux.experiments.grammar_worlds import SETTINGS
 from vigreux.experiments.lab import Lab
+from vigreux.experiments.variants import Variant, compared, parser, save, table
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def _default_share(step: int) -> Variant:
@@ -23,7 +26,7 @@ def _half(step: int) -> Variant:
 
 
 def main() -> None:
-    options = parser(__doc__, "share.json").parse_args()
+    options = parser(__doc__, RESULTS / "share.json").parse_args()
     settings, lab = SETTINGS[options.preset], Lab(options.runs, options.save.parent, quiet=True)
     found = phases(grammar_teacher(lab, settings))
     variants: dict[str, Variant] = {"one-shot": lambda settings, seed: settings.student("one-shot", seed)}

@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from variants import table
-
+from vigreux.experiments.variants import table
 from vigreux.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,8 +66,12 @@ def sampler() -> str:
     return "\n".join(rows) + "\n"
 
 
-def variants(name: str, teacher: str | None = None) -> str:
-    """The rows of `experiments/extraction.py` or `experiments/share.py`, of one teacher."""
+def bert() -> str:
+    """The rows of `experiments/extraction.py` with the BERT teacher."""
+    return _variants("extraction", "bert")
+
+
+def _variants(name: str, teacher: str | None = None) -> str:
     found = json.loads((ROOT / "results" / f"{name}.json").read_text())
     return table((found if teacher is None else found[teacher])["rows"])
 
@@ -86,5 +89,5 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "grammars.md", "results", transformers)
     fill(ROOT / "docs" / "grammars.md", "sampler", sampler)
     fill(ROOT / "docs" / "parity.md", "speed", speed)
-    fill(ROOT / "docs" / "extraction.md", "bert", lambda: variants("extraction", "bert"))
+    fill(ROOT / "docs" / "extraction.md", "bert", bert)
     fill(ROOT / "README.md", "speed", speed)

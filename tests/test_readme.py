@@ -34,6 +34,7 @@ TABLES = [
     ("docs/parity.md", "parity"),
     ("docs/grammars.md", "transformers"),
     ("docs/grammars.md", "sampler"),
+    ("docs/extraction.md", "bert"),
 ]
 
 

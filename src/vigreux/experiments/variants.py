@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,22 @@ from vigreux.experiments.students import explained_variances, train_students
 from vigreux.files import write_atomic
 from vigreux.report.style import LIGHT, save_png
 
-ROOT = Path(__file__).resolve().parent.parent
-
 Variant = Callable[[GrammarSettings, int], RunConfig]  # the scale, a student's seed → its run
 
 
-def parser(about: str | None, save: str) -> argparse.ArgumentParser:
-    """The options that these scripts share; `save` is the result's name."""
+def parser(about: str | None, save: Path) -> argparse.ArgumentParser:
+    """The options of a script that compares variants and writes `save`."""
     options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--runs", type=Path, default=ROOT / "runs/reproduce/laptop", help="the runs of vigreux reproduce")
+    options.add_argument("--runs", type=Path, default=Path("runs/reproduce/laptop"), help="the runs of vigreux reproduce")
     options.add_argument("--preset", choices=("smoke", "laptop", "paper"), default="laptop")
-    options.add_argument("--save", type=Path, default=ROOT / "results" / save)
+    options.add_argument("--save", type=Path, default=save)
     return options
 
 
 def compared(lab: Lab, settings: GrammarSettings, variants: Mapping[str, Variant], prefix: str) -> dict[str, Any]:
     """One row a variant: finals with their interval, FLOPs, and the explained variance of the hidden stages."""
     teacher = grammar_teacher(lab, settings)
-    methods = {name: (lambda seed, make=make: make(settings, seed)) for name, make in variants.items()}
+    methods = {name: partial(make, settings) for name, make in variants.items()}
     students = train_students(lab, teacher, methods, settings.seeds, prefix=prefix)
     rows = {}
     for name, runs in students.runs.items():

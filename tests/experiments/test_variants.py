@@ -1,0 +1,35 @@
+"""What a comparison of variants shows: gains by seed, and what each cost."""
+
+import pytest
+
+from vigreux.experiments.variants import figure, gains, table
+
+ROWS = {
+    "one-shot": {"accuracy": [0.5, 0.6], "interval": [0.55, 0.6], "loss": [1.0, 0.8], "flops": [2e12, 2e12], "explained_variance": [[], []]},
+    "other": {"accuracy": [0.52, 0.64], "interval": [0.58, 0.7], "loss": [0.9, 0.7], "flops": [1e12, 1e12], "explained_variance": [[0.5, 0.2], [0.7, 0.4]]},
+}  # fmt: skip
+
+
+def test_gains_are_those_of_the_same_seed():
+    mean, half = gains(ROWS, "other", "one-shot")
+    assert mean == pytest.approx(3)
+    assert half == pytest.approx(12.706 * 1.0, rel=1e-3)  # Student's t of two seeds, whose gains differ by two points
+
+
+def test_the_table():
+    lines = table(ROWS).splitlines()
+    assert lines[2] == "| one-shot | 55.0 % | – | 0.900 | 2.0 T | – |"
+    assert lines[3] == "| other | 58.0 % | +3.0 ± 12.7 | 0.800 | 1.0 T | 0.60, 0.30 |"
+
+
+def test_one_seed_has_no_interval():
+    one = {
+        name: row | {"accuracy": row["accuracy"][:1], "explained_variance": row["explained_variance"][:1]}
+        for name, row in ROWS.items()
+    }
+    assert "| +2.0 |" in table(one)
+
+
+def test_the_figure(tmp_path):
+    figure({"a teacher": ROWS}, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
