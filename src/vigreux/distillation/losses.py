@@ -10,7 +10,7 @@ the factor `student_temperature²` is applied in `logits_loss` alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,24 @@ def _jensen_shannon(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     return loss, 0.5 * q * (ratio - from_student[:, None])
 
 
+def _of_chunk(
+    student: Tensor, teacher: Tensor, formula: _Formula, temperature: float, student_temperature: float, top_k: int | None
+) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and gradient (N, C) in `student / student_temperature`, for as many rows as fit the cache."""
+    log_q = _log_softmax(_divided(_at_least_float32(student), student_temperature))
+    return formula(log_q, teacher_probabilities(teacher, temperature, top_k).to(log_q.dtype))
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """A class that the student masks has log q = −inf, and 0 · inf is no number: a finite value keeps its q at 0."""
+    return torch.log_softmax(logits, dim=-1).clamp_(min=torch.finfo(logits.dtype).min / 4)
+
+
+def _chunks(logits: Tensor) -> Iterator[slice]:
+    step = max(1, (_CHUNK_ON_CPU if logits.device.type == "cpu" else _CHUNK_ELSEWHERE) // logits.shape[-1])
+    return (slice(start, start + step) for start in range(0, len(logits), step))
+
+
 class _Divergence(torch.autograd.Function):
     """A formula over chunks of rows; the gradient is computed on the way forward and is all that is kept."""
 
@@ -138,13 +156,8 @@ class _Divergence(torch.autograd.Function):
         dtype = torch.promote_types(student.dtype, torch.float32)
         loss = student.new_empty(rows, dtype=dtype)
         gradient = student.new_empty(student.shape if ctx.needs_input_grad[0] else (0, classes), dtype=dtype)
-        step = max(1, (_CHUNK_ON_CPU if student.device.type == "cpu" else _CHUNK_ELSEWHERE) // classes)
-        for chunk in (slice(start, start + step) for start in range(0, rows, step)):
-            log_q = torch.log_softmax(_divided(_at_least_float32(student[chunk]), student_temperature), dim=-1)
-            # A class the student masks has log q = −inf, and 0 · inf is no number: a finite value keeps its q at 0.
-            log_q.clamp_(min=torch.finfo(dtype).min / 4)
-            p = teacher_probabilities(teacher[chunk], temperature, top_k).to(dtype)
-            loss[chunk], of_chunk = formula(log_q, p)
+        for chunk in _chunks(student):
+            loss[chunk], of_chunk = _of_chunk(student[chunk], teacher[chunk], formula, temperature, student_temperature, top_k)
             if ctx.needs_input_grad[0]:
                 gradient[chunk] = of_chunk
         ctx.save_for_backward(gradient)
@@ -204,6 +217,14 @@ _DIVERGENCES: dict[Divergence, Callable[..., Tensor]] = {
 }
 
 
+_FORMULAS: dict[Divergence, _Formula] = {
+    "soft-cross-entropy": _soft_cross_entropy,
+    "forward-kl": _forward_kl,
+    "reverse-kl": _reverse_kl,
+    "jensen-shannon": _jensen_shannon,
+}
+
+
 def logits_loss(
     student: Tensor, target: Logits, teacher: Tensor | None, labels: Tensor | None = None, *, common_classes: int | None = None
 ) -> Tensor:
@@ -224,6 +245,47 @@ def logits_loss(
         return loss
     assert labels is not None, "alpha > 0 needs labels"
     return loss + target.alpha * cross_entropy(student, labels)
+
+
+# --- losses with their gradients, in place ----------------------------------------------------------------------------
+
+
+def logits_rows(
+    student: Tensor, target: Logits, teacher: Tensor, labels: Tensor | None = None, *, common_classes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which takes their place in memory."""
+    loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
+    formula, own = _FORMULAS[target.divergence], target.student_temperature
+    for chunk in _chunks(student):
+        theirs = fit_classes(teacher[chunk], student.shape[-1], common_classes)
+        of_chunk, gradient = _of_chunk(student[chunk], theirs, formula, target.temperature, own, target.top_k)
+        of_chunk *= (1 - target.alpha) * own**2
+        if target.alpha or own != 1:
+            gradient *= (1 - target.alpha) * own
+        if target.alpha:
+            assert labels is not None, "alpha > 0 needs labels"
+            of_labels, mixed = _label_chunk(student[chunk], labels[chunk])
+            of_chunk += target.alpha * of_labels
+            gradient.add_(mixed, alpha=target.alpha)
+        loss[chunk], student[chunk] = of_chunk, gradient
+    return loss, student
+
+
+def label_rows(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The `cross_entropy` (N,) and its gradient in the student's logits (N, C), which takes their place in memory."""
+    loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
+    for chunk in _chunks(student):
+        loss[chunk], student[chunk] = _label_chunk(student[chunk], labels[chunk])
+    return loss, student
+
+
+def _label_chunk(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    counts = labels != IGNORED_LABEL
+    safe = labels.where(counts, 0).unsqueeze(-1)  # (N, 1)
+    log_q = torch.log_softmax(_at_least_float32(student), dim=-1)
+    loss = -log_q.gather(-1, safe).squeeze(-1) * counts
+    gradient = log_q.exp_().scatter_add_(-1, safe, torch.full_like(safe, -1, dtype=log_q.dtype))
+    return loss, gradient.mul_(counts.unsqueeze(-1))
 
 
 # --- hidden states ----------------------------------------------------------------------------------------------------

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Projection, Stage, Target, hidden_part
+from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, Target, hidden_part
+from vigreux.distillation.fused import fused_loss
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.errors import ConfigError
+from vigreux.models.heads import LinearHead
 from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import JointView, LogitsView, PooledView, cut
 from vigreux.tasks.task import Task
@@ -58,12 +61,20 @@ def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: B
     return teacher.logits(batch, positions)
 
 
+@dataclass(frozen=True)
+class Heads:
+    """The output heads of both models, for a loss that never holds all logits (see `vigreux.distillation.fused`)."""
+
+    student: LinearHead
+    teacher: LinearHead | None  # `None` for labels
+
+
 class StageModel(nn.Module):
     """A view of the student with the stage's loss behind it, so that wrappers (DDP, autocast) see one forward pass.
 
     `forward(batch, signal)` gives the loss *summed* over the rows that count; the engine divides by their number over all
     micro-batches and processes. The view shares its parameters with the student. A fixed projection is a buffer that is never
-    saved; a learned one is trained here and thrown away with the stage.
+    saved; a learned one is trained here and thrown away with the stage. With `heads` the loss on logits comes from hidden states.
     """
 
     def __init__(
@@ -73,9 +84,11 @@ class StageModel(nn.Module):
         task: Task,
         projection: Tensor | LearnedProjection | None = None,
         statistics: TargetStatistics | None = None,
+        heads: Heads | None = None,
     ) -> None:
         super().__init__()
         self.view: Any = view
+        self.heads = heads
         self.target = target
         self.task = task
         self.statistics = statistics
@@ -84,8 +97,19 @@ class StageModel(nn.Module):
         else:
             self.projection = projection
 
+    def signal(self, teacher: Teacher | None, batch: Batch) -> Signal:
+        """What `forward` wants of the teacher (see `teacher_signal`); with `heads` the rows that its head is given."""
+        if self.heads is None or teacher is None:
+            return teacher_signal(self.task, self.target, teacher, batch)
+        positions = self.task.positions(batch)
+        assert positions is not None
+        return teacher.head_input(batch, positions)
+
     def forward(self, batch: Batch, signal: Signal) -> Tensor:
-        """() the summed loss of `batch` against the teacher's `signal` (see `teacher_signal`)."""
+        """() the summed loss of `batch` against the teacher's `signal`."""
+        if self.heads is not None:
+            assert not isinstance(signal, tuple)
+            return self._fused_loss(self.heads, batch, signal)
         if isinstance(self.target, Joint):
             assert isinstance(signal, tuple)
             return self._joint_loss(self.target, batch, *signal)
@@ -105,6 +129,15 @@ class StageModel(nn.Module):
             return cross_entropy(rows, labels).sum()
         assert signal is not None
         return logits_loss(rows, self.target, signal, labels).sum()
+
+    def _fused_loss(self, heads: Heads, batch: Batch, teacher: Tensor | None) -> Tensor:
+        assert isinstance(self.target, (Logits, Labels))
+        positions = self.task.positions(batch)
+        assert positions is not None
+        rows = self.view.head_input(batch, heads.student.module, positions)
+        labels = batch["labels"][positions]
+        theirs = None if heads.teacher is None else heads.teacher.now()
+        return fused_loss(rows, heads.student.now(), self.target, teacher=teacher, teacher_head=theirs, labels=labels)
 
     def _joint_loss(self, target: Joint, batch: Batch, logits: Tensor, hidden: Tensor) -> Tensor:
         """The logits' summed loss, and beside it the hidden states' mean over this micro-batch as often as there are logits."""
@@ -184,6 +217,7 @@ def build_stage_model(
     *,
     widths: tuple[int, int] | None,
     matrices: dict[Projection, Tensor],
+    heads: Heads | None = None,
 ) -> StageModel:
     """The stage model with its projection and target scale.
 
@@ -195,10 +229,11 @@ def build_stage_model(
         calibration: gives the batches on which the scale of the targets is measured (the first ones of the stream).
         widths: (d_T, d_S); needed for hidden and embedding targets.
         matrices: the projections made so far, which stages with equal projections and widths share; a new one is added.
+        heads: of both models, where the loss on logits is to be computed from hidden states.
     """
     target = vector_part(stage.target)
     if target is None:
-        return StageModel(view, stage.target, task)
+        return StageModel(view, stage.target, task, heads=heads)
     assert teacher is not None
     assert widths is not None
 

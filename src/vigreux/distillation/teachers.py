@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.errors import ConfigError, unknown
+from vigreux.models.heads import LinearHead, find_head
 from vigreux.models.layout import Layout, find_layout
 from vigreux.models.views import LogitsView, PooledView, cut
 
@@ -29,6 +30,9 @@ class Teacher(Protocol):
     def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
         """(B, T, d_T): hidden states after block `layer` (the last: with or without the final norm); deeper blocks do not run."""
 
+    def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
+        """(N, d_T): what the teacher's output head is given at the positions that count; for a teacher whose head is known."""
+
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """(B, d_T): pooled last hidden states."""
 
@@ -41,6 +45,8 @@ class LiveTeacher:
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
         self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}  # by hidden layer and final norm, or by pooling
+        self._head: LinearHead | None = None
+        self._looked = False
 
     @property
     def layout(self) -> Layout:
@@ -60,6 +66,21 @@ class LiveTeacher:
             self._views[key] = cut(self.model, layer, self.layout, final_norm=final_norm)
         return self._run(self._views[key], batch)
 
+    def find_head(self, batch: Batch) -> LinearHead | None:
+        """The output head, where it is a linear layer (see `heads.find_head`); looked for once, on the first batch."""
+        if not self._looked:
+            self._looked = True
+            own = next(self.model.parameters()).device
+            moved = {name: value.to(own) for name, value in batch.items()}
+            self._head = find_head(self.model, LogitsView(self.model, self.layout), moved)
+        return self._head
+
+    def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
+        """See `Teacher.head_input`."""
+        assert self._head is not None, "see find_head"
+        view, module = LogitsView(self.model, self.layout), self._head.module
+        return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
+
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """See `Teacher.embedding`."""
         if pooling not in self._views:
@@ -68,7 +89,7 @@ class LiveTeacher:
 
     # no_grad, not inference_mode: what the teacher gives is saved for the student's backward pass
     @torch.no_grad()
-    def _run(self, view: nn.Module, batch: Batch, positions: Tensor | None = None) -> Tensor:
+    def _run(self, view: Callable[..., Tensor], batch: Batch, positions: Tensor | None = None) -> Tensor:
         source = next(iter(batch.values())).device
         own = next(self.model.parameters()).device
         moved = {name: value.to(own) for name, value in batch.items()}

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vigreux.cost import StepCost, steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
-from vigreux.distillation.stage_model import count_rows, teacher_signal
+from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.engines.setup import Setup
 from vigreux.files import write_atomic
 
@@ -34,7 +34,7 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
         student = teacher_part = 0
         for batch, _ in zip(probe.batches(), range(batches)):
             with FlopCounterMode(display=False) as of_teacher, sdpa_kernel(SDPBackend.MATH):
-                signal = teacher_signal(setup.task, stage.target, teacher, batch)
+                signal = model.signal(teacher, batch)
             with FlopCounterMode(display=False) as of_student, sdpa_kernel(SDPBackend.MATH):
                 model(batch, signal).backward()
             teacher_part += of_teacher.get_total_flops()
@@ -44,13 +44,13 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
     return StepCost(student * each, teacher_part * each, seconds)
 
 
-def _seconds(probe: Setup, stage: Stage, model: torch.nn.Module, teacher: Any, batches: int = 4) -> float:
+def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batches: int = 4) -> float:
     """Median wall time of a micro-batch on one device, after one to warm up; the optimiser's step is included."""
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
     times = []
     for batch, _ in zip(probe.batches(), range(batches + 1)):
         start = time.perf_counter()
-        signal = teacher_signal(probe.task, stage.target, teacher, batch)
+        signal = model.signal(teacher, batch)
         (model(batch, signal) / count_rows(probe.task, stage.target, batch)).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -14,14 +14,26 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from vigreux.config import BudgetConfig, Carry
-from vigreux.curriculum import Curriculum, Hidden, Projection, Stage, check_curriculum, hidden_part, resolve_steps
-from vigreux.distillation.stage_model import StageModel, build_stage_model, student_view, vector_part
+from vigreux.curriculum import (
+    Curriculum,
+    Hidden,
+    Labels,
+    Logits,
+    Projection,
+    Stage,
+    check_curriculum,
+    hidden_part,
+    resolve_steps,
+)
+from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
-from vigreux.models.views import cut
+from vigreux.models.views import LogitsView, cut
 from vigreux.tasks.task import Task
 
+FUSED_FROM = 1024  # tokens of a vocabulary; logits of fewer are no larger than hidden states
 CALIBRATION_BATCHES = 8  # steps on whose samples the scale of a stage's targets is measured
 EVALUATIONS = 5  # held-out evaluations a run, unless training.eval_steps says otherwise
 
@@ -189,7 +201,16 @@ class Setup:
         layout = self.student_layout if vector_part(stage.target) is None else self._layout()
         view = student_view(self.student, stage, layout)
         widths = None if teacher is None else self._widths(stage, teacher)
-        model = build_stage_model(view, stage, self.task, teacher, self.batches, widths=widths, matrices=self.matrices)
+        model = build_stage_model(
+            view,
+            stage,
+            self.task,
+            teacher,
+            self.batches,
+            widths=widths,
+            matrices=self.matrices,
+            heads=self._heads(stage, view, teacher),
+        )
         return model.to(device_of(self.student)), teacher
 
     @contextmanager
@@ -209,6 +230,19 @@ class Setup:
         if self.student_layout is None:
             self.student_layout = find_layout(self.student)
         return self.student_layout
+
+    def _heads(self, stage: Stage, view: nn.Module, teacher: LiveTeacher | None) -> Heads | None:
+        """Both output heads, where logits are many and the heads are linear layers on one device: then a chunk is enough."""
+        if not (isinstance(stage.target, (Logits, Labels)) and isinstance(view, LogitsView) and self.task.is_language_model):
+            return None
+        if getattr(getattr(self.student, "config", None), "vocab_size", 0) < FUSED_FROM:
+            return None
+        batch = next(self.batches())
+        student = find_head(self.student, view, batch)
+        if student is None or teacher is None:
+            return None if student is None else Heads(student, None)
+        theirs = teacher.find_head(batch) if device_of(teacher.model) == device_of(self.student) else None
+        return None if theirs is None else Heads(student, theirs)
 
     def _widths(self, stage: Stage, teacher: LiveTeacher) -> tuple[int, int] | None:
         """(d_T, d_S) at the depths that a hidden or embedding target compares."""

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
 from vigreux.checkpoints import rotate, write_manifest
-from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher
 from vigreux.errors import TrainingError
 
@@ -87,7 +87,7 @@ class StageTrainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Sum over this micro-batch's rows / all rows of the step, times the processes whose gradients DDP averages."""
         assert not return_outputs
-        signal = teacher_signal(self.stage_model.task, self.stage_model.target, self.teacher, inputs)
+        signal = self.stage_model.signal(self.teacher, inputs)
         total = model(inputs, signal)
         loss = total / num_items_in_batch.clamp(min=1) * self.args.world_size
         mean = self.accelerator.reduce(loss.detach(), "mean")  # of all processes, so that all of them stop

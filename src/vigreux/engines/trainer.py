@@ -24,7 +24,7 @@ from vigreux.checkpoints import latest_checkpoint, verify_manifest, write_manife
 from vigreux.cost import StepCost
 from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.losses import explained_variance
-from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher
 from vigreux.engines.calibrate import StagePlan, plan_stages, read_plan, write_plan
 from vigreux.engines.card import write_card
@@ -186,7 +186,7 @@ class CurriculumEngine:
         total, rows = 0.0, 0
         for batch in task.eval_batches(self.setup.eval_batch_size):
             batch = {name: value.to(device_of(self.setup.student)) for name, value in batch.items()}
-            total += float(model(batch, teacher_signal(task, target, teacher, batch)))
+            total += float(model(batch, model.signal(teacher, batch)))
             rows += int(count_rows(task, target, batch))
         model.train(training)
         result = {"loss": total / rows}

@@ -26,7 +26,7 @@ Batch = dict[str, Tensor]
 
 
 class _Left(Exception):  # noqa: N818 - not an error, but the way out of a forward pass
-    """Carries the hidden state out of the forward pass from where the first dropped block would have been."""
+    """Carries a hidden state out of the forward pass: from where the first dropped block would have been, or from before a head."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
@@ -151,6 +151,27 @@ class LogitsView(_Called):
         assert len(logits) == len(index), "the head did not read what the base model returned"
         return logits
 
+    def head_input(self, batch: Batch, head: nn.Module, positions: Tensor | None = None) -> Tensor:
+        """(N, d) what `head`, the last layer, is given at the positions that count (`None`: at all of B · T); it does not run."""
+        index = None
+        if positions is not None:
+            index = positions.flatten().nonzero().squeeze(1) if positions.dtype == torch.bool else positions
+        selected = index is not None and bool(self._base_path)
+        handles = [head.register_forward_pre_hook(_leave)]
+        if selected:
+            assert index is not None
+            handles.append(_selecting_hook(self.module.get_submodule(self._base_path), index))
+        try:
+            self.call(batch)
+        except _Left as left:
+            rows = left.hidden.flatten(0, 1)
+        else:
+            raise AssertionError("the head did not run")
+        finally:
+            for handle in handles:
+                handle.remove()
+        return rows if selected or index is None else rows.index_select(0, index)
+
 
 class JointView(LogitsView):
     """`view(batch, positions)` is what `LogitsView` gives and hidden state `depth` (B, T, H), of one forward pass."""
@@ -197,6 +218,10 @@ def _selecting_hook(base: nn.Module, index: Tensor) -> RemovableHandle:
         return output
 
     return base.register_forward_hook(select)
+
+
+def _leave(module: nn.Module, args: Any) -> None:
+    raise _Left(args[0])
 
 
 def _first(output: Any) -> Tensor:

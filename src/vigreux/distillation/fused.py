@@ -1,0 +1,106 @@
+"""The loss of a language model's logits from the hidden states before the output heads, without ever holding all logits.
+
+A chunk of rows at a time: student's and teacher's logits, the loss, its gradient in the logits (which takes the place of the
+student's), and from it the gradients of hidden states, head weight and bias. All is done on the way forward, so that no logits are
+computed twice; what is kept for the backward pass is as large as the hidden states and the head. Equal to `losses.logits_loss`
+of the full logits up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vigreux.curriculum import Labels, Logits
+from vigreux.distillation.losses import label_rows, logits_rows
+from vigreux.models.heads import Head
+
+# Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so that few are better; two
+# such blocks are alive at a time.
+CHUNK_BYTES = 2**25
+FEWEST_ROWS = 32  # below, matrix products lose more than memory is worth
+
+
+def fused_loss(
+    hidden: Tensor,
+    head: Head,
+    target: Logits | Labels,
+    *,
+    teacher: Tensor | None = None,
+    teacher_head: Head | None = None,
+    labels: Tensor | None = None,
+    common_classes: int | None = None,
+) -> Tensor:
+    """() the loss of `losses.logits_loss` (or the cross-entropy with the labels), summed over the rows.
+
+    Args:
+        hidden: (N, d_S) what the student's head is given.
+        head: of the student.
+        target: what is matched.
+        teacher: (N, d_T) what the teacher's head is given; `None` for labels alone.
+        teacher_head: of the teacher.
+        labels: (N,), where the target needs them.
+        common_classes: see `losses.fit_classes`.
+    """
+    return _Fused.apply(hidden, head.weight, head.bias, head, target, teacher, teacher_head, labels, common_classes)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        head: Head,
+        target: Logits | Labels,
+        teacher: Tensor | None,
+        teacher_head: Head | None,
+        labels: Tensor | None,
+        common_classes: int | None,
+    ) -> Tensor:
+        of_hidden, of_weight, of_bias = (
+            torch.zeros_like(x) if x is not None and needed else None
+            for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
+        )
+        total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        for rows in chunks(len(hidden), weight.shape[0], total.element_size()):
+            logits = head.logits(hidden[rows])
+            slope = head.slope(logits)
+            own_labels = None if labels is None else labels[rows]
+            if isinstance(target, Labels):
+                assert own_labels is not None
+                loss, gradient = label_rows(logits, own_labels)
+            else:
+                assert teacher is not None
+                assert teacher_head is not None
+                theirs = teacher_head.logits(teacher[rows])
+                loss, gradient = logits_rows(logits, target, theirs, own_labels, common_classes=common_classes)
+            total += loss.sum()
+            gradient = gradient.mul_(slope).to(weight.dtype)  # (c, V), now in h Wᵀ + b
+            if of_hidden is not None:
+                torch.mm(gradient, weight, out=of_hidden[rows])
+            if of_weight is not None:
+                of_weight.addmm_(gradient.T, hidden[rows])
+            if of_bias is not None:
+                of_bias += gradient.sum(0)
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = (None if saved is None else saved * of_total.to(saved.dtype) for saved in ctx.saved_tensors)
+        return (*gradients, *(None,) * 6)
+
+
+def chunks(rows: int, classes: int, bytes_each: int) -> Iterator[slice]:
+    """Equal stretches of rows whose logits take at most `CHUNK_BYTES`, but not fewer rows than `FEWEST_ROWS`."""
+    most = max(FEWEST_ROWS, CHUNK_BYTES // (classes * bytes_each))
+    count = max(1, -(-rows // most))
+    step = max(1, -(-rows // count))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

@@ -1,0 +1,108 @@
+"""The output head of a language model, where it is a linear layer: then a loss can do without all logits at once.
+
+What an architecture does with the product (a factor, a soft cap) stands in its code alone. So a head is found by what the config
+says, and then tried: the model's own logits have to come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vigreux.models.views import Batch, LogitsView
+
+_LARGEST = 50.0  # logits at which a head is tried: where a cap shows
+_CLOSE = 1e-2  # of the largest logit: far above the rounding of half precision, far below a wrong factor
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last step to the logits: `z = scale · (h Wᵀ + b)`, and with a cap `cap · tanh(z / cap)`.
+
+    Args:
+        weight: W (V, d).
+        bias: b (V,).
+        scale: a factor of the logits (Cohere, Granite).
+        cap: soft cap of the logits (Gemma).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, d) → (N, V), in memory of its own."""
+        product = nn.functional.linear(hidden, self.weight, self.bias)
+        if self.scale != 1:
+            product *= self.scale
+        return product if self.cap is None else product.div_(self.cap).tanh_().mul_(self.cap)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """d logits / d (h Wᵀ + b), from the logits: `scale · (1 − (z / cap)²)`."""
+        return self.scale if self.cap is None else (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Where a model's head is: the layer itself, so that its weights are read when they are used."""
+
+    module: nn.Linear
+    scale: float = 1.0
+    cap: float | None = None
+
+    def now(self) -> Head:
+        """The head with its weights as they are."""
+        return Head(self.module.weight, self.module.bias, self.scale, self.cap)
+
+
+def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | None:
+    """The head of a language model, tried on `batch`; `None` where it is not a plain linear layer, or more than that.
+
+    Layers of a subclass (quantised, with adapters) are more than that.
+    """
+    module = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    if type(module) is not nn.Linear:
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            hidden = view.head_input(batch, module)  # (N, d)
+            factor = _LARGEST / nn.functional.linear(hidden, module.weight, module.bias).abs().max().clamp(min=1e-6)
+            expected = _logits_of(view, batch, module, factor)
+            for scale, cap in _candidates(model.config):
+                found = LinearHead(module, scale, cap).now().logits(hidden * factor)
+                if (found - expected).abs().max() <= _CLOSE * expected.abs().max():
+                    return LinearHead(module, scale, cap)
+    finally:
+        model.train(training)
+    return None
+
+
+def _logits_of(view: LogitsView, batch: Batch, head: nn.Linear, factor: Tensor) -> Tensor:
+    """(N, V) what the model makes of `factor` times its hidden states."""
+    handle = head.register_forward_pre_hook(lambda module, args: (args[0] * factor,))
+    try:
+        return view(batch).flatten(0, 1)
+    finally:
+        handle.remove()
+
+
+def _candidates(config: Any) -> Iterator[tuple[float, float | None]]:
+    """(scale, cap) that the config may mean, what it names first."""
+    own = config.get_text_config() if hasattr(config, "get_text_config") else config
+    cap = getattr(own, "final_logit_softcapping", None)
+    if cap:
+        yield 1.0, float(cap)
+    for name in ("logit_scale", "logits_scaling"):
+        value = getattr(own, name, None)
+        if isinstance(value, (int, float)) and value:
+            yield float(value), None
+            yield 1 / value, None
+    yield 1.0, None

@@ -1,0 +1,79 @@
+"""A head is found where it is a linear layer, with the factor and cap that the model gives its logits; and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from tests.models.families import LANGUAGE_MODELS, VOCAB, batch_of, model_of
+from vigreux.models.heads import Head, find_head
+from vigreux.models.views import LogitsView
+
+SMALL = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "head_dim": 8, "vocab_size": VOCAB, "max_position_embeddings": 32,
+}  # fmt: skip
+SCALED = {
+    "Gemma2Config": ({"final_logit_softcapping": 5.0}, 1.0, 5.0),
+    "CohereConfig": ({"logit_scale": 0.125}, 0.125, None),
+    "GraniteConfig": ({"logits_scaling": 4.0}, 0.25, None),
+}
+
+
+@pytest.mark.parametrize(("name", "auto_class"), LANGUAGE_MODELS)
+def test_the_models_logits_come_from_what_the_head_is_given(name: str, auto_class: str) -> None:
+    model, batch = model_of(name, auto_class), batch_of(name)
+    view = LogitsView(model)
+    head = find_head(model, view, batch)
+    assert head is not None
+    assert head.module is model.get_output_embeddings()
+    positions = batch["attention_mask"].bool()
+    rows = view.head_input(batch, head.module, positions)
+    torch.testing.assert_close(head.now().logits(rows), view(batch, positions), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(view.head_input(batch, head.module)[positions.flatten()], rows, rtol=1e-5, atol=1e-5)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_what_is_done_with_the_product(name: str) -> None:
+    options, scale, cap = SCALED[name]
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**SMALL, **options)).train()
+    view, batch = LogitsView(model), batch_of("gpt2")
+    head = find_head(model, view, batch)
+    assert head is not None
+    assert (head.scale, head.cap) == (scale, cap)
+    assert model.training
+    torch.testing.assert_close(head.now().logits(view.head_input(batch, head.module)), view(batch).flatten(0, 1))
+
+
+def test_what_is_more_than_a_linear_layer_is_none() -> None:
+    model, batch = model_of("gpt2", "AutoModelForCausalLM"), batch_of("gpt2")
+
+    class Adapted(nn.Linear):
+        pass
+
+    plain = model.lm_head
+    try:
+        model.lm_head = Adapted(16, VOCAB, bias=False)
+        assert find_head(model, LogitsView(model), batch) is None
+    finally:
+        model.lm_head = plain
+
+
+def test_logits_that_no_head_explains_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = model_of("gpt2", "AutoModelForCausalLM"), batch_of("gpt2")
+    view = LogitsView(model)
+    original = LogitsView.forward
+    monkeypatch.setattr(LogitsView, "forward", lambda self, batch, positions=None: original(self, batch, positions) * 1.1)
+    assert find_head(model, view, batch) is None
+
+
+def test_the_slope_is_the_derivative() -> None:
+    hidden = torch.randn(3, 4, dtype=torch.float64)
+    head = Head(torch.randn(5, 4, dtype=torch.float64), None, 0.5, 2.0)
+    product = (hidden @ head.weight.T).requires_grad_(True)
+    logits = 2 * torch.tanh(0.5 * product / 2)
+    (expected,) = torch.autograd.grad(logits.sum(), product)
+    torch.testing.assert_close(head.slope(head.logits(hidden)), expected)
