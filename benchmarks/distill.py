@@ -1,0 +1,161 @@
+"""One-shot distillation beside the peers: tokens a CPU-second, and memory beyond the models, on one thread.
+
+    pip install '.[peers]'                             # in an environment of their own
+    python benchmarks/distill.py                       # table
+    python benchmarks/distill.py --save results/distill.json --plot results/figures/distill.png
+
+Every contender is a process of its own that takes the same models, batch and optimiser (fused AdamW); rounds are interleaved and the
+best of each counts. Before it is timed, its gradient is held against plain torch's. A peer that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+KINDS = ("causal-lm", "masked-lm", "classification")
+ROUNDS, STEPS, WARM_UP = 3, 6, 2
+
+
+def measure(contender: str, kind: str) -> dict[str, Any]:
+    """In this process: seconds of CPU a step, and megabytes at the peak beyond what the models take."""
+    import torch
+    from distill_cases import BATCH, LENGTH, make_case
+    from distill_peers import CONTENDERS, plain_torch
+
+    torch.set_num_threads(1)
+    case = make_case(kind)
+    loss = CONTENDERS[contender]()
+    optimizer = torch.optim.AdamW(case.student.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        loss(case).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    error = _gradient_error(case, loss, plain_torch())
+    for _ in range(WARM_UP):
+        step()
+    start = time.process_time()
+    for _ in range(STEPS):
+        step()
+    seconds = (time.process_time() - start) / STEPS
+    return {"tokens_per_cpu_second": BATCH * LENGTH / seconds, "gradient_error": error}
+
+
+def memory(contender: str, kind: str) -> dict[str, Any]:
+    """In this process: megabytes at the peak of the first steps beyond what was there when the models were built."""
+    import torch
+    from distill_cases import make_case
+    from distill_peers import CONTENDERS
+
+    torch.set_num_threads(1)
+    case = make_case(kind)
+    loss = CONTENDERS[contender]()
+    before = _megabytes()
+    loss(case).backward()
+    return {"megabytes": _megabytes() - before}
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _gradient_error(case: Any, loss: Any, plain: Any) -> float:
+    """Relative distance of the student's gradient from plain torch's."""
+    import torch
+
+    gradients = []
+    for each in (plain, loss):
+        case.student.zero_grad()
+        each(case).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in case.student.parameters() if p.grad is not None]))
+    case.student.zero_grad()
+    return float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--contenders", nargs="+")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--save", type=Path)
+    parser.add_argument("--one", nargs=3, metavar=("WHAT", "CONTENDER", "KIND"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        what, contender, kind = options.one
+        print(json.dumps((memory if what == "memory" else measure)(contender, kind)))
+        return
+    rows = compare(options.kinds, options.contenders, options.rounds)
+    if options.save:
+        options.save.write_text(json.dumps({"versions": _versions(), "rows": rows}, indent=1) + "\n")
+    print(json.dumps(_versions()))
+    print(table(rows))
+
+
+def compare(kinds: Any, wanted: Any, rounds: int) -> list[dict[str, Any]]:
+    """Best of the rounds, a row a kind and contender."""
+    from distill_peers import CAUSAL_ONLY, CONTENDERS, LANGUAGE_ONLY, PACKAGES
+
+    rows = []
+    for kind in kinds:
+        names = [
+            name
+            for name in wanted or CONTENDERS
+            if importlib.util.find_spec(_module(PACKAGES[name]))
+            and not (kind != "causal-lm" and name in CAUSAL_ONLY)
+            and not (kind == "classification" and name in LANGUAGE_ONLY)
+        ]
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        for _ in range(rounds):
+            for name in names:
+                found[name].append(_elsewhere("speed", name, kind))
+        for name in names:
+            best = max(found[name], key=lambda each: each["tokens_per_cpu_second"])
+            rows.append({"kind": kind, "contender": name, **best, **_elsewhere("memory", name, kind)})
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def _module(package: str) -> str:
+    return {"liger-kernel": "liger_kernel", "nvidia-modelopt": "modelopt"}.get(package, package)
+
+
+def _elsewhere(what: str, contender: str, kind: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, "--one", what, contender, kind], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{contender}, {kind}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _versions() -> dict[str, str]:
+    from distill_peers import PACKAGES
+
+    return {package: version(package) for package in sorted(set(PACKAGES.values())) if importlib.util.find_spec(_module(package))}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One row a contender; in brackets Vigreux's speed over its own."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    by = {(row["kind"], row["contender"]): row for row in rows}
+    lines = [f"| | {' | '.join(f'{kind}, tokens/s | MB' for kind in kinds)} |", f"|---|{'--:|--:|' * len(kinds)}"]
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        cells = []
+        for kind in kinds:
+            row, own = by.get((kind, name)), by.get((kind, "Vigreux"))
+            ratio = f" ({own['tokens_per_cpu_second'] / row['tokens_per_cpu_second']:.2f} ×)" if own and row else ""
+            cells += [f"{row['tokens_per_cpu_second']:,.0f}{ratio}", f"{row['megabytes']:,.0f}"] if row else ["–", "–"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
