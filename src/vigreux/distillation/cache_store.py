@@ -1,0 +1,205 @@
+"""A cache of teacher signals on disk: shards of encoded rows by sample, each with its checksum, and a manifest that says what for.
+
+    cache.json                       what was asked of which teacher on which data, and how it is written
+    train/shard-00000.safetensors    the rows of `shard_samples` samples, one signal's tensors beside the other's
+    train/shard-00000.json           its size and SHA-256, written last: without it the shard is not there
+
+Shards are memory-mapped and read by sample, in any order. Each is held against its checksum when a process first reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vigreux.distillation.cache_formats import Format, Parts, from_plain, to_plain
+from vigreux.errors import CacheError
+from vigreux.files import write_atomic, writing
+
+MANIFEST = "cache.json"
+VERSION = 1
+Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, ...] = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds, and what it fits.
+
+    Args:
+        fits: name → fingerprint of everything the signals are a function of (data, tokenizer, teacher, projections).
+        by: what a sample is called: its `index` in the data, or its place in the `stream` of one seed (where every pass over the
+            data draws other masks, and where samples have no end).
+        seed: of that stream; `None` by index.
+        samples: of each split.
+        shard_samples: of a shard.
+        signals: name → how its rows are written.
+    """
+
+    fits: dict[str, str]
+    by: Literal["index", "stream"]
+    seed: int | None
+    samples: dict[Split, int]
+    shard_samples: int
+    signals: dict[str, Format]
+
+    def shards(self, split: Split) -> int:
+        """How many shards a split has."""
+        return -(-self.samples[split] // self.shard_samples)
+
+    def keys(self, split: Split, number: int) -> range:
+        """The samples of a shard."""
+        first = number * self.shard_samples
+        return range(first, min(first + self.shard_samples, self.samples[split]))
+
+    def check_fits(self, fits: Mapping[str, str], where: Path) -> None:
+        """Raises `CacheError` that names what is another than when the cache was made."""
+        other = [name for name in fits if self.fits.get(name) != fits[name]]
+        if other:
+            raise CacheError(f"{where}: was made with another {' and another '.join(other)}; accepted: a cache of this run's own")
+
+
+@dataclass
+class CacheStore:
+    """An open cache. `CacheStore.create` begins one, or goes on with one that fits; `CacheStore.open` is for reading.
+
+    Args:
+        root: its directory.
+        manifest: see `Manifest`.
+    """
+
+    root: Path
+    manifest: Manifest
+    _open: dict[tuple[Split, int], Any] = field(default_factory=dict, repr=False)
+    _ends: dict[tuple[Split, int, str], Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def create(cls, root: Path, manifest: Manifest) -> CacheStore:
+        """The cache in `root`, made if there is none.
+
+        Raises:
+            CacheError: there is one that was made for something else, or in another way.
+        """
+        if (root / MANIFEST).exists():
+            store = cls.open(root)
+            store.manifest.check_fits(manifest.fits, root)
+            if store.manifest != manifest:
+                raise CacheError(f"{root}: holds other signals, or as many of them; accepted: an empty directory")
+            return store
+        with writing(root):
+            for split in SPLITS:
+                (root / split).mkdir(parents=True, exist_ok=True)
+        plain = {"version": VERSION, **asdict(manifest), "signals": {k: to_plain(v) for k, v in manifest.signals.items()}}
+        write_atomic(root / MANIFEST, json.dumps(plain, indent=1) + "\n")
+        return cls(root, manifest)
+
+    @classmethod
+    def open(cls, root: Path) -> CacheStore:
+        """The cache in `root`. Raises `CacheError` where there is none that can be read."""
+        try:
+            plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+            if plain.pop("version") != VERSION:
+                raise CacheError(f"{root}: was written by another version of Vigreux; accepted: version {VERSION} of caches")
+            signals = {name: from_plain(form) for name, form in plain.pop("signals").items()}
+            return cls(root, Manifest(**plain, signals=signals))
+        except OSError as error:
+            raise CacheError(f"{root}: is no cache ({MANIFEST} cannot be read); accepted: a directory of vigreux cache") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CacheError(f"{root / MANIFEST}: is damaged; accepted: a directory of vigreux cache") from error
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, split: Split, number: int, signals: Mapping[str, Sequence[Parts]]) -> None:
+        """Writes a shard, and then its checksum.
+
+        Args:
+            split, number: which.
+            signals: name → the encoded rows of each of the shard's samples, in order.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, samples in signals.items():
+            assert len(samples) == len(self.manifest.keys(split, number))
+            counts = torch.tensor([len(next(iter(parts.values()))) for parts in samples])
+            tensors[f"{name}:ends"] = counts.cumsum(0)
+            for part in samples[0]:
+                tensors[f"{name}:{part}"] = torch.cat([parts[part] for parts in samples]).contiguous()
+        data = save(tensors)
+        path = self._path(split, number)
+        path.with_suffix(".json").unlink(missing_ok=True)  # a damaged shard that is replaced
+        write_atomic(path, data)
+        record = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        write_atomic(path.with_suffix(".json"), json.dumps(record) + "\n")
+
+    def missing(self, split: Split, *, contents: bool = False) -> list[int]:
+        """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum."""
+        return [number for number in range(self.manifest.shards(split)) if self._problem(split, number, contents=contents)]
+
+    def _problem(self, split: Split, number: int, *, contents: bool) -> str | None:
+        path = self._path(split, number)
+        try:
+            record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            size = path.stat().st_size
+        except (OSError, ValueError):
+            return "is missing"
+        if size != record["bytes"]:
+            return f"has {size:,} bytes, {record['bytes']:,} were written"
+        if contents:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+                    return "is damaged (its SHA-256 is not the one written)"
+        return None
+
+    def _path(self, split: Split, number: int) -> Path:
+        return self.root / split / f"shard-{number:05d}.safetensors"
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read(self, split: Split, name: str, keys: Sequence[int]) -> Any:
+        """The decoded rows of some samples, one after the other: what the signal's format gives.
+
+        Raises:
+            CacheError: a sample or signal that the cache does not have, a shard that is missing or damaged.
+        """
+        form = self.manifest.signals.get(name)
+        if form is None:
+            held = ", ".join(self.manifest.signals)
+            raise CacheError(f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum")
+        pieces: dict[str, list[Tensor]] = {}
+        for key in keys:
+            if not 0 <= key < self.manifest.samples[split]:
+                raise CacheError(f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is asked for")
+            number, place = divmod(key, self.manifest.shard_samples)
+            shard = self._shard(split, number)
+            ends = self._ends_of(split, number, name, shard)
+            rows = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
+            for part in form.parts:
+                pieces.setdefault(part, []).append(shard.get_slice(f"{name}:{part}")[rows])
+        return form.decode({part: torch.cat(found) for part, found in pieces.items()})
+
+    def _ends_of(self, split: Split, number: int, name: str, shard: Any) -> Tensor:
+        key = (split, number, name)
+        if key not in self._ends:
+            self._ends[key] = shard.get_tensor(f"{name}:ends")
+        return self._ends[key]
+
+    def _shard(self, split: Split, number: int) -> Any:
+        key = (split, number)
+        if key not in self._open:
+            problem = self._problem(split, number, contents=True)
+            path = self._path(split, number)
+            if problem is not None:
+                raise CacheError(f"{path}: {problem}; accepted: vigreux cache with the same configuration makes it alone again")
+            try:
+                self._open[key] = safe_open(path, framework="pt")
+            except SafetensorError as error:
+                raise CacheError(f"{path}: cannot be read ({error})") from error
+        return self._open[key]
