@@ -71,7 +71,7 @@ def test_the_loss_and_gradients_of_all_logits_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "CHUNK_BYTES", 1)
         patch.setattr(fused, "FEWEST_ROWS", fewest)
-        found = fused_loss(hidden, head, target, teacher=theirs, teacher_head=teacher_head, labels=labels)
+        found = fused_loss(hidden, head, target, teacher=lambda rows: teacher_head.logits(theirs[rows]), labels=labels)
     logits, teacher = plain_logits(head, hidden), plain_logits(teacher_head, theirs)
     rows = cross_entropy(logits, labels) if isinstance(target, Labels) else logits_loss(logits, target, teacher, labels)
     expected = rows.sum()
@@ -88,7 +88,8 @@ def test_no_more_than_a_chunk_of_logits_is_alive(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Head, "logits", lambda self, hidden: seen.append(len(hidden)) or original(self, hidden))
     hidden = torch.randn(300, D_S, requires_grad=True)
     head, teacher_head = Head(torch.randn(1000, D_S, requires_grad=True)), Head(torch.randn(1000, D_T))
-    fused_loss(hidden, head, Logits(), teacher=torch.randn(300, D_T), teacher_head=teacher_head).backward()
+    theirs = torch.randn(300, D_T)
+    fused_loss(hidden, head, Logits(), teacher=lambda rows: teacher_head.logits(theirs[rows])).backward()
     assert max(seen) <= 64
     assert sum(seen) == 2 * 300
 

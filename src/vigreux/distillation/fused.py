@@ -8,7 +8,7 @@ of the full logits up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from vigreux.curriculum import Labels, Logits
 from vigreux.distillation.losses import label_rows, logits_rows
 from vigreux.models.heads import Head
+
+TeacherLogits = Callable[[slice], Tensor]
 
 # Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so that few are better; two
 # such blocks are alive at a time.
@@ -30,8 +32,7 @@ def fused_loss(
     head: Head,
     target: Logits | Labels,
     *,
-    teacher: Tensor | None = None,
-    teacher_head: Head | None = None,
+    teacher: TeacherLogits | None = None,
     labels: Tensor | None = None,
     common_classes: int | None = None,
 ) -> Tensor:
@@ -41,12 +42,11 @@ def fused_loss(
         hidden: (N, d_S) what the student's head is given.
         head: of the student.
         target: what is matched.
-        teacher: (N, d_T) what the teacher's head is given; `None` for labels alone.
-        teacher_head: of the teacher.
+        teacher: rows → the teacher's logits (n, V) of these rows; `None` for labels alone.
         labels: (N,), where the target needs them.
         common_classes: see `losses.fit_classes`.
     """
-    return _Fused.apply(hidden, head.weight, head.bias, head, target, teacher, teacher_head, labels, common_classes)
+    return _Fused.apply(hidden, head.weight, head.bias, head, target, teacher, labels, common_classes)
 
 
 class _Fused(torch.autograd.Function):
@@ -58,8 +58,7 @@ class _Fused(torch.autograd.Function):
         bias: Tensor | None,
         head: Head,
         target: Logits | Labels,
-        teacher: Tensor | None,
-        teacher_head: Head | None,
+        teacher: TeacherLogits | None,
         labels: Tensor | None,
         common_classes: int | None,
     ) -> Tensor:
@@ -77,9 +76,7 @@ class _Fused(torch.autograd.Function):
                 loss, gradient = label_rows(logits, own_labels)
             else:
                 assert teacher is not None
-                assert teacher_head is not None
-                theirs = teacher_head.logits(teacher[rows])
-                loss, gradient = logits_rows(logits, target, theirs, own_labels, common_classes=common_classes)
+                loss, gradient = logits_rows(logits, target, teacher(rows), own_labels, common_classes=common_classes)
             total += loss.sum()
             gradient = gradient.mul_(slope).to(weight.dtype)  # (c, V), now in h Wᵀ + b
             if of_hidden is not None:
@@ -95,7 +92,7 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
         gradients = (None if saved is None else saved * of_total.to(saved.dtype) for saved in ctx.saved_tensors)
-        return (*gradients, *(None,) * 6)
+        return (*gradients, *(None,) * 5)
 
 
 def chunks(rows: int, classes: int, bytes_each: int) -> Iterator[slice]:

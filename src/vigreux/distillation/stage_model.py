@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, Target, hidden_part
-from vigreux.distillation.fused import fused_loss
+from vigreux.distillation.cache_formats import TopRows
+from vigreux.distillation.fused import TeacherLogits, fused_loss
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.errors import ConfigError
-from vigreux.models.heads import LinearHead
+from vigreux.models.heads import Head, LinearHead
 from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import JointView, LogitsView, PooledView, cut
 from vigreux.tasks.task import Task
@@ -42,7 +43,7 @@ def count_rows(task: Task, target: Target, batch: Batch) -> Tensor:
     return positions.sum() if positions is not None else torch.tensor(len(next(iter(batch.values()))))
 
 
-Signal = Tensor | tuple[Tensor, ...] | None
+Signal = Tensor | TopRows | tuple[Tensor, ...] | None
 
 
 def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: Batch) -> Signal:
@@ -66,7 +67,7 @@ class Heads:
     """The output heads of both models, for a loss that never holds all logits (see `vigreux.distillation.fused`)."""
 
     student: LinearHead
-    teacher: LinearHead | None  # `None` for labels
+    teacher: LinearHead | Head | None  # `None` for labels, and for a teacher that gives logits from a cache
 
 
 class StageModel(nn.Module):
@@ -114,6 +115,7 @@ class StageModel(nn.Module):
             assert isinstance(signal, tuple)
             return self._joint_loss(self.target, batch, *signal)
         assert not isinstance(signal, tuple)
+        signal = signal.logits() if isinstance(signal, TopRows) else signal
         rows = self.student_rows(batch)
         if isinstance(self.target, (Hidden, Embedding)):
             assert signal is not None
@@ -130,14 +132,13 @@ class StageModel(nn.Module):
         assert signal is not None
         return logits_loss(rows, self.target, signal, labels).sum()
 
-    def _fused_loss(self, heads: Heads, batch: Batch, teacher: Tensor | None) -> Tensor:
+    def _fused_loss(self, heads: Heads, batch: Batch, signal: Tensor | TopRows | None) -> Tensor:
         assert isinstance(self.target, (Logits, Labels))
         positions = self.task.positions(batch)
         assert positions is not None
         rows = self.view.head_input(batch, heads.student.module, positions)
         labels = batch["labels"][positions]
-        theirs = None if heads.teacher is None else heads.teacher.now()
-        return fused_loss(rows, heads.student.now(), self.target, teacher=teacher, teacher_head=theirs, labels=labels)
+        return fused_loss(rows, heads.student.now(), self.target, teacher=_chunked(heads.teacher, signal), labels=labels)
 
     def _joint_loss(self, target: Joint, batch: Batch, logits: Tensor, hidden: Tensor) -> Tensor:
         """The logits' summed loss, and beside it the hidden states' mean over this micro-batch as often as there are logits."""
@@ -183,6 +184,17 @@ class StageModel(nn.Module):
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """See `PreTrainedModel.gradient_checkpointing_enable`."""
         self.view.gradient_checkpointing_enable(*args, **kwargs)
+
+
+def _chunked(head: LinearHead | Head | None, signal: Tensor | TopRows | None) -> TeacherLogits | None:
+    """The teacher's logits, some rows at a time."""
+    if signal is None:
+        return None
+    if isinstance(signal, TopRows):
+        return signal.logits
+    assert head is not None
+    now = head.now() if isinstance(head, LinearHead) else head
+    return lambda rows: now.logits(signal[rows])
 
 
 def _projected(signal: Tensor, matrix: Tensor | None) -> Tensor:
