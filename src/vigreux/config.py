@@ -21,6 +21,8 @@ AUTO_CLASS = {
 }
 StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
 Carry = Literal["per-stage", "carried"]
+Precision = Literal["int8", "bfloat16", "float32"]
+CachedLogits = Literal["head-input", "top"]
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,35 @@ class BudgetConfig:
             raise ConfigError(
                 f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for the others)"
             )
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Teacher signals on disk (`vigreux cache`), from which students train without the teacher.
+
+    Args:
+        path: the cache's directory; a run that names one reads its teacher's signals from there.
+        precision: of projected hidden states: int8, bfloat16 or float32.
+        logits: of language models: head-input (what the output head is given: exact logits up to `head_precision`, and the head
+            beside it) or top (the `k` most likely tokens, and the mass of all others).
+        head_precision: of what the head is given: bfloat16, float32 or int8.
+        k: tokens that `top` keeps.
+        shard_samples: samples of a shard file.
+    """
+
+    path: str | None = None
+    precision: Precision = "int8"
+    logits: CachedLogits = "head-input"
+    head_precision: Precision = "bfloat16"
+    k: int = 16
+    shard_samples: int = 4096
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("precision", Precision), ("head_precision", Precision), ("logits", CachedLogits)):
+            if getattr(self, name) not in get_args(accepted):
+                raise ConfigError(unknown(f"cache.{name}", getattr(self, name), get_args(accepted)))
+        _at_least("cache.k", self.k, 1)
+        _at_least("cache.shard_samples", self.shard_samples, 1)
 
 
 @dataclass(frozen=True)

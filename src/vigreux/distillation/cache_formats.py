@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from vigreux.config import Precision
 from vigreux.errors import ConfigError, unknown
 
-Precision = Literal["float32", "bfloat16", "int8"]
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 _ERRORS = {
     "float32": "none",

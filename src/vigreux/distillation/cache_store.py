@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vigreux.distillation.cache_formats import Format, Parts, from_plain, to_plain
@@ -132,31 +132,22 @@ class CacheStore:
             tensors[f"{name}:ends"] = counts.cumsum(0)
             for part in samples[0]:
                 tensors[f"{name}:{part}"] = torch.cat([parts[part] for parts in samples]).contiguous()
-        data = save(tensors)
-        path = self._path(split, number)
-        path.with_suffix(".json").unlink(missing_ok=True)  # a damaged shard that is replaced
-        write_atomic(path, data)
-        record = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        write_atomic(path.with_suffix(".json"), json.dumps(record) + "\n")
+        _write(self._path(split, number), tensors)
 
     def missing(self, split: Split, *, contents: bool = False) -> list[int]:
         """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum."""
-        return [number for number in range(self.manifest.shards(split)) if self._problem(split, number, contents=contents)]
+        shards = range(self.manifest.shards(split))
+        return [number for number in shards if _problem(self._path(split, number), contents=contents)]
 
-    def _problem(self, split: Split, number: int, *, contents: bool) -> str | None:
-        path = self._path(split, number)
-        try:
-            record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            size = path.stat().st_size
-        except (OSError, ValueError):
-            return "is missing"
-        if size != record["bytes"]:
-            return f"has {size:,} bytes, {record['bytes']:,} were written"
-        if contents:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
-                    return "is damaged (its SHA-256 is not the one written)"
-        return None
+    def write_beside(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Writes what belongs to no sample (a projection, an output head), with its checksum."""
+        _write(self.root / f"{name}.safetensors", {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+
+    def read_beside(self, name: str) -> dict[str, Tensor]:
+        """What `write_beside` wrote. Raises `CacheError` where it is missing or damaged."""
+        path = self.root / f"{name}.safetensors"
+        _check(path)
+        return load_file(path)
 
     def _path(self, split: Split, number: int) -> Path:
         return self.root / split / f"shard-{number:05d}.safetensors"
@@ -194,12 +185,39 @@ class CacheStore:
     def _shard(self, split: Split, number: int) -> Any:
         key = (split, number)
         if key not in self._open:
-            problem = self._problem(split, number, contents=True)
             path = self._path(split, number)
-            if problem is not None:
-                raise CacheError(f"{path}: {problem}; accepted: vigreux cache with the same configuration makes it alone again")
-            try:
-                self._open[key] = safe_open(path, framework="pt")
-            except SafetensorError as error:
-                raise CacheError(f"{path}: cannot be read ({error})") from error
+            _check(path)
+            self._open[key] = safe_open(path, framework="pt")
         return self._open[key]
+
+
+# --- files with their checksums ---------------------------------------------------------------------------------------
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """The checksum goes last; that of a damaged file that is replaced goes first."""
+    data, record = save(dict(tensors)), path.with_suffix(".json")
+    record.unlink(missing_ok=True)
+    write_atomic(path, data)
+    write_atomic(record, json.dumps({"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}) + "\n")
+
+
+def _check(path: Path) -> None:
+    problem = _problem(path, contents=True)
+    if problem is not None:
+        raise CacheError(f"{path}: {problem}; accepted: vigreux cache with the same configuration makes it alone again")
+
+
+def _problem(path: Path, *, contents: bool) -> str | None:
+    try:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        return "is missing"
+    if size != record["bytes"]:
+        return f"has {size:,} bytes, {record['bytes']:,} were written"
+    if contents:
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+                return "is damaged (its SHA-256 is not the one written)"
+    return None

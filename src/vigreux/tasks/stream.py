@@ -50,12 +50,14 @@ class Sample:
         index: its place in the stored examples, or t where they are endless.
         seed: of the stream.
         t: its place in the stream.
+        held_out: whether it is one of the held-out examples.
     """
 
     example: Example
     index: int
     seed: int
     t: int
+    held_out: bool = False
 
     def generator(self) -> np.random.Generator:
         """The source of this sample's own randomness (masks), a function of `(seed, t)`."""

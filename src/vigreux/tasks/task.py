@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,8 +82,16 @@ class Task:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """The held-out examples in their order; the same batches, masks included, each time."""
         for start in range(0, len(self.held_out), batch_size):
-            places = range(start, min(start + batch_size, len(self.held_out)))
-            yield self.collate([Sample(self.held_out[i], i, _EVALUATION_SEED, i) for i in places])
+            yield self.collate(self.held_out_samples(range(start, min(start + batch_size, len(self.held_out)))))
+
+    def held_out_samples(self, places: Iterable[int]) -> list[Sample]:
+        """Some of the held-out examples; what is random in their collation is the same in every run."""
+        return [Sample(self.held_out[i], i, _EVALUATION_SEED, i, held_out=True) for i in places]
+
+    @property
+    def draws_again(self) -> bool:
+        """Whether a sample is another each time it comes: masks are drawn anew, or samples have no end."""
+        return self.kind == "masked-lm" or isinstance(self.train, Endless)
 
 
 def stack_labels(samples: Sequence[Sample]) -> Tensor:
