@@ -23,6 +23,7 @@ from vigreux.engines.trainer import CurriculumEngine
 from vigreux.plain import to_plain
 from vigreux.runs import RunFolder
 from vigreux.tasks.embedding import TextCollator
+from vigreux.tasks.evaluate import TeacherRecord
 from vigreux.tasks.labelled import LabelledCollator
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
@@ -151,13 +152,13 @@ def setup_of(
     )
 
 
-def engine_of(setup: Setup, root: Path, *, resume: bool = False) -> CurriculumEngine:
+def engine_of(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> CurriculumEngine:
     """The engine, with the run folder open for it on the first process."""
     config, stages = {"seed": setup.seed, "curriculum": "tiny"}, to_plain(setup.curriculum)
     folder = None
     if os.environ.get("RANK", "0") == "0":
         folder = RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages)
-    held_out = HeldOut(setup.task, setup.teachers.final)
+    held_out = HeldOut(setup.task, setup.teachers.final, record=record)
     return CurriculumEngine(
         setup,
         folder,
@@ -168,9 +169,9 @@ def engine_of(setup: Setup, root: Path, *, resume: bool = False) -> CurriculumEn
     )
 
 
-def run(setup: Setup, root: Path, *, resume: bool = False) -> RunFolder:
+def run(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> RunFolder:
     """Runs `setup` to its end."""
-    engine = engine_of(setup, root, resume=resume)
+    engine = engine_of(setup, root, resume=resume, record=record)
     with engine.folder or nullcontext():
         engine.run()
     return RunFolder.open(root)

@@ -152,6 +152,13 @@ class CacheStore:
     def _path(self, split: Split, number: int) -> Path:
         return self.root / split / f"shard-{number:05d}.safetensors"
 
+    def form(self, name: str) -> Format:
+        """How a signal is written. Raises `CacheError` where the cache does not have it."""
+        if name not in self.manifest.signals:
+            held = ", ".join(self.manifest.signals)
+            raise CacheError(f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum")
+        return self.manifest.signals[name]
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, split: Split, name: str, keys: Sequence[int]) -> Any:
@@ -160,10 +167,7 @@ class CacheStore:
         Raises:
             CacheError: a sample or signal that the cache does not have, a shard that is missing or damaged.
         """
-        form = self.manifest.signals.get(name)
-        if form is None:
-            held = ", ".join(self.manifest.signals)
-            raise CacheError(f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum")
+        form = self.form(name)
         pieces: dict[str, list[Tensor]] = {}
         for key in keys:
             if not 0 <= key < self.manifest.samples[split]:
@@ -212,12 +216,15 @@ def _problem(path: Path, *, contents: bool) -> str | None:
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         size = path.stat().st_size
-    except (OSError, ValueError):
+        expected = int(record["bytes"]), str(record["sha256"])
+    except OSError:
         return "is missing"
-    if size != record["bytes"]:
-        return f"has {size:,} bytes, {record['bytes']:,} were written"
+    except (ValueError, KeyError, TypeError):
+        return "has a damaged checksum"
+    if size != expected[0]:
+        return f"has {size:,} bytes, {expected[0]:,} were written"
     if contents:
         with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected[1]:
                 return "is damaged (its SHA-256 is not the one written)"
     return None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, Target, hidden_part
 from vigreux.distillation.cache_formats import TopRows
+from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.fused import TeacherLogits, fused_loss
 from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
@@ -98,8 +99,10 @@ class StageModel(nn.Module):
         else:
             self.projection = projection
 
-    def signal(self, teacher: Teacher | None, batch: Batch) -> Signal:
+    def signal(self, teacher: Teacher | CachedTeacher | None, batch: Batch) -> Signal:
         """What `forward` wants of the teacher (see `teacher_signal`); with `heads` the rows that its head is given."""
+        if isinstance(teacher, CachedTeacher):
+            return teacher.signal(self.target, batch, chunked=self.heads is not None)
         if self.heads is None or teacher is None:
             return teacher_signal(self.task, self.target, teacher, batch)
         positions = self.task.positions(batch)
@@ -186,6 +189,12 @@ class StageModel(nn.Module):
         self.view.gradient_checkpointing_enable(*args, **kwargs)
 
 
+def _vectors(task: Task, target: Target, teacher: Teacher | CachedTeacher, batch: Batch) -> Signal:
+    if isinstance(teacher, CachedTeacher):
+        return teacher.signal(target, batch)
+    return teacher_signal(task, target, teacher, batch)
+
+
 def _chunked(head: LinearHead | Head | None, signal: Tensor | TopRows | None) -> TeacherLogits | None:
     """The teacher's logits, some rows at a time."""
     if signal is None:
@@ -224,7 +233,7 @@ def build_stage_model(
     view: nn.Module,
     stage: Stage,
     task: Task,
-    teacher: Teacher | None,
+    teacher: Teacher | CachedTeacher | None,
     calibration: Callable[[], Iterable[Batch]],
     *,
     widths: tuple[int, int] | None,
@@ -250,10 +259,13 @@ def build_stage_model(
     assert widths is not None
 
     def signals() -> Iterator[Tensor]:  # anew each time: one batch of hidden states is held at a time
-        return (rows for batch in calibration() if isinstance(rows := teacher_signal(task, target, teacher, batch), Tensor))
+        return (rows for batch in calibration() if isinstance(rows := _vectors(task, target, teacher, batch), Tensor))
 
+    projection: Tensor | LearnedProjection | None
     if target.projection.kind == "learned":
-        projection: Tensor | LearnedProjection = LearnedProjection(*widths, seed=target.projection.seed)
+        projection = LearnedProjection(*widths, seed=target.projection.seed)
+    elif isinstance(teacher, CachedTeacher):
+        projection = None  # what is written is projected
     else:
         shared = matrices.get(target.projection)
         if shared is None or shared.shape != widths:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from vigreux.config import CacheConfig
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Stage, Target, TeacherRef
+from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Stage, Target, TeacherRef
 from vigreux.distillation.cache_formats import Dense, Format, Parts, TopClasses
 from vigreux.distillation.cache_store import CacheStore, Split
-from vigreux.distillation.cached_teacher import signal_name
+from vigreux.distillation.cached_teacher import CachedTeacher, signal_name
 from vigreux.distillation.stage_model import positions_of
 from vigreux.distillation.teachers import Batch, LiveTeacher
-from vigreux.engines.setup import Setup, device_of
+from vigreux.engines.setup import CALIBRATION_BATCHES, Setup, device_of
 from vigreux.errors import ConfigError
 from vigreux.tasks.stream import Sample
 
@@ -72,16 +72,14 @@ def _parts(target: Target) -> Iterator[Part]:
 
 def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConfig, *, head: bool) -> Wanted:
     model, teacher = setup.stage_model(stage)
-    assert teacher is not None
+    assert isinstance(teacher, LiveTeacher)
     if not isinstance(part, Logits):
         projection = model.projection if isinstance(model.projection, Tensor) else None
         rows = _rows(setup, teacher, part, next(setup.batches()), head=False)[0]
         width = rows.shape[-1] if projection is None else projection.shape[-1]
         return Wanted(name, stage.teacher, part, Dense(width, config.precision), projection)
     if head and teacher.find_head(next(setup.batches())) is None:
-        raise ConfigError(
-            "cache.logits: 'head-input' needs an output head that is a linear layer, the teacher's is not; accepted: top"
-        )
+        raise ConfigError("cache.logits: 'head-input' needs a linear output head, which the teacher has not; accepted: top")
     rows = _rows(setup, teacher, part, next(setup.batches()), head=head)[0]
     if head:
         return Wanted(name, stage.teacher, part, Dense(rows.shape[-1], config.head_precision), None, head=True)
@@ -132,7 +130,7 @@ def capture(
 def _shard(
     setup: Setup,
     wanted: Sequence[Wanted],
-    teachers: Mapping[TeacherRef, LiveTeacher | None],
+    teachers: Mapping[TeacherRef, LiveTeacher | CachedTeacher | None],
     store: CacheStore,
     split: Split,
     number: int,
@@ -147,7 +145,7 @@ def _shard(
         batch = {name: value.to(device) for name, value in batch.items()}
         for each in wanted:
             teacher = teachers[each.ref]
-            assert teacher is not None
+            assert isinstance(teacher, LiveTeacher)
             rows, counts = _rows(setup, teacher, each.part, batch, head=each.head)
             if each.projection is not None:
                 rows = rows.float() @ each.projection.to(rows.device, torch.float32)
@@ -172,9 +170,9 @@ def samples_of(setup: Setup, split: Split, keys: Sequence[int]) -> list[Sample]:
     return [Sample(train[i], i, setup.seed, i) for i in keys]
 
 
-def samples_needed(setup: Setup, curriculum: Curriculum, steps: Sequence[int]) -> int:
+def samples_needed(setup: Setup, steps: Sequence[int]) -> int:
     """How many training samples a cache must hold: all of the data, or the part of the stream that the run reads."""
     if setup.task.draws_again:
-        return sum(steps) * setup.samples_per_step
+        return max(sum(steps), CALIBRATION_BATCHES) * setup.samples_per_step
     assert setup.task.train_samples is not None
     return setup.task.train_samples

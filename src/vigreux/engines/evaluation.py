@@ -26,15 +26,23 @@ class HeldOut:
         teacher: whose answers students are compared with; `None` leaves agreement out.
         pooling: of embeddings.
         batch_size: samples a batch.
+        record: the teacher's answers, where they are at hand (from a cache) and the teacher is not.
     """
 
-    def __init__(self, task: Task, teacher: LiveTeacher | None, pooling: Pooling = "mean", batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        task: Task,
+        teacher: LiveTeacher | None,
+        pooling: Pooling = "mean",
+        batch_size: int = 64,
+        record: TeacherRecord | None = None,
+    ) -> None:
         self.task = task
         self.teacher = teacher
         self.pooling: Pooling = pooling
         self.batch_size = batch_size
         self.teacher_metrics: dict[str, float] = {}
-        self._record: TeacherRecord | None = None
+        self._record = record
 
     def __call__(self, student: nn.Module, projection: Tensor | None = None, layout: Layout | None = None) -> dict[str, float]:
         """The student's metrics under plain names (see `vigreux.tasks.evaluate.evaluate`).
@@ -46,7 +54,7 @@ class HeldOut:
         student.eval()
         forward = self._forward(student, layout)
         metrics = evaluate(
-            self.task, forward, self._teacher_record(device), batch_size=self.batch_size, device=device, projection=projection
+            self.task, forward, self.teacher_record(device), batch_size=self.batch_size, device=device, projection=projection
         )
         student.train(training)
         self.teacher_metrics = {
@@ -60,11 +68,10 @@ class HeldOut:
         view = LogitsView(model, layout)
         return lambda batch: view(batch, self.task.positions(batch))
 
-    def _teacher_record(self, device: torch.device) -> TeacherRecord | None:
+    def teacher_record(self, device: torch.device) -> TeacherRecord | None:
+        """The teacher's answers to the held-out data, computed once; `None` without a teacher."""
         teacher = self.teacher
-        if teacher is None:
-            return None
-        if self._record is None:
+        if teacher is not None and self._record is None:
 
             def forward(batch: Batch) -> Tensor:
                 if self.task.kind == "embedding":

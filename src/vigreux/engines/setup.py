@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 from vigreux.config import BudgetConfig, Carry
 from vigreux.curriculum import (
     Curriculum,
+    Embedding,
     Hidden,
     Labels,
     Logits,
@@ -25,9 +26,10 @@ from vigreux.curriculum import (
     hidden_part,
     resolve_steps,
 )
+from vigreux.distillation.cached_teacher import CachedTeacher, CachedTeachers
 from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
-from vigreux.errors import ConfigError
+from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.views import LogitsView, cut
@@ -95,7 +97,7 @@ class Setup:
 
     task: Task
     student: nn.Module
-    teachers: Teachers
+    teachers: Teachers | CachedTeachers
     curriculum: Curriculum
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     training: dict[str, Any] = field(default_factory=dict)
@@ -194,9 +196,10 @@ class Setup:
             batch = self.task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
             yield {name: value.to(device) for name, value in batch.items()}
 
-    def stage_model(self, stage: Stage) -> tuple[StageModel, LiveTeacher | None]:
+    def stage_model(self, stage: Stage) -> tuple[StageModel, LiveTeacher | CachedTeacher | None]:
         """The part of the student that `stage` trains, with its loss, and the teacher (a checkpoint is loaded now)."""
-        self._share_pca(stage)
+        if isinstance(self.teachers, Teachers):
+            self._share_pca(stage)
         teacher = self.teachers.of(stage.teacher)
         layout = self.student_layout if vector_part(stage.target) is None else self._layout()
         view = student_view(self.student, stage, layout)
@@ -231,7 +234,7 @@ class Setup:
             self.student_layout = find_layout(self.student)
         return self.student_layout
 
-    def _heads(self, stage: Stage, view: nn.Module, teacher: LiveTeacher | None) -> Heads | None:
+    def _heads(self, stage: Stage, view: nn.Module, teacher: LiveTeacher | CachedTeacher | None) -> Heads | None:
         """Both output heads, where logits are many and the heads are linear layers on one device: then a chunk is enough."""
         if not (isinstance(stage.target, (Logits, Labels)) and isinstance(view, LogitsView) and self.task.is_language_model):
             return None
@@ -239,23 +242,35 @@ class Setup:
             return None
         batch = next(self.batches())
         student = find_head(self.student, view, batch)
-        if student is None or teacher is None:
-            return None if student is None else Heads(student, None)
+        if student is None:
+            return None
+        if not isinstance(teacher, LiveTeacher):
+            return Heads(student, None if teacher is None else teacher.head)
         theirs = teacher.find_head(batch) if device_of(teacher.model) == device_of(self.student) else None
         return None if theirs is None else Heads(student, theirs)
 
-    def _widths(self, stage: Stage, teacher: LiveTeacher) -> tuple[int, int] | None:
+    def _widths(self, stage: Stage, teacher: LiveTeacher | CachedTeacher) -> tuple[int, int] | None:
         """(d_T, d_S) at the depths that a hidden or embedding target compares."""
         target = vector_part(stage.target)
         if target is None:
             return None
         layout = self._layout()
+        if isinstance(teacher, CachedTeacher):
+            return self._cached_widths(stage, target, teacher)
         layers, blocks = num_blocks(teacher.model, teacher.layout), num_blocks(self.student, layout)
         layer = target.layer if isinstance(target, Hidden) else layers
         depth = blocks if stage.depth is None else stage.depth
         if isinstance(target, Hidden) and not target.final_norm:  # as wide as the blocks, whatever comes after the last
             layer, depth = min(layer, layers - 1), min(depth, blocks - 1)
         return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
+
+    def _cached_widths(self, stage: Stage, target: Hidden | Embedding, teacher: CachedTeacher) -> tuple[int, int]:
+        layout = self._layout()
+        own = hidden_size(self.student, layout, num_blocks(self.student, layout) if stage.depth is None else stage.depth)
+        written = teacher.width(target)
+        if target.projection.kind != "learned" and written != own:
+            raise CacheError(f"{teacher.store.root}: was made for students of width {written}; accepted: that width, not {own}")
+        return written, own
 
     def _share_pca(self, stage: Stage) -> None:
         """Makes the principal components of the first stage that uses them, whichever stage a resumed run starts with."""

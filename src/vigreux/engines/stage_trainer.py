@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
 from vigreux.checkpoints import rotate, write_manifest
+from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher
 from vigreux.errors import TrainingError
@@ -55,7 +56,7 @@ class StageTrainer(Trainer):
         model: StageModel,
         *,
         student: nn.Module,
-        teacher: Teacher | None,
+        teacher: Teacher | CachedTeacher | None,
         args: TrainingArguments,
         carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
         carried_schedule: CarriedSchedule | None = None,

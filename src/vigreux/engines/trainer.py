@@ -23,6 +23,7 @@ from transformers import PrinterCallback
 from vigreux.checkpoints import latest_checkpoint, verify_manifest, write_manifest
 from vigreux.cost import StepCost
 from vigreux.curriculum import Embedding, Hidden, Stage
+from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher
@@ -156,7 +157,7 @@ class CurriculumEngine:
         plan: Sequence[StagePlan],
         start: Totals,
         model: StageModel,
-        teacher: Teacher | None,
+        teacher: Teacher | CachedTeacher | None,
         checkpoint: Path | None,
     ) -> Recorder:
         stage, planned = self.setup.curriculum[index], plan[index]
@@ -178,7 +179,7 @@ class CurriculumEngine:
         return recorder
 
     @torch.no_grad()
-    def _held_out(self, model: StageModel, teacher: Teacher | None) -> dict[str, float]:
+    def _held_out(self, model: StageModel, teacher: Teacher | CachedTeacher | None) -> dict[str, float]:
         """The stage's own loss on the held-out data, and its explained variance where the targets' variance is known."""
         task, target = self.setup.task, model.target
         training = model.training

@@ -8,7 +8,7 @@ before.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,11 @@ class EmbeddingRecord:
 
 
 TeacherRecord = LogitsRecord | EmbeddingRecord
+
+
+def record_from(tensors: Mapping[str, Tensor]) -> TeacherRecord:
+    """A record from its fields (`vars` of it)."""
+    return EmbeddingRecord(**tensors) if "embeddings" in tensors else LogitsRecord(**tensors)
 
 
 @torch.no_grad()
