@@ -253,6 +253,7 @@ class RunConfig:
         extraction: the hidden stages of extraction.
         checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the series (progressive).
         budget: how much may be spent.
+        cache: the teacher's signals on disk.
         optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
         schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
         training: `transformers.TrainingArguments` by their own names.
@@ -268,6 +269,7 @@ class RunConfig:
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     checkpoints: list[int] | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: Carry = "carried"
     schedule: Carry = "per-stage"
     training: dict[str, Any] = field(default_factory=dict)

@@ -41,6 +41,16 @@ class Materials:
     notes: list[str]
     matrices: dict[Projection, Tensor] = field(default_factory=dict)  # (d_T, d_S) by what they are a function of
 
+    def release_teacher(self) -> None:
+        """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
+        self.model.to("meta")  # type: ignore[arg-type]
+
+    def hold_teacher(self, config: RunConfig) -> None:
+        """Makes sure that the teacher's weights are there: a student's first weights come from them."""
+        if next(self.model.parameters()).is_meta:
+            self.model = _load_teacher(local(config.teacher.model), config, config.teacher.revision)
+            self.teacher = live(self.model, config.teacher)
+
 
 def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
@@ -86,6 +96,7 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
 
 def make_setup(config: RunConfig, materials: Materials) -> Setup:
     """One run: the curriculum fitted to both models, and the student with its first weights."""
+    materials.hold_teacher(config)
     teacher = materials.teacher
     student, notes = make_student(config, materials)
     layout = find_layout(student, blocks=config.teacher.blocks, after=config.teacher.after_blocks)

@@ -9,28 +9,40 @@ from torch import nn
 
 from vigreux.assembly.build import Materials, make_setup
 from vigreux.assembly.build_teacher import make_teaching_setup
+from vigreux.assembly.caching import cached_held_out, cached_projections, learn_from_cache, open_cache
 from vigreux.assembly.running import run_setup
 from vigreux.config import RunConfig, TeachConfig
 from vigreux.curriculum import Embedding
 from vigreux.engines.evaluation import HeldOut
+from vigreux.models.layout import hidden_size
 from vigreux.runs import Summary
 
 
 def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
     """One student; the summary on the first process, `None` on the others."""
-    setup = make_setup(config, materials)
+    held_out = materials.held_out
+    if config.cache.path is None:
+        setup = make_setup(config, materials)
+    else:
+        store = open_cache(config, materials)
+        width = config.student.hidden or hidden_size(materials.model, materials.teacher.layout)
+        materials.matrices.update(cached_projections(store, width))
+        setup = make_setup(config, materials)
+        learn_from_cache(setup, store)
+        materials.release_teacher()
+        held_out = cached_held_out(config, setup.task, store)
 
     def evaluate(student: nn.Module) -> dict[str, float]:
         target = setup.curriculum[-1].target  # an embedding is held against the teacher's, projected as in training
         projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
-        return materials.held_out(student, projection, setup.student_layout)
+        return held_out(student, projection, setup.student_layout)
 
     return run_setup(
         setup,
         Path(config.output),
         asdict(config),
         evaluate=evaluate,
-        teacher_metrics=lambda: materials.held_out.teacher_metrics,
+        teacher_metrics=lambda: held_out.teacher_metrics,
         resume=resume,
         quiet=quiet,
     )

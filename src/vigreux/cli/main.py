@@ -15,6 +15,7 @@ COMMANDS = {
     "distill": ("vigreux.cli.distill", "distil a teacher into a smaller student through a curriculum"),
     "compare": ("vigreux.cli.compare", "several curricula at the same budget, several seeds: one table, one plot"),
     "teach": ("vigreux.cli.teach", "train a teacher on labels or text, keeping a series of checkpoints"),
+    "cache": ("vigreux.cli.cache", "teacher signals to disk, once: students then train without the teacher"),
     "select": ("vigreux.cli.select", "phase transitions of a teacher's run, and the checkpoints to keep for p-shot"),
     "probe": ("vigreux.cli.probe", "what a model's predictions and hidden states hang on: n-grams, non-terminals"),
     "plan": ("vigreux.cli.plan", "stages, FLOPs, memory and time of a configuration, before anything is trained"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from vigreux.config import CacheConfig
 from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Stage, Target, TeacherRef
 from vigreux.distillation.cache_formats import Dense, Format, Parts, TopClasses
-from vigreux.distillation.cache_store import CacheStore, Split
+from vigreux.distillation.cache_store import SPLITS, CacheStore, Split
 from vigreux.distillation.cached_teacher import CachedTeacher, signal_name
 from vigreux.distillation.stage_model import positions_of
 from vigreux.distillation.teachers import Batch, LiveTeacher
@@ -122,9 +122,9 @@ def capture(
         advance: told of every sample that is done.
     """
     teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(each.ref for each in wanted)}
-    for split in ("train", "held_out"):
-        for number in store.missing(split, contents=True)[process::processes]:  # type: ignore[arg-type]
-            store.write(split, number, _shard(setup, wanted, teachers, store, split, number, advance))  # type: ignore[arg-type]
+    for split in SPLITS:
+        for number in store.missing(split, contents=True)[process::processes]:
+            store.write(split, number, _shard(setup, wanted, teachers, store, split, number, advance))
 
 
 def _shard(
@@ -176,3 +176,12 @@ def samples_needed(setup: Setup, steps: Sequence[int]) -> int:
         return max(sum(steps), CALIBRATION_BATCHES) * setup.samples_per_step
     assert setup.task.train_samples is not None
     return setup.task.train_samples
+
+
+def bytes_of(setup: Setup, wanted: Sequence[Wanted], samples: int) -> int:
+    """About what all samples take, from the rows that those of the first batch have."""
+    batch = next(setup.batches())
+    each = [positions_of(setup.task, one.part, batch) for one in wanted]
+    size = len(next(iter(batch.values())))
+    rows = [1.0 if positions is None else int(positions.sum()) / size for positions in each]
+    return round(samples * sum(count * one.form.bytes_per_row + 8 for count, one in zip(rows, wanted)))

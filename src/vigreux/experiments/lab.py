@@ -125,6 +125,7 @@ def _fingerprint(config: Any, root: Path) -> str:
     """Twelve characters that no other settings have; where the runs are does not count."""
     plain: dict[str, Any] = asdict(config)
     plain.pop("output")
+    plain.pop("cache", None)  # signals from a cache are the teacher's
     plain["training"].pop("threads", None)
     if "teacher" in plain:
         plain["teacher"] = {key: _inside(value, root) for key, value in plain["teacher"].items()}

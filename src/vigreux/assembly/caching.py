@@ -1,0 +1,217 @@
+"""From a configuration to a cache of its teacher's signals, and from a cache to a run that does without the teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from vigreux.assembly.build import Materials, load_materials, make_setup
+from vigreux.assembly.sources import local
+from vigreux.config import RunConfig, TaskConfig
+from vigreux.cost import human_bytes
+from vigreux.curriculum import Projection, TeacherRef, resolve_steps
+from vigreux.distillation.cache_store import SPLITS, CacheStore, Manifest
+from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.teachers import LiveTeacher
+from vigreux.engines.calibrate import plan_stages
+from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, wanted_signals
+from vigreux.engines.evaluation import HeldOut
+from vigreux.engines.setup import DEFAULTS, Setup, device_of
+from vigreux.errors import CacheError, ConfigError
+from vigreux.models.load import weights_fingerprint
+from vigreux.tasks.evaluate import record_from
+from vigreux.tasks.table import TokenTable
+from vigreux.tasks.task import Task
+
+HELD_OUT, PROJECTIONS = "held-out", "projections"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What `vigreux cache` is about to write.
+
+    Args:
+        store: the cache, begun or gone on with.
+        setup: of the run that it is for.
+        wanted: the signals.
+        size: bytes of all signals, estimated from the first batches.
+    """
+
+    store: CacheStore
+    setup: Setup
+    wanted: list[Wanted]
+    size: int
+    materials: Materials
+
+    @property
+    def samples_left(self) -> int:
+        """Samples of this process's share of the missing shards."""
+        state, manifest = PartialState(), self.store.manifest
+        shards = ((split, self.store.missing(split)[state.process_index :: state.num_processes]) for split in SPLITS)
+        return sum(len(manifest.keys(split, number)) for split, numbers in shards for number in numbers)
+
+    def run(self, advance: Callable[[int], None] = lambda samples: None) -> None:
+        """Writes what is missing: this process its share of the shards, the first one also what belongs to no sample."""
+        state = PartialState()
+        if state.is_main_process:
+            self._write_beside()
+        capture(
+            self.setup,
+            self.wanted,
+            self.store,
+            process=state.process_index,
+            processes=state.num_processes,
+            advance=advance,
+        )
+        state.wait_for_everyone()
+
+    def _write_beside(self) -> None:
+        record = self.materials.held_out.teacher_record(device_of(self.setup.student))
+        assert record is not None
+        self.store.write_beside(HELD_OUT, vars(record))
+        matrices = {f"{spec.kind}/{spec.seed}": matrix for spec, matrix in self.setup.matrices.items()}
+        self.store.write_beside(PROJECTIONS, matrices)
+        for each in self.wanted:
+            if each.head:
+                teacher = self.setup.teachers.of(each.ref)
+                assert isinstance(teacher, LiveTeacher)
+                head = teacher.find_head(next(self.setup.batches()))
+                assert head is not None
+                self.store.write_beside(head_file(each.ref), head_to_plain(head.now()))
+
+
+def begin_capture(config: RunConfig) -> Capture:
+    """Loads the teacher and begins, or goes on with, the cache that `config` names.
+
+    Raises:
+        ConfigError: no path, a stage without a teacher alone, more bytes than the disk has.
+        CacheError: the directory holds a cache of something else.
+    """
+    if config.cache.path is None:
+        raise ConfigError("cache.path: missing; accepted: a directory")
+    root = Path(config.cache.path)
+    materials = load_materials(config)
+    setup = make_setup(config, materials)
+    setup.check()
+    wanted = wanted_signals(setup, config.cache)
+    if not wanted:
+        raise ConfigError("curriculum: no stage asks a teacher for anything; accepted: one that does")
+    steps = [plan.steps for plan in plan_stages(setup)] if setup.task.draws_again else []
+    manifest = Manifest(
+        fits=fingerprints(config, setup.task, materials.tokenizer, [each.ref for each in wanted]),
+        by="stream" if setup.task.draws_again else "index",
+        seed=config.seed if setup.task.draws_again else None,
+        samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
+        shard_samples=config.cache.shard_samples,
+        signals={each.name: each.form for each in wanted},
+    )
+    size = bytes_of(setup, wanted, sum(manifest.samples.values()))
+    _check_space(root, size)
+    if PartialState().is_main_process:
+        CacheStore.create(root, manifest)
+    PartialState().wait_for_everyone()
+    return Capture(CacheStore.create(root, manifest), setup, wanted, size, materials)
+
+
+def _check_space(root: Path, size: int) -> None:
+    there = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    held = sum(path.stat().st_size for path in root.rglob("*.safetensors")) if root.exists() else 0
+    if size - held > free:
+        raise ConfigError(
+            f"cache.path: {root}: takes about {human_bytes(size)}, and {human_bytes(free)} are free;"
+            " accepted: more room, cache.precision int8, cache.logits top with a smaller cache.k"
+        )
+
+
+def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[TeacherRef]) -> dict[str, str]:
+    """Everything that the signals are a function of: data, how it becomes batches, tokenizer, and each teacher's weights."""
+    found = {
+        "data": _of_data(task, config.task),
+        "task": _hash({name: getattr(config.task, name) for name in ("kind", "max_length", "mask_share", "attend_masked")}),
+        "tokenizer": _hash(sorted(tokenizer.get_vocab().items())),
+    }
+    series = {}
+    if any(ref.kind == "checkpoint" for ref in refs):
+        from vigreux.assembly.sources import checkpoint_series
+
+        series = checkpoint_series(config.teacher.checkpoints, local(config.teacher.model))[0]
+    for ref in refs:
+        source = {"final": local(config.teacher.model), "checkpoint": series.get(ref.step or 0), "model": ref.model}[ref.kind]
+        assert source is not None
+        directory = Path(source).is_dir()
+        found[f"teacher ({ref})"] = weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}"
+    return found
+
+
+def _of_data(task: Task, config: TaskConfig) -> str:
+    """Of all token ids and labels; samples without end are known by their law."""
+    digest = hashlib.sha256(config.data.encode() if task.train_samples is None else b"")
+    for part in (task.train, task.held_out):
+        if isinstance(part, TokenTable):
+            for array in (part.tokens, part.ends, part.labels):
+                digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# --- training from a cache --------------------------------------------------------------------------------------------
+
+
+def cached_projections(store: CacheStore, width: int | None) -> dict[Projection, torch.Tensor]:
+    """The projections to students of `width` that the cache's hidden states went through."""
+    plain = store.read_beside(PROJECTIONS)
+    named = ((name.partition("/"), matrix) for name, matrix in plain.items() if matrix.shape[1] == width)
+    return {Projection(kind, int(seed)): matrix for (kind, _, seed), matrix in named}  # type: ignore[arg-type]
+
+
+def open_cache(config: RunConfig, materials: Materials) -> CacheStore:
+    """The cache that a run names. Raises `CacheError` where it is none, or was made for something else."""
+    assert config.cache.path is not None
+    store = CacheStore.open(Path(config.cache.path))
+    refs = [_ref(name) for name in store.manifest.fits if name.startswith("teacher (")]
+    store.manifest.check_fits(fingerprints(config, materials.task, materials.tokenizer, refs), store.root)
+    if store.manifest.seed is not None and store.manifest.seed != config.seed:
+        raise CacheError(f"{store.root}: holds the samples of seed {store.manifest.seed}, which masks follow; accepted: that seed")
+    return store
+
+
+def _ref(name: str) -> TeacherRef:
+    text = name.removeprefix("teacher (").removesuffix(")")
+    if text == "final":
+        return TeacherRef.final()
+    return TeacherRef.checkpoint(int(text.split()[1])) if text.startswith("checkpoint ") else TeacherRef.other(text)
+
+
+def learn_from_cache(setup: Setup, store: CacheStore) -> None:
+    """Gives a setup the cache in place of its teachers.
+
+    Raises:
+        CacheError: the run reads more samples than were written.
+    """
+    setup.teachers = CachedTeachers(store, device_of(setup.student))
+    if setup.task.draws_again:
+        steps = resolve_steps(setup.curriculum, setup.budget.steps or 0, **setup.sizes) if setup.budget.steps else ()
+        needed, held = samples_needed(setup, steps), store.manifest.samples["train"]
+        if not steps or needed > held:
+            reads = f"{needed:,}" if steps else "as many as budget.steps does not say"
+            raise CacheError(f"{store.root}: holds {held:,} samples of the stream, the run reads {reads}; accepted: at most these")
+    setup.task = keyed(setup.task)
+
+
+def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut:
+    """Evaluation beside the teacher's answers, which were written."""
+    size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
+    return HeldOut(task, None, config.task.pooling, size, record=record_from(store.read_beside(HELD_OUT)))

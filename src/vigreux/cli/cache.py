@@ -1,0 +1,67 @@
+"""`vigreux cache`: a teacher's signals to disk, once, for any number of students."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vigreux.cli.distill import check_given, console, first_process
+from vigreux.cli.parsing import make_parser, parse
+from vigreux.config import RunConfig
+
+if TYPE_CHECKING:
+    from vigreux.assembly.caching import Capture
+
+ABOUT = """Write the signals that a configuration's stages ask of its teachers, so that students train without them.
+
+A cache that was interrupted is gone on with, and damaged shards are made again: run the same command. Several processes share the
+work (accelerate launch -m vigreux cache CONFIG.yaml)."""
+FLAGS: list[tuple[str, dict[str, Any]]] = [
+    ("--quiet", {"action": "store_true", "help": "no progress bar"}),
+    ("--estimate", {"action": "store_true", "help": "print what it takes, and write nothing but an empty cache"}),
+]
+
+
+def run(argv: Sequence[str]) -> None:
+    """Prints what will be written, and writes it."""
+    parser = make_parser("cache", RunConfig, ABOUT, FLAGS)
+    config, flags = parse(parser, RunConfig, argv, ["quiet", "estimate"])
+    check_given(config)
+    from vigreux.assembly.caching import begin_capture
+    from vigreux.assembly.quiet import quiet_libraries
+
+    quiet_libraries()
+    begun = begin_capture(config)
+    if first_process():
+        _show(begun)
+    if not flags["estimate"]:
+        _write(begun, quiet=flags["quiet"] or not first_process())
+        if first_process():
+            print(f"cache: {begun.store.root}\nnext: vigreux distill CONFIG.yaml --cache.path {begun.store.root}")
+
+
+def _show(begun: Capture) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from vigreux.cost import human_bytes
+
+    table = Table("signal", "bytes a row", "what is lost", box=box.SIMPLE_HEAD, pad_edge=False)
+    for each in begun.wanted:
+        table.add_row(each.name, str(each.form.bytes_per_row), each.form.error)
+    console().print(table)
+    samples = begun.store.manifest.samples
+    left = sum(len(begun.store.missing(split)) for split in samples)
+    shards = sum(begun.store.manifest.shards(split) for split in samples)
+    print(
+        f"{samples['train']:,} training and {samples['held_out']:,} held-out samples: about {human_bytes(begun.size)},"
+        f" {left} of {shards} shards to write"
+    )
+
+
+def _write(begun: Capture, *, quiet: bool) -> None:
+    from rich.progress import Progress
+
+    with Progress(disable=quiet) as progress:
+        bar = progress.add_task("samples", total=begun.samples_left)
+        begun.run(lambda samples: progress.advance(bar, samples))
