@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.engines.caches import cached, captured
 from tests.engines.tiny import VOCABULARY, losses, run, setup_of, stage, teacher_of
 from vigreux.config import CacheConfig
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Projection
-from vigreux.distillation.cache_store import CacheStore, Manifest
-from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.cache_store import CacheStore
 from vigreux.engines import setup as setups
-from vigreux.engines.capture import capture, samples_needed, wanted_signals
-from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import Setup, device_of
+from vigreux.engines.capture import capture, wanted_signals
+from vigreux.engines.setup import Setup
 from vigreux.errors import CacheError
 from vigreux.runs import RunFolder
 from vigreux.tasks.evaluate import record_from
@@ -38,39 +37,6 @@ CURRICULA: dict[str, tuple[str, Curriculum]] = {
     "classes": ("classification", (stage("h", Hidden(1, SEEN), 2, depth=1), stage("f", Logits(), 9))),
     "embedding": ("embedding", (stage("e", Embedding("mean", SEEN), 9),)),
 }
-
-
-def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
-    """The cache of a setup's own curriculum."""
-    wanted = wanted_signals(setup, config)
-    steps = [int(each.duration.value) for each in setup.curriculum]
-    manifest = Manifest(
-        fits={},
-        by="stream" if setup.task.draws_again else "index",
-        seed=setup.seed if setup.task.draws_again else None,
-        samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
-        shard_samples=config.shard_samples,
-        signals={each.name: each.form for each in wanted},
-    )
-    store = CacheStore.create(root, manifest)
-    capture(setup, wanted, store)
-    record = HeldOut(setup.task, setup.teachers.final).teacher_record(torch.device("cpu"))  # type: ignore[arg-type]
-    store.write_beside("held_out", vars(record))
-    for each in wanted:
-        if each.head:
-            teacher = setup.teachers.final
-            assert teacher is not None
-            head = teacher.find_head(next(setup.batches()))
-            assert head is not None
-            store.write_beside(head_file(each.ref), head_to_plain(head.now()))
-    return CacheStore.open(root)
-
-
-def cached(setup: Setup, store: CacheStore) -> Setup:
-    """The same run, from the cache."""
-    setup.teachers = CachedTeachers(store, device_of(setup.student))
-    setup.task = keyed(setup.task)
-    return setup
 
 
 def weights(setup: Setup) -> dict[str, Tensor]:
