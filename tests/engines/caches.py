@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from vigreux.config import CacheConfig
 from vigreux.distillation.cache_store import CacheStore, Manifest
@@ -27,7 +28,10 @@ def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
         signals={each.name: each.form for each in wanted},
     )
     store = CacheStore.create(root, manifest)
-    capture(setup, wanted, store)
+    state = PartialState()
+    capture(setup, wanted, store, process=state.process_index, processes=state.num_processes)
+    if not state.is_main_process:
+        return store
     record = HeldOut(setup.task, setup.teachers.final).teacher_record(torch.device("cpu"))  # type: ignore[arg-type]
     store.write_beside("held_out", vars(record))
     for each in wanted:

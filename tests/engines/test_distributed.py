@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.engines.distributed import CASES, PROCESSES, case
+from tests.engines.distributed import CASES, PROCESSES, case, made_for, ready
 from tests.engines.tiny import losses, run
 from vigreux.engines.stage_trainer import LEARNED_PROJECTION
 from vigreux.runs import RunFolder
@@ -36,9 +36,11 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -> None:
-    setup, tolerance = case(name, 1), 1e-5 if name == "learned projection" else 1e-9  # which is float32
-    start = {name: value.clone() for name, value in setup.student.state_dict().items()}
-    single = run(setup, tmp_path)
+    tolerance = 1e-5 if name == "learned projection" else 1e-9  # which is float32
+    with made_for(name):
+        setup = ready(name, 1, launched)
+        start = {name: value.clone() for name, value in setup.student.state_dict().items()}
+        single = run(setup, tmp_path)
     found = [torch.load(launched / f"{name}.{rank}.pt") for rank in range(PROCESSES)]
     for key, value in setup.student.state_dict().items():
         assert torch.equal(found[0][key], found[1][key]), key
