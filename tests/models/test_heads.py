@@ -31,7 +31,8 @@ def test_the_models_logits_come_from_what_the_head_is_given(name: str, auto_clas
     assert head.module is model.get_output_embeddings()
     positions = batch["attention_mask"].bool()
     rows = view.head_input(batch, head.module, positions)
-    torch.testing.assert_close(head.now().logits(rows), view(batch, positions), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(head.now().logits(rows), view(batch, positions), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(view.head_input(batch, head.module)[positions.flatten()], rows, rtol=1e-5, atol=1e-5)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -45,7 +46,8 @@ def test_what_is_done_with_the_product(name: str) -> None:
     assert head is not None
     assert (head.scale, head.cap) == (scale, cap)
     assert model.training
-    torch.testing.assert_close(head.now().logits(view.head_input(batch, head.module)), view(batch).flatten(0, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(head.now().logits(view.head_input(batch, head.module)), view(batch).flatten(0, 1))
 
 
 def test_what_is_more_than_a_linear_layer_is_none() -> None:
@@ -77,3 +79,13 @@ def test_the_slope_is_the_derivative() -> None:
     logits = 2 * torch.tanh(0.5 * product / 2)
     (expected,) = torch.autograd.grad(logits.sum(), product)
     torch.testing.assert_close(head.slope(head.logits(hidden)), expected)
+
+
+def test_logits_by_tiles_of_the_vocabulary() -> None:
+    """More tokens than a tile, with and without a bias, into memory that is at hand."""
+    hidden, weight, bias = torch.randn(3, 4), torch.randn(1100, 4), torch.randn(1100)
+    for own in (None, bias):
+        room = torch.empty(3, 1100)
+        found = Head(weight, own).logits(hidden, out=room)
+        assert found.data_ptr() == room.data_ptr()
+        torch.testing.assert_close(found, hidden @ weight.T + (0 if own is None else own))

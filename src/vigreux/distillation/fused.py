@@ -67,10 +67,12 @@ class _Fused(torch.autograd.Function):
             for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
         )
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        for rows in chunks(len(hidden), weight.shape[0], total.element_size()):
-            logits = head.logits(hidden[rows])
+        parts = list(chunks(len(hidden), weight.shape[0], total.element_size()))
+        room = hidden.new_empty(parts[0].stop if parts else 0, weight.shape[0])  # every chunk's logits, and then their gradient
+        for rows in parts:
+            own, own_labels = hidden[rows], None if labels is None else labels[rows]
+            logits = head.logits(own, out=room[: len(own)])
             slope = head.slope(logits)
-            own_labels = None if labels is None else labels[rows]
             if isinstance(target, Labels):
                 assert own_labels is not None
                 loss, gradient = label_rows(logits, own_labels)
@@ -78,11 +80,12 @@ class _Fused(torch.autograd.Function):
                 assert teacher is not None
                 loss, gradient = logits_rows(logits, target, teacher(rows), own_labels, common_classes=common_classes)
             total += loss.sum()
-            gradient = gradient.mul_(slope).to(weight.dtype)  # (c, V), now in h Wᵀ + b
+            if not isinstance(slope, float) or slope != 1:
+                gradient.mul_(slope)  # (c, V), now in h Wᵀ + b
             if of_hidden is not None:
-                torch.mm(gradient, weight, out=of_hidden[rows])
+                of_hidden[rows] = gradient @ weight.to(gradient.dtype)
             if of_weight is not None:
-                of_weight.addmm_(gradient.T, hidden[rows])
+                _add_product(of_weight, gradient.T, own)
             if of_bias is not None:
                 of_bias += gradient.sum(0)
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
@@ -91,8 +94,17 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = (None if saved is None else saved * of_total.to(saved.dtype) for saved in ctx.saved_tensors)
+        # in place: the gradients are as large as the head, and nobody else has them
+        gradients = (None if saved is None else saved.mul_(of_total.to(saved.dtype)) for saved in ctx.saved_tensors)
         return (*gradients, *(None,) * 5)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """`total += left @ right`; in half precision under autocast, where the product then is."""
+    if left.dtype == right.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right.to(left.dtype)
 
 
 def chunks(rows: int, classes: int, bytes_each: int) -> Iterator[slice]:
