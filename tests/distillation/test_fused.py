@@ -85,7 +85,7 @@ def test_no_more_than_a_chunk_of_logits_is_alive(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fused, "CHUNK_BYTES", 64 * 1000 * 4)
     seen: list[int] = []
     original = Head.logits
-    monkeypatch.setattr(Head, "logits", lambda self, hidden: seen.append(len(hidden)) or original(self, hidden))
+    monkeypatch.setattr(Head, "logits", lambda self, hidden, out=None: seen.append(len(hidden)) or original(self, hidden, out))
     hidden = torch.randn(300, D_S, requires_grad=True)
     head, teacher_head = Head(torch.randn(1000, D_S, requires_grad=True)), Head(torch.randn(1000, D_T))
     theirs = torch.randn(300, D_T)
