@@ -7,8 +7,9 @@ import torch
 import transformers
 from torch import nn
 
-from tests.models.families import LANGUAGE_MODELS, VOCAB, batch_of, model_of
+from tests.models.families import LANGUAGE_MODELS, VOCAB, batch_of, config_of, model_of
 from vigreux.models.heads import Head, find_head
+from vigreux.models.student import build
 from vigreux.models.views import LogitsView
 
 SMALL = {
@@ -35,6 +36,48 @@ def test_the_models_logits_come_from_what_the_head_is_given(name: str, auto_clas
         torch.testing.assert_close(head.now().logits(rows), view(batch, positions), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(view.head_input(batch, head.module)[positions.flatten()], rows, rtol=1e-5, atol=1e-5)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_last_block_of_bert_works_on_the_rows_that_count() -> None:
+    model, batch = model_of("bert", "AutoModelForMaskedLM"), batch_of("bert")
+    view = LogitsView(model)
+    head = find_head(model, view, batch)
+    assert head is not None
+    assert head.after == "bert.encoder.layer.2.attention"
+    positions = batch["attention_mask"].bool() & (torch.arange(10) % 3 == 0)
+    seen: list[int] = []
+    handle = model.bert.encoder.layer[-1].intermediate.register_forward_hook(
+        lambda module, args, output: seen.append(args[0].shape[:-1].numel())
+    )
+    early = view.head_input(batch, head.module, positions, after=head.after)
+    late = view.head_input(batch, head.module, positions)
+    handle.remove()
+    assert seen == [int(positions.sum()), positions.numel()]
+    torch.testing.assert_close(early, late, rtol=1e-5, atol=1e-5)
+
+
+def test_only_where_nothing_is_mixed_after_it() -> None:
+    found = {}
+    for name, auto_class in LANGUAGE_MODELS:
+        model, batch = model_of(name, auto_class), batch_of(name)
+        head = find_head(model, LogitsView(model), batch)
+        assert head is not None
+        found[name] = head.after is not None
+    assert found["bert"]
+    assert not found["gpt2"]
+    assert not found["llama"]
+
+
+def test_not_under_gradient_checkpointing() -> None:
+    """The recomputed block would not drop what the first one dropped."""
+    model, batch = build(config_of("bert"), "AutoModelForMaskedLM", 0).train(), batch_of("bert")
+    view = LogitsView(model)
+    head = find_head(model, view, batch)
+    assert head is not None
+    model.gradient_checkpointing_enable()
+    positions = batch["attention_mask"].bool()
+    view.head_input(batch, head.module, positions, after=head.after).sum().backward()
+    assert model.bert.encoder.layer[0].intermediate.dense.weight.grad is not None
 
 
 @pytest.mark.parametrize("name", SCALED)

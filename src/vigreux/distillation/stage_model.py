@@ -139,7 +139,7 @@ class StageModel(nn.Module):
         assert isinstance(self.target, (Logits, Labels))
         positions = self.task.positions(batch)
         assert positions is not None
-        rows = self.view.head_input(batch, heads.student.module, positions)
+        rows = self.view.head_input(batch, heads.student.module, positions, after=heads.student.after)
         labels = batch["labels"][positions]
         return fused_loss(rows, heads.student.now(), self.target, teacher=_chunked(heads.teacher, signal), labels=labels)
 

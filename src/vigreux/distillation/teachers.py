@@ -78,8 +78,8 @@ class LiveTeacher:
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
         """See `Teacher.head_input`."""
         assert self._head is not None, "see find_head"
-        view, module = LogitsView(self.model, self.layout), self._head.module
-        return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
+        view, head = LogitsView(self.model, self.layout), self._head
+        return self._run(lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """See `Teacher.embedding`."""

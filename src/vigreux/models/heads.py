@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vigreux.errors import ConfigError
+from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.views import Batch, LogitsView
 
 # Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long: for 256 rows of 256 or
 # 384 numbers and 30,522 to 50,257 tokens, one product for all runs at half the speed of products of 512 tokens each.
 _TILE = 512
+_ATTENTION = "attention"
 _LARGEST = 50.0  # logits at which a head is tried: where a cap shows
 _CLOSE = 1e-2  # of the largest logit: far above the rounding of half precision, far below a wrong factor
 
@@ -65,11 +68,18 @@ class Head:
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Where a model's head is: the layer itself, so that its weights are read when they are used."""
+    """Where a model's head is.
+
+    Args:
+        module: the layer itself, so that its weights are read when they are used.
+        scale, cap: see `Head`.
+        after: a module inside the last block from which on a model goes position by position (see `LogitsView.head_input`).
+    """
 
     module: nn.Linear
     scale: float = 1.0
     cap: float | None = None
+    after: str | None = None
 
     def now(self) -> Head:
         """The head with its weights as they are."""
@@ -93,11 +103,33 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
             expected = _logits_of(view, batch, module, factor)
             for scale, cap in _candidates(model.config):
                 found = LinearHead(module, scale, cap).now().logits(hidden * factor)
-                if (found - expected).abs().max() <= _CLOSE * expected.abs().max():
-                    return LinearHead(module, scale, cap)
+                if _close(found, expected):
+                    return LinearHead(module, scale, cap, _last_mixing(model, view, batch, module))
     finally:
         model.train(training)
     return None
+
+
+def _last_mixing(model: nn.Module, view: LogitsView, batch: Batch, head: nn.Linear) -> str | None:
+    """The attention of the last block, where nothing after it mixes positions: BERT's kind, whose residual is inside it.
+
+    Elsewhere the residual of all positions is added behind it; then the trial fails, or gives something else.
+    """
+    try:
+        layout = find_layout(model)
+        path = f"{layout.blocks}.{num_blocks(model, layout) - 1}.{_ATTENTION}"
+        model.get_submodule(path)
+        positions = batch["input_ids"] >= 0
+        positions[:, ::2] = False
+        expected = view.head_input(batch, head, positions)
+        found = view.head_input(batch, head, positions, after=path)
+    except (ConfigError, AttributeError, RuntimeError, ValueError, IndexError):
+        return None
+    return path if found.shape == expected.shape and _close(found, expected) else None
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= _CLOSE * expected.abs().max())
 
 
 def _logits_of(view: LogitsView, batch: Batch, head: nn.Linear, factor: Tensor) -> Tensor:

@@ -151,8 +151,11 @@ class LogitsView(_Called):
         assert len(logits) == len(index), "the head did not read what the base model returned"
         return logits
 
-    def head_input(self, batch: Batch, head: nn.Module, positions: Tensor | None = None) -> Tensor:
-        """(N, d) what `head`, the last layer, is given at the positions that count (`None`: at all of B · T); it does not run."""
+    def head_input(self, batch: Batch, head: nn.Module, positions: Tensor | None = None, *, after: str | None = None) -> Tensor:
+        """(N, d) what `head`, the last layer, is given at the positions that count (`None`: at all of B · T); it does not run.
+
+        `after` is a module inside the last block from which on everything goes position by position: the others are dropped there.
+        """
         index = None
         if positions is not None:
             index = positions.flatten().nonzero().squeeze(1) if positions.dtype == torch.bool else positions
@@ -160,7 +163,8 @@ class LogitsView(_Called):
         handles = [head.register_forward_pre_hook(_leave)]
         if selected:
             assert index is not None
-            handles.append(_selecting_hook(self.module.get_submodule(self._base_path), index))
+            place = self._base_path if after is None or _recomputes(self.module) else after
+            handles.append(_selecting_hook(self.module.get_submodule(place), index))
         try:
             self.call(batch)
         except _Left as left:
@@ -211,13 +215,20 @@ def _base_path(model: nn.Module) -> str:
 
 def _selecting_hook(base: nn.Module, index: Tensor) -> RemovableHandle:
     def select(module: nn.Module, args: Any, output: Any) -> Any:
-        rows = _rows(output[0], index).unsqueeze(0)  # (1, N, H)
+        rows = _rows(_first(output), index).unsqueeze(0)  # (1, N, H)
+        if isinstance(output, Tensor):
+            return rows
         if isinstance(output, tuple):
             return (rows, *output[1:])
         output["last_hidden_state"] = rows
         return output
 
     return base.register_forward_hook(select)
+
+
+def _recomputes(model: nn.Module) -> bool:
+    """Whether blocks run again in the backward pass, when a hook that lived for the forward pass is gone."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def _leave(module: nn.Module, args: Any) -> None:
