@@ -12,11 +12,12 @@ from tests.engines.caches import cached, captured
 from tests.engines.tiny import VOCABULARY, losses, run, setup_of, stage, teacher_of
 from vigreux.config import CacheConfig
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Projection
-from vigreux.distillation.cache_store import CacheStore
+from vigreux.distillation.cache_store import CacheStore, Manifest
 from vigreux.engines import setup as setups
 from vigreux.engines.capture import capture, wanted_signals
 from vigreux.engines.setup import Setup
 from vigreux.errors import CacheError
+from vigreux.models.layout import block_list
 from vigreux.runs import RunFolder
 from vigreux.tasks.evaluate import record_from
 
@@ -93,6 +94,22 @@ def test_several_processes_and_a_damaged_shard(tmp_path: Path) -> None:
     changed = {path.name for path, at in before.items() if path.stat().st_mtime_ns != at}
     assert changed == {"shard-00001.safetensors", "shard-00001.json"}
     assert store.missing("train", contents=True) == []
+
+
+def test_one_forward_pass_for_all_signals(tmp_path: Path) -> None:
+    kind, curriculum = CURRICULA["extraction"]
+    setup = setup_of(kind, curriculum)
+    wanted = wanted_signals(setup, EXACT)
+    samples = {"train": 96, "held_out": 12}
+    manifest = Manifest({}, "stream", 0, samples, 48, {each.name: each.form for each in wanted})  # type: ignore[arg-type]
+    teacher = setup.teachers.final
+    assert teacher is not None
+    calls: list[int] = []
+    handle = block_list(teacher.model)[0].register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    capture(setup, wanted, CacheStore.create(tmp_path / "cache", manifest))
+    handle.remove()
+    assert len(wanted) == 3
+    assert sum(calls) == sum(samples.values())
 
 
 def test_another_width_is_refused(tmp_path: Path) -> None:

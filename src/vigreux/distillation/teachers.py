@@ -6,8 +6,8 @@ one checkpoint is held in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
 from vigreux.models.layout import Layout, find_layout
-from vigreux.models.views import LogitsView, PooledView, cut
+from vigreux.models.views import LogitsView, PooledView, cut, tapped
 
 Batch = dict[str, Tensor]
 
@@ -80,6 +80,29 @@ class LiveTeacher:
         assert self._head is not None, "see find_head"
         view, head = LogitsView(self.model, self.layout), self._head
         return self._run(lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions)
+
+    def several(
+        self, batch: Batch, states: Sequence[tuple[int, bool]], end: Literal["logits", "head"] | None, positions: Tensor | None
+    ) -> tuple[dict[tuple[int, bool], Tensor], Tensor | None]:
+        """Hidden states by (layer, whether with the final norm), and logits or what the head is given, of one forward pass.
+
+        Without an end nothing runs behind the deepest state.
+        """
+        with tapped(self.model, states, self.layout) as kept:
+            if end is None:
+                deepest = max(states)
+                last, ended = None, self.hidden(batch, deepest[0], final_norm=deepest[1])
+                kept.setdefault(deepest, ended)  # a cut view leaves before the block that would have been given it
+            else:
+                last = self.logits(batch, positions) if end == "logits" else self._whole_head_input(batch, positions)
+        source = next(iter(batch.values())).device
+        return {state: rows.to(source) for state, rows in kept.items()}, last
+
+    def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
+        """As `head_input`, with all positions up to the last block's end, where another hook may look."""
+        assert self._head is not None
+        view, module = LogitsView(self.model, self.layout), self._head.module
+        return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """See `Teacher.embedding`."""

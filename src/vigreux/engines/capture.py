@@ -6,8 +6,8 @@ A shard that is whole is left alone, so what was interrupted goes on, and a dama
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,34 +73,21 @@ def _parts(target: Target) -> Iterator[Part]:
 def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConfig, *, head: bool) -> Wanted:
     model, teacher = setup.stage_model(stage)
     assert isinstance(teacher, LiveTeacher)
-    if not isinstance(part, Logits):
-        projection = model.projection if isinstance(model.projection, Tensor) else None
-        rows = _rows(setup, teacher, part, next(setup.batches()), head=False)[0]
-        width = rows.shape[-1] if projection is None else projection.shape[-1]
-        return Wanted(name, stage.teacher, part, Dense(width, config.precision), projection)
-    if head and teacher.find_head(next(setup.batches())) is None:
+    batch = next(setup.batches())
+    if head and teacher.find_head(batch) is None:
         raise ConfigError("cache.logits: 'head-input' needs a linear output head, which the teacher has not; accepted: top")
-    rows = _rows(setup, teacher, part, next(setup.batches()), head=head)[0]
-    if head:
-        return Wanted(name, stage.teacher, part, Dense(rows.shape[-1], config.head_precision), None, head=True)
-    classes = rows.shape[-1]
-    form: Format = TopClasses(classes, config.k) if setup.task.is_language_model else Dense(classes, "float32")
-    return Wanted(name, stage.teacher, part, form)
+    projection = None if isinstance(part, Logits) or not isinstance(model.projection, Tensor) else model.projection
+    bare = Wanted(name, stage.teacher, part, Dense(1), projection, head)
+    width = _all_rows(setup, teacher, [bare], batch)[0].shape[-1] if projection is None else projection.shape[-1]
+    return replace(bare, form=_form(setup, part, config, width, head=head))
 
 
-def _rows(setup: Setup, teacher: LiveTeacher, part: Part, batch: Batch, *, head: bool) -> tuple[Tensor, Tensor]:
-    """(N, …) the teacher's rows of a batch, and (B,) how many each sample has."""
-    positions = positions_of(setup.task, part, batch)
-    counts = torch.ones(len(next(iter(batch.values()))), dtype=torch.long) if positions is None else positions.sum(1)
-    if isinstance(part, Embedding):
-        return teacher.embedding(batch, part.pooling), counts
-    if isinstance(part, Hidden):
-        hidden = teacher.hidden(batch, part.layer, final_norm=part.final_norm)
-        return (hidden if positions is None else hidden[positions]), counts
+def _form(setup: Setup, part: Part, config: CacheConfig, width: int, *, head: bool) -> Format:
+    if not isinstance(part, Logits):
+        return Dense(width, config.precision)
     if head:
-        assert positions is not None
-        return teacher.head_input(batch, positions), counts
-    return teacher.logits(batch, positions), counts
+        return Dense(width, config.head_precision)
+    return TopClasses(width, config.k) if setup.task.is_language_model else Dense(width, "float32")
 
 
 def capture(
@@ -143,15 +130,41 @@ def _shard(
     for keys in (every[first : first + size] for first in range(0, len(every), size)):
         batch = setup.task.collate(samples_of(setup, split, keys))
         batch = {name: value.to(device) for name, value in batch.items()}
-        for each in wanted:
-            teacher = teachers[each.ref]
+        for ref, teacher in teachers.items():
             assert isinstance(teacher, LiveTeacher)
-            rows, counts = _rows(setup, teacher, each.part, batch, head=each.head)
-            if each.projection is not None:
-                rows = rows.float() @ each.projection.to(rows.device, torch.float32)
-            encoded[each.name] += _split(each.form.encode(rows), counts)
+            own = [each for each in wanted if each.ref == ref]
+            for each, rows in zip(own, _all_rows(setup, teacher, own, batch)):
+                if each.projection is not None:
+                    rows = rows.float() @ each.projection.to(rows.device, torch.float32)
+                encoded[each.name] += _split(each.form.encode(rows), _counts(setup, each.part, batch))
         advance(len(keys))
     return encoded
+
+
+def _all_rows(setup: Setup, teacher: LiveTeacher, wanted: Sequence[Wanted], batch: Batch) -> list[Tensor]:
+    """(N, …) the rows of each signal of one teacher, from one forward pass (and one more for embeddings)."""
+    states = [(each.part.layer, each.part.final_norm) for each in wanted if isinstance(each.part, Hidden)]
+    asked = next((each for each in wanted if isinstance(each.part, Logits)), None)
+    end: Literal["logits", "head"] | None = None if asked is None else "head" if asked.head else "logits"
+    positions = setup.task.positions(batch)
+    kept, last = teacher.several(batch, states, end, positions) if states or end else ({}, None)
+    rows = []
+    for each in wanted:
+        if isinstance(each.part, Hidden):
+            hidden, counted = kept[each.part.layer, each.part.final_norm], positions_of(setup.task, each.part, batch)
+            rows.append(hidden if counted is None else hidden[counted])
+        elif isinstance(each.part, Embedding):
+            rows.append(teacher.embedding(batch, each.part.pooling))
+        else:
+            assert last is not None
+            rows.append(last)
+    return rows
+
+
+def _counts(setup: Setup, part: Part, batch: Batch) -> Tensor:
+    """(B,) how many rows each sample has."""
+    positions = positions_of(setup.task, part, batch)
+    return torch.ones(len(next(iter(batch.values()))), dtype=torch.long) if positions is None else positions.sum(1)
 
 
 def _split(parts: Parts, counts: Tensor) -> list[Parts]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -183,27 +183,48 @@ class JointView(LogitsView):
     def __init__(self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> None:
         layout = layout or find_layout(model)
         super().__init__(model, layout)
-        blocks = block_list(model, layout)
-        self._whole = depth == len(blocks)
-        # hidden state s enters block s + 1; the last leaves the base model, with its norm, or the last block where none is wanted
-        path = layout.base if self._whole and layout.after and final_norm else layout.blocks
-        self._source = path if path == layout.base else f"{path}.{depth - 1 if self._whole else depth}"
+        self._layout, self._state = layout, (depth, final_norm)
 
     def forward(self, batch: Batch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The logits (see `LogitsView.forward`), and the hidden states of all positions."""
-        kept: list[Tensor] = []
-        source = self.module.get_submodule(self._source)
-        if self._whole:
-            handle = source.register_forward_hook(lambda module, args, output: kept.append(_first(output)))
-        else:
-            handle = source.register_forward_pre_hook(
-                lambda module, args, named: kept.append(args[0] if args else named["hidden_states"]), with_kwargs=True
-            )
-        try:
+        with tapped(self.module, [self._state], self._layout) as kept:
             logits = super().forward(batch, positions)
-        finally:
+        return logits, kept[self._state]
+
+
+@contextmanager
+def tapped(
+    model: nn.Module, states: Iterable[tuple[int, bool]], layout: Layout | None = None
+) -> Iterator[dict[tuple[int, bool], Tensor]]:
+    """Keeps hidden states of the forward passes inside: (depth, whether with the final norm) → (B, T, H), of the last one.
+
+    Hidden state `s` is what block `s + 1` is given; the last is what the base model gives, or its last block where no norm is
+    wanted or there is none.
+    """
+    layout = layout or find_layout(model)
+    blocks, kept, handles = block_list(model, layout), {}, []
+
+    def tap(state: tuple[int, bool]) -> RemovableHandle:
+        depth, final_norm = state
+        if depth < len(blocks):
+
+            def before(module: nn.Module, args: Any, named: Any) -> None:
+                kept[state] = args[0] if args else named["hidden_states"]
+
+            return blocks[depth].register_forward_pre_hook(before, with_kwargs=True)
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            kept[state] = _first(output)
+
+        source = model.get_submodule(layout.base) if layout.after and final_norm else blocks[-1]
+        return source.register_forward_hook(after)
+
+    try:
+        handles += [tap(state) for state in dict.fromkeys(states)]
+        yield kept
+    finally:
+        for handle in handles:
             handle.remove()
-        return logits, kept[0]
 
 
 def _base_path(model: nn.Module) -> str:
