@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.distill import check_given, console
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
@@ -12,7 +12,14 @@ from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, human_bytes, human_flops, human_time
 from vigreux.curriculum import Curriculum, Joint, Logits
+from vigreux.errors import ConfigError
+from vigreux.hardware import CachePrice, Cluster
 from vigreux.online_config import OnlineConfig
+
+FLAGS: list[tuple[str, dict[str, Any]]] = [
+    ("--hardware", {"default": None, "metavar": "NAMExN", "help": "price it for other machines as well, such as h100x64"}),
+    ("--students", {"type": int, "default": 3, "help": "how many students share one teacher, for the price of a cache"}),
+]
 
 if TYPE_CHECKING:
     from vigreux.engines.online_planning import OnlinePlan
@@ -24,8 +31,8 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
     about = "What a configuration costs, before anything is loaded or trained."
-    parser = make_parser("plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")))
-    config, _ = parse(parser, cls, argv)
+    parser = make_parser("plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")), [] if online else FLAGS)
+    config, flags = parse(parser, cls, argv, [] if online else ["hardware", "students"])
     check_given(config, data=False)
     if isinstance(config, OnlineConfig):
         from vigreux.engines.online_planning import make_plan as make_online_plan
@@ -35,10 +42,16 @@ def run(argv: Sequence[str]) -> None:
             _print_online(make_online_plan(make_setup(config)))
         return
     from vigreux.assembly.quiet import quiet_libraries
-    from vigreux.engines.planning import make_plan
+    from vigreux.engines.planning import cache_price, make_plan
 
     quiet_libraries()
-    _print(make_plan(config, _series(config)))
+    cluster = Cluster.named(flags["hardware"]) if flags["hardware"] else None
+    if flags["students"] < 1:
+        raise ConfigError(f"--students: {flags['students']}; accepted: a whole number from 1")
+    plan = make_plan(config, _series(config))
+    _print(plan)
+    if any(stage.teacher.kind != "labels" for stage in plan.curriculum):
+        _print_prices(plan, cache_price(config, plan), cluster, flags["students"])
 
 
 def _series(config: RunConfig) -> dict[int, str]:
@@ -77,6 +90,41 @@ def _print(plan: Plan) -> None:
     print(f"memory: about {human_bytes(plan.memory)} (weights, gradients, optimiser states, activations of one batch)")
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
     print("Counted on full blocks of task.max_length tokens: shorter documents cost less.")
+
+
+def _print_prices(plan: Plan, price: CachePrice, cluster: Cluster | None, students: int) -> None:
+    """A cache against the live teacher, and both on other machines."""
+    from rich import box
+    from rich.table import Table
+
+    from vigreux.engines.planning import OVERHEAD
+
+    rate = cluster.rate if cluster else plan.rate / OVERHEAD
+    where = f"on {cluster.name}, {100 * cluster.utilisation:.0f} % of its peak" if cluster else "here"
+    table = Table("teacher", "FLOPs", f"time {where}", "bytes read a second", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, flops, reads in (
+        ("live, one student", price.live_flops, 0.0),
+        ("capture, once", price.capture_flops, 0.0),
+        ("cached, one student", price.cached_flops, price.bytes),
+        (f"live, {students} students", price.flops(students, cached=False), 0.0),
+        (f"cached, {students} students", price.flops(students, cached=True), students * price.bytes),
+    ):
+        seconds = flops / rate
+        table.add_row(name, human_flops(flops), human_time(seconds), human_bytes(reads / seconds) if reads and seconds else "–")
+    console().print(table)
+    pays = f"from {price.pays_from} students on" if price.pays_from else "never"
+    print(f"a cache takes {human_bytes(price.bytes)} where each sample comes once, and costs less than the live teacher {pays}")
+    if cluster:
+        _print_memory(plan, cluster)
+
+
+def _print_memory(plan: Plan, cluster: Cluster) -> None:
+    """Weights alone; activations come on top."""
+    teacher, student = 2 * plan.teacher.parameters, 16 * plan.student.parameters
+    for what, size in (("teacher (bfloat16)", teacher), ("student (float32 weights, gradients, Adam)", student)):
+        share = size / cluster.count
+        fits = "fits one device" if size < 0.8 * cluster.device.memory else f"{human_bytes(share)} a device when sharded over all"
+        print(f"memory, {what}: {human_bytes(size)}, {fits}")
 
 
 def _print_online(plan: OnlinePlan) -> None:

@@ -6,7 +6,7 @@ others each time they come; held-out samples count down from −1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +37,14 @@ class KeyedCollator:
 def keyed(task: Task) -> Task:
     """The task with batches that say which samples they hold."""
     return replace(task, collate=KeyedCollator(task.collate, task.draws_again))
+
+
+def parts_of(target: Target) -> Iterator[Hidden | Embedding | Logits]:
+    """What a target asks of a teacher."""
+    if isinstance(target, Joint):
+        yield from (target.logits, target.hidden)
+    elif isinstance(target, (Hidden, Embedding, Logits)):
+        yield target
 
 
 def signal_name(teacher: TeacherRef, part: Hidden | Embedding | Logits, *, head: bool = False) -> str:

@@ -5,7 +5,7 @@ A shard that is whole is left alone, so what was interrupted goes on, and a dama
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from vigreux.config import CacheConfig
-from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Stage, Target, TeacherRef
+from vigreux.curriculum import Embedding, Hidden, Logits, Stage, TeacherRef
 from vigreux.distillation.cache_formats import Dense, Format, Parts, TopClasses
 from vigreux.distillation.cache_store import SPLITS, CacheStore, Split
-from vigreux.distillation.cached_teacher import CachedTeacher, signal_name
+from vigreux.distillation.cached_teacher import CachedTeacher, parts_of, signal_name
 from vigreux.distillation.stage_model import positions_of
 from vigreux.distillation.teachers import Batch, LiveTeacher
 from vigreux.engines.setup import CALIBRATION_BATCHES, Setup, device_of
@@ -55,19 +55,12 @@ def wanted_signals(setup: Setup, config: CacheConfig) -> list[Wanted]:
     """
     found: dict[str, Wanted] = {}
     for stage in setup.curriculum:
-        for part in _parts(stage.target):
+        for part in parts_of(stage.target):
             head = isinstance(part, Logits) and config.logits == "head-input" and setup.task.is_language_model
             name = signal_name(stage.teacher, part, head=head)
             if name not in found:
                 found[name] = _wanted(name, setup, stage, part, config, head=head)
     return list(found.values())
-
-
-def _parts(target: Target) -> Iterator[Part]:
-    if isinstance(target, Joint):
-        yield from (target.logits, target.hidden)
-    elif isinstance(target, (Hidden, Embedding, Logits)):
-        yield target
 
 
 def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConfig, *, head: bool) -> Wanted:

@@ -13,9 +13,12 @@ from transformers import PreTrainedConfig
 from vigreux.assets import asset_path, is_asset
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
-from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Stage, hidden_part, resolve_steps
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Stage, hidden_part, resolve_steps
+from vigreux.distillation.cache_formats import Dense, Format, TopClasses
+from vigreux.distillation.cached_teacher import parts_of, signal_name
 from vigreux.engines.setup import DEFAULTS
 from vigreux.errors import ConfigError
+from vigreux.hardware import CachePrice
 from vigreux.models.flops import view_flops
 from vigreux.models.layout import find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_config, task_class
@@ -110,11 +113,10 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
 
 def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Planned, rate: float) -> StageCost:
     """One step of a stage, on full blocks."""
-    share = {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(config.task.kind)
     count = partial(
         view_flops,
         seq=config.task.max_length,
-        positions_share=share,
+        positions_share=_share(config),
         blocks=config.teacher.blocks,
         after=config.teacher.after_blocks,
     )
@@ -160,6 +162,59 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
     if budget.steps is None and any(stage.duration.unit == "share" for stage in curriculum):
         raise ConfigError("budget: missing; accepted: one of budget.steps, budget.flops, budget.seconds")
     return resolve_steps(curriculum, budget.steps or 0, **sizes)
+
+
+# --- a cache --------------------------------------------------------------------------------------------------------
+
+
+def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
+    """What a cache of the teacher's signals would cost and save, counted as if each sample came once.
+
+    The teacher runs once for all signals of a sample, as deep as the deepest. Where the same samples come again (epochs, seeds of
+    causal language models and classes) the cache is smaller by as many times.
+    """
+    samples = sum(stage.steps for stage in plan.cost.stages) * samples_per_step(config)
+    tokens, predicted = config.task.max_length, _predicted(config)
+    wanted = {
+        signal_name(stage.teacher, part, head=isinstance(part, Logits) and _through_head(config)): part
+        for stage in plan.curriculum
+        for part in parts_of(stage.target)
+    }
+    bytes_each, deepest = 0.0, 0
+    for part in wanted.values():
+        rows = {Hidden: tokens, Embedding: 1.0}.get(type(part), predicted)
+        if isinstance(part, Hidden) and part.positions == "predicted":
+            rows = predicted
+        bytes_each += 8 + rows * _signal_form(config, plan, part).bytes_per_row
+        deepest = max(deepest, part.layer if isinstance(part, Hidden) else plan.teacher.layers)
+    count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=tokens)
+    with_head = any(isinstance(part, Logits) for part in wanted.values()) and not _through_head(config)
+    capture = count(depth=None, positions_share=_share(config)) if with_head else count(depth=deepest)
+    return CachePrice(samples * bytes_each, samples * capture, plan.cost.flops, plan.cost.student_flops)
+
+
+def _through_head(config: RunConfig) -> bool:
+    return config.cache.logits == "head-input" and config.task.kind in ("causal-lm", "masked-lm")
+
+
+def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> Format:
+    if not isinstance(part, Logits):
+        width = plan.teacher.hidden if part.projection.kind == "learned" else plan.student.hidden
+        return Dense(width, config.cache.precision)
+    if _through_head(config):
+        return Dense(plan.teacher.hidden, config.cache.head_precision)
+    classes = plan.teacher.config.vocab_size if config.task.kind.endswith("lm") else plan.teacher.config.num_labels or 1
+    return TopClasses(classes, min(config.cache.k, classes)) if config.task.kind.endswith("lm") else Dense(classes, "float32")
+
+
+def _share(config: RunConfig) -> float | None:
+    """Of the positions of a language model, those that a loss on logits counts."""
+    return {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(config.task.kind)
+
+
+def _predicted(config: RunConfig) -> float:
+    share = _share(config)
+    return 1.0 if share is None else share * config.task.max_length
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------
