@@ -23,6 +23,7 @@ StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
 Carry = Literal["per-stage", "carried"]
 Precision = Literal["int8", "bfloat16", "float32"]
 CachedLogits = Literal["head-input", "top"]
+CachedBy = Literal["auto", "index", "stream"]
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,8 @@ class CacheConfig:
             beside it) or top (the `k` most likely tokens, and the mass of all others).
         head_precision: of what the head is given: bfloat16, float32 or int8.
         k: tokens that `top` keeps.
+        by: index writes every sample of the data, for any seed and any number of passes; stream the samples that a run of this seed
+            and budget reads, each for the stages that read it; auto is index where a sample is the same each time it comes.
         shard_samples: samples of a shard file.
     """
 
@@ -230,10 +233,11 @@ class CacheConfig:
     logits: CachedLogits = "head-input"
     head_precision: Precision = "bfloat16"
     k: int = 16
+    by: CachedBy = "auto"
     shard_samples: int = 4096
 
     def __post_init__(self) -> None:
-        for name, accepted in (("precision", Precision), ("head_precision", Precision), ("logits", CachedLogits)):
+        for name, accepted in (("precision", Precision), ("head_precision", Precision), ("logits", CachedLogits), ("by", CachedBy)):
             if getattr(self, name) not in get_args(accepted):
                 raise ConfigError(unknown(f"cache.{name}", getattr(self, name), get_args(accepted)))
         _at_least("cache.k", self.k, 1)

@@ -96,7 +96,25 @@ def test_masks_follow_the_seed(vigreux: Vigreux, tiny: Tiny, masked: Path) -> No
     assert "holds the samples of seed 0, which masks follow; accepted: that seed" in refused.err
     refused = vigreux("distill", *options, "--cache.path", "cache", "--budget.steps", 20, "--output", "run")
     assert refused.code == 2
-    assert "holds 32 samples of the stream, the run reads 80; accepted: at most these" in refused.err
+    assert "stage 'final' reads samples 16 to 80 of the stream, which were not written for it" in refused.err
+    refused = vigreux("cache", *options, "--cache.path", "other", "--cache.by", "index")
+    assert "cache.by: 'index', and samples are others each time they come; accepted: stream" in refused.err
+
+
+def test_the_samples_of_one_run_take_less(vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path) -> None:
+    """Each stage's signals for its own samples, where one seed's run is all that is wanted."""
+    options = common(llama, tiny, "causal-lm", "--budget.steps", 30)
+    sizes = {}
+    for by in ("index", "stream"):
+        assert vigreux("cache", *options, "--cache.path", by, "--cache.by", by).code == 0
+        done = vigreux("distill", *options, "--cache.path", by, "--output", f"run-{by}")
+        assert done.code == 0, done.err
+        sizes[by] = json.loads((tmp_path / by / "cache.json").read_text())
+    assert sizes["stream"]["spans"] == {"final: hidden 2 (pca)": [[0, 32]], "final: head input": [[0, 120]]}
+    summaries = [RunFolder.open(tmp_path / f"run-{by}").summary() for by in sizes]
+    assert summaries[0] is not None
+    assert summaries[1] is not None
+    assert summaries[0].metrics == pytest.approx(dict(summaries[1].metrics), rel=1e-6)
 
 
 def test_bad_input(vigreux: Vigreux, tiny: Tiny, llama: Path) -> None:

@@ -17,15 +17,17 @@ from vigreux.engines.setup import Setup, device_of
 
 def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
     """The cache of a setup's own curriculum."""
-    wanted = wanted_signals(setup, config)
-    steps = [int(each.duration.value) for each in setup.curriculum]
+    by_stream = setup.task.draws_again or config.by == "stream"
+    steps = [int(each.duration.value) for each in setup.curriculum] if by_stream else None
+    wanted = wanted_signals(setup, config, steps)
     manifest = Manifest(
         fits={},
-        by="stream" if setup.task.draws_again else "index",
-        seed=setup.seed if setup.task.draws_again else None,
+        by="stream" if by_stream else "index",
+        seed=setup.seed if by_stream else None,
         samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
         shard_samples=config.shard_samples,
         signals={each.name: each.form for each in wanted},
+        spans={each.name: [list(span) for span in each.spans] for each in wanted if each.spans is not None},
     )
     store = CacheStore.create(root, manifest)
     state = PartialState()
@@ -47,5 +49,5 @@ def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
 def cached(setup: Setup, store: CacheStore) -> Setup:
     """The same run, from the cache."""
     setup.teachers = CachedTeachers(store, device_of(setup.student))
-    setup.task = keyed(setup.task)
+    setup.task = keyed(setup.task, by_stream=store.manifest.by == "stream")
     return setup

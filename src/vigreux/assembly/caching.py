@@ -20,10 +20,10 @@ from vigreux.config import RunConfig, TaskConfig
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
 from vigreux.distillation.cache_store import SPLITS, CacheStore, Manifest
-from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed, parts_of, signal_name
 from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.calibrate import plan_stages
-from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, wanted_signals
+from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import DEFAULTS, Setup, device_of
 from vigreux.errors import CacheError, ConfigError
@@ -102,19 +102,23 @@ def begin_capture(config: RunConfig) -> Capture:
     materials = load_materials(config)
     setup = make_setup(config, materials)
     setup.check()
-    wanted = wanted_signals(setup, config.cache)
+    by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
+    if setup.task.draws_again and not by_stream:
+        raise ConfigError("cache.by: 'index', and samples are others each time they come; accepted: stream")
+    steps = [plan.steps for plan in plan_stages(setup)] if by_stream else None
+    wanted = wanted_signals(setup, config.cache, steps)
     if not wanted:
         raise ConfigError("curriculum: no stage asks a teacher for anything; accepted: one that does")
-    steps = [plan.steps for plan in plan_stages(setup)] if setup.task.draws_again else []
     manifest = Manifest(
         fits=fingerprints(config, setup.task, materials.tokenizer, [each.ref for each in wanted]),
-        by="stream" if setup.task.draws_again else "index",
-        seed=config.seed if setup.task.draws_again else None,
+        by="stream" if by_stream else "index",
+        seed=config.seed if by_stream else None,
         samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
         shard_samples=config.cache.shard_samples,
         signals={each.name: each.form for each in wanted},
+        spans={each.name: [list(span) for span in each.spans] for each in wanted if each.spans is not None},
     )
-    size = bytes_of(setup, wanted, sum(manifest.samples.values()))
+    size = bytes_of(setup, wanted, **manifest.samples)
     _check_space(root, size)
     if PartialState().is_main_process:
         CacheStore.create(root, manifest)
@@ -199,16 +203,27 @@ def learn_from_cache(setup: Setup, store: CacheStore) -> None:
     """Gives a setup the cache in place of its teachers.
 
     Raises:
-        CacheError: the run reads more samples than were written.
+        CacheError: a stage reads samples of a stream that were not written for it.
     """
     setup.teachers = CachedTeachers(store, device_of(setup.student))
-    if setup.task.draws_again:
-        steps = resolve_steps(setup.curriculum, setup.budget.steps or 0, **setup.sizes) if setup.budget.steps else ()
-        needed, held = samples_needed(setup, steps), store.manifest.samples["train"]
-        if not steps or needed > held:
-            reads = f"{needed:,}" if steps else "as many as budget.steps does not say"
-            raise CacheError(f"{store.root}: holds {held:,} samples of the stream, the run reads {reads}; accepted: at most these")
-    setup.task = keyed(setup.task)
+    by_stream = store.manifest.by == "stream"
+    if by_stream:
+        _check_spans(setup, store)
+    setup.task = keyed(setup.task, by_stream=by_stream)
+
+
+def _check_spans(setup: Setup, store: CacheStore) -> None:
+    own = setup.budget.steps
+    if own is None and any(stage.duration.unit == "share" for stage in setup.curriculum):
+        raise CacheError(f"{store.root}: holds samples for the stages of a run of so many steps; accepted: budget.steps")
+    spans = stage_spans(setup, resolve_steps(setup.curriculum, own or 0, **setup.sizes))
+    for stage, (first, end) in zip(setup.curriculum, spans):
+        for part in parts_of(stage.target):
+            names = [signal_name(stage.teacher, part, head=head) for head in (False, True)]
+            held = [name for name in names if name in store.manifest.signals]
+            if held and not any(store.manifest.has(name, first, end) for name in held):
+                reads = f"stage {stage.name!r} reads samples {first:,} to {end:,} of the stream, which were not written for it"
+                raise CacheError(f"{store.root}: {reads}; accepted: the curriculum and steps that it was made for")
 
 
 def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut:

@@ -89,6 +89,11 @@ class TopClasses:
             raise ConfigError(f"cache.k: {self.k}; accepted: 1 to {self.classes}, the teacher's classes")
 
     @property
+    def width(self) -> int:
+        """Of a row that is encoded."""
+        return self.classes
+
+    @property
     def bytes_per_row(self) -> int:
         """What a row takes on disk: 4 bytes an id, 2 a log-probability, 4 for the rest."""
         return 6 * self.k + 4

@@ -43,6 +43,7 @@ class Manifest:
         samples: of each split.
         shard_samples: of a shard.
         signals: name → how its rows are written.
+        spans: name → the training samples [first, end) that have rows, where not all do: in a stream each stage has its own.
     """
 
     fits: dict[str, str]
@@ -51,6 +52,13 @@ class Manifest:
     samples: dict[Split, int]
     shard_samples: int
     signals: dict[str, Format]
+    spans: dict[str, list[list[int]]] = field(default_factory=dict)
+
+    def has(self, name: str, first: int, end: int) -> bool:
+        """Whether the training samples [first, end) have rows of a signal."""
+        if end > self.samples["train"]:
+            return False
+        return name not in self.spans or any(a <= first and end <= b for a, b in self.spans[name])
 
     def shards(self, split: Split) -> int:
         """How many shards a split has."""

@@ -34,9 +34,9 @@ class KeyedCollator:
         return {**self.collate(samples), SAMPLES: torch.tensor(keys)}
 
 
-def keyed(task: Task) -> Task:
+def keyed(task: Task, *, by_stream: bool) -> Task:
     """The task with batches that say which samples they hold."""
-    return replace(task, collate=KeyedCollator(task.collate, task.draws_again))
+    return replace(task, collate=KeyedCollator(task.collate, by_stream))
 
 
 def parts_of(target: Target) -> Iterator[Hidden | Embedding | Logits]:

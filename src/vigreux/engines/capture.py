@@ -5,8 +5,9 @@ A shard that is whole is left alone, so what was interrupted goes on, and a dama
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -37,6 +38,7 @@ class Wanted:
         form: how it is written.
         projection: (d_T, d_S) of hidden states and embeddings; `None` leaves them as they are.
         head: whether what the head is given is written, rather than logits.
+        spans: the training samples [first, end) that have rows; `None`: all.
     """
 
     name: str
@@ -45,22 +47,54 @@ class Wanted:
     form: Format
     projection: Tensor | None = None
     head: bool = False
+    spans: tuple[tuple[int, int], ...] | None = None
+
+    def covers(self, split: Split, keys: range) -> bool:
+        """Whether any of these samples has rows."""
+        return split == "held_out" or self.spans is None or any(a < keys.stop and keys.start < b for a, b in self.spans)
 
 
-def wanted_signals(setup: Setup, config: CacheConfig) -> list[Wanted]:
+def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | None = None) -> list[Wanted]:
     """The signals that the stages of a curriculum ask for, each once.
+
+    Args:
+        setup: of the run.
+        config: how they are written.
+        steps: of each stage, where samples are those of one stream: each signal is written for the samples of its stages, and for
+            those that the scale of targets is measured on.
 
     Raises:
         ConfigError: a format that does not fit.
     """
     found: dict[str, Wanted] = {}
-    for stage in setup.curriculum:
+    spans = [None] * len(setup.curriculum) if steps is None else stage_spans(setup, steps)
+    for stage, span in zip(setup.curriculum, spans):
         for part in parts_of(stage.target):
             head = isinstance(part, Logits) and config.logits == "head-input" and setup.task.is_language_model
             name = signal_name(stage.teacher, part, head=head)
             if name not in found:
                 found[name] = _wanted(name, setup, stage, part, config, head=head)
+            if span is not None:
+                measured = (0, CALIBRATION_BATCHES * setup.samples_per_step)
+                found[name] = replace(found[name], spans=joined_spans((*(found[name].spans or ()), measured, span)))
     return list(found.values())
+
+
+def stage_spans(setup: Setup, steps: Sequence[int]) -> list[tuple[int, int]]:
+    """The samples [first, end) of the stream that each stage reads."""
+    ends = [end * setup.samples_per_step for end in accumulate(steps)]
+    return list(zip([0, *ends], ends))
+
+
+def joined_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """In order, those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((first, end))
+    return tuple(found)
 
 
 def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConfig, *, head: bool) -> Wanted:
@@ -121,15 +155,18 @@ def _shard(
     device = device_of(setup.student)
     every, size = store.manifest.keys(split, number), setup.eval_batch_size
     for keys in (every[first : first + size] for first in range(0, len(every), size)):
-        batch = setup.task.collate(samples_of(setup, split, keys))
+        batch = setup.task.collate(samples_of(setup, split, keys, by_stream=store.manifest.by == "stream"))
         batch = {name: value.to(device) for name, value in batch.items()}
         for ref, teacher in teachers.items():
             assert isinstance(teacher, LiveTeacher)
-            own = [each for each in wanted if each.ref == ref]
+            own = [each for each in wanted if each.ref == ref and each.covers(split, keys)]
             for each, rows in zip(own, _all_rows(setup, teacher, own, batch)):
                 if each.projection is not None:
                     rows = rows.float() @ each.projection.to(rows.device, torch.float32)
                 encoded[each.name] += _split(each.form.encode(rows), _counts(setup, each.part, batch))
+        for each in wanted:
+            if not each.covers(split, keys):
+                encoded[each.name] += [each.form.encode(torch.zeros(0, each.form.width))] * len(keys)
         advance(len(keys))
     return encoded
 
@@ -165,29 +202,32 @@ def _split(parts: Parts, counts: Tensor) -> list[Parts]:
     return [{name: piece[i] for name, piece in pieces.items()} for i in range(len(counts))]
 
 
-def samples_of(setup: Setup, split: Split, keys: Sequence[int]) -> list[Sample]:
+def samples_of(setup: Setup, split: Split, keys: Sequence[int], *, by_stream: bool) -> list[Sample]:
     """The samples that a cache calls so."""
     if split == "held_out":
         return setup.task.held_out_samples(keys)
-    if setup.task.draws_again:
+    if by_stream:
         stream = setup.task.stream(setup.seed, keys[0], len(keys))
         return [stream[i] for i in range(len(keys))]
     train: Any = setup.task.train
     return [Sample(train[i], i, setup.seed, i) for i in keys]
 
 
-def samples_needed(setup: Setup, steps: Sequence[int]) -> int:
-    """How many training samples a cache must hold: all of the data, or the part of the stream that the run reads."""
-    if setup.task.draws_again:
+def samples_needed(setup: Setup, steps: Sequence[int] | None) -> int:
+    """How many training samples a cache holds: the part of the stream that a run of these steps reads, or all of the data."""
+    if steps is not None:
         return max(sum(steps), CALIBRATION_BATCHES) * setup.samples_per_step
     assert setup.task.train_samples is not None
     return setup.task.train_samples
 
 
-def bytes_of(setup: Setup, wanted: Sequence[Wanted], samples: int) -> int:
+def bytes_of(setup: Setup, wanted: Sequence[Wanted], train: int, held_out: int) -> int:
     """About what all samples take, from the rows that those of the first batch have."""
     batch = next(setup.batches())
-    each = [positions_of(setup.task, one.part, batch) for one in wanted]
-    size = len(next(iter(batch.values())))
-    rows = [1.0 if positions is None else int(positions.sum()) / size for positions in each]
-    return round(samples * sum(count * one.form.bytes_per_row + 8 for count, one in zip(rows, wanted)))
+    size, total = len(next(iter(batch.values()))), 0.0
+    for one in wanted:
+        positions = positions_of(setup.task, one.part, batch)
+        rows = 1.0 if positions is None else int(positions.sum()) / size
+        with_rows = held_out + (train if one.spans is None else sum(min(b, train) - min(a, train) for a, b in one.spans))
+        total += with_rows * rows * one.form.bytes_per_row + 8 * (train + held_out)
+    return round(total)
