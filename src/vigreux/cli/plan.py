@@ -112,10 +112,14 @@ def _print_prices(plan: Plan, price: CachePrice, cluster: Cluster | None, studen
         seconds = flops / rate
         table.add_row(name, human_flops(flops), human_time(seconds), human_bytes(reads / seconds) if reads and seconds else "–")
     console().print(table)
-    pays = f"from {price.pays_from} students on" if price.pays_from else "never"
+    pays = f"from the {_ordinal(price.pays_from)} student on" if price.pays_from else "never"
     print(f"a cache takes {human_bytes(price.bytes)} where each sample comes once, and costs less than the live teacher {pays}")
     if cluster:
         _print_memory(plan, cluster)
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
 
 
 def _print_memory(plan: Plan, cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -170,27 +170,34 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
 def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     """What a cache of the teacher's signals would cost and save, counted as if each sample came once.
 
-    The teacher runs once for all signals of a sample, as deep as the deepest. Where the same samples come again (epochs, seeds of
-    causal language models and classes) the cache is smaller by as many times.
+    The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every signal (and where
+    samples come again, the cache is smaller by as many times); in a stream each stage's samples have its own.
     """
-    samples = sum(stage.steps for stage in plan.cost.stages) * samples_per_step(config)
-    tokens, predicted = config.task.max_length, _predicted(config)
-    wanted = {
-        signal_name(stage.teacher, part, head=isinstance(part, Logits) and _through_head(config)): part
-        for stage in plan.curriculum
-        for part in parts_of(stage.target)
-    }
-    bytes_each, deepest = 0.0, 0
-    for part in wanted.values():
-        rows = {Hidden: tokens, Embedding: 1.0}.get(type(part), predicted)
-        if isinstance(part, Hidden) and part.positions == "predicted":
-            rows = predicted
-        bytes_each += 8 + rows * _signal_form(config, plan, part).bytes_per_row
-        deepest = max(deepest, part.layer if isinstance(part, Hidden) else plan.teacher.layers)
-    count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=tokens)
-    with_head = any(isinstance(part, Logits) for part in wanted.values()) and not _through_head(config)
-    capture = count(depth=None, positions_share=_share(config)) if with_head else count(depth=deepest)
-    return CachePrice(samples * bytes_each, samples * capture, plan.cost.flops, plan.cost.student_flops)
+    samples = [own.steps * samples_per_step(config) for own in plan.cost.stages]
+    stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
+    if config.cache.by == "index" or (config.cache.by == "auto" and config.task.kind != "masked-lm"):
+        # stages that ask for the same share it
+        named = {signal_name(stage.teacher, part): part for stage in plan.curriculum for part in parts_of(stage.target)}
+        stages = [(sum(samples), list(named.values()))]
+    size = sum(count * sum(_signal_bytes(config, plan, part) for part in parts) for count, parts in stages)
+    capture = sum(count * _capture_flops(config, plan, parts) for count, parts in stages if parts)
+    return CachePrice(size, capture, plan.cost.flops, plan.cost.student_flops)
+
+
+def _signal_bytes(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> float:
+    """Of one sample."""
+    rows = {Hidden: float(config.task.max_length), Embedding: 1.0}.get(type(part), _predicted(config))
+    if isinstance(part, Hidden) and part.positions == "predicted":
+        rows = _predicted(config)
+    return 8 + rows * _signal_form(config, plan, part).bytes_per_row
+
+
+def _capture_flops(config: RunConfig, plan: Plan, parts: Sequence[Hidden | Embedding | Logits]) -> float:
+    """Of one sample's forward pass through the teacher, as deep as its signals need."""
+    count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=config.task.max_length)
+    if any(isinstance(part, Logits) for part in parts) and not _through_head(config):
+        return count(positions_share=_share(config))
+    return count(depth=max(part.layer if isinstance(part, Hidden) else plan.teacher.layers for part in parts))
 
 
 def _through_head(config: RunConfig) -> bool:
