@@ -94,9 +94,10 @@ def test_a_plain_torch_module(tmp_path):
     assert (run.student / "model.safetensors").exists()
 
 
-def test_the_example(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("example", ["python_api", "lora"])
+def test_the_examples(example, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(ROOT / "examples" / "python_api.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "examples" / f"{example}.py"), run_name="__main__")
     assert "accuracy" in capsys.readouterr().out
 
 
