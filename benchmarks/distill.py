@@ -4,8 +4,8 @@
     python benchmarks/distill.py                       # table
     python benchmarks/distill.py --save results/distill.json --plot results/figures/distill.png
 
-Every contender is a process of its own that takes the same models, batch and optimiser (fused AdamW); rounds are interleaved and the
-best of each counts. Before it is timed, its gradient is held against plain torch's. A peer that is not installed is left out.
+Every contender is a process of its own that takes the same models, batch and optimiser (fused AdamW); rounds are interleaved and
+the best of each counts. Before it is timed, its gradient is held against plain torch's. A peer that is not installed is left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One-shot distillation as each library does it: a function of a case that gives the loss of one step.
 
-Each takes its library's own loss. What a library does not have (a choice of positions before the head for Liger and TRL's kernel) is
-added around it, in its favour. Models are called as the libraries call them: whole, with all logits, unless the loss takes hidden states.
+Each takes its library's own loss. What a library does not have (a choice of positions before the head, for Liger and TRL's kernel)
+is added around it, in its favour. Models are called as the libraries call them: whole, with all logits, unless the loss takes
+hidden states.
 """
 
 from __future__ import annotations
