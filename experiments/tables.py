@@ -71,6 +71,11 @@ def bert() -> str:
     return _variants("extraction", "bert")
 
 
+def share() -> str:
+    """The rows of `experiments/share.py`."""
+    return _variants("share")
+
+
 def _variants(name: str, teacher: str | None = None) -> str:
     found = json.loads((ROOT / "results" / f"{name}.json").read_text())
     return table((found if teacher is None else found[teacher])["rows"])
@@ -90,4 +95,5 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "grammars.md", "sampler", sampler)
     fill(ROOT / "docs" / "parity.md", "speed", speed)
     fill(ROOT / "docs" / "extraction.md", "bert", bert)
+    fill(ROOT / "docs" / "grammars.md", "share", share)
     fill(ROOT / "README.md", "speed", speed)

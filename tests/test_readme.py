@@ -35,6 +35,7 @@ TABLES = [
     ("docs/grammars.md", "transformers"),
     ("docs/grammars.md", "sampler"),
     ("docs/extraction.md", "bert"),
+    ("docs/grammars.md", "share"),
 ]
 
 
