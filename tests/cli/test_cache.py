@@ -129,3 +129,35 @@ def test_bad_input(vigreux: Vigreux, tiny: Tiny, llama: Path) -> None:
         assert refused.code == 2
         assert message in refused.err
         assert refused.err.count("\n") == 1
+
+
+RULES = "s -> a b a\ns -> b a\na -> x y\na -> y\nb -> y x\n"
+
+
+def test_a_law_that_changed_under_its_name(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
+    """A file of rules is known by the sentences that it gives; so is which of their tokens are predicted."""
+    rules = tmp_path / "own.grammar"
+    rules.write_text(RULES)
+    data = ["--task.kind", "causal-lm", "--task.data", f"grammar:{rules}", "--task.max_length", 16, "--task.max_eval", 16]
+    model = ["--model.family", "gpt2", "--model.layers", 2, "--model.hidden", 16, "--model.heads", 2]
+    assert vigreux("teach", *data, *model, "--budget.steps", 2, *SMALL, "--output", "teacher").code == 0
+    student = ["--teacher.model", "teacher/student", "--student.hidden", 8, "--student.heads", 2, "--budget.steps", 6, *SMALL]
+    assert vigreux("cache", *data, *student, "--cache.path", "cache").code == 0
+    refused = vigreux("distill", *data, "--task.boundary_level", 1, *student, "--cache.path", "cache", "--output", "run")
+    assert refused.code == 2
+    assert "was made with another task" in refused.err
+    rules.write_text(RULES.replace("a -> y\n", "a -> x x\n"))
+    refused = vigreux("distill", *data, *student, "--cache.path", "cache", "--output", "run")
+    assert refused.code == 2
+    assert "was made with another data" in refused.err
+
+
+def test_a_capture_goes_on_with_its_own_projection(vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path) -> None:
+    """Principal components are those of a seed's first batches: shards of another seed's would not fit the ones that are there."""
+    options = common(llama, tiny, "causal-lm", "--student.init", "random", *EXACT, "--cache.path", "cache")
+    assert vigreux("cache", *options, "--seed", 0).code == 0
+    path = tmp_path / "cache" / "train" / "shard-00001.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    assert vigreux("cache", *options, "--seed", 1).code == 0
+    assert path.read_bytes() == before

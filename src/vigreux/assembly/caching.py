@@ -27,12 +27,16 @@ from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, s
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import DEFAULTS, Setup, device_of
 from vigreux.errors import CacheError, ConfigError
+from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
 from vigreux.tasks.evaluate import record_from
+from vigreux.tasks.stream import Endless
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
 
 HELD_OUT, PROJECTIONS = "held-out", "projections"
+TASK_FIELDS = ("kind", "max_length", "mask_share", "attend_masked", "boundary_level", "pooling")  # what rows there are, and of what
+LOOKED_AT = 256  # examples of a law, by which it is known: a file of rules may have changed under its name
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def begin_capture(config: RunConfig) -> Capture:
         raise ConfigError("cache.path: missing; accepted: a directory")
     root = Path(config.cache.path)
     materials = load_materials(config)
+    if (root / f"{PROJECTIONS}.json").exists():  # shards that are there went through these
+        materials.matrices.update(cached_projections(CacheStore.open(root), student_width(config, materials)))
     setup = make_setup(config, materials)
     setup.check()
     by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
@@ -141,7 +147,7 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
     """Everything that the signals are a function of: data, how it becomes batches, tokenizer, and each teacher's weights."""
     found = {
         "data": _of_data(task, config.task),
-        "task": _hash({name: getattr(config.task, name) for name in ("kind", "max_length", "mask_share", "attend_masked")}),
+        "task": _hash({name: getattr(config.task, name) for name in TASK_FIELDS}),
         "tokenizer": _hash(sorted(tokenizer.get_vocab().items())),
     }
     series = {}
@@ -158,12 +164,18 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
 
 
 def _of_data(task: Task, config: TaskConfig) -> str:
-    """Of all token ids and labels; samples without end are known by their law."""
-    digest = hashlib.sha256(config.data.encode() if task.train_samples is None else b"")
+    """Of all token ids and labels; samples that are drawn from a law are known by its name and its first ones."""
+    digest = hashlib.sha256()
     for part in (task.train, task.held_out):
         if isinstance(part, TokenTable):
             for array in (part.tokens, part.ends, part.labels):
                 digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+            continue
+        digest.update(config.data.encode())
+        count = LOOKED_AT if isinstance(part, Endless) else min(LOOKED_AT, len(part))
+        for i in range(count):
+            example = part.example_at(0, i) if isinstance(part, Endless) else part[i]
+            digest.update(f"{np.asarray(example.inputs).tolist()} {example.label}\n".encode())
     return digest.hexdigest()
 
 
@@ -179,6 +191,11 @@ def cached_projections(store: CacheStore, width: int | None) -> dict[Projection,
     plain = store.read_beside(PROJECTIONS)
     named = ((name.partition("/"), matrix) for name, matrix in plain.items() if matrix.shape[1] == width)
     return {Projection(kind, int(seed)): matrix for (kind, _, seed), matrix in named}  # type: ignore[arg-type]
+
+
+def student_width(config: RunConfig, materials: Materials) -> int:
+    """Of the student that `config` asks for."""
+    return config.student.hidden or hidden_size(materials.model, materials.teacher.layout)
 
 
 def open_cache(config: RunConfig, materials: Materials) -> CacheStore:

@@ -9,12 +9,11 @@ from torch import nn
 
 from vigreux.assembly.build import Materials, make_setup
 from vigreux.assembly.build_teacher import make_teaching_setup
-from vigreux.assembly.caching import cached_held_out, cached_projections, learn_from_cache, open_cache
+from vigreux.assembly.caching import cached_held_out, cached_projections, learn_from_cache, open_cache, student_width
 from vigreux.assembly.running import run_setup
 from vigreux.config import RunConfig, TeachConfig
 from vigreux.curriculum import Embedding
 from vigreux.engines.evaluation import HeldOut
-from vigreux.models.layout import hidden_size
 from vigreux.runs import Summary
 
 
@@ -25,8 +24,7 @@ def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet:
         setup = make_setup(config, materials)
     else:
         store = open_cache(config, materials)
-        width = config.student.hidden or hidden_size(materials.model, materials.teacher.layout)
-        materials.matrices.update(cached_projections(store, width))
+        materials.matrices.update(cached_projections(store, student_width(config, materials)))
         setup = make_setup(config, materials)
         learn_from_cache(setup, store)
         materials.release_teacher()
