@@ -18,8 +18,8 @@ from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.views import Batch, LogitsView
 
-# Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long: one product for a whole
-# vocabulary is much slower than products of so many tokens each.
+# Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long: one product for a
+# whole vocabulary is much slower than products of so many tokens each.
 _TILE = 512
 _ATTENTION = "attention"
 _LARGEST = 50.0  # logits at which a head is tried: where a cap shows
