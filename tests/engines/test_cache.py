@@ -96,6 +96,18 @@ def test_several_processes_and_a_damaged_shard(tmp_path: Path) -> None:
     assert store.missing("train", contents=True) == []
 
 
+def test_processes_that_do_not_keep_step_leave_nothing_out(tmp_path: Path) -> None:
+    """One is done with half of its shards before the other looks at what is missing."""
+    kind, curriculum = CURRICULA["classes"]
+    setup = setup_of(kind, curriculum)
+    whole = captured(setup, tmp_path / "one", EXACT)
+    store = CacheStore.create(tmp_path / "two", whole.manifest)
+    wanted = wanted_signals(setup, EXACT)
+    for process in (0, 1):
+        capture(setup, wanted, store, process=process, processes=2)
+    assert store.missing("train", contents=True) == store.missing("held_out", contents=True) == []
+
+
 def test_one_forward_pass_for_all_signals(tmp_path: Path) -> None:
     kind, curriculum = CURRICULA["extraction"]
     setup = setup_of(kind, curriculum)

@@ -60,7 +60,8 @@ class Capture:
     def samples_left(self) -> int:
         """Samples of this process's share of the missing shards."""
         state, manifest = PartialState(), self.store.manifest
-        shards = ((split, self.store.missing(split)[state.process_index :: state.num_processes]) for split in SPLITS)
+        share = {"process": state.process_index, "processes": state.num_processes}
+        shards = ((split, self.store.missing(split, **share)) for split in SPLITS)
         return sum(len(manifest.keys(split, number)) for split, numbers in shards for number in numbers)
 
     def run(self, advance: Callable[[int], None] = lambda samples: None) -> None:

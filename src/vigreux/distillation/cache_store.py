@@ -142,9 +142,13 @@ class CacheStore:
                 tensors[f"{name}:{part}"] = torch.cat([parts[part] for parts in samples]).contiguous()
         _write(self._path(split, number), tensors)
 
-    def missing(self, split: Split, *, contents: bool = False) -> list[int]:
-        """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum."""
-        shards = range(self.manifest.shards(split))
+    def missing(self, split: Split, *, contents: bool = False, process: int = 0, processes: int = 1) -> list[int]:
+        """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum.
+
+        Of several processes each is told of its own alone. Whose a shard is follows from its number, not from what is missing:
+        that is another list as soon as one process has written.
+        """
+        shards = range(process, self.manifest.shards(split), processes)
         return [number for number in shards if _problem(self._path(split, number), contents=contents)]
 
     def write_beside(self, name: str, tensors: Mapping[str, Tensor]) -> None:

@@ -132,12 +132,12 @@ def capture(
         setup: task and teachers.
         wanted: see `wanted_signals`.
         store: where to.
-        process, processes: this one of so many; each makes every so-many-th missing shard.
+        process, processes: this one of so many; each makes every so-many-th shard, if it is missing.
         advance: told of every sample that is done.
     """
     teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(each.ref for each in wanted)}
     for split in SPLITS:
-        for number in store.missing(split, contents=True)[process::processes]:
+        for number in store.missing(split, contents=True, process=process, processes=processes):
             store.write(split, number, _shard(setup, wanted, teachers, store, split, number, advance))
 
 
