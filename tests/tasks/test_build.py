@@ -6,7 +6,7 @@ import pytest
 
 from tests.tasks.conftest import SENTENCES
 from vigreux.config import TaskConfig
-from vigreux.errors import DataError
+from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.build import build_task, read_documents
 
 
@@ -46,6 +46,14 @@ def test_held_out_data_of_its_own(data):
     config = TaskConfig(data=str(data / "train.jsonl"), eval_data=str(data / "eval.jsonl"))
     documents = read_documents(config)
     assert (len(documents.train), len(documents.held_out), documents.notes) == (40, 10, ())
+
+
+def test_several_sources_follow_one_another(data):
+    both = [str(data / "train.jsonl"), str(data / "eval.jsonl")]
+    documents = read_documents(TaskConfig(data=both, eval_share=0.2))
+    assert (len(documents.train), len(documents.held_out)) == (40, 10)
+    with pytest.raises(ConfigError, match=r"task.data: 'grammar:cfg3b' among other sources; accepted: a law alone"):
+        read_documents(TaskConfig(data=[both[0], "grammar:cfg3b"]))
 
 
 def test_held_out_data_that_overlaps(data):

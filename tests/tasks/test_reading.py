@@ -209,4 +209,17 @@ def test_wikipedia(wikipedia):
 def test_assets_that_are_not_text(wikipedia):
     one_line("asset:minilm-l6", "task.data: unknown value 'asset:minilm-l6'; .*accepted: asset:wikipedia, asset:wikipedia-topics")
     one_line("asset:wikipedia", "has no labels; .*asset:wikipedia-topics", label_field="label")
-    assert {"wikipedia", "wikipedia-topics"} <= set(assets.ASSETS)
+    assert {"wikipedia", "wikipedia-topics", "state-of-the-union", "hamlet"} <= set(assets.ASSETS)
+
+
+def test_texts_that_are_assets(tmp_path, monkeypatch):
+    play, speeches = tmp_path / "hamlet.txt", tmp_path / "speeches"
+    write(play, "Who's there?\n\nNay, answer me.\n")
+    speeches.mkdir()
+    write(speeches / "1791.txt", "Two.\n")
+    write(speeches / "1790.txt", "One.\n")
+    places = {"asset:hamlet": play, "asset:state-of-the-union": speeches}
+    monkeypatch.setattr("vigreux.tasks.reading.asset_path", places.__getitem__)
+    assert [r.text for r in read_records("asset:hamlet")] == ["Who's there?", "Nay, answer me."]
+    assert [r.text for r in read_records("asset:state-of-the-union")] == ["One.", "Two."]
+    one_line("asset:hamlet", "has no labels; .*asset:wikipedia-topics", label_field="label")

@@ -172,7 +172,7 @@ def _of_data(task: Task, config: TaskConfig) -> str:
             for array in (part.tokens, part.ends, part.labels):
                 digest.update(b"" if array is None else np.ascontiguousarray(array).data)
             continue
-        digest.update(config.data.encode())
+        digest.update(str(config.data).encode())
         count = LOOKED_AT if isinstance(part, Endless) else min(LOOKED_AT, len(part))
         for i in range(count):
             example = part.example_at(0, i) if isinstance(part, Endless) else part[i]

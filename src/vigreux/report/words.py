@@ -60,7 +60,7 @@ def _what(experiment: Experiment) -> str:
     )
     into += _count(parameters[1])
     about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or "")).format_map(task)
-    data = f" on {_name(task['data'])}" if task.get("data") else ""
+    data = f" on {_names(task['data'])}" if task.get("data") else ""
     alone = f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
     made = f"{source} was distilled into {into}" if _taught(experiment.runs) else alone
     return f"{made}{f', for {about}{data}' if about else ''}."
@@ -70,6 +70,10 @@ def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
     """Of teacher and student, from the first run that counted them."""
     counted = [(s.teacher_parameters, s.student_parameters) for s in (run.summary for run in runs) if s is not None]
     return next((pair for pair in counted if pair[1] is not None), (None, None))
+
+
+def _names(sources: str | list[str]) -> str:
+    return " and ".join(_name(source) for source in ([sources] if isinstance(sources, str) else sources))
 
 
 def _name(path: str) -> str:

@@ -40,9 +40,9 @@ _HELD_OUT = 0  # the stream of the held-out samples; those of training have odd 
 Draw = Callable[[int, int, int], Sequence[Example]]  # number of a stream, first sample, how many
 
 
-def is_generated(data: str) -> bool:
+def is_generated(data: str | list[str]) -> bool:
     """Whether `task.data` names a law rather than documents."""
-    return data.partition(":")[0] in LAWS and ":" in data
+    return isinstance(data, str) and data.partition(":")[0] in LAWS and ":" in data
 
 
 def generated_tokenizer(config: TaskConfig) -> PreTrainedTokenizerFast:
@@ -74,6 +74,7 @@ def generated_grammar(config: TaskConfig) -> Grammar:
 
 
 def _law(config: TaskConfig) -> Grammar | BooleanTask:
+    assert isinstance(config.data, str)
     name, _, rest = config.data.partition(":")
     if name == "grammar":
         return _grammar(rest)

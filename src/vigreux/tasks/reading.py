@@ -16,7 +16,8 @@ from vigreux.assets import asset_path, is_asset
 from vigreux.errors import DataError, unknown
 
 Label = str | int
-_ACCEPTED = ".txt, .jsonl, .csv, .parquet, a directory of these, asset:wikipedia, asset:wikipedia-topics, or a `datasets` name"
+_ASSETS = ("asset:wikipedia", "asset:wikipedia-topics", "asset:state-of-the-union", "asset:hamlet")
+_ACCEPTED = f".txt, .jsonl, .csv, .parquet, a directory of these, {', '.join(_ASSETS)}, or a `datasets` name"
 
 
 class Record(NamedTuple):
@@ -45,7 +46,7 @@ def read_records(source: str, *, text_field: str = "text", label_field: str | No
 
     Args:
         source: a `.txt` file (paragraphs between blank lines are its documents), a `.jsonl`, `.csv` or `.parquet` file, a
-            directory of such files (read in the order of their paths), `asset:wikipedia`, `asset:wikipedia-topics`, or
+            directory of such files (read in the order of their paths), `asset:NAME` of a text, or
             `NAME[:CONFIG[:SPLIT]]` for `datasets.load_dataset` (split `train` unless given).
         text_field: the column that holds the text.
         label_field: the column that holds the label; `None` reads no labels.
@@ -64,7 +65,7 @@ def read_records(source: str, *, text_field: str = "text", label_field: str | No
 def _read(source: str, columns: _Columns) -> Iterable[Record]:
     path = Path(source).expanduser()
     if is_asset(source):
-        return _read_wikipedia(source, columns)
+        return _read_asset(source, columns)
     if path.is_dir():
         return _read_directory(path, columns)
     if path.exists() or path.suffix in _READERS or source.startswith((".", "/", "~")):
@@ -176,13 +177,20 @@ _READERS = {".txt": _read_paragraphs, ".jsonl": _read_json_lines, ".csv": _read_
 # --- assets and `datasets` ------------------------------------------------------------------------------------------
 
 
-def _read_wikipedia(source: str, columns: _Columns) -> Iterator[Record]:
+def _read_asset(source: str, columns: _Columns) -> Iterable[Record]:
+    if source not in _ASSETS:
+        raise DataError(unknown("task.data", source, _ASSETS))
+    if columns.label is not None and source != "asset:wikipedia-topics":
+        raise DataError(f"{source} has no labels; accepted for classification: asset:wikipedia-topics")
+    if source.startswith("asset:wikipedia"):
+        return _read_wikipedia(source)
+    path = asset_path(source)
+    return _read_directory(path, columns) if path.is_dir() else _read_file(path, columns)
+
+
+def _read_wikipedia(source: str) -> Iterator[Record]:
     """Introductions of articles; the topics leave "Uncategorized" out."""
     with_topics = source == "asset:wikipedia-topics"
-    if source != "asset:wikipedia" and not with_topics:
-        raise DataError(unknown("task.data", source, ["asset:wikipedia", "asset:wikipedia-topics"]))
-    if columns.label is not None and not with_topics:
-        raise DataError("asset:wikipedia has no labels; accepted for classification: asset:wikipedia-topics")
     articles = json.loads(asset_path(source).read_text("utf-8"))
     for title, article in articles.items():
         if not (with_topics and article["topic"] == "Uncategorized"):
