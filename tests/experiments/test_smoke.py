@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from tests.experiments.texts import fill_cache
 from vigreux.cli.main import main
 from vigreux.experiments.catalogue import CLAIMS
+from vigreux.runs import RunFolder
 
 KEYS = {"claim", "preset", "verdict", "checks", "numbers", "seeds", "config", "command", "seconds", "machine", "figures"}
 
@@ -16,6 +18,7 @@ def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIGREUX_CACHE", str(root / "cache"))
+        fill_cache(root / "cache")
         arguments = ["--preset", "smoke", "--quiet", "--runs", str(root / "runs"), "--results", str(root / "results")]
         assert main(["reproduce", "all", *arguments]) == 0
         runs = sorted((root / "runs").rglob("summary.json"))
@@ -53,6 +56,14 @@ def test_the_order_is_what_is_taken_away_even_here(results):
     final = {method: own["width 100"]["accuracy"][0] for method, own in twelfth.items()}
     assert final["all at once"] < final["extraction"] - 0.1
     assert len(twelfth["all at once"]["width 100"]["explained_variance"]) == 1
+
+
+def test_causal_students_learn_from_one_cache(results):
+    """Written once, before the first of them."""
+    (cache,) = (results.parent / "runs" / "smoke").glob("cache-*")
+    students = list((results.parent / "runs" / "smoke").glob("language-causal-*-seed0-*"))
+    assert len(students) == 4
+    assert {RunFolder.open(student).config()["cache"]["path"] for student in students} == {str(cache)}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from vigreux.experiments import (
     grammar_gpt2,
     grammar_phases,
     hierarchical,
+    language,
+    language_causal,
     progressive,
     token_ablation,
     token_students,
@@ -35,5 +37,7 @@ CLAIMS: dict[str, Claim] = {
         grammar_extraction.CLAIM,
         ablation.CLAIM,
         token_ablation.CLAIM,
+        language.CLAIM,
+        language_causal.CLAIM,
     )
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from vigreux.cost import mean_interval
 from vigreux.experiments.claim import Check, Claim, Outcome, Preset
@@ -25,6 +24,7 @@ from vigreux.experiments.grammar_students import (
 )
 from vigreux.experiments.grammar_worlds import SETTINGS
 from vigreux.experiments.lab import Lab
+from vigreux.experiments.phase_checks import ngram_checks, phase_checks
 from vigreux.experiments.students import Students, train_students
 from vigreux.probes.phases import inflection
 
@@ -38,7 +38,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     teacher = grammar_teacher(lab, settings)
     found = phases(teacher)
     lab.say("n-grams of the teacher's checkpoints")
-    grams = ngram_series(teacher, settings)
+    grams = ngram_series(teacher, settings.probe_sentences, settings.ngrams())
     methods = {name: make for name, make in methods_of(settings, found).items() if name != EXTRACTED}
     students = train_students(lab, teacher, methods, settings.seeds, prefix="grammar-")
     lab.say("non-terminals in hidden states")
@@ -54,7 +54,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "nonterminals_of_teacher": nonterminal_scores(teacher, settings),
             "students": students.numbers(),
         },
-        checks=[*_phase_checks(loss, found), *_ngram_checks(grams), *_student_checks(students), _probe_check(probes)],
+        checks=[*phase_checks(loss, found), *ngram_checks(grams, NGRAM), *_student_checks(students), _probe_check(probes)],
         seeds=settings.seeds,
         config=settings.plain(),
         figures=[save(phases_figure(loss, found, grams, NGRAM, students), lab.results, f"C9.{preset}")],
@@ -65,43 +65,6 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             " and before any student was trained on its checkpoints.",
         ],
     )
-
-
-def _phase_checks(loss: dict[str, list[float]], found: dict[str, Any]) -> list[Check]:
-    """The drop is steeper than what comes before and after it."""
-    steps, values = loss["steps"], loss["loss"]
-
-    def slope(first: float, last: float) -> float:
-        inside = [(s, v) for s, v in zip(steps, values) if first <= s <= last]
-        return (inside[0][1] - inside[-1][1]) / max(inside[-1][0] - inside[0][0], 1)
-
-    # the first quarter of phase 1 is the transient of a fresh network that learns how often each token occurs
-    before, drop, after = (
-        slope(found["start"] / 4, found["start"]),
-        slope(found["start"], found["end"]),
-        slope(found["end"], steps[-1]),
-    )
-    if not found["found"]:
-        return [Check("the loss has a plateau, a sharp drop and a slow end: no drop stands out", False)]
-    what = f"loss falls at least three times as fast in phase 2 as before and after: {1000 * before:.2f}, {1000 * drop:.2f}, "
-    return [Check(f"{what}{1000 * after:.2f} nats per 1,000 steps", drop >= 3 * max(before, after, 0.0))]
-
-
-def _ngram_checks(grams: dict[str, Any]) -> list[Check]:
-    """M_robust rises and then falls, M_close falls; both beyond the 95 % intervals over sentences."""
-    robust, spread = grams["robust"][str(NGRAM)], grams["robust_interval"][str(NGRAM)]
-    close, close_spread = grams["close"][str(NGRAM)], grams["close_interval"][str(NGRAM)]
-    top = max(range(len(robust)), key=robust.__getitem__)
-    rises = robust[top] - robust[0] > spread[top] + spread[0]
-    falls = robust[top] - robust[-1] > spread[top] + spread[-1]
-    shown = f"{robust[0]:.3f}, {robust[top]:.3f} at step {grams['steps'][top]}, {robust[-1]:.3f}"
-    return [
-        Check(f"M_robust of {NGRAM}-grams rises and then falls (first, largest, last): {shown}", rises and falls),
-        Check(
-            f"M_close of {NGRAM}-grams falls (first, last): {close[0]:.3f}, {close[-1]:.3f}",
-            close[0] - close[-1] > close_spread[0] + close_spread[-1],
-        ),
-    ]
 
 
 def _student_checks(students: Students) -> list[Check]:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigreux.experiments.grammar_worlds import GrammarSettings
 from vigreux.runs import RunFolder
 
+if TYPE_CHECKING:
+    from vigreux.probes.ngrams import NgramSettings
+
 MOST = 30  # checkpoints that are probed
 
 
-def ngram_series(teacher: RunFolder, settings: GrammarSettings) -> dict[str, Any]:
-    """M_robust and M_close of evenly spaced checkpoints, the last among them.
+def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) -> dict[str, Any]:
+    """M_robust and M_close of evenly spaced checkpoints, the last among them, on so many held-out sentences.
 
     Returns:
         `steps`; `robust`, `close` and their `robust_interval`, `close_interval`: a list a length of n-gram, under its number.
     """
     from vigreux.assembly.probing import held_out_ids, probed
-    from vigreux.probes.ngrams import NgramSettings, predictor, probe_ngrams
+    from vigreux.probes.ngrams import predictor, probe_ngrams
 
     kept = probed(teacher.path, series=True)
     chosen = kept[:: max(1, len(kept) // MOST)]
     chosen += [] if chosen[-1] == kept[-1] else [kept[-1]]
-    probe, ids, tokenizer = (
-        NgramSettings(positions=settings.positions),
-        held_out_ids(kept[0], settings.probe_sentences),
-        kept[0].tokenizer(),
-    )
+    ids, tokenizer = held_out_ids(kept[0], sentences), kept[0].tokenizer()
     found = [
-        probe_ngrams(predictor(each.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, probe) for each in chosen
+        probe_ngrams(predictor(each.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings) for each in chosen
     ]
     measures = ("robust", "close", "robust_interval", "close_interval")
     return {"steps": [each.step for each in chosen]} | {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
+from vigreux.config import ExtractionConfig, RunConfig
 from vigreux.cost import mean_interval
 from vigreux.errors import DataError
 from vigreux.experiments.claim import Check
@@ -49,7 +52,18 @@ def phases(teacher: RunFolder) -> dict[str, float]:
     }
 
 
-def methods_of(settings: GrammarSettings, found: dict[str, float]) -> dict[str, Method]:
+class World(Protocol):
+    """What `methods_of` asks of the settings of an experiment."""
+
+    @property
+    def progressive_every(self) -> int: ...
+    @property
+    def teacher_steps(self) -> int: ...
+    def student(self, curriculum: str, seed: int, **changes: Any) -> RunConfig: ...
+    def two_shot(self, checkpoint: int, seed: int) -> RunConfig: ...
+
+
+def methods_of(settings: World, found: dict[str, float], extraction: ExtractionConfig = EXTRACTION) -> dict[str, Method]:
     """Every method's student; all take as many steps and start from the same random weights."""
     series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
     shots = {BEFORE: int(found["before"]), MIDDLE: int(found["middle"]), AFTER: int(found["after"])}
@@ -57,16 +71,21 @@ def methods_of(settings: GrammarSettings, found: dict[str, float]) -> dict[str, 
         ONE_SHOT: lambda seed: settings.student("one-shot", seed),
         PROGRESSIVE: lambda seed: settings.student("progressive", seed, checkpoints=series),
         **{name: _two_shot(settings, step) for name, step in shots.items()},
-        EXTRACTED: lambda seed: settings.student("extraction", seed, extraction=EXTRACTION),
+        EXTRACTED: lambda seed: settings.student("extraction", seed, extraction=extraction),
     }
 
 
-def _two_shot(settings: GrammarSettings, step: int) -> Method:
+def _two_shot(settings: World, step: int) -> Method:
     return lambda seed: settings.two_shot(step, seed)
 
 
 def above_one_shot(students: Students, name: str) -> Check:
     """The mean over seeds of the gain in final accuracy, with its interval."""
-    mean, half = mean_interval([own - plain for own, plain in zip(students.finals(name), students.finals(ONE_SHOT))])
+    return above(students, name, ONE_SHOT)
+
+
+def above(students: Students, name: str, other: str) -> Check:
+    """The mean over seeds of the gain in final accuracy over another method, with its interval."""
+    mean, half = mean_interval([own - plain for own, plain in zip(students.finals(name), students.finals(other))])
     shown = f"{100 * mean:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-    return Check(f"{name} above one-shot, 95 % interval above 0: {shown} points of accuracy", half is not None and mean > half)
+    return Check(f"{name} above {other}, 95 % interval above 0: {shown} points of accuracy", half is not None and mean > half)

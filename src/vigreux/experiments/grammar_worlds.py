@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum, Duration
 from vigreux.experiments.claim import Preset
 from vigreux.experiments.small_transformers import student_run, teacher_run, training
 from vigreux.recipes import p_shot
+
+if TYPE_CHECKING:
+    from vigreux.probes.ngrams import NgramSettings
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,12 @@ class GrammarSettings:
     def two_shot(self, checkpoint: int, seed: int) -> RunConfig:
         """A student of one checkpoint, then of the final teacher."""
         return self.student(p_shot([checkpoint], stage=Duration.share(self.shot_share)), seed)
+
+    def ngrams(self) -> NgramSettings:
+        """How n-grams are probed: with [MASK] hidden from attention, as in training."""
+        from vigreux.probes.ngrams import NgramSettings
+
+        return NgramSettings(positions=self.positions)
 
     def plain(self) -> dict[str, Any]:
         """For the result file."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vigreux.config import RunConfig, TeachConfig
+from vigreux.config import CacheConfig, RunConfig, TeachConfig
 from vigreux.engines.online_run import run_online
 from vigreux.online_config import OnlineConfig, OnlineTeacherConfig, as_teaching
 from vigreux.runs import RunFolder
@@ -63,16 +63,20 @@ class Lab:
             _train(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
         return RunFolder.open(path)
 
-    def distilled(self, configs: Mapping[str, RunConfig], teacher: RunFolder) -> dict[str, RunFolder]:
-        """Finished transformer students of `teacher`, by name; on CPUs as many at a time as there are cores, a thread each.
+    def distilled(
+        self, configs: Mapping[str, RunConfig], teacher: RunFolder | None, *, cached: RunConfig | None = None
+    ) -> dict[str, RunFolder]:
+        """Finished transformer students, by name; on CPUs as many at a time as there are cores, a thread each.
 
         One small model does not keep two cores busy. The results of a run do not depend on what runs beside it.
+
+        Args:
+            configs: name → run.
+            teacher: of all of them; `None` where the configurations name one.
+            cached: a run whose stages ask for all that any of these asks for: its signals are written once, and all learn from
+                them.
         """
-        model, series = str(teacher.student), str(teacher.stage_dir(0, "labels"))
-        configs = {
-            name: replace(config, teacher=replace(config.teacher, model=model, checkpoints=series))
-            for name, config in configs.items()
-        }
+        configs = {name: _taught_by(config, teacher) for name, config in configs.items()}
         places = {name: self._place(config, name) for name, config in configs.items()}
         left = [
             (replace(configs[name], output=str(path)), begun)
@@ -81,15 +85,34 @@ class Lab:
         ]
         if left:
             self.trained.extend(path.name for path, _ in places.values())
+            if cached is not None:
+                cache = self._cache(_taught_by(cached, teacher))
+                left = [(replace(config, cache=cache), begun) for config, begun in left]
             self.say(f"{len(left)} students, {len(places) - len(left)} are there")
             train_beside(left, quiet=self.quiet)
         return {name: RunFolder.open(path) for name, (path, _) in places.items()}
+
+    def _cache(self, config: RunConfig) -> CacheConfig:
+        """Writes what is missing of a run's cache; gives where it is."""
+        from vigreux.assembly.caching import begin_capture
+
+        cache = replace(config.cache, path=str(self.root / f"cache-{_fingerprint(config, self.root)}"))
+        self.say(f"{Path(str(cache.path)).name}: the teacher's signals")
+        begin_capture(replace(config, cache=cache)).run()
+        return cache
 
     def _place(self, config: Any, name: str) -> tuple[Path, bool]:
         """The run's folder, and whether it has been begun; a run of the same settings counts whatever it was called."""
         fingerprint = _fingerprint(config, self.root)
         begun = sorted(self.root.glob(f"*-{fingerprint}/run.json"))
         return (begun[0].parent, True) if begun else (self.root / f"{name}-{fingerprint}", False)
+
+
+def _taught_by(config: RunConfig, teacher: RunFolder | None) -> RunConfig:
+    if teacher is None:
+        return config
+    model, series = str(teacher.student), str(teacher.stage_dir(0, "labels"))
+    return replace(config, teacher=replace(config.teacher, model=model, checkpoints=series))
 
 
 def train_beside(left: list[tuple[RunConfig, bool]], *, quiet: bool) -> None:

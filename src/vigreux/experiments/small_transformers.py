@@ -1,4 +1,4 @@
-"""Runs of small transformers as the experiments make them: heads of size 8, no dropout, AdamW without decay, random students."""
+"""Runs of small transformers as the experiments make them: heads of one size, no dropout, AdamW without decay, random students."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vigreux.config import BudgetConfig, ModelConfig, RunConfig, StudentConfig, 
 from vigreux.curriculum import Curriculum
 from vigreux.plain import to_plain
 
-HEAD = 8
+HEAD = 8  # numbers a head, of the papers' small worlds
 TEACHER_SEED = 100  # samples follow the seed: the teacher's are not the students'
 
 
@@ -26,12 +26,21 @@ def training(batch: int, eval_batch: int, rate: float, eval_every: int, **more: 
 
 
 def teacher_run(
-    task: TaskConfig, family: str, layers: int, hidden: int, *, steps: int, keep_every: int, training: dict[str, Any]
+    task: TaskConfig,
+    family: str,
+    layers: int,
+    hidden: int,
+    *,
+    steps: int,
+    keep_every: int,
+    training: dict[str, Any],
+    head: int = HEAD,
+    vocab_size: int = ModelConfig.vocab_size,
 ) -> TeachConfig:
-    """A teacher on labels, with its checkpoints."""
+    """A teacher on labels, with its checkpoints; `vocab_size` is that of a tokenizer trained on its text."""
     return TeachConfig(
         task=task,
-        model=ModelConfig(family=family, layers=layers, hidden=hidden, heads=hidden // HEAD, dropout=0.0),
+        model=ModelConfig(family=family, layers=layers, hidden=hidden, heads=hidden // head, vocab_size=vocab_size, dropout=0.0),
         budget=BudgetConfig(steps=steps),
         keep_every=keep_every,
         training=training,
@@ -48,12 +57,13 @@ def student_run(
     *,
     steps: int,
     training: dict[str, Any],
+    head: int = HEAD,
     **changes: Any,
 ) -> RunConfig:
     """A student from random weights, as the papers'; `changes` replace fields of the configuration."""
     config = RunConfig(
         task=task,
-        student=StudentConfig(layers=layers, hidden=hidden, heads=hidden // HEAD, init="random"),
+        student=StudentConfig(layers=layers, hidden=hidden, heads=hidden // head, init="random"),
         curriculum=curriculum if isinstance(curriculum, str) else to_plain(curriculum),
         budget=BudgetConfig(steps=steps),
         training=training,

@@ -60,11 +60,18 @@ class Students:
 
 
 def train_students(
-    lab: Lab, teacher: RunFolder, methods: Mapping[str, Method], seeds: Sequence[int], *, metric: str = "accuracy", prefix: str = ""
+    lab: Lab,
+    teacher: RunFolder | None,
+    methods: Mapping[str, Method],
+    seeds: Sequence[int],
+    *,
+    metric: str = "accuracy",
+    prefix: str = "",
+    cached: RunConfig | None = None,
 ) -> Students:
-    """Trains, or reads, the students of all methods and seeds."""
+    """Trains, or reads, the students of all methods and seeds; `cached` as `Lab.distilled` takes it."""
     names = {(method, seed): f"{prefix}{_slug(method)}-seed{seed}" for seed in seeds for method in methods}
-    found = lab.distilled({names[method, seed]: methods[method](seed) for method, seed in names}, teacher)
+    found = lab.distilled({names[method, seed]: methods[method](seed) for method, seed in names}, teacher, cached=cached)
     return Students({method: [found[names[method, seed]] for seed in seeds] for method in methods}, metric)
 
 
