@@ -21,6 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from distill_report import plot, table
+
+from vigreux.experiments.claim import machine
+
 KINDS = ("causal-lm", "masked-lm", "classification")
 ROUNDS, STEPS, WARM_UP = 3, 6, 2
 
@@ -88,17 +92,19 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--one", nargs=3, metavar=("WHAT", "CONTENDER", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         what, contender, kind = options.one
         print(json.dumps((memory if what == "memory" else measure)(contender, kind)))
         return
-    rows = compare(options.kinds, options.contenders, options.rounds)
+    found = {"versions": _versions(), "machine": machine(), "rows": compare(options.kinds, options.contenders, options.rounds)}
     if options.save:
-        options.save.write_text(json.dumps({"versions": _versions(), "rows": rows}, indent=1) + "\n")
-    print(json.dumps(_versions()))
-    print(table(rows))
+        options.save.write_text(json.dumps(found, indent=1) + "\n")
+    if options.plot:
+        plot(found, options.plot)
+    print(table(found))
 
 
 def compare(kinds: Any, wanted: Any, rounds: int) -> list[dict[str, Any]]:
@@ -140,21 +146,6 @@ def _versions() -> dict[str, str]:
     from distill_peers import PACKAGES
 
     return {package: version(package) for package in sorted(set(PACKAGES.values())) if importlib.util.find_spec(_module(package))}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """One row a contender; in brackets Vigreux's speed over its own."""
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    by = {(row["kind"], row["contender"]): row for row in rows}
-    lines = [f"| | {' | '.join(f'{kind}, tokens/s | MB' for kind in kinds)} |", f"|---|{'--:|--:|' * len(kinds)}"]
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        cells = []
-        for kind in kinds:
-            row, own = by.get((kind, name)), by.get((kind, "Vigreux"))
-            ratio = f" ({own['tokens_per_cpu_second'] / row['tokens_per_cpu_second']:.2f} ×)" if own and row else ""
-            cells += [f"{row['tokens_per_cpu_second']:,.0f}{ratio}", f"{row['megabytes']:,.0f}"] if row else ["–", "–"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

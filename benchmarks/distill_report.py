@@ -1,0 +1,53 @@
+"""The table and the plot of `benchmarks/distill.py`, from what it measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+OWN = "Vigreux"
+
+
+def table(found: dict[str, Any]) -> str:
+    """One row a contender; in brackets how many times as many tokens a second Vigreux takes. Below, what was measured with what."""
+    rows = found["rows"]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    by = {(row["kind"], row["contender"]): row for row in rows}
+    lines = [f"| tokens a CPU-second; extra MB | {' | | '.join(kinds)} | |", f"|---|{'--:|--:|' * len(kinds)}"]
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        cells = []
+        for kind in kinds:
+            row, own = by.get((kind, name)), by.get((kind, OWN))
+            ratio = "" if own is None or row is None or name == OWN else f" ({_speed(own) / _speed(row):.2f} ×)"
+            cells += [f"{_speed(row):,.0f}{ratio}", f"{row['megabytes']:,.0f}"] if row else ["–", "–"]
+        lines.append(f"| {f'**{name}**' if name == OWN else name} | {' | '.join(cells)} |")
+    versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+    return "\n".join(lines) + f"\n\nOne thread of {found['machine']}; {versions}.\n"
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Tokens a CPU-second, a panel a kind of task."""
+    from matplotlib.figure import Figure
+
+    from vigreux.report.style import LIGHT, save_png
+
+    kinds = list(dict.fromkeys(row["kind"] for row in found["rows"]))
+    figure = Figure(figsize=(3.6 * len(kinds), 2.8), layout="constrained", facecolor=LIGHT.ground)
+    for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):
+        rows = sorted((row for row in found["rows"] if row["kind"] == kind), key=_speed)
+        bars = axis.barh(
+            [row["contender"] for row in rows],
+            [_speed(row) for row in rows],
+            color=[LIGHT.series1 if row["contender"] == OWN else LIGHT.grid for row in rows],
+        )
+        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8, color=LIGHT.ink)
+        axis.margins(x=0.18)
+        axis.set_title(f"{kind}, tokens a CPU-second", fontsize=9, color=LIGHT.ink, loc="left")
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+        axis.tick_params(labelsize=8, colors=LIGHT.ink, left=False, bottom=False, labelbottom=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(figure, path, LIGHT)
+
+
+def _speed(row: dict[str, Any]) -> float:
+    return row["tokens_per_cpu_second"]
