@@ -157,6 +157,24 @@ def test_another_configuration_names_the_first_field(tmp_path):
     )
 
 
+def test_another_number_of_processes_takes_as_many_samples(tmp_path, monkeypatch):
+    training = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with create(tmp_path / "run", {**CONFIG, "training": training}):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with RunFolder.resume(tmp_path / "run", {**CONFIG, "training": {"per_device_train_batch_size": 24}}):
+        pass
+    with pytest.raises(CheckpointError) as error:
+        RunFolder.resume(tmp_path / "run", {**CONFIG, "training": training})
+    assert one_line(error) == (
+        f"{tmp_path / 'run'}: 4 processes took 48 samples a step, and 2 would take 24; accepted:"
+        " training.per_device_train_batch_size × training.gradient_accumulation_steps × processes = 48"
+    )
+    with pytest.raises(CheckpointError, match=r"belongs to another configuration: training.learning_rate"):
+        RunFolder.resume(tmp_path / "run", {**CONFIG, "training": {"per_device_train_batch_size": 24, "learning_rate": 1.0}})
+
+
 def test_other_stages_under_the_same_configuration(tmp_path):
     with create(tmp_path / "run") as run:
         pass

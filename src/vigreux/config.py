@@ -24,6 +24,7 @@ Carry = Literal["per-stage", "carried"]
 Precision = Literal["int8", "bfloat16", "float32"]
 CachedLogits = Literal["head-input", "top"]
 CachedBy = Literal["auto", "index", "stream"]
+BATCH_SIZE = 32  # samples of a device and micro-batch, where `training` does not say
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from typing import IO, Any
 
 import yaml
 
+from vigreux.config import BATCH_SIZE
 from vigreux.errors import CheckpointError, VigreuxError
 from vigreux.files import append_line, drop_torn_line, finite, read_lines, rewrite_lines, write_atomic, writing
 
@@ -66,6 +67,9 @@ OUTPUT_IRRELEVANT = frozenset(
         "training.threads",
     }
 )
+
+# How the samples of a step are dealt out: a run goes on with other numbers of these as long as their product is the same.
+BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
 
 # --- what the files hold --------------------------------------------------------------------------------------------
 
@@ -168,6 +172,35 @@ def first_difference(stored: Any, found: Any, name: str = "") -> str | None:
 _UNSET = object()
 
 
+def _processes() -> int:
+    """Of this run, as its launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _deal_alike(stored: dict[str, Any], processes: int, given: dict[str, Any], path: Path) -> None:
+    """Takes batch size and accumulation out of both configurations where the processes take as many samples a step.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    before, now = stored.get("training", {}), given.get("training", {})
+    if processes == _processes():
+        return  # then these are settings as all others
+    then, today = _samples(before, processes), _samples(now, _processes())
+    if then != today:
+        raise CheckpointError(
+            f"{path}: {processes} processes took {then} samples a step, and {_processes()} would take {today}; accepted:"
+            f" training.{BATCH} × training.{ACCUMULATION} × processes = {then}"
+        )
+    for name in (BATCH, ACCUMULATION):
+        before.pop(name, None)
+        now.pop(name, None)
+
+
+def _samples(training: Mapping[str, Any], processes: int) -> int:
+    return training.get(BATCH, BATCH_SIZE) * training.get(ACCUMULATION, 1) * processes
+
+
 def _shown(value: Any) -> str:
     text = "not set" if value is _UNSET else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -224,6 +257,7 @@ class RunFolder:
                 "name": name or _curriculum_name(config),
                 "seed": config.get("seed", 0),
                 "device": device,
+                "processes": _processes(),
                 "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "config_hash": config_hash(config),
                 "versions": {package: _version(package) for package in ("vigreux", "torch", "transformers")},
@@ -258,13 +292,16 @@ class RunFolder:
     ) -> RunFolder:
         """Goes on with a run of the same configuration (and the same stages, where given), and locks it.
 
+        On another number of processes the samples of a step must be as many: batch size of a device × accumulation × processes.
         A finished run is returned as it is (`run.status == "finished"`): there is nothing left to do.
 
         Raises:
-            CheckpointError: no run there, the run of another configuration, or another process writes it.
+            CheckpointError: no run there, the run of another configuration, other samples a step, or another process writes it.
         """
         run = cls.open(path)
-        difference = first_difference(relevant(run.config()), relevant(config))
+        stored, given = relevant(run.config()), relevant(config)
+        _deal_alike(stored, run.info().get("processes", _processes()), given, run.path)
+        difference = first_difference(stored, given)
         if difference is None and curriculum is not None:
             stages = yaml.safe_load(yaml.safe_dump([dict(stage) for stage in curriculum]))
             difference = first_difference(run.curriculum(), stages, "curriculum")

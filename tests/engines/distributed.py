@@ -74,8 +74,8 @@ def ready(name: str, processes: int, root: Path) -> Setup:
     return cached(setup, CacheStore.open(store.root))
 
 
-def killed_and_resumed(root: Path) -> Setup:
-    """Both processes stop in the second stage, after its first checkpoint; both go on."""
+def kill(root: Path) -> None:
+    """Both processes stop in the second stage, after its first checkpoint."""
     engine = engine_of(case("fixed projection", PROCESSES), root)
     try:
         with killed_at(StageTrainer, "compute_loss", call=9):
@@ -84,6 +84,11 @@ def killed_and_resumed(root: Path) -> Setup:
         if engine.folder is not None:
             engine.folder.close()
     PartialState().wait_for_everyone()
+
+
+def killed_and_resumed(root: Path) -> Setup:
+    """Both go on where they stopped."""
+    kill(root)
     setup = case("fixed projection", PROCESSES)
     run(setup, root, resume=True)
     return setup
@@ -127,6 +132,7 @@ def main(root: Path) -> None:
             run(setup, root / name)
         torch.save(setup.student.state_dict(), root / f"{name}.{rank}.pt")
     torch.save(killed_and_resumed(root / "resumed").student.state_dict(), root / f"resumed.{rank}.pt")
+    kill(root / "killed")  # one process will go on with it
     (root / f"error.{rank}.txt").write_text(not_a_number(root / "not a number"))
 
 

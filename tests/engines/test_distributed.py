@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.engines.distributed import CASES, PROCESSES, case, made_for, ready
 from tests.engines.tiny import losses, run
 from vigreux.engines.stage_trainer import LEARNED_PROJECTION
+from vigreux.errors import CheckpointError
 from vigreux.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
@@ -69,6 +70,18 @@ def test_two_processes_go_on_where_they_were(launched: Path) -> None:
         found, expected = (torch.load(launched / f"{name}.{rank}.pt") for name in ("resumed", "fixed projection"))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert len(RunFolder.open(launched / "resumed").info()["resumed"]) == 1
+
+
+def test_one_process_goes_on_with_what_two_began(launched: Path) -> None:
+    with pytest.raises(CheckpointError, match="2 processes took 8 samples a step, and 1 would take 4; accepted: "):
+        run(case("fixed projection", 2), launched / "killed", resume=True)
+    setup = case("fixed projection", 1)
+    run(setup, launched / "killed", resume=True)
+    expected = torch.load(launched / "fixed projection.0.pt")
+    found = setup.student.state_dict()
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-9)
 
 
 def test_a_loss_that_is_no_number_stops_all(launched: Path) -> None:

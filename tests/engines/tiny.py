@@ -154,7 +154,8 @@ def setup_of(
 
 def engine_of(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> CurriculumEngine:
     """The engine, with the run folder open for it on the first process."""
-    config, stages = {"seed": setup.seed, "curriculum": "tiny"}, to_plain(setup.curriculum)
+    config = {"seed": setup.seed, "curriculum": "tiny", "training": setup.training}
+    stages = to_plain(setup.curriculum)
     folder = None
     if os.environ.get("RANK", "0") == "0":
         folder = RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages)

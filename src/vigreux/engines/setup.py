@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from vigreux.config import BudgetConfig, Carry
+from vigreux.config import BATCH_SIZE, BudgetConfig, Carry
 from vigreux.curriculum import (
     Curriculum,
     Embedding,
@@ -65,7 +65,7 @@ OWNED = {
 
 # Small students from scratch: AdamW's usual peak rate for them, cosine to zero, the papers' 6 % warm-up.
 DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": 32,
+    "per_device_train_batch_size": BATCH_SIZE,
     "per_device_eval_batch_size": 64,
     "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
