@@ -93,6 +93,8 @@ class TeacherConfig:
         after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
         allow_pickle: accept pickled weights (loaded weights-only).
         trust_remote_code: run the Python code that a model directory brings.
+        options: further arguments of `from_pretrained` by their own names, such as quantization_config (as a mapping),
+            attn_implementation or device_map.
     """
 
     model: str = ""
@@ -104,6 +106,12 @@ class TeacherConfig:
     after_blocks: list[str] | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = {"dtype", "revision", "trust_remote_code", "torch_dtype", "output_loading_info", "gguf_file"}
+        if wrong := sorted(own & self.options.keys()):
+            raise ConfigError(f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained")
 
 
 @dataclass(frozen=True)

@@ -79,14 +79,19 @@ def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -
         dtype=own.dtype,
         allow_pickle=own.allow_pickle,
         trust_remote_code=own.trust_remote_code,
+        **own.options,
     )
 
 
 def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
-    """The teacher on its device: its own, or the one that training uses."""
+    """The teacher on its device: its own, or the one that training uses. Quantised, or placed by its options, it stays there."""
     layout = None
     if config.blocks is not None:
         layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
+    if getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None):
+        if config.device is not None:
+            raise ConfigError("teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map")
+        return LiveTeacher(model, layout)
     try:
         device = torch.device(config.device or training_device())
         return LiveTeacher(model.to(device), layout)

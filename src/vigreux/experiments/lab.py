@@ -151,6 +151,8 @@ def _fingerprint(config: Any, root: Path) -> str:
     plain.pop("cache", None)  # signals from a cache are the teacher's
     plain["training"].pop("threads", None)
     if "teacher" in plain:
+        if not plain["teacher"].get("options", True):
+            del plain["teacher"]["options"]  # as of runs from before there were any
         plain["teacher"] = {key: _inside(value, root) for key, value in plain["teacher"].items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
