@@ -137,3 +137,14 @@ def test_logits_by_tiles_of_the_vocabulary() -> None:
         found = Head(weight, own).logits(hidden, out=room)
         assert found.data_ptr() == room.data_ptr()
         torch.testing.assert_close(found, hidden @ weight.T + (0 if own is None else own))
+
+
+def test_a_trial_holds_few_logits() -> None:
+    """Of a batch whose logits would not fit, a corner."""
+    model = model_of("gpt2", "AutoModelForCausalLM")
+    batch = {"input_ids": torch.zeros(64, 10, dtype=torch.long), "attention_mask": torch.ones(64, 10, dtype=torch.long)}
+    rows: list[int] = []
+    handle = model.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[:-1].numel()))
+    assert find_head(model, LogitsView(model), batch) is not None
+    handle.remove()
+    assert 0 < max(rows) <= 20

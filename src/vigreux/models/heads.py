@@ -23,6 +23,7 @@ from vigreux.models.views import Batch, LogitsView
 _TILE = 512
 _ATTENTION = "attention"
 _LARGEST = 50.0  # logits at which a head is tried: where a cap shows
+_TRIED = slice(2), slice(64)  # samples and tokens of the trial, which holds all of their logits several times over
 _CLOSE = 1e-2  # of the largest logit: far above the rounding of half precision, far below a wrong factor
 
 
@@ -87,7 +88,7 @@ class LinearHead:
 
 
 def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | None:
-    """The head of a language model, tried on `batch`; `None` where it is not a plain linear layer, or more than that.
+    """The head of a language model, tried on a corner of `batch`; `None` where it is not a plain linear layer, or more than that.
 
     Layers of a subclass (quantised, with adapters) are more than that.
     """
@@ -96,6 +97,7 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
         return None
     training = model.training
     model.eval()
+    batch = {name: value[_TRIED] for name, value in batch.items()}
     try:
         with torch.no_grad():
             hidden = view.head_input(batch, module)  # (N, d)
