@@ -1,4 +1,4 @@
-"""The table and the plot of `benchmarks/distill.py`, from what it measured."""
+"""Tables and plot of the benchmarks of distillation, from what they measured."""
 
 from __future__ import annotations
 
@@ -23,6 +23,26 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"| {f'**{name}**' if name == OWN else name} | {' | '.join(cells)} |")
     versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
     return "\n".join(lines) + f"\n\nOne thread of {found['machine']}; {versions}.\n"
+
+
+def stages_table(results: list[dict[str, Any]]) -> str:
+    """What `benchmarks/distill_stages.py` measured: seconds a step, beside one-shot and beside training on labels."""
+    lines = ["| | stage | s a step | of one-shot | of the speed on labels |", "|---|---|--:|--:|--:|"]
+    for found in results:
+        seconds = found["seconds"]
+        for name, own in seconds.items():
+            shares = f"{100 * own / seconds['one-shot']:.0f} % | {100 * seconds['labels'] / own:.0f} %"
+            lines.append(f"| {found['kind']} | {name} | {own:.3f} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def memory_table(results: list[dict[str, Any]]) -> str:
+    """What `benchmarks/loss_memory.py` measured: megabytes beyond hidden states, heads and their gradients."""
+    lines = ["| rows | loss | extra MB | of full logits | s |", "|--:|---|--:|--:|--:|"]
+    for row in results:
+        share = row["megabytes"] / row["full_logits_megabytes"]
+        lines.append(f"| {row['rows']:,} | {row['loss']} | {row['megabytes']:,.0f} | {100 * share:.0f} % | {row['seconds']:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def plot(found: dict[str, Any], path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from distill_cases import BATCH, LENGTH, Case, make_case
+from distill_report import stages_table
 from torch import Tensor
 
 from vigreux.config import CacheConfig
@@ -127,17 +128,6 @@ def measure(kind: str) -> dict[str, Any]:
     return {"kind": kind, "seconds": best, "bytes_a_row": sizes}
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Seconds a step, beside one-shot and beside labels."""
-    lines = ["| kind | stage | s a step | of one-shot | speed of labels |", "|---|---|--:|--:|--:|"]
-    for found in results:
-        seconds = found["seconds"]
-        for name, own in seconds.items():
-            shares = f"{100 * own / seconds['one-shot']:.0f} % | {100 * seconds['labels'] / own:.0f} %"
-            lines.append(f"| {found['kind']} | {name} | {own:.3f} | {shares} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path)
@@ -146,7 +136,7 @@ def main() -> None:
     results = [measure(kind) for kind in ("causal-lm", "masked-lm")]
     if options.save:
         options.save.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results))
+    print(stages_table(results))
 
 
 if __name__ == "__main__":

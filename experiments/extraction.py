@@ -3,8 +3,8 @@
     python experiments/extraction.py        # after vigreux reproduce C9g C10: teachers, one-shot and extraction are theirs
 
 Students of C10's BERT and of C9g's GPT-2 teacher, on the same sentences, steps and seeds; each row changes one thing about
-extraction. The rows were fixed before the run, and none was dropped; those of SECOND were added when the others had been seen,
-in which projected embeddings did most.
+extraction. The rows were fixed before the run, and none was dropped; those of SECOND, a table of their own, were added when the
+others had been seen, in which projected embeddings did most.
 """
 
 from __future__ import annotations
@@ -99,6 +99,9 @@ BERT: dict[str, Variant] = {
 }
 
 SECOND: dict[str, Variant] = {
+    "one-shot": _one_shot,
+    "one-shot from projected embeddings": _started("one-shot"),
+    "extraction from projected embeddings": _started("extraction"),
     "extraction from projected embeddings, 15 % of the steps": _started("extraction", hidden_share=0.15),
     "extraction from projected embeddings, layer 2 alone in 15 %": _started("extraction", hidden_share=0.15, layers={2: 2}),
     "extraction from projected embeddings, the FLOPs of one-shot": _started("extraction", steps=4.67 / 3.97),
@@ -119,11 +122,12 @@ def main() -> None:
     options = parser(__doc__, RESULTS / "extraction.json").parse_args()
     lab = Lab(options.runs, options.save.parent, quiet=True)
     document = {}
-    for name, settings, variants in (("bert", SETTINGS, BERT | SECOND), ("gpt2", GPT2_SETTINGS, GPT2)):
-        prefix = "grammar-" if name == "bert" else "grammar-gpt2-"
+    tables = (("bert", SETTINGS, BERT), ("gpt2", GPT2_SETTINGS, GPT2), ("second", SETTINGS, SECOND))
+    for name, settings, variants in tables:
+        prefix = "grammar-gpt2-" if name == "gpt2" else "grammar-"
         document[name] = compared(lab, settings[options.preset], variants, prefix)
         save(document, options.save)
-        print(table(document[name]["rows"]))
+        print(table(document[name]["rows"]), flush=True)
     panels = {"BERT, masked tokens": document["bert"]["rows"], "GPT-2, tokens at boundaries": document["gpt2"]["rows"]}
     figure(panels, options.save.parent / "figures" / options.save.with_suffix(".png").name)
 

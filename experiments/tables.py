@@ -4,6 +4,7 @@ python experiments/tables.py
 """
 
 import json
+import runpy
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -66,9 +67,34 @@ def sampler() -> str:
     return "\n".join(rows) + "\n"
 
 
+def distillation() -> str:
+    """`benchmarks/distill.py`: tokens a second and memory beside the peers."""
+    return _benchmark("table", "distill")
+
+
+def stages() -> str:
+    """`benchmarks/distill_stages.py`: what a step of each stage costs."""
+    return _benchmark("stages_table", "distill-stages")
+
+
+def memory() -> str:
+    """`benchmarks/loss_memory.py`: the loss on logits of a large vocabulary."""
+    return _benchmark("memory_table", "loss-memory")
+
+
+def _benchmark(table: str, name: str) -> str:
+    made = runpy.run_path(str(ROOT / "benchmarks" / "distill_report.py"))[table]
+    return made(json.loads((ROOT / "results" / f"{name}.json").read_text()))
+
+
 def bert() -> str:
     """The rows of `experiments/extraction.py` with the BERT teacher."""
     return _variants("extraction", "bert")
+
+
+def gpt2() -> str:
+    """The rows of `experiments/extraction.py` with the GPT-2 teacher."""
+    return _variants("extraction", "gpt2")
 
 
 def share() -> str:
@@ -97,3 +123,7 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "extraction.md", "bert", bert)
     fill(ROOT / "docs" / "grammars.md", "share", share)
     fill(ROOT / "README.md", "speed", speed)
+    fill(ROOT / "README.md", "distillation", distillation)
+    fill(ROOT / "docs" / "speed.md", "stages", stages)
+    fill(ROOT / "docs" / "speed.md", "memory", memory)
+    fill(ROOT / "docs" / "extraction.md", "gpt2", gpt2)
