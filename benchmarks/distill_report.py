@@ -45,6 +45,20 @@ def memory_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def profile_table(found: dict[str, Any]) -> str:
+    """What `benchmarks/distill_profile.py` measured: shares of a step, and the rate of its products over that of a large one."""
+    kinds = found["kinds"]
+    lines = [f"| share of a step; rate of products | {' | '.join(each['kind'] for each in kinds)} |", f"|---|{'--:|' * len(kinds)}"]
+    for work in dict.fromkeys(work for each in kinds for work in each["work"]):
+        cells = []
+        for each in kinds:
+            row = each["work"].get(work)
+            rate = f", {100 * row['gflops'] / found['peak_gflops']:.0f} % of peak" if row and row["gflops"] else ""
+            cells.append(f"{100 * row['share']:.0f} %{rate}" if row else "–")
+        lines.append(f"| {work} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def plot(found: dict[str, Any], path: Path) -> None:
     """Tokens a CPU-second, a panel a kind of task."""
     from matplotlib.figure import Figure

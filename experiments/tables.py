@@ -82,6 +82,11 @@ def memory() -> str:
     return _benchmark("memory_table", "loss-memory")
 
 
+def profile() -> str:
+    """`benchmarks/distill_profile.py`: where a step goes."""
+    return _benchmark("profile_table", "distill-profile")
+
+
 def _benchmark(table: str, name: str) -> str:
     made = runpy.run_path(str(ROOT / "benchmarks" / "distill_report.py"))[table]
     return made(json.loads((ROOT / "results" / f"{name}.json").read_text()))
@@ -126,4 +131,5 @@ if __name__ == "__main__":
     fill(ROOT / "README.md", "distillation", distillation)
     fill(ROOT / "docs" / "speed.md", "stages", stages)
     fill(ROOT / "docs" / "speed.md", "memory", memory)
+    fill(ROOT / "docs" / "speed.md", "profile", profile)
     fill(ROOT / "docs" / "extraction.md", "gpt2", gpt2)
