@@ -157,6 +157,18 @@ def test_another_configuration_names_the_first_field(tmp_path):
     )
 
 
+def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
+    with create(tmp_path / "run"):
+        pass
+    newer = {**CONFIG, "training": {**CONFIG["training"], "new": 3}, "section": {"a": 1, "b": {"c": 2}}}
+    with RunFolder.resume(tmp_path / "run", newer, defaults=newer):
+        pass
+    with pytest.raises(CheckpointError, match=r"training.new: not set in the folder, 3 now"):
+        RunFolder.resume(tmp_path / "run", newer)
+    with pytest.raises(CheckpointError, match=r"section.b.c: 2 in the folder, 5 now"):
+        RunFolder.resume(tmp_path / "run", {**newer, "section": {"a": 1, "b": {"c": 5}}}, defaults=newer)
+
+
 def test_another_number_of_processes_takes_as_many_samples(tmp_path, monkeypatch):
     training = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
     monkeypatch.setenv("WORLD_SIZE", "4")

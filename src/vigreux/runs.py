@@ -152,6 +152,13 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the fields of `defaults` that it lacks, section by section."""
+    whole = dict(defaults) | dict(config)
+    sections = [name for name, value in config.items() if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)]
+    return whole | {name: filled(config[name], defaults[name]) for name in sections}
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 of the fields that can change the student."""
     return hashlib.sha256(yaml.safe_dump(relevant(config)).encode()).hexdigest()
@@ -288,10 +295,16 @@ class RunFolder:
 
     @classmethod
     def resume(
-        cls, path: Path | str, config: Mapping[str, Any], curriculum: Sequence[Mapping[str, Any]] | None = None
+        cls,
+        path: Path | str,
+        config: Mapping[str, Any],
+        curriculum: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        defaults: Mapping[str, Any] | None = None,
     ) -> RunFolder:
         """Goes on with a run of the same configuration (and the same stages, where given), and locks it.
 
+        A run that began before Vigreux had some setting has its default, where `defaults` are given.
         On another number of processes the samples of a step must be as many: batch size of a device × accumulation × processes.
         A finished run is returned as it is (`run.status == "finished"`): there is nothing left to do.
 
@@ -299,7 +312,7 @@ class RunFolder:
             CheckpointError: no run there, the run of another configuration, other samples a step, or another process writes it.
         """
         run = cls.open(path)
-        stored, given = relevant(run.config()), relevant(config)
+        stored, given = relevant(filled(run.config(), defaults or {})), relevant(config)
         _deal_alike(stored, run.info().get("processes", _processes()), given, run.path)
         difference = first_difference(stored, given)
         if difference is None and curriculum is not None:

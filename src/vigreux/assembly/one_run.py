@@ -40,6 +40,7 @@ def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet:
         Path(config.output),
         asdict(config),
         evaluate=evaluate,
+        defaults=asdict(RunConfig()),
         teacher_metrics=lambda: held_out.teacher_metrics,
         resume=resume,
         quiet=quiet,
@@ -50,4 +51,13 @@ def teach_one(config: TeachConfig, *, resume: bool, quiet: bool = False) -> Summ
     """One teacher; the summary on the first process, `None` on the others."""
     setup = make_teaching_setup(config)
     held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
-    return run_setup(setup, Path(config.output), asdict(config), evaluate=held_out, name="supervised", resume=resume, quiet=quiet)
+    return run_setup(
+        setup,
+        Path(config.output),
+        asdict(config),
+        evaluate=held_out,
+        defaults=asdict(TeachConfig()),
+        name="supervised",
+        resume=resume,
+        quiet=quiet,
+    )

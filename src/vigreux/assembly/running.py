@@ -22,6 +22,7 @@ def run_setup(
     config: Mapping[str, Any],
     *,
     evaluate: Callable[[nn.Module], dict[str, float]],
+    defaults: Mapping[str, Any],
     teacher_metrics: Callable[[], Mapping[str, float]] = dict,
     name: str | None = None,
     resume: bool,
@@ -34,6 +35,7 @@ def run_setup(
         root: the run folder.
         config: what was asked, as plain values.
         evaluate: held-out metrics of the student.
+        defaults: what `config` is where nothing is asked.
         teacher_metrics: the final teacher's, asked for last.
         name: of the curriculum in tables.
         resume: go on with the run in `root`.
@@ -41,7 +43,12 @@ def run_setup(
     """
     setup.check()
     state = PartialState()
-    folder = _folder(setup, root, config, name=name, resume=resume) if state.is_main_process else None
+    folder = None
+    if state.is_main_process:
+        if resume:
+            folder = RunFolder.resume(root, config, to_plain(setup.curriculum), defaults=defaults)
+        else:
+            folder = _new_folder(setup, root, config, name=name)
     state.wait_for_everyone()
     engine = CurriculumEngine(setup, folder, root, evaluate, teacher_metrics=teacher_metrics, quiet=quiet)
     if folder is None:
@@ -52,12 +59,9 @@ def run_setup(
     return RunFolder.open(root).summary()
 
 
-def _folder(setup: Setup, root: Path, config: Mapping[str, Any], *, name: str | None, resume: bool) -> RunFolder:
-    """The run's folder. A new one is made once the budget is known to buy every stage: until then nothing is written."""
-    stages = to_plain(setup.curriculum)
-    if resume:
-        return RunFolder.resume(root, config, stages)
+def _new_folder(setup: Setup, root: Path, config: Mapping[str, Any], *, name: str | None) -> RunFolder:
+    """Made once the budget is known to buy every stage: until then nothing is written."""
     plan = plan_stages(setup)
-    folder = RunFolder.create(root, config, stages, name=name, device=str(PartialState().device))
+    folder = RunFolder.create(root, config, to_plain(setup.curriculum), name=name, device=str(PartialState().device))
     write_plan(root / PLAN, plan)
     return folder

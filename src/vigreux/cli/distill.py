@@ -91,7 +91,7 @@ def already_finished(config: Any, *, resume: bool) -> bool:
     if RunFolder.open(output).status != "finished":
         return False  # its configuration is compared when the run is taken up
     if first_process():
-        RunFolder.resume(output, to_plain(config)).close()
+        RunFolder.resume(output, to_plain(config), defaults=to_plain(type(config)())).close()
     return True
 
 

@@ -97,7 +97,8 @@ def run_online(config: OnlineConfig, *, resume: bool, quiet: bool = False) -> Su
     setup = make_setup(config)
     plain, stages = asdict(config), to_plain(setup.curriculum)
     root = Path(config.output)
-    folder = RunFolder.resume(root, plain, stages) if resume else RunFolder.create(root, plain, stages)
+    defaults = asdict(OnlineConfig())
+    folder = RunFolder.resume(root, plain, stages, defaults=defaults) if resume else RunFolder.create(root, plain, stages)
     with folder, torch_threads(config.training.threads), _memory(root):
         OnlineEngine(setup, folder, quiet=quiet).run()
     summary = RunFolder.open(root).summary()
