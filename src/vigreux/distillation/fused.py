@@ -62,12 +62,12 @@ class _Fused(torch.autograd.Function):
         labels: Tensor | None,
         common_classes: int | None,
     ) -> Tensor:
-        of_hidden, of_weight, of_bias = (
-            torch.zeros_like(x) if x is not None and needed else None
-            for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
-        )
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         parts = list(chunks(len(hidden), weight.shape[0], total.element_size()))
+        make = torch.empty_like if parts else torch.zeros_like  # the first chunk overwrites: zeros would be one more pass
+        of_hidden, of_weight, of_bias = (
+            make(x) if x is not None and needed else None for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
+        )
         room = hidden.new_empty(parts[0].stop if parts else 0, weight.shape[0])  # every chunk's logits, and then their gradient
         for rows in parts:
             own, own_labels = hidden[rows], None if labels is None else labels[rows]
@@ -84,10 +84,11 @@ class _Fused(torch.autograd.Function):
                 gradient.mul_(slope)  # (c, V), now in h Wᵀ + b
             if of_hidden is not None:
                 of_hidden[rows] = gradient @ weight.to(gradient.dtype)
+            first = rows.start == 0
             if of_weight is not None:
-                _add_product(of_weight, gradient.T, own)
+                _add_product(of_weight, gradient.T, own, first=first)
             if of_bias is not None:
-                of_bias += gradient.sum(0)
+                of_bias.copy_(gradient.sum(0)) if first else of_bias.add_(gradient.sum(0))
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
         return total
 
@@ -99,9 +100,12 @@ class _Fused(torch.autograd.Function):
         return (*gradients, *(None,) * 5)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """`total += left @ right`; in half precision under autocast, where the product then is."""
-    if left.dtype == right.dtype == total.dtype:
+def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
+    """`total += left @ right`, or `total = left @ right`; in half precision under autocast, where the product then is."""
+    same = left.dtype == right.dtype == total.dtype
+    if first:
+        torch.mm(left, right, out=total) if same else total.copy_(left @ right.to(left.dtype))
+    elif same:
         total.addmm_(left, right)
     else:
         total += left @ right.to(left.dtype)
