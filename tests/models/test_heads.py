@@ -8,6 +8,7 @@ import transformers
 from torch import nn
 
 from tests.models.families import LANGUAGE_MODELS, VOCAB, batch_of, config_of, model_of
+from vigreux.distillation.cached_teacher import SAMPLES
 from vigreux.models.heads import Head, find_head
 from vigreux.models.student import build
 from vigreux.models.views import LogitsView
@@ -143,6 +144,7 @@ def test_a_trial_holds_few_logits() -> None:
     """Of a batch whose logits would not fit, a corner."""
     model = model_of("gpt2", "AutoModelForCausalLM")
     batch = {"input_ids": torch.zeros(64, 10, dtype=torch.long), "attention_mask": torch.ones(64, 10, dtype=torch.long)}
+    batch[SAMPLES] = torch.arange(64)  # as from a cache
     rows: list[int] = []
     handle = model.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[:-1].numel()))
     assert find_head(model, LogitsView(model), batch) is not None

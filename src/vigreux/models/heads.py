@@ -97,7 +97,7 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
         return None
     training = model.training
     model.eval()
-    batch = {name: value[_TRIED] for name, value in batch.items()}
+    batch = {name: value[_TRIED[: value.dim()]] for name, value in batch.items()}  # one number a sample: its key in a cache
     try:
         with torch.no_grad():
             hidden = view.head_input(batch, module)  # (N, d)
