@@ -35,6 +35,11 @@ TABLES = [
     ("docs/grammars.md", "transformers"),
     ("docs/grammars.md", "sampler"),
     ("docs/extraction.md", "bert"),
+    ("docs/extraction.md", "gpt2"),
+    ("README.md", "distillation"),
+    ("docs/speed.md", "stages"),
+    ("docs/speed.md", "memory"),
+    ("docs/speed.md", "profile"),
     ("docs/grammars.md", "share"),
 ]
 
