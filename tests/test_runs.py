@@ -187,6 +187,15 @@ def test_another_number_of_processes_takes_as_many_samples(tmp_path, monkeypatch
         RunFolder.resume(tmp_path / "run", {**CONFIG, "training": {"per_device_train_batch_size": 24, "learning_rate": 1.0}})
 
 
+def test_a_finished_run_is_finished_on_any_number_of_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with create(tmp_path / "run") as run:
+        run.finish(SUMMARY)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with RunFolder.resume(tmp_path / "run", CONFIG) as again:
+        assert again.status == "finished"
+
+
 def test_other_stages_under_the_same_configuration(tmp_path):
     with create(tmp_path / "run") as run:
         pass

@@ -313,7 +313,8 @@ class RunFolder:
         """
         run = cls.open(path)
         stored, given = relevant(filled(run.config(), defaults or {})), relevant(config)
-        _deal_alike(stored, run.info().get("processes", _processes()), given, run.path)
+        if run.status != "finished":  # of a finished run no step is left to take
+            _deal_alike(stored, run.info().get("processes", _processes()), given, run.path)
         difference = first_difference(stored, given)
         if difference is None and curriculum is not None:
             stages = yaml.safe_load(yaml.safe_dump([dict(stage) for stage in curriculum]))

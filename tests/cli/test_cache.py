@@ -161,3 +161,13 @@ def test_a_capture_goes_on_with_its_own_projection(vigreux: Vigreux, tiny: Tiny,
     path.unlink()
     assert vigreux("cache", *options, "--seed", 1).code == 0
     assert path.read_bytes() == before
+
+
+def test_a_teacher_that_is_loaded_otherwise_is_another(vigreux: Vigreux, tiny: Tiny, llama: Path) -> None:
+    """A quantised one has other signals than its weights."""
+    options = common(llama, tiny, "causal-lm")
+    assert vigreux("cache", *options, "--cache.path", "cache").code == 0
+    eager = ["--teacher.options", "{attn_implementation: eager}"]
+    refused = vigreux("distill", *options, *eager, "--cache.path", "cache", "--output", "run")
+    assert refused.code == 2
+    assert "teacher (final)" in refused.err

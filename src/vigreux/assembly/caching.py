@@ -160,7 +160,8 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
         source = {"final": local(config.teacher.model), "checkpoint": series.get(ref.step or 0), "model": ref.model}[ref.kind]
         assert source is not None
         directory = Path(source).is_dir()
-        found[f"teacher ({ref})"] = weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}"
+        loaded = f" {_hash(config.teacher.options)}" if config.teacher.options else ""  # quantised: other signals of these weights
+        found[f"teacher ({ref})"] = (weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}") + loaded
     return found
 
 
