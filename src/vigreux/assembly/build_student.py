@@ -102,9 +102,11 @@ def _hidden_rows(config: RunConfig, materials: Materials) -> Iterator[Tensor]:
     task, teacher = materials.task, materials.teacher
     size = (DEFAULTS | config.training)["per_device_train_batch_size"]
     stream = task.stream(0, 0, CALIBRATION_BATCHES * size)
+    states = [(layer, True) for layer in range(num_blocks(teacher.model, teacher.layout) + 1)]
     for start in range(0, len(stream), size):
         batch = task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
         positions = task.token_positions(batch)
         assert positions is not None
-        for layer in range(num_blocks(teacher.model, teacher.layout) + 1):
-            yield teacher.hidden(batch, layer)[positions]
+        kept, _ = teacher.several(batch, states, None, None)
+        for state in states:
+            yield kept[state][positions]
