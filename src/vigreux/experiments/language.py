@@ -16,7 +16,6 @@ from vigreux.experiments.grammar_students import (
     MIDDLE,
     ONE_SHOT,
     PROGRESSIVE,
-    above,
     above_one_shot,
     loss_of,
     methods_of,
@@ -31,17 +30,14 @@ from vigreux.probes.phases import inflection
 
 NGRAM = 3  # of the checks; the others are in the numbers
 SUPERVISED = "supervised"
-STARTED, STARTED_EXTRACTION = "one-shot from projected embeddings", "extraction from projected embeddings"
 
 
 def students_of(settings: LanguageSettings, found: dict[str, float]) -> dict[str, Method]:
-    """All take as many steps. Those of the papers start from random weights; those of the last two from projected embeddings."""
+    """All take as many steps and start from the same random weights."""
     every = methods_of(settings, found, EXTRACTION)
     return {
         SUPERVISED: lambda seed: settings.student("supervised", seed),
         **{name: every[name] for name in (ONE_SHOT, PROGRESSIVE, MIDDLE, EXTRACTED)},
-        STARTED: lambda seed: settings.student("one-shot", seed, init="projected-embeddings", extraction=EXTRACTION),
-        STARTED_EXTRACTION: lambda seed: settings.student("extraction", seed, init="projected-embeddings", extraction=EXTRACTION),
     }
 
 
@@ -76,7 +72,6 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             *ngram_checks(grams, NGRAM),
             *(above_one_shot(students, name) for name in (PROGRESSIVE, MIDDLE, EXTRACTED)),
             *speed_checks(needed),
-            above(students, STARTED_EXTRACTION, STARTED),
             _elsewhere(elsewhere),
         ],
         seeds=settings.seeds,

@@ -109,7 +109,7 @@ SETTINGS: dict[Preset, CausalSettings] = {
     ),
     "laptop": CausalSettings(
         sources=SOURCES, elsewhere=ELSEWHERE, teacher="asset:smollm2-135m", documents=3000, max_length=128, layers=6, hidden=192,
-        heads=3, batch=8, steps=300, rate=2e-3, eval_every=25, max_eval=64,
+        heads=3, batch=8, steps=200, rate=2e-3, eval_every=25, max_eval=64,
     ),
     "paper": CausalSettings(
         sources=("Salesforce/wikitext:wikitext-103-raw-v1",), elsewhere=ELSEWHERE, teacher="asset:smollm2-135m", documents=None,
