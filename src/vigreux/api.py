@@ -49,6 +49,7 @@ def distill(
     blocks: str | None = None,
     optimizer: Carry = "carried",
     schedule: Carry = "per-stage",
+    sharded: bool = False,
     output_dir: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -69,6 +70,7 @@ def distill(
         blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
         optimizer: whether the optimiser's state is carried from stage to stage.
         schedule: whether one learning-rate schedule runs over all stages.
+        sharded: several processes spread the student's weights, gradients and optimiser states among them (FSDP2).
         output_dir: the run folder; default `args.output_dir`.
         resume: go on with the run in that folder.
         quiet: no progress bar.
@@ -101,6 +103,7 @@ def distill(
         training=training,
         optimizer=optimizer,
         schedule=schedule,
+        sharded=sharded,
         seed=seed,
         student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
         processing_class=processing_class,

@@ -270,6 +270,8 @@ class RunConfig:
         cache: the teacher's signals on disk.
         optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
         schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
+        sharded: of several processes each holds a part of the student's weights in training, of their gradients and of the
+            optimiser's states (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of the student's initial weights and of the order of the data.
         output: the run folder.
@@ -286,6 +288,7 @@ class RunConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: Carry = "carried"
     schedule: Carry = "per-stage"
+    sharded: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     output: str = "runs/student"

@@ -43,10 +43,11 @@ from vigreux.files import append_line, drop_torn_line, finite, read_lines, rewri
 
 FORMAT = 1
 
-# Fields that cannot change the student (`threads`: beyond rounding): configurations that differ only here are the same run.
+# Fields that cannot change the student (`sharded`, `threads`: beyond rounding): those that differ only here are the same run.
 OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
+        "sharded",
         "training.output_dir",
         "training.report_to",
         "training.run_name",

@@ -39,12 +39,14 @@ CASES: dict[str, dict[str, Any]] = {
     "fused": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
     "from a cache": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
 }
+SPREAD = [f"sharded, {name}" for name in CASES]  # the same with the student spread over the processes
+WHOLE_AND_SPREAD = ("fixed projection", "sharded, fixed projection")
 CACHE = CacheConfig(shard_samples=8)
 
 
 def case(name: str, processes: int) -> Setup:
     """In float64, where the order of sums does not show."""
-    settings = dict(CASES[name])
+    settings = dict(CASES[name.removeprefix("sharded, ")], sharded=name.startswith("sharded, "))
     kind, curriculum = settings.pop("kind"), settings.pop("curriculum")
     training = settings.pop("training", {}) | {"per_device_train_batch_size": SAMPLES // processes, "learning_rate": 1e-3}
     teachers = Teachers(LiveTeacher(teacher_of(kind).model.double()))
@@ -57,7 +59,7 @@ def case(name: str, processes: int) -> Setup:
 def made_for(name: str) -> Iterator[None]:
     """The case "fused" takes its loss from hidden states, which others do for large vocabularies alone."""
     before = setups.FUSED_FROM
-    setups.FUSED_FROM = 0 if name == "fused" else before
+    setups.FUSED_FROM = 0 if name.endswith("fused") else before
     try:
         yield
     finally:
@@ -67,16 +69,16 @@ def made_for(name: str) -> Iterator[None]:
 def ready(name: str, processes: int, root: Path) -> Setup:
     """The case's setup; that of the case "from a cache" with the cache in `root`, which all processes write together."""
     setup = case(name, processes)
-    if name != "from a cache":
+    if not name.endswith("from a cache"):
         return setup
     store = captured(case(name, processes), root / "cache", CACHE)
     PartialState().wait_for_everyone()
     return cached(setup, CacheStore.open(store.root))
 
 
-def kill(root: Path) -> None:
+def kill(root: Path, name: str) -> None:
     """Both processes stop in the second stage, after its first checkpoint."""
-    engine = engine_of(case("fixed projection", PROCESSES), root)
+    engine = engine_of(case(name, PROCESSES), root)
     try:
         with killed_at(StageTrainer, "compute_loss", call=9):
             engine.run()
@@ -86,10 +88,10 @@ def kill(root: Path) -> None:
     PartialState().wait_for_everyone()
 
 
-def killed_and_resumed(root: Path) -> Setup:
+def killed_and_resumed(root: Path, name: str) -> Setup:
     """Both go on where they stopped."""
-    kill(root)
-    setup = case("fixed projection", PROCESSES)
+    kill(root, name)
+    setup = case(name, PROCESSES)
     run(setup, root, resume=True)
     return setup
 
@@ -126,13 +128,15 @@ def main(root: Path) -> None:
     rank = state.process_index
     if rank > 0:
         stage_trainer.save_student = forbidden  # the processes share their files, and one writes them
-    for name in CASES:
+    for name in [*CASES, *SPREAD]:
         with made_for(name):
             setup = ready(name, PROCESSES, root)
             run(setup, root / name)
         torch.save(setup.student.state_dict(), root / f"{name}.{rank}.pt")
-    torch.save(killed_and_resumed(root / "resumed").student.state_dict(), root / f"resumed.{rank}.pt")
-    kill(root / "killed")  # one process will go on with it
+    for name in WHOLE_AND_SPREAD:
+        resumed = killed_and_resumed(root / f"{name}, resumed", name)
+        torch.save(resumed.student.state_dict(), root / f"{name}, resumed.{rank}.pt")
+        kill(root / f"{name}, killed", name)  # one process will go on with it
     (root / f"error.{rank}.txt").write_text(not_a_number(root / "not a number"))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.engines.distributed import CASES, PROCESSES, case, made_for, ready
+from tests.engines.distributed import CASES, PROCESSES, SPREAD, WHOLE_AND_SPREAD, case, made_for, ready
 from tests.engines.tiny import losses, run
 from vigreux.engines.stage_trainer import LEARNED_PROJECTION
 from vigreux.errors import CheckpointError
@@ -35,9 +35,9 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *SPREAD])
 def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -> None:
-    tolerance = 1e-5 if name == "learned projection" else 1e-9  # which is float32
+    tolerance = 1e-5 if name.endswith("learned projection") else 1e-9  # which is float32
     with made_for(name):
         setup = ready(name, 1, launched)
         start = {name: value.clone() for name, value in setup.student.state_dict().items()}
@@ -57,27 +57,30 @@ def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -
     assert [stage.name for stage in RunFolder.open(launched / name).stages()] == [stage.name for stage in single.stages()]
 
 
-def test_a_learned_projection_is_trained_by_all(launched: Path, tmp_path: Path) -> None:
-    run(case("learned projection", 1), tmp_path)
+@pytest.mark.parametrize("name", ["learned projection", "sharded, learned projection"])
+def test_a_learned_projection_is_trained_by_all(name: str, launched: Path, tmp_path: Path) -> None:
+    run(case(name, 1), tmp_path)
     place = Path("stages") / "00-hidden-1" / "checkpoint-4" / LEARNED_PROJECTION
-    found, expected = (load_file(root / place)["weight"] for root in (launched / "learned projection", tmp_path))
+    found, expected = (load_file(root / place)["weight"] for root in (launched / name, tmp_path))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert not (launched / "learned projection" / "stages" / "01-final" / "checkpoint-5" / LEARNED_PROJECTION).exists()
+    assert not (launched / name / "stages" / "01-final" / "checkpoint-5" / LEARNED_PROJECTION).exists()
 
 
-def test_two_processes_go_on_where_they_were(launched: Path) -> None:
+@pytest.mark.parametrize("name", WHOLE_AND_SPREAD)
+def test_two_processes_go_on_where_they_were(name: str, launched: Path) -> None:
     for rank in range(PROCESSES):
-        found, expected = (torch.load(launched / f"{name}.{rank}.pt") for name in ("resumed", "fixed projection"))
+        found, expected = (torch.load(launched / f"{kind}.{rank}.pt") for kind in (f"{name}, resumed", name))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert len(RunFolder.open(launched / "resumed").info()["resumed"]) == 1
+    assert len(RunFolder.open(launched / f"{name}, resumed").info()["resumed"]) == 1
 
 
-def test_one_process_goes_on_with_what_two_began(launched: Path) -> None:
+@pytest.mark.parametrize("name", WHOLE_AND_SPREAD)
+def test_one_process_goes_on_with_what_two_began(name: str, launched: Path) -> None:
     with pytest.raises(CheckpointError, match="2 processes took 8 samples a step, and 1 would take 4; accepted: "):
-        run(case("fixed projection", 2), launched / "killed", resume=True)
-    setup = case("fixed projection", 1)
-    run(setup, launched / "killed", resume=True)
-    expected = torch.load(launched / "fixed projection.0.pt")
+        run(case(name, 2), launched / f"{name}, killed", resume=True)
+    setup = case(name, 1)
+    run(setup, launched / f"{name}, killed", resume=True)
+    expected = torch.load(launched / f"{name}.0.pt")
     found = setup.student.state_dict()
     assert found.keys() == expected.keys()
     for name in found:

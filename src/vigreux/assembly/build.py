@@ -123,6 +123,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         training=dict(config.training),
         optimizer=config.optimizer,
         schedule=config.schedule,
+        sharded=config.sharded,
         seed=config.seed,
         student_layout=layout,
         matrices=dict(materials.matrices),

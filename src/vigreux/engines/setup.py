@@ -58,6 +58,9 @@ OWNED = {
     "save_only_model": "a checkpoint is there to be resumed from",
     "push_to_hub": "the finished student is in the run folder",
     "label_smoothing_factor": "use loss.alpha",
+    "fsdp": "use sharded",
+    "fsdp_config": "use sharded",
+    "deepspeed": "use sharded",
     "neftune_noise_alpha": "it needs a whole model, and a stage trains a part",
     "logging_nan_inf_filter": "a loss that is not finite stops the run",
     "disable_tqdm": "use --quiet",
@@ -92,6 +95,8 @@ class Setup:
         training: `TrainingArguments` by name (see `check_training`).
         matrices: projections already made (for projected embeddings); stages with an equal projection take these.
         processing_class: the tokenizer that is saved with the student.
+        keep_checkpoints: keep all of a stage, not the last alone.
+        sharded: several processes spread the student, its gradients and the optimiser's states among them (FSDP2).
         notes: what the user should know, kept in the run's summary.
     """
 
@@ -108,6 +113,7 @@ class Setup:
     matrices: dict[Projection, Tensor] = field(default_factory=dict)
     processing_class: Any = None
     keep_checkpoints: bool = False
+    sharded: bool = False
     notes: list[str] = field(default_factory=list)
 
     def check(self) -> None:
@@ -118,7 +124,7 @@ class Setup:
         final = self.teachers.final
         check_curriculum(
             self.curriculum,
-            student_layers=num_blocks(self.student, self._layout()) if needs_blocks else None,
+            student_layers=num_blocks(self.student, self.layout) if needs_blocks else None,
             teacher_layers=num_blocks(final.model, final.layout) if needs_blocks and final is not None else None,
         )
         self._check_budget()
@@ -201,7 +207,7 @@ class Setup:
         if isinstance(self.teachers, Teachers):
             self._share_pca(stage)
         teacher = self.teachers.of(stage.teacher)
-        layout = self.student_layout if vector_part(stage.target) is None else self._layout()
+        layout = self.student_layout if vector_part(stage.target) is None else self.layout
         view = student_view(self.student, stage, layout)
         widths = None if teacher is None else self._widths(stage, teacher)
         model = build_stage_model(
@@ -219,7 +225,7 @@ class Setup:
     @contextmanager
     def frozen(self, stage: Stage) -> Iterator[None]:
         """While a stage is built and trained: without gradients for what it leaves as it is (see `Stage.frozen`)."""
-        held = [] if stage.frozen is None else list(cut(self.student, stage.frozen, self._layout()).parameters())
+        held = [] if stage.frozen is None else list(cut(self.student, stage.frozen, self.layout).parameters())
         held = [parameter for parameter in held if parameter.requires_grad]
         try:
             for parameter in held:
@@ -229,7 +235,9 @@ class Setup:
             for parameter in held:
                 parameter.requires_grad_(True)
 
-    def _layout(self) -> Layout:
+    @property
+    def layout(self) -> Layout:
+        """Where the student's blocks are. Raises `ConfigError` for an architecture that is not recognised."""
         if self.student_layout is None:
             self.student_layout = find_layout(self.student)
         return self.student_layout
@@ -254,7 +262,7 @@ class Setup:
         target = vector_part(stage.target)
         if target is None:
             return None
-        layout = self._layout()
+        layout = self.layout
         if isinstance(teacher, CachedTeacher):
             return self._cached_widths(stage, target, teacher)
         layers, blocks = num_blocks(teacher.model, teacher.layout), num_blocks(self.student, layout)
@@ -265,7 +273,7 @@ class Setup:
         return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
 
     def _cached_widths(self, stage: Stage, target: Hidden | Embedding, teacher: CachedTeacher) -> tuple[int, int]:
-        layout = self._layout()
+        layout = self.layout
         own = hidden_size(self.student, layout, num_blocks(self.student, layout) if stage.depth is None else stage.depth)
         written = teacher.width(target)
         if target.projection.kind != "learned" and written != own:

@@ -2,13 +2,13 @@
 
 * The loss is a sum over the rows that count, divided by their number over all micro-batches and processes.
 * The samples come in the order of the stream, so that skipping on resume is exact.
-* A checkpoint holds the whole student, and counts only once its manifest is written.
+* A checkpoint holds the whole student, and counts only once its manifest is written; also where a student is spread over processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from vigreux.checkpoints import rotate, write_manifest
 from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher
+from vigreux.engines.sharding import Shards, keep_whole_states, put_, whole
 from vigreux.errors import TrainingError
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
@@ -44,6 +45,7 @@ class StageTrainer(Trainer):
 
     Args:
         student: the whole student, which checkpoints hold.
+        shards: spreads the model over the processes; `None` where each has all of it.
         teacher: gives the signal of every batch, outside the trained model; `None` for labels.
         carried_states: optimiser states by parameter from the stages before, when they are carried on.
         carried_schedule: set when one schedule runs over all stages.
@@ -61,6 +63,7 @@ class StageTrainer(Trainer):
         carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
         carried_schedule: CarriedSchedule | None = None,
         keep: int | None = 1,
+        shards: Shards | None = None,
         **kwargs: Any,
     ) -> None:
         # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
@@ -73,6 +76,11 @@ class StageTrainer(Trainer):
         self._carried_states = carried_states or {}
         self._carried_schedule = carried_schedule
         self._keep = keep
+        self._shards = shards
+        self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
+        if shards is not None:
+            shards.spread_(model)
+            self.is_distributed_loading_by_transformers = True  # so that the Trainer does not wrap it once more
 
     # --- data and loss ----------------------------------------------------------------------------------------------
 
@@ -96,15 +104,23 @@ class StageTrainer(Trainer):
             raise TrainingError(f"the loss is {mean.item()} at step {self.state.global_step + 1}")
         return loss
 
+    def _defer_fsdp_gradient_reduction(self) -> Any:
+        """Gradients are spread after every micro-batch: whole ones are what a student is spread to avoid."""
+        return nullcontext()
+
     # --- optimiser and schedule -------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimiser, with the states that earlier stages left where they are carried on."""
         optimizer = super().create_optimizer(model)
+        carried = self._carried_states
+        if self._shards is not None:
+            keep_whole_states(optimizer)
+            carried = self._shards.spread_states(carried)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in self._carried_states and parameter not in optimizer.state:
-                    optimizer.state[parameter] = self._carried_states[parameter]
+                if parameter in carried and parameter not in optimizer.state:
+                    optimizer.state[parameter] = carried[parameter]
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -120,14 +136,20 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
     def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
-        """The optimiser's state of each of the student's parameters, for the next stage."""
+        """The optimiser's state of each of the student's parameters, for the next stage; to be called by all processes."""
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
+        if self._shards is not None:
+            return self._shards.states(optimizer)
         return {parameter: optimizer.state[parameter] for parameter in self.student.parameters() if parameter in optimizer.state}
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if not all(parameter.isfinite().all() for parameter in self.stage_model.parameters()):
+        if self._shards is not None:
+            self._shards.gather_()
+        if isinstance(self.stage_model.projection, nn.Module):
+            self._learned = {name: whole(value) for name, value in self.stage_model.projection.named_parameters()}
+        if not all(weights.isfinite().all() for weights in (*self.student.parameters(), *self._learned.values())):
             raise TrainingError(f"a weight is not finite after step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
@@ -142,14 +164,23 @@ class StageTrainer(Trainer):
             return
         directory = Path(output_dir or str(self.args.output_dir))
         save_student(self.student, directory, self.processing_class)
-        if isinstance(self.stage_model.projection, nn.Module):
-            save_file(self.stage_model.projection.state_dict(), directory / LEARNED_PROJECTION)
+        if self._learned:
+            save_file(self._learned, directory / LEARNED_PROJECTION)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._shards is not None and not self.args.should_save:
+            self.optimizer.state_dict()  # type: ignore[union-attr]  # takes part: the first process, which saves, gathers
+        super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         directory = Path(resume_from_checkpoint)
         load_student(self.student, directory)
+        if self._shards is not None:
+            self._shards.scatter_()
         if isinstance(self.stage_model.projection, nn.Module):
-            self.stage_model.projection.load_state_dict(load_file(directory / LEARNED_PROJECTION))
+            saved = load_file(directory / LEARNED_PROJECTION)
+            for name, parameter in self.stage_model.projection.named_parameters():
+                put_(parameter, saved[name])
 
 
 def _shifted(rate: Callable[[int], float], offset: int) -> Callable[[int], float]:

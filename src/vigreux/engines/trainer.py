@@ -32,6 +32,7 @@ from vigreux.engines.card import write_card
 from vigreux.engines.progress import Totals, progress_bar
 from vigreux.engines.recorder import Recorder, StageProgress
 from vigreux.engines.setup import Setup, device_of
+from vigreux.engines.sharding import Shards
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
 from vigreux.errors import TrainingError, VigreuxError
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
@@ -121,8 +122,9 @@ class CurriculumEngine:
         checkpoint = latest_checkpoint(directory)
         if checkpoint is None and index == 0:
             load_student(self.setup.student, self.root / INITIAL)
-        model, teacher = self.setup.stage_model(stage)
-        recorder = self._recorder(index, plan, start, model, teacher, checkpoint)
+        shards = Shards(self.setup) if self.setup.sharded and PartialState().num_processes > 1 else None
+        model, teacher = (self.setup if shards is None else shards.setup).stage_model(stage)
+        recorder = self._recorder(index, plan, start, model, teacher, checkpoint, shards)
         steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
             steps = _step_of(checkpoint)  # stopped there, and killed before it was recorded
@@ -137,6 +139,7 @@ class CurriculumEngine:
             carried_states=self.carried,
             carried_schedule=CarriedSchedule(start.steps, _all_steps(plan)) if self.setup.schedule == "carried" else None,
             keep=None if self.setup.keep_checkpoints else 1,
+            shards=shards,
             callbacks=[recorder, StageProgress(progress, stage)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -146,6 +149,8 @@ class CurriculumEngine:
             last = latest_checkpoint(directory)
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
             raise TrainingError(f"stage {stage.name!r}: {error}; {kept}") from error
+        if shards is not None:
+            shards.gather_()
         if self._hands_on(index):
             self._carry(trainer.optimizer_states(), directory)
         self._record_stage(stage, trainer.state.global_step, planned.cost, recorder, directory)
@@ -159,6 +164,7 @@ class CurriculumEngine:
         model: StageModel,
         teacher: Teacher | CachedTeacher | None,
         checkpoint: Path | None,
+        shards: Shards | None,
     ) -> Recorder:
         stage, planned = self.setup.curriculum[index], plan[index]
         every = self.setup.eval_every(stage, planned.steps, _all_steps(plan))
@@ -167,6 +173,8 @@ class CurriculumEngine:
 
         def evaluate() -> dict[str, float]:
             own = self._held_out(model, teacher) if isinstance(stage.target, (Hidden, Embedding)) else {}
+            if shards is not None:
+                shards.gather_()
             return own if isinstance(stage.target, Hidden) else own | self.evaluate(self.setup.student)  # a view has no head
 
         recorder = Recorder(

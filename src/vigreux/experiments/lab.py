@@ -150,6 +150,7 @@ def _fingerprint(config: Any, root: Path) -> str:
     plain.pop("output")
     plain.pop("cache", None)  # signals from a cache are the teacher's
     plain["training"].pop("threads", None)
+    plain.pop("sharded", None)
     if "teacher" in plain:
         if not plain["teacher"].get("options", True):
             del plain["teacher"]["options"]  # as of runs from before there were any

@@ -144,7 +144,7 @@ SETTINGS: dict[Preset, LanguageSettings] = {
     "paper": LanguageSettings(
         sources=("Salesforce/wikitext:wikitext-103-raw-v1", "bookcorpus/bookcorpus"), elsewhere=ELSEWHERE, family="bert",
         vocab_size=30_522, max_length=128, layers=12, head=64, teacher_hidden=768, student_hidden=256, batch=256,
-        teacher_steps=100_000, teacher_rate=3e-4, every=1000, steps=30_000, rate=1e-3, progressive_every=10_000, eval_every=500, probe_sentences=200,
-        positions=(30, 60, 90), max_eval=2000,
+        teacher_steps=100_000, teacher_rate=3e-4, every=1000, steps=30_000, rate=1e-3, progressive_every=10_000, eval_every=500,
+        probe_sentences=200, positions=(30, 60, 90), max_eval=2000,
     ),
 }  # fmt: skip
