@@ -89,6 +89,7 @@ class TeacherConfig:
             whose last number is their step.
         dtype: the teacher's own dtype.
         device: the teacher's own device; default the student's.
+        sharded: of several processes each holds a part of the teacher's weights (FSDP2).
         blocks: dotted path to the list of blocks, for an architecture that is not recognised.
         after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
         allow_pickle: accept pickled weights (loaded weights-only).
@@ -102,6 +103,7 @@ class TeacherConfig:
     checkpoints: str | list[str] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str | None = None
+    sharded: bool = False
     blocks: str | None = None
     after_blocks: list[str] | None = None
     allow_pickle: bool = False

@@ -48,6 +48,7 @@ OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
         "sharded",
+        "teacher.sharded",
         "training.output_dir",
         "training.report_to",
         "training.run_name",

@@ -38,6 +38,8 @@ CASES: dict[str, dict[str, Any]] = {
     "embedding": {"kind": "embedding", "curriculum": (stage("final", Embedding(), 4),)},
     "fused": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
     "from a cache": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
+    "from a spread teacher": {"kind": "masked-lm", "curriculum": extracted(4, 4, 5)},
+    "from a spread teacher, fused": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
 }
 SPREAD = [f"sharded, {name}" for name in CASES]  # the same with the student spread over the processes
 WHOLE_AND_SPREAD = ("fixed projection", "sharded, fixed projection")
@@ -49,7 +51,8 @@ def case(name: str, processes: int) -> Setup:
     settings = dict(CASES[name.removeprefix("sharded, ")], sharded=name.startswith("sharded, "))
     kind, curriculum = settings.pop("kind"), settings.pop("curriculum")
     training = settings.pop("training", {}) | {"per_device_train_batch_size": SAMPLES // processes, "learning_rate": 1e-3}
-    teachers = Teachers(LiveTeacher(teacher_of(kind).model.double()))
+    spread_on = torch.device("cpu") if "spread teacher" in name and processes > 1 else None
+    teachers = Teachers(LiveTeacher(teacher_of(kind).model.double(), spread_on=spread_on))
     setup = setup_of(kind, curriculum, teachers=teachers, training=training, **settings)
     setup.student.double()
     return setup

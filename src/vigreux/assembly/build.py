@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -91,9 +92,13 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
     if getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None):
         if config.device is not None:
             raise ConfigError("teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map")
+        if config.sharded:
+            raise ConfigError("teacher.sharded: of a model that is quantised or placed by device_map; accepted: false")
         return LiveTeacher(model, layout)
     try:
         device = torch.device(config.device or training_device())
+        if config.sharded and PartialState().num_processes > 1:
+            return LiveTeacher(model, layout, spread_on=device)
         return LiveTeacher(model.to(device), layout)
     except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
         raise ConfigError(f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1") from error

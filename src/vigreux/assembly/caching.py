@@ -103,6 +103,10 @@ def begin_capture(config: RunConfig) -> Capture:
     """
     if config.cache.path is None:
         raise ConfigError("cache.path: missing; accepted: a directory")
+    if config.teacher.sharded and PartialState().num_processes > 1:
+        raise ConfigError(
+            "teacher.sharded: true, and each process asks for shards of its own; accepted: false, and options.device_map"
+        )
     root = Path(config.cache.path)
     materials = load_materials(config)
     if (root / f"{PROJECTIONS}.json").exists():  # shards that are there went through these

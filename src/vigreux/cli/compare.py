@@ -50,6 +50,8 @@ def run(argv: Sequence[str]) -> None:
     config, flags = parse(parser, cls, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
+    if isinstance(config, RunConfig) and config.teacher.sharded:
+        raise ConfigError("teacher.sharded: true, and a comparison prepares its runs on one process; accepted: false, or distill")
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing: a comparison gives all the same; accepted: {BUDGETS}")
     root = Path(config.output)

@@ -7,7 +7,7 @@ one checkpoint is held in memory at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
-from vigreux.models.layout import Layout, find_layout
+from vigreux.models.layout import Layout, block_list, find_layout
+from vigreux.models.sharding import Spread
 from vigreux.models.views import LogitsView, PooledView, cut, tapped
 
 Batch = dict[str, Tensor]
@@ -38,15 +39,24 @@ class Teacher(Protocol):
 
 
 class LiveTeacher:
-    """A model that runs on every batch, frozen, in evaluation mode, on its own device."""
+    """A model that runs on every batch, frozen, in evaluation mode, on its own device.
 
-    def __init__(self, model: nn.Module, layout: Layout | None = None) -> None:
+    Args:
+        model: changed in place.
+        layout: where its blocks are; default found where it is needed.
+        spread_on: the device on which each of several processes is to hold a part of the weights (see `spread_`); default each
+            holds all, where they are.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout | None = None, *, spread_on: torch.device | None = None) -> None:
         self.model = model.eval().requires_grad_(False)
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
         self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}  # by hidden layer and final norm, or by pooling
         self._head: LinearHead | None = None
         self._looked = False
+        self._spread_on = spread_on
+        self._spread: Spread | None = None
 
     @property
     def layout(self) -> Layout:
@@ -54,6 +64,12 @@ class LiveTeacher:
         if self._layout is None:
             self._layout = find_layout(self.model)
         return self._layout
+
+    def spread_(self) -> None:
+        """Spreads the weights where that was wanted; from here on all processes must ask alike. Until then the model is whole."""
+        if self._spread_on is not None and self._spread is None:
+            self._spread = Spread(self.model, block_list(self.model, self.layout), self._spread_on)
+            self._looked = False  # the first process may have looked for the head already, and looking takes all of them
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """See `Teacher.logits`."""
@@ -72,7 +88,7 @@ class LiveTeacher:
             self._looked = True
             own = next(self.model.parameters()).device
             moved = {name: value.to(own) for name, value in batch.items()}
-            self._head = find_head(self.model, LogitsView(self.model, self.layout), moved)
+            self._head = self._ask(find_head, self.model, LogitsView(self.model, self.layout), moved)
         return self._head
 
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
@@ -116,8 +132,11 @@ class LiveTeacher:
         source = next(iter(batch.values())).device
         own = next(self.model.parameters()).device
         moved = {name: value.to(own) for name, value in batch.items()}
-        signal = view(moved) if positions is None else view(moved, positions.to(own))
+        signal = self._ask(view, moved) if positions is None else self._ask(view, moved, positions.to(own))
         return signal.to(source)
+
+    def _ask(self, view: Callable[..., Any], *args: Any) -> Any:
+        return view(*args) if self._spread is None else self._spread(view, *args)
 
 
 class Teachers:
@@ -138,6 +157,13 @@ class Teachers:
         self.final = final
         self.checkpoints = dict(checkpoints or {})
         self._load = load
+        self._together = False
+
+    def together(self) -> None:
+        """To be called where all processes begin to ask alike: teachers that are to be spread over them are, from here on."""
+        self._together = True
+        if self.final is not None:
+            self.final.spread_()
 
     def check(self, ref: TeacherRef, stage: str) -> None:
         """Raises `ConfigError` unless `ref` can be had; nothing is loaded."""
@@ -161,4 +187,7 @@ class Teachers:
         assert self._load is not None
         source = self.checkpoints[ref.step] if ref.step is not None else ref.model
         assert source is not None
-        return self._load(source)
+        teacher = self._load(source)
+        if self._together:
+            teacher.spread_()
+        return teacher

@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vigreux.distillation.stage_model import StageModel
 from vigreux.models.layout import block_list
+from vigreux.models.sharding import spread_
 
 if TYPE_CHECKING:
     from vigreux.engines.setup import Setup
@@ -45,14 +43,11 @@ class Shards:
         """Spreads a stage's model (of `self.setup`) over all processes, in place."""
         ids = {id(parameter): name for name, parameter in self._copy.named_parameters()}
         names = {name: ids[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in ids}
-        device = next(model.parameters()).device.type
-        mesh = init_device_mesh(device, (PartialState().num_processes,))
         held = set(model.modules())
         units = [block for block in block_list(self._copy, self._layout) if block in held]
         if isinstance(model.projection, nn.Module):  # by itself, as it may have another dtype
             units.append(model.projection)
-        for unit in [*units, model]:
-            fully_shard(unit, mesh=mesh)
+        spread_(model, units, next(model.parameters()).device)
         # kept from here: after a forward pass the model names whole parameters, which are thrown away
         self._pairs = [(self.student.get_parameter(names[n]), spread) for n, spread in model.named_parameters() if n in names]
 

@@ -26,7 +26,7 @@ from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.stage_model import StageModel, count_rows
-from vigreux.distillation.teachers import Teacher
+from vigreux.distillation.teachers import Teacher, Teachers
 from vigreux.engines.calibrate import StagePlan, plan_stages, read_plan, write_plan
 from vigreux.engines.card import write_card
 from vigreux.engines.progress import Totals, progress_bar
@@ -99,6 +99,8 @@ class CurriculumEngine:
             if not (self.root / PLAN).exists():
                 write_plan(self.root / PLAN, plan_stages(self.setup))
         self._wait()
+        if isinstance(self.setup.teachers, Teachers):
+            self.setup.teachers.together()
         plan = read_plan(self.root / PLAN)
         totals = Totals()
         with progress_bar(self.quiet or self.folder is None) as progress:

@@ -152,6 +152,7 @@ def _fingerprint(config: Any, root: Path) -> str:
     plain["training"].pop("threads", None)
     plain.pop("sharded", None)
     if "teacher" in plain:
+        plain["teacher"].pop("sharded", None)
         if not plain["teacher"].get("options", True):
             del plain["teacher"]["options"]  # as of runs from before there were any
         plain["teacher"] = {key: _inside(value, root) for key, value in plain["teacher"].items()}
