@@ -181,7 +181,7 @@ def first_difference(stored: Any, found: Any, name: str = "") -> str | None:
 _UNSET = object()
 
 
-def _processes() -> int:
+def process_count() -> int:
     """Of this run, as its launcher says."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -193,12 +193,12 @@ def _deal_alike(stored: dict[str, Any], processes: int, given: dict[str, Any], p
         CheckpointError: they do not.
     """
     before, now = stored.get("training", {}), given.get("training", {})
-    if processes == _processes():
+    if processes == process_count():
         return  # then these are settings as all others
-    then, today = _samples(before, processes), _samples(now, _processes())
+    then, today = _samples(before, processes), _samples(now, process_count())
     if then != today:
         raise CheckpointError(
-            f"{path}: {processes} processes took {then} samples a step, and {_processes()} would take {today}; accepted:"
+            f"{path}: {processes} processes took {then} samples a step, and {process_count()} would take {today}; accepted:"
             f" training.{BATCH} × training.{ACCUMULATION} × processes = {then}"
         )
     for name in (BATCH, ACCUMULATION):
@@ -266,7 +266,7 @@ class RunFolder:
                 "name": name or _curriculum_name(config),
                 "seed": config.get("seed", 0),
                 "device": device,
-                "processes": _processes(),
+                "processes": process_count(),
                 "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "config_hash": config_hash(config),
                 "versions": {package: _version(package) for package in ("vigreux", "torch", "transformers")},
@@ -316,7 +316,7 @@ class RunFolder:
         run = cls.open(path)
         stored, given = relevant(filled(run.config(), defaults or {})), relevant(config)
         if run.status != "finished":  # of a finished run no step is left to take
-            _deal_alike(stored, run.info().get("processes", _processes()), given, run.path)
+            _deal_alike(stored, run.info().get("processes", process_count()), given, run.path)
         difference = first_difference(stored, given)
         if difference is None and curriculum is not None:
             stages = yaml.safe_load(yaml.safe_dump([dict(stage) for stage in curriculum]))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -25,6 +24,7 @@ from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.recipes import from_config
+from vigreux.runs import process_count
 from vigreux.tasks.build import build_task
 from vigreux.tasks.task import Task
 
@@ -97,7 +97,7 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
         return LiveTeacher(model, layout)
     try:
         device = torch.device(config.device or training_device())
-        if config.sharded and PartialState().num_processes > 1:
+        if config.sharded and process_count() > 1:
             return LiveTeacher(model, layout, spread_on=device)
         return LiveTeacher(model.to(device), layout)
     except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there

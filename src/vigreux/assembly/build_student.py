@@ -18,6 +18,7 @@ from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
 from vigreux.models.layout import Layout, hidden_size, num_blocks
 from vigreux.models.load import load_model, load_tokenizer, task_class
+from vigreux.runs import process_count
 from vigreux.tasks.tokenizers import same_tokenizer
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def first_weights_(
 def shared_matrix(spec: Projection, widths: tuple[int, int], config: RunConfig, materials: Materials) -> Tensor:
     """(d_T, d_S) the projection that projected embeddings and the hidden stages share.
 
-    PCA takes the teacher's hidden states at the embeddings and after every block, on the first batches of seed 0, so that runs of a
-    comparison share it whatever their seed.
+    PCA takes the teacher's hidden states at the embeddings and after every block, on the samples of the first steps of seed 0, so
+    that runs of a comparison share it whatever their seed.
     """
     if spec.kind == "learned":  # trained with its stage, so unknown before it: the embeddings take its first value
         spec = Projection("gaussian", spec.seed)
@@ -100,8 +101,10 @@ def shared_matrix(spec: Projection, widths: tuple[int, int], config: RunConfig, 
 def _hidden_rows(config: RunConfig, materials: Materials) -> Iterator[Tensor]:
     """(N, d_T) hidden states of every layer, a batch and layer at a time."""
     task, teacher = materials.task, materials.teacher
-    size = (DEFAULTS | config.training)["per_device_train_batch_size"]
-    stream = task.stream(0, 0, CALIBRATION_BATCHES * size)
+    args = DEFAULTS | config.training
+    size = args["per_device_train_batch_size"]
+    per_step = size * args.get("gradient_accumulation_steps", 1) * process_count()
+    stream = task.stream(0, 0, CALIBRATION_BATCHES * per_step)  # the same samples however a step is split
     states = [(layer, True) for layer in range(num_blocks(teacher.model, teacher.layout) + 1)]
     for start in range(0, len(stream), size):
         batch = task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])

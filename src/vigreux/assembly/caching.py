@@ -29,6 +29,7 @@ from vigreux.engines.setup import DEFAULTS, Setup, device_of
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
+from vigreux.runs import process_count
 from vigreux.tasks.evaluate import record_from
 from vigreux.tasks.stream import Endless
 from vigreux.tasks.table import TokenTable
@@ -103,7 +104,7 @@ def begin_capture(config: RunConfig) -> Capture:
     """
     if config.cache.path is None:
         raise ConfigError("cache.path: missing; accepted: a directory")
-    if config.teacher.sharded and PartialState().num_processes > 1:
+    if config.teacher.sharded and process_count() > 1:
         raise ConfigError(
             "teacher.sharded: true, and each process asks for shards of its own; accepted: false, and options.device_map"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ class Setup:
     def check(self) -> None:
         """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
+        check_launcher()
         self.arguments("unused", 1)
         needs_blocks = any(hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum)
         final = self.teachers.final
@@ -302,6 +304,14 @@ def check_training(training: dict[str, Any]) -> None:
             raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
         if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
             raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
+
+
+def check_launcher() -> None:
+    """Raises `ConfigError` where the launcher would shard what the Trainer is given: a part of the student, another each stage."""
+    for variable, flag in (("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")):
+        if os.environ.get(variable, "").lower() == "true":
+            reason = "a stage trains a part of the student, and a checkpoint holds the whole"
+            raise ConfigError(f"accelerate launch {flag}: {reason}; accepted: --multi_gpu with sharded: true")
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:
