@@ -12,7 +12,6 @@ from vigreux.config import (
     ExtractionConfig,
     RunConfig,
     StudentConfig,
-    StudentInit,
     TaskConfig,
     TeachConfig,
     TeacherConfig,
@@ -28,7 +27,7 @@ from vigreux.experiments.language_worlds import ELSEWHERE, SOURCES
 from vigreux.experiments.small_transformers import HEAD, teacher_run, training
 from vigreux.experiments.students import Method, train_students
 
-SUPERVISED, UNSTARTED = "supervised", "one-shot from random embeddings"
+SUPERVISED = "supervised"
 EXTRACTION = ExtractionConfig(stages=2, hidden_share=0.3)
 
 
@@ -71,12 +70,12 @@ class CausalSettings:
             self._task(), "llama", 4, 32, steps=40, keep_every=40, training=self._training(), head=HEAD, vocab_size=300
         )
 
-    def student(self, curriculum: str, seed: int, *, init: StudentInit = "projected-embeddings") -> RunConfig:
+    def student(self, curriculum: str, seed: int) -> RunConfig:
         """A student's run."""
         return RunConfig(
             task=self._task(),
             teacher=TeacherConfig(model=self.teacher or ""),
-            student=StudentConfig(layers=self.layers, hidden=self.hidden, heads=self.heads, init=init),
+            student=StudentConfig(layers=self.layers, hidden=self.hidden, heads=self.heads),
             curriculum=curriculum,
             extraction=EXTRACTION,
             budget=BudgetConfig(steps=self.steps),
@@ -119,12 +118,11 @@ SETTINGS: dict[Preset, CausalSettings] = {
 
 
 def methods_of(settings: CausalSettings) -> dict[str, Method]:
-    """All take as many steps; all but one start from the teacher's embeddings, projected."""
+    """All take as many steps and start from the teacher's embeddings, projected."""
     return {
         SUPERVISED: lambda seed: settings.student("supervised", seed),
         ONE_SHOT: lambda seed: settings.student("one-shot", seed),
         EXTRACTED: lambda seed: settings.student("extraction", seed),
-        UNSTARTED: lambda seed: settings.student("one-shot", seed, init="random"),
     }
 
 
@@ -153,7 +151,6 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         checks=[
             above(students, ONE_SHOT, SUPERVISED),
             above(students, EXTRACTED, ONE_SHOT),
-            above(students, ONE_SHOT, UNSTARTED),
             *speed_checks(needed),
             _elsewhere(elsewhere),
         ],
