@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch.distributed.tensor import DTensor
 
 import vigreux.engines.stage_trainer as stage_trainer
 from tests.engines.caches import cached, captured
@@ -21,6 +22,7 @@ from vigreux.distillation.stage_model import StageModel
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines import setup as setups
 from vigreux.engines.setup import Setup
+from vigreux.engines.sharding import Shards
 from vigreux.engines.stage_trainer import StageTrainer
 from vigreux.errors import TrainingError
 
@@ -120,6 +122,17 @@ def not_a_number(root: Path) -> str:
     return "nothing was noticed"
 
 
+def share_held() -> float:
+    """Of the parameters of a stage of the spread student, what this process holds."""
+    setup = case("sharded, fixed projection", PROCESSES)
+    shards = Shards(setup)
+    model, _ = shards.setup.stage_model(setup.curriculum[-1])
+    shards.spread_(model)
+    parameters = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
+    assert len(parameters) == len(list(model.parameters()))
+    return sum(parameter.to_local().numel() for parameter in parameters) / sum(parameter.numel() for parameter in parameters)
+
+
 def forbidden(*_: Any) -> None:
     raise AssertionError("another process than the first writes a checkpoint")
 
@@ -140,6 +153,7 @@ def main(root: Path) -> None:
         resumed = killed_and_resumed(root / f"{name}, resumed", name)
         torch.save(resumed.student.state_dict(), root / f"{name}, resumed.{rank}.pt")
         kill(root / f"{name}, killed", name)  # one process will go on with it
+    (root / f"share.{rank}.txt").write_text(str(share_held()))
     (root / f"error.{rank}.txt").write_text(not_a_number(root / "not a number"))
 
 

@@ -87,6 +87,12 @@ def test_one_process_goes_on_with_what_two_began(name: str, launched: Path) -> N
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-9)
 
 
+def test_each_process_holds_a_part_of_a_spread_student(launched: Path) -> None:
+    shares = [float((launched / f"share.{rank}.txt").read_text()) for rank in range(PROCESSES)]
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) < 0.6
+
+
 def test_a_loss_that_is_no_number_stops_all(launched: Path) -> None:
     messages = [(launched / f"error.{rank}.txt").read_text() for rank in range(PROCESSES)]
     assert messages[0] == messages[1]
