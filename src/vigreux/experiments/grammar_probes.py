@@ -10,7 +10,7 @@ from vigreux.runs import RunFolder
 if TYPE_CHECKING:
     from vigreux.probes.ngrams import NgramSettings
 
-MOST = 30  # checkpoints that are probed
+MOST = 30  # checkpoints that are probed, and one more for the last
 
 
 def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) ->
     from vigreux.probes.ngrams import predictor, probe_ngrams
 
     kept = probed(teacher.path, series=True)
-    chosen = kept[:: max(1, len(kept) // MOST)]
+    chosen = kept[:: -(-len(kept) // MOST)]
     chosen += [] if chosen[-1] == kept[-1] else [kept[-1]]
     ids, tokenizer = held_out_ids(kept[0], sentences), kept[0].tokenizer()
     found = [

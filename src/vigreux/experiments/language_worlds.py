@@ -139,7 +139,7 @@ SETTINGS: dict[Preset, LanguageSettings] = {
     "laptop": LanguageSettings(
         sources=SOURCES, elsewhere=ELSEWHERE, family="roformer", vocab_size=4096, max_length=64, layers=4, head=32,
         teacher_hidden=192, student_hidden=64, batch=64, teacher_steps=2000, teacher_rate=1e-3, every=40, steps=700, rate=2e-3,
-        progressive_every=400, eval_every=40, probe_sentences=100, positions=(12, 24, 36, 48),
+        progressive_every=400, eval_every=40, probe_sentences=50, positions=(12, 24, 36, 48),
     ),
     "paper": LanguageSettings(
         sources=("Salesforce/wikitext:wikitext-103-raw-v1", "bookcorpus/bookcorpus"), elsewhere=ELSEWHERE, family="bert",
