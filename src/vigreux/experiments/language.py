@@ -22,7 +22,7 @@ from vigreux.experiments.grammar_students import (
     phases,
 )
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.language_probes import ngrams_of, scores_elsewhere
+from vigreux.experiments.language_probes import held_out_losses, ngrams_of, scores_elsewhere
 from vigreux.experiments.language_worlds import EXTRACTION, SETTINGS, LanguageSettings
 from vigreux.experiments.phase_checks import ngram_checks, phase_checks
 from vigreux.experiments.students import Method, train_students
@@ -65,6 +65,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "share_of_steps": needed["steps"],
             "share_of_flops": needed["flops"],
             "students": students.numbers(),
+            "losses": held_out_losses(students),
             "elsewhere": elsewhere,
         },
         checks=[

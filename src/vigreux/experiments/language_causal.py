@@ -22,7 +22,7 @@ from vigreux.experiments.figures import save, training_figure
 from vigreux.experiments.grammar_extraction import share_needed, speed_checks
 from vigreux.experiments.grammar_students import EXTRACTED, ONE_SHOT, above
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.language_probes import scores_elsewhere
+from vigreux.experiments.language_probes import held_out_losses, scores_elsewhere
 from vigreux.experiments.language_worlds import ELSEWHERE, SOURCES
 from vigreux.experiments.small_transformers import HEAD, teacher_run, training
 from vigreux.experiments.students import Method, train_students
@@ -146,6 +146,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "share_of_steps": needed["steps"],
             "share_of_flops": needed["flops"],
             "students": students.numbers(),
+            "losses": held_out_losses(students),
             "elsewhere": elsewhere,
         },
         checks=[

@@ -30,6 +30,12 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
     return scores
 
 
+def held_out_losses(students: Students) -> dict[str, list[float]]:
+    """Method → the loss on held-out text of the sources that were trained on, a seed each, in nats a token."""
+    metrics = {method: [summary.metrics for run in runs if (summary := run.summary())] for method, runs in students.runs.items()}
+    return {method: [each["loss"] for each in found] for method, found in metrics.items()}
+
+
 def ngrams_of(students: Students, methods: Sequence[str], sentences: int, settings: NgramSettings) -> Mapping[str, object]:
     """M_robust and M_close of finished students: method → a list a seed, each by the length of the n-gram."""
     return {method: [_by_length(_scores(run, sentences, settings)) for run in students.runs[method]] for method in methods}
