@@ -1,13 +1,14 @@
-"""The tables of docs/parity.md, grammars.md, extraction.md and README.md, from what is in results/: claims and benchmarks.
+"""The tables of README.md and of docs/, from what is in results/: claims and benchmarks.
 
 python experiments/tables.py
 """
 
 import json
 import runpy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from vigreux.cost import mean_interval
 from vigreux.experiments.variants import table
 from vigreux.files import write_atomic
 
@@ -37,6 +38,42 @@ def parity() -> str:
 def transformers() -> str:
     """Claims about Transformers, on parity and on grammars."""
     return claims(("C8", "C9", "C9g", "C10", "C12t"))
+
+
+def language() -> str:
+    """Claims about language models on text."""
+    return claims(("C11", "C11c"))
+
+
+def masked() -> str:
+    """The students of C11."""
+    return _students("C11.laptop")
+
+
+def causal() -> str:
+    """The students of C11c."""
+    return _students("C11c.laptop")
+
+
+def _students(result: str) -> str:
+    """A row a method: mean over seeds and 95 % interval, on held-out text of the sources and on text of another source."""
+    numbers = json.loads((ROOT / "results" / f"{result}.json").read_text())["numbers"]
+    rows = ["| student by | accuracy ↑ | against one-shot | loss ↓ | accuracy elsewhere ↑ | FLOPs |", "|---|--:|--:|--:|--:|--:|"]
+    base = numbers["students"]["one-shot"]["accuracy"]
+    for method, found in numbers["students"].items():
+        gain = [own - other for own, other in zip(found["accuracy"], base)]
+        elsewhere = [score["accuracy"] for score in numbers["elsewhere"][method]]
+        against = "baseline" if method == "one-shot" else _mean(gain, 100, "+.2f")
+        flops = sum(cost["flops"] for cost in found["cost"]) / len(found["cost"])
+        here, loss = _mean(found["accuracy"], 100, ".2f", " %"), _mean(numbers["losses"][method], 1, ".3f")
+        there = _mean(elsewhere, 100, ".2f", " %")
+        rows.append(f"| {method} | {here} | {against} | {loss} | {there} | {flops / 1e12:.1f} TFLOP |")
+    return "\n".join(rows) + "\n"
+
+
+def _mean(values: Sequence[float], factor: float, form: str, unit: str = "") -> str:
+    mean, half = mean_interval([factor * value for value in values])
+    return f"{mean:{form}}{unit}" + ("" if half is None else f" ± {half:{form.lstrip('+')}}")
 
 
 def _order(path: Path) -> tuple[int, str]:
@@ -133,3 +170,6 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "speed.md", "memory", memory)
     fill(ROOT / "docs" / "speed.md", "profile", profile)
     fill(ROOT / "docs" / "extraction.md", "gpt2", gpt2)
+    fill(ROOT / "docs" / "language.md", "results", language)
+    fill(ROOT / "docs" / "language.md", "masked", masked)
+    fill(ROOT / "docs" / "language.md", "causal", causal)

@@ -8,12 +8,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigreux.config import CacheConfig, RunConfig, TeachConfig
 from vigreux.engines.online_run import run_online
 from vigreux.online_config import OnlineConfig, OnlineTeacherConfig, as_teaching
 from vigreux.runs import RunFolder
+
+if TYPE_CHECKING:
+    from vigreux.assembly.build import Materials
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,24 @@ def train_beside(left: list[tuple[RunConfig, bool]], *, quiet: bool) -> None:
     Parallel(n_jobs=jobs)(delayed(_train)(config, resume=begun, quiet=True, threads=1) for config, begun in left)
 
 
+_LOADED: dict[str, Materials] = {}  # of this process: what its last student shares with its next
+
+
+def _materials(config: RunConfig) -> Materials:
+    """Teacher and data, read once a process for students that ask for the same."""
+    from vigreux.assembly.build import load_materials
+
+    width = config.student.hidden  # of the projections that are made on the way
+    asked = json.dumps([asdict(config.task), asdict(config.teacher), config.training, width], sort_keys=True)
+    if asked not in _LOADED:
+        _LOADED.clear()
+        _LOADED[asked] = load_materials(config)
+    return _LOADED[asked]
+
+
 def _train(config: TeachConfig | RunConfig, *, resume: bool, quiet: bool, threads: int | None = None) -> None:
     import torch
 
-    from vigreux.assembly.build import load_materials
     from vigreux.assembly.one_run import distill_one, teach_one
     from vigreux.assembly.quiet import quiet_libraries
 
@@ -141,7 +158,7 @@ def _train(config: TeachConfig | RunConfig, *, resume: bool, quiet: bool, thread
     if isinstance(config, TeachConfig):
         teach_one(config, resume=resume, quiet=quiet)
     else:
-        distill_one(load_materials(config), config, resume=resume, quiet=quiet)
+        distill_one(_materials(config), config, resume=resume, quiet=quiet)
 
 
 def _fingerprint(config: Any, root: Path) -> str:
