@@ -24,7 +24,7 @@ from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.recipes import from_config
-from vigreux.runs import process_count
+from vigreux.same_run import process_count
 from vigreux.tasks.build import build_task
 from vigreux.tasks.task import Task
 

@@ -18,7 +18,7 @@ from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
 from vigreux.models.layout import Layout, hidden_size, num_blocks
 from vigreux.models.load import load_model, load_tokenizer, task_class
-from vigreux.runs import process_count
+from vigreux.same_run import process_count
 from vigreux.tasks.tokenizers import same_tokenizer
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from vigreux.engines.setup import DEFAULTS, Setup, device_of
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
-from vigreux.runs import process_count
+from vigreux.same_run import process_count
 from vigreux.tasks.evaluate import record_from
 from vigreux.tasks.stream import Endless
 from vigreux.tasks.table import TokenTable

@@ -17,7 +17,7 @@ from vigreux.errors import CheckpointError, ConfigError
 from vigreux.files import write_atomic, writing
 from vigreux.online_config import ONLINE_KINDS, OnlineConfig
 from vigreux.report.metrics import Metric
-from vigreux.runs import first_difference
+from vigreux.same_run import first_difference
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,8 @@ from typing import Any
 
 from vigreux.errors import CheckpointError
 from vigreux.report.metrics import Metric, main_metric
-from vigreux.runs import RunFolder, StageRecord, Summary, relevant
+from vigreux.runs import RunFolder, StageRecord, Summary
+from vigreux.same_run import relevant
 
 
 @dataclass(frozen=True)
