@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import vigreux.engines.stage_trainer as stage_trainer
 from tests.engines.caches import cached, captured
 from tests.engines.tiny import Killed, engine_of, extracted, killed_at, run, setup_of, stage, teacher_of
 from vigreux.config import CacheConfig
-from vigreux.curriculum import Embedding, Projection
+from vigreux.curriculum import Embedding, Logits, Projection
 from vigreux.distillation.cache_store import CacheStore
 from vigreux.distillation.stage_model import StageModel
 from vigreux.distillation.teachers import LiveTeacher, Teachers
@@ -38,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
         "schedule": "carried",
     },
     "embedding": {"kind": "embedding", "curriculum": (stage("final", Embedding(), 4),)},
+    "recomputed": {"kind": "masked-lm", "curriculum": extracted(4, 5), "training": {"gradient_checkpointing": True}},
+    "frozen": {"kind": "masked-lm", "curriculum": (replace(stage("final", Logits(), 5), frozen=0),)},
     "fused": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
     "from a cache": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
     "from a spread teacher": {"kind": "masked-lm", "curriculum": extracted(4, 4, 5)},

@@ -17,7 +17,10 @@ from vigreux.engines.stage_trainer import LEARNED_PROJECTION
 from vigreux.errors import CheckpointError
 from vigreux.runs import RunFolder
 
-pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:stage .* explained variance"),
+    pytest.mark.filterwarnings("ignore:.*activation_checkpointing:FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")
