@@ -347,6 +347,8 @@ class TeachConfig:
         model: what is trained.
         budget: how long.
         keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the last.
+        sharded: of several processes each holds a part of the model's weights, of their gradients and of the optimiser's states
+            (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of new weights and of the order of the data.
         output: the run folder; the teacher is in its `student` folder, the series in `stages/00-labels`.
@@ -356,6 +358,7 @@ class TeachConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     keep_every: int | None = None
+    sharded: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     output: str = "runs/teacher"

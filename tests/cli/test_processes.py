@@ -49,6 +49,29 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
         assert found.steps == expected.steps
 
 
+def test_a_spread_model_is_taught_as_a_whole_one(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
+    options = ["--task.kind", "causal-lm", "--task.data", tiny.text, "--task.max_length", 16, "--model.family", "llama"]
+    options += [
+        "--model.layers",
+        2,
+        "--model.hidden",
+        16,
+        "--model.heads",
+        2,
+        "--model.vocab_size",
+        300,
+        "--budget.steps",
+        6,
+        *SMALL,
+    ]
+    alone = vigreux("teach", *options, "--output", "alone")
+    assert alone.code == 0, alone.err
+    options += ["--training.per_device_train_batch_size", 2, "--sharded", "true"]
+    launch("teach", *options, "--output", "spread", cwd=tmp_path)
+    losses = [RunFolder.open(tmp_path / name).metrics("train")[-1]["loss"] for name in ("alone", "spread")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("variable", "flag"), [("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")]
 )

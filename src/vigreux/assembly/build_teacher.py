@@ -53,6 +53,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
         seed=config.seed,
         processing_class=tokenizer,
         keep_checkpoints=config.keep_every is not None,
+        sharded=config.sharded,
         notes=list(task.notes),
     )
 
