@@ -16,6 +16,7 @@ from typing import Any
 
 from vigreux.config import RunConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
+from vigreux.experiments.grammar_students import grammar_teacher
 from vigreux.experiments.grammar_worlds import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.variants import Variant, compared, figure, parser, save, table
@@ -125,7 +126,8 @@ def main() -> None:
     tables = (("bert", SETTINGS, BERT), ("gpt2", GPT2_SETTINGS, GPT2), ("second", SETTINGS, SECOND))
     for name, settings, variants in tables:
         prefix = "grammar-gpt2-" if name == "gpt2" else "grammar-"
-        document[name] = compared(lab, settings[options.preset], variants, prefix)
+        scale = settings[options.preset]
+        document[name] = compared(lab, grammar_teacher(lab, scale), scale, variants, prefix)
         save(document, options.save)
         print(table(document[name]["rows"]), flush=True)
     panels = {"BERT, masked tokens": document["bert"]["rows"], "GPT-2, tokens at boundaries": document["gpt2"]["rows"]}

@@ -28,11 +28,12 @@ def _half(step: int) -> Variant:
 def main() -> None:
     options = parser(__doc__, RESULTS / "share.json").parse_args()
     settings, lab = SETTINGS[options.preset], Lab(options.runs, options.save.parent, quiet=True)
-    found = phases(grammar_teacher(lab, settings))
+    teacher = grammar_teacher(lab, settings)
+    found = phases(teacher)
     variants: dict[str, Variant] = {"one-shot": lambda settings, seed: settings.student("one-shot", seed)}
     for name, key in ((BEFORE, "before"), (MIDDLE, "middle"), (AFTER, "after")):
         variants |= {f"{name}, 15 %": _default_share(int(found[key])), f"{name}, 50 %": _half(int(found[key]))}
-    document = compared(lab, settings, variants, "grammar-")
+    document = compared(lab, teacher, settings, variants, "grammar-")
     save(document, options.save)
     print(table(document["rows"]))
 

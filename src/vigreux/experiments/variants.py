@@ -7,19 +7,26 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vigreux.config import RunConfig
 from vigreux.cost import mean_interval
 from vigreux.experiments.claim import machine
-from vigreux.experiments.grammar_students import grammar_teacher
-from vigreux.experiments.grammar_worlds import GrammarSettings
 from vigreux.experiments.lab import Lab
 from vigreux.experiments.students import explained_variances, train_students
 from vigreux.files import write_atomic
 from vigreux.report.style import LIGHT, save_png
+from vigreux.runs import RunFolder
 
-Variant = Callable[[GrammarSettings, int], RunConfig]  # the scale, a student's seed → its run
+Variant = Callable[[Any, int], RunConfig]  # the scale (GrammarSettings, LanguageSettings), a student's seed → its run
+
+
+class Scale(Protocol):
+    """What `compared` asks of the settings of an experiment."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+    def plain(self) -> dict[str, Any]: ...
 
 
 def parser(about: str | None, save: Path) -> argparse.ArgumentParser:
@@ -31,9 +38,8 @@ def parser(about: str | None, save: Path) -> argparse.ArgumentParser:
     return options
 
 
-def compared(lab: Lab, settings: GrammarSettings, variants: Mapping[str, Variant], prefix: str) -> dict[str, Any]:
+def compared(lab: Lab, teacher: RunFolder, settings: Scale, variants: Mapping[str, Variant], prefix: str) -> dict[str, Any]:
     """One row a variant: finals with their interval, FLOPs, and the explained variance of the hidden stages."""
-    teacher = grammar_teacher(lab, settings)
     methods = {name: partial(make, settings) for name, make in variants.items()}
     students = train_students(lab, teacher, methods, settings.seeds, prefix=prefix)
     rows = {}
