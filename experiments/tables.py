@@ -55,6 +55,11 @@ def causal() -> str:
     return _students("C11c.laptop")
 
 
+def shots() -> str:
+    """`experiments/language_shots.py`."""
+    return _variants("language-shots")
+
+
 def _students(result: str) -> str:
     """A row a method: mean over seeds and 95 % interval, on held-out text of the sources and on text of another source."""
     numbers = json.loads((ROOT / "results" / f"{result}.json").read_text())["numbers"]
@@ -73,7 +78,7 @@ def _students(result: str) -> str:
 
 def _mean(values: Sequence[float], factor: float, form: str, unit: str = "") -> str:
     mean, half = mean_interval([factor * value for value in values])
-    return f"{mean:{form}}{unit}" + ("" if half is None else f" ± {half:{form.lstrip('+')}}")
+    return f"{mean:{form}}{unit}".replace("-", "−") + ("" if half is None else f" ± {half:{form.lstrip('+')}}")
 
 
 def _order(path: Path) -> tuple[int, str]:
@@ -173,3 +178,4 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "language.md", "results", language)
     fill(ROOT / "docs" / "language.md", "masked", masked)
     fill(ROOT / "docs" / "language.md", "causal", causal)
+    fill(ROOT / "docs" / "language.md", "shots", shots)

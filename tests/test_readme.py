@@ -41,6 +41,10 @@ TABLES = [
     ("docs/speed.md", "memory"),
     ("docs/speed.md", "profile"),
     ("docs/grammars.md", "share"),
+    ("docs/language.md", "language"),
+    ("docs/language.md", "masked"),
+    ("docs/language.md", "causal"),
+    ("docs/language.md", "shots"),
 ]
 
 

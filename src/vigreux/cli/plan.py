@@ -124,9 +124,12 @@ def _ordinal(number: int) -> str:
 
 def _print_memory(plan: Plan, cluster: Cluster) -> None:
     """Weights alone; activations come on top."""
-    teacher, student = 2 * plan.teacher.parameters, 16 * plan.student.parameters
-    for what, size in (("teacher (bfloat16)", teacher), ("student (float32 weights, gradients, Adam)", student)):
-        share = size / cluster.count
+    teacher, student = plan.teacher.parameters, plan.student.parameters
+    for what, size, beside in (
+        ("teacher (bfloat16)", 2 * teacher, 0),
+        ("student (float32 weights, gradients, Adam)", 16 * student, 4 * student),  # beside: the whole copy (engines/sharding.py)
+    ):
+        share = size / cluster.count + beside
         fits = "fits one device" if size < 0.8 * cluster.device.memory else f"{human_bytes(share)} a device when sharded over all"
         print(f"memory, {what}: {human_bytes(size)}, {fits}")
 
