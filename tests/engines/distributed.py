@@ -158,6 +158,7 @@ def main(root: Path) -> None:
         kill(root / f"{name}, killed", name)  # one process will go on with it
     (root / f"share.{rank}.txt").write_text(str(share_held()))
     (root / f"error.{rank}.txt").write_text(not_a_number(root / "not a number"))
+    state.destroy_process_group()  # its threads end before the interpreter does
 
 
 if __name__ == "__main__":

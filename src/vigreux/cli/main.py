@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _run(arguments, debug=debug)
             sys.stdout.flush()
+            if code == 0:
+                _leave_processes()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes nowhere
             return 141
@@ -77,6 +79,13 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     except SystemExit as end:  # how argparse leaves after --help
         return int(end.code or 0)
     return 0
+
+
+def _leave_processes() -> None:
+    """Ends what binds several processes together, whose threads may abort one that ends before them."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object) -> None:
