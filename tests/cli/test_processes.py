@@ -50,20 +50,8 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
 
 
 def test_a_spread_model_is_taught_as_a_whole_one(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
-    options = ["--task.kind", "causal-lm", "--task.data", tiny.text, "--task.max_length", 16, "--model.family", "llama"]
-    options += [
-        "--model.layers",
-        2,
-        "--model.hidden",
-        16,
-        "--model.heads",
-        2,
-        "--model.vocab_size",
-        300,
-        "--budget.steps",
-        6,
-        *SMALL,
-    ]
+    options = ["--task.kind", "causal-lm", "--task.data", tiny.text, "--task.max_length", 16, "--budget.steps", 6, *SMALL]
+    options += ["--model.family", "llama", "--model.layers", 2, "--model.hidden", 16, "--model.heads", 2, "--model.vocab_size", 300]
     alone = vigreux("teach", *options, "--output", "alone")
     assert alone.code == 0, alone.err
     options += ["--training.per_device_train_batch_size", 2, "--sharded", "true"]
