@@ -73,7 +73,9 @@ def memory(contender: str, kind: str) -> dict[str, Any]:
 
 
 def _peak() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -85,13 +87,17 @@ def _gradient_error(case: Any, loss: Any, plain: Any) -> float:
     for each in (plain, loss):
         case.student.zero_grad()
         each(case).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in case.student.parameters() if p.grad is not None]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in case.student.parameters() if p.grad is not None])
+        )
     case.student.zero_grad()
     return float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--contenders", nargs="+")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -103,7 +109,11 @@ def main() -> None:
         what, contender, kind = options.one
         print(json.dumps((memory if what == "memory" else measure)(contender, kind)))
         return
-    found = {"versions": _versions(), "machine": machine(), "rows": compare(options.kinds, options.contenders, options.rounds)}
+    found = {
+        "versions": _versions(),
+        "machine": machine(),
+        "rows": compare(options.kinds, options.contenders, options.rounds),
+    }
     if options.save:
         options.save.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot:
@@ -152,7 +162,11 @@ def _elsewhere(what: str, contender: str, kind: str) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     from distill_peers import PACKAGES
 
-    return {package: version(package) for package in sorted(set(PACKAGES.values())) if importlib.util.find_spec(_module(package))}
+    return {
+        package: version(package)
+        for package in sorted(set(PACKAGES.values()))
+        if importlib.util.find_spec(_module(package))
+    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertConfig, GPT2Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    GPT2Config,
+)
 
 BATCH, LENGTH = 4, 128
 TEACHER, STUDENT = (6, 384, 6), (4, 256, 4)  # layers, hidden size, heads
@@ -45,7 +51,9 @@ def make_case(kind: str, vocabulary: int | None = None, batch: int = BATCH) -> C
     torch.manual_seed(0)
     teacher, student = (_model(kind, *sizes, vocabulary) for sizes in (TEACHER, STUDENT))
     ids = torch.randint(10, teacher.config.vocab_size, (batch, LENGTH))
-    labels = {"causal-lm": torch.roll(ids, -1, 1), "classification": torch.randint(CLASSES, (batch,))}.get(kind, ids.clone())
+    labels = {"causal-lm": torch.roll(ids, -1, 1), "classification": torch.randint(CLASSES, (batch,))}.get(
+        kind, ids.clone()
+    )
     if kind == "causal-lm":
         labels[:, -1] = -100
     elif kind == "masked-lm":
@@ -74,4 +82,6 @@ def _model(kind: str, layers: int, hidden: int, heads: int, vocabulary: int | No
         attention_probs_dropout_prob=0.0,
         num_labels=CLASSES,
     )
-    return (AutoModelForMaskedLM if kind == "masked-lm" else AutoModelForSequenceClassification).from_config(config)
+    return (AutoModelForMaskedLM if kind == "masked-lm" else AutoModelForSequenceClassification).from_config(
+        config
+    )

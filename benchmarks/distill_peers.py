@@ -32,8 +32,16 @@ def plain_torch() -> Loss:
 
 def torchdistill() -> Loss:
     """`KDLoss` of the rows that count (on a sequence its softmax would go over the positions)."""
-    for name in ("torchvision", "torchvision.ops", "torchvision.models", "torchvision.transforms", "torchvision.datasets"):
-        sys.modules.setdefault(name, MagicMock())  # torchvision breaks transformers beside a CPU torch; KDLoss does not need it
+    for name in (
+        "torchvision",
+        "torchvision.ops",
+        "torchvision.models",
+        "torchvision.transforms",
+        "torchvision.datasets",
+    ):
+        sys.modules.setdefault(
+            name, MagicMock()
+        )  # torchvision breaks transformers beside a CPU torch; KDLoss does not need it
     from torchdistill.losses.mid_level import KDLoss
 
     criterion = KDLoss("head", "output", "head", "output", temperature=1.0, alpha=0.0)
@@ -52,7 +60,9 @@ def trl_gkd() -> Loss:
     def loss(case: Case) -> Tensor:
         with torch.no_grad():
             teacher = case.teacher(**case.inputs).logits
-        return GKDTrainer.generalized_jsd_loss(case.student(**case.inputs).logits, teacher, case.batch["labels"], beta=0.0)
+        return GKDTrainer.generalized_jsd_loss(
+            case.student(**case.inputs).logits, teacher, case.batch["labels"], beta=0.0
+        )
 
     return loss
 
@@ -65,7 +75,14 @@ def trl_chunked() -> Loss:
         (student, *own), (teacher, *theirs) = _hidden(case)
         ones = torch.ones(1, len(student), dtype=torch.long)
         return _chunked_divergence_loss(
-            student[None], teacher[None], own[0], theirs[0], ones, 0.0, student_lm_head_bias=own[1], teacher_lm_head_bias=theirs[1]
+            student[None],
+            teacher[None],
+            own[0],
+            theirs[0],
+            ones,
+            0.0,
+            student_lm_head_bias=own[1],
+            teacher_lm_head_bias=theirs[1],
         )[0]
 
     return loss
@@ -97,7 +114,9 @@ def textbrewer() -> Loss:
 
     def loss(case: Case) -> Tensor:
         if not distiller:
-            settings = library.DistillationConfig(temperature=1, hard_label_weight=0, kd_loss_weight=1, kd_loss_type="ce")
+            settings = library.DistillationConfig(
+                temperature=1, hard_label_weight=0, kd_loss_weight=1, kd_loss_type="ce"
+            )
             training = library.TrainingConfig(device="cpu", log_dir=None, output_dir="/tmp/textbrewer")
             made = library.GeneralDistiller(training, settings, case.teacher, case.student, adaptor, adaptor)
             distiller.extend((made, case))
@@ -152,7 +171,9 @@ def stage_of(case: Case, stage: Any) -> tuple[Any, Any]:
     from vigreux.distillation.teachers import LiveTeacher, Teachers
     from vigreux.engines.setup import Setup
 
-    setup = Setup(_task(case), case.student, Teachers(LiveTeacher(case.teacher)), (stage,), training={"use_cpu": True})
+    setup = Setup(
+        _task(case), case.student, Teachers(LiveTeacher(case.teacher)), (stage,), training={"use_cpu": True}
+    )
     return setup.stage_model(stage)
 
 
@@ -160,7 +181,9 @@ def _task(case: Case) -> Any:
     """A task whose samples are the rows of the batch."""
     from vigreux.tasks.task import Task
 
-    samples = [{name: value[i] for name, value in case.batch.items()} for i in range(len(case.batch["input_ids"]))]
+    samples = [
+        {name: value[i] for name, value in case.batch.items()} for i in range(len(case.batch["input_ids"]))
+    ]
 
     def collate(drawn: Any) -> dict[str, Tensor]:
         own = [sample.example for sample in drawn]
@@ -207,7 +230,11 @@ def _hidden(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     def of(model: Any) -> tuple[Any, ...]:
         head = model.get_output_embeddings()
         rows = model.base_model(**case.inputs).last_hidden_state[case.rows]
-        return (rows if case.kind == "causal-lm" else model.cls.predictions.transform(rows)), head.weight, head.bias
+        return (
+            (rows if case.kind == "causal-lm" else model.cls.predictions.transform(rows)),
+            head.weight,
+            head.bias,
+        )
 
     with torch.no_grad():
         teacher = of(case.teacher)

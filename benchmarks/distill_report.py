@@ -13,12 +13,17 @@ def table(found: dict[str, Any]) -> str:
     rows = found["rows"]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     by = {(row["kind"], row["contender"]): row for row in rows}
-    lines = [f"| tokens a CPU-second; extra MB | {' | | '.join(kinds)} | |", f"|---|{'--:|--:|' * len(kinds)}"]
+    lines = [
+        f"| tokens a CPU-second; extra MB | {' | | '.join(kinds)} | |",
+        f"|---|{'--:|--:|' * len(kinds)}",
+    ]
     for name in dict.fromkeys(row["contender"] for row in rows):
         cells = []
         for kind in kinds:
             row, own = by.get((kind, name)), by.get((kind, OWN))
-            ratio = "" if own is None or row is None or name == OWN else f" ({_speed(own) / _speed(row):.2f} ×)"
+            ratio = (
+                "" if own is None or row is None or name == OWN else f" ({_speed(own) / _speed(row):.2f} ×)"
+            )
             cells += [f"{_speed(row):,.0f}{ratio}", f"{row['megabytes']:,.0f}"] if row else ["–", "–"]
         lines.append(f"| {f'**{name}**' if name == OWN else name} | {' | '.join(cells)} |")
     versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
@@ -41,19 +46,28 @@ def memory_table(results: list[dict[str, Any]]) -> str:
     lines = ["| rows | loss | extra MB | of full logits | s |", "|--:|---|--:|--:|--:|"]
     for row in results:
         share = row["megabytes"] / row["full_logits_megabytes"]
-        lines.append(f"| {row['rows']:,} | {row['loss']} | {row['megabytes']:,.0f} | {100 * share:.0f} % | {row['seconds']:.1f} |")
+        lines.append(
+            f"| {row['rows']:,} | {row['loss']} | {row['megabytes']:,.0f} | {100 * share:.0f} % | {row['seconds']:.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def profile_table(found: dict[str, Any]) -> str:
     """What `benchmarks/distill_profile.py` measured: shares of a step, and the rate of its products over that of a large one."""
     kinds = found["kinds"]
-    lines = [f"| share of a step; rate of products | {' | '.join(each['kind'] for each in kinds)} |", f"|---|{'--:|' * len(kinds)}"]
+    lines = [
+        f"| share of a step; rate of products | {' | '.join(each['kind'] for each in kinds)} |",
+        f"|---|{'--:|' * len(kinds)}",
+    ]
     for work in dict.fromkeys(work for each in kinds for work in each["work"]):
         cells = []
         for each in kinds:
             row = each["work"].get(work)
-            rate = f", {100 * row['gflops'] / found['peak_gflops']:.0f} % of peak" if row and row["gflops"] else ""
+            rate = (
+                f", {100 * row['gflops'] / found['peak_gflops']:.0f} % of peak"
+                if row and row["gflops"]
+                else ""
+            )
             cells.append(f"{100 * row['share']:.0f} %{rate}" if row else "–")
         lines.append(f"| {work} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

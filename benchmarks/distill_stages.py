@@ -72,7 +72,9 @@ def write_cache(case: Case, config: CacheConfig, root: Path) -> tuple[CacheStore
     setup = setup_of(case, STAGES["one-shot"], STAGES["hidden, half depth"])
     wanted = wanted_signals(setup, config)
     signals = {each.name: each.form for each in wanted}
-    store = CacheStore.create(root, Manifest({}, "index", None, {"train": SAMPLES, "held_out": BATCH}, SAMPLES, signals))
+    store = CacheStore.create(
+        root, Manifest({}, "index", None, {"train": SAMPLES, "held_out": BATCH}, SAMPLES, signals)
+    )
     capture(setup, wanted, store)
     for each in wanted:
         teacher = setup.teachers.final
@@ -118,7 +120,9 @@ def measure(kind: str) -> dict[str, Any]:
                 setup = setup_of(case, STAGES[stage])
                 setup.teachers = CachedTeachers(store, torch.device("cpu"))
                 setup.task = keyed(setup.task, by_stream=False)
-                steps[f"{stage}, cached ({name})" if stage == "one-shot" else f"{stage}, cached"] = step_of(setup, STAGES[stage])
+                steps[f"{stage}, cached ({name})" if stage == "one-shot" else f"{stage}, cached"] = step_of(
+                    setup, STAGES[stage]
+                )
         best = dict.fromkeys(steps, float("inf"))
         for _ in range(ROUNDS):
             for name, step in steps.items():
@@ -129,7 +133,9 @@ def measure(kind: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

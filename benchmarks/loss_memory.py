@@ -46,7 +46,11 @@ def measure(which: str, rows: int) -> dict[str, Any]:
     else:
         with torch.no_grad():
             signal = theirs @ teacher.T
-        loss = logits_loss(own @ weight.T, Logits(), signal).sum() if which == "plain" else _textbook(own @ weight.T, signal)
+        loss = (
+            logits_loss(own @ weight.T, Logits(), signal).sum()
+            if which == "plain"
+            else _textbook(own @ weight.T, signal)
+        )
     loss.backward()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"megabytes": (peak - before) / 1024, "seconds": time.process_time() - start}
@@ -57,7 +61,9 @@ def _textbook(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--save", type=Path)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -73,7 +79,9 @@ def main() -> None:
             found = json.loads(done.stdout.splitlines()[-1])
             results.append({"rows": rows, "loss": which, "full_logits_megabytes": full, **found})
             share = f"{100 * found['megabytes'] / full:>4.0f} % of {full:.0f} MB"
-            print(f"{rows:>5} rows  {which:<9} {found['megabytes']:>7.0f} MB, {share}  {found['seconds']:.2f} s")
+            print(
+                f"{rows:>5} rows  {which:<9} {found['megabytes']:>7.0f} MB, {share}  {found['seconds']:.2f} s"
+            )
     if options.save:
         options.save.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -53,7 +53,9 @@ def samples(count: int):
     import numpy as np
 
     draw = np.random.default_rng(1)
-    return (2 * draw.integers(0, 2, (count, N_INPUTS)) - 1).astype(np.float32), draw.integers(0, CLASSES, count)
+    return (2 * draw.integers(0, 2, (count, N_INPUTS)) - 1).astype(np.float32), draw.integers(
+        0, CLASSES, count
+    )
 
 
 def vigreux(width: int, threads: int) -> Run:
@@ -206,7 +208,9 @@ def cases(widths: list[int], threads: list[int]) -> list[dict]:
                 found = json.loads(alone(count, "--one", contender, "--widths", str(width)))
                 record[contender] = None if found is None else round(found, 3)
             # two multiply-adds a weight: one for the product, one for the update
-            record["vigreux_share_of_peak"] = round(4 * width * N_INPUTS / (record["vigreux"] * 1e-6) / peak, 3)
+            record["vigreux_share_of_peak"] = round(
+                4 * width * N_INPUTS / (record["vigreux"] * 1e-6) / peak, 3
+            )
             records.append(record)
     used = round(float(alone(threads[-1], "--memory", "--widths", str(widths[-1]))), 1)
     parameters_mb = round(4e-6 * (widths[-1] * (N_INPUTS + 1 + CLASSES) + CLASSES), 1)
@@ -220,11 +224,15 @@ def show(records: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("case", "threads", *CONTENDERS, "× torch", "× compile", "× jax", "of peak", title="µs a step")
+    table = Table(
+        "case", "threads", *CONTENDERS, "× torch", "× compile", "× jax", "of peak", title="µs a step"
+    )
     for r in timed(records):
         times = [f"{r[name]:,.2f}" if r[name] else "–" for name in CONTENDERS]
         ratios = [f"{r[name] / r['vigreux']:.1f}" if r[name] else "–" for name in CONTENDERS[1:]]
-        table.add_row(r["case"], str(r["threads"]), *times, *ratios, f"{100 * r['vigreux_share_of_peak']:.0f} %")
+        table.add_row(
+            r["case"], str(r["threads"]), *times, *ratios, f"{100 * r['vigreux_share_of_peak']:.0f} %"
+        )
     Console(width=120).print(table)
     for r in records:
         if r["unit"] == "MB":
@@ -249,7 +257,9 @@ def plot(records: list[dict], path: Path) -> None:
         own = [r for r in records if r["threads"] == count]
         for index, name in enumerate(CONTENDERS):
             points = [(int(r["case"].split()[1]), r[name]) for r in own if r[name]]
-            axis.loglog(*zip(*points), marker="o", markersize=4, label=name.replace("_", " "), **LIGHT.series(index))
+            axis.loglog(
+                *zip(*points), marker="o", markersize=4, label=name.replace("_", " "), **LIGHT.series(index)
+            )
         axis.set_title(f"{count} thread{'s' * (count > 1)}", loc="left", fontsize=10)
         axis.set_xlabel("width")
         axis.set_xticks([point[0] for point in points], [f"{point[0]:,}" for point in points])
@@ -264,7 +274,9 @@ def plot(records: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--widths", default="100,1000,10000,50000")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--json", action="store_true", help="one line a case")

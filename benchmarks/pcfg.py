@@ -29,7 +29,9 @@ BLOCK = 256  # sentences at a time, as a task draws them
 def vigreux(grammar: Grammar, *, ancestors: bool) -> Callable[[int], int]:
     """Samples so many sentences, gives their tokens."""
     sampler = SentenceSampler(grammar, 0)
-    return lambda count: sum(len(sampler.block(i, BLOCK, ancestors=ancestors).tokens) for i in range(0, count, BLOCK))
+    return lambda count: sum(
+        len(sampler.block(i, BLOCK, ancestors=ancestors).tokens) for i in range(0, count, BLOCK)
+    )
 
 
 def recursive(grammar: Grammar) -> Callable[[int], int]:
@@ -98,7 +100,9 @@ def cases() -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="one line a case")
     parser.add_argument("--save", type=Path, help="write the records to a file as well")
     options = parser.parse_args()
@@ -110,9 +114,13 @@ def main() -> None:
             print(json.dumps(record))
             continue
         others = ", ".join(
-            f"{name} {record[name]:,} ({record['vigreux'] / record[name]:,.0f} ×)" for name in CONTENDERS[1:] if record[name]
+            f"{name} {record[name]:,} ({record['vigreux'] / record[name]:,.0f} ×)"
+            for name in CONTENDERS[1:]
+            if record[name]
         )
-        print(f"{record['case']}: {record['vigreux']:,} tokens/s, 1M tokens in {1e6 / record['vigreux']:.3f} s; {others}")
+        print(
+            f"{record['case']}: {record['vigreux']:,} tokens/s, 1M tokens in {1e6 / record['vigreux']:.3f} s; {others}"
+        )
 
 
 if __name__ == "__main__":

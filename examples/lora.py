@@ -10,7 +10,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Trai
 import vigreux as vx
 from vigreux.tasks.tokenizers import train_tokenizer
 
-texts = [f"the {animal} {verb} over the hill" for animal in ("cat", "dog") for verb in ("ran", "sat", "sang", "slept")] * 8
+texts = [
+    f"the {animal} {verb} over the hill"
+    for animal in ("cat", "dog")
+    for verb in ("ran", "sat", "sang", "slept")
+] * 8
 tokenizer = train_tokenizer(texts, 280, "bpe")
 rows = Dataset.from_dict({"input_ids": tokenizer(texts)["input_ids"]})
 torch.manual_seed(0)
@@ -32,4 +36,8 @@ with tempfile.TemporaryDirectory() as base:  # in real life: the directory or hu
     )
     # what is saved are the adapters; they open on their base
     again = AutoModelForCausalLM.from_pretrained(run.student)
-print(run.summary().metrics, sum(p.numel() for p in student.parameters() if p.requires_grad), "parameters trained")
+print(
+    run.summary().metrics,
+    sum(p.numel() for p in student.parameters() if p.requires_grad),
+    "parameters trained",
+)

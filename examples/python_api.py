@@ -7,12 +7,24 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 import vigreux as vx
 from vigreux.tasks.tokenizers import train_tokenizer
 
-texts = [f"the {animal} {verb} over the hill" for animal in ("cat", "dog") for verb in ("ran", "sat", "sang", "slept")] * 8
+texts = [
+    f"the {animal} {verb} over the hill"
+    for animal in ("cat", "dog")
+    for verb in ("ran", "sat", "sang", "slept")
+] * 8
 tokenizer = train_tokenizer(texts, 100, "wordpiece")
-rows = Dataset.from_dict({"input_ids": tokenizer(texts)["input_ids"], "labels": ["dog" in text for text in texts]})
+rows = Dataset.from_dict(
+    {"input_ids": tokenizer(texts)["input_ids"], "labels": ["dog" in text for text in texts]}
+)
 torch.manual_seed(0)
 teacher = BertForSequenceClassification(
-    BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64)
+    BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
 )
 
 # [readme]

@@ -19,7 +19,15 @@ from pathlib import Path
 
 import yaml
 
-from vigreux.config import AUTO_CLASS, BudgetConfig, ExtractionConfig, RunConfig, StudentConfig, TaskConfig, TeacherConfig
+from vigreux.config import (
+    AUTO_CLASS,
+    BudgetConfig,
+    ExtractionConfig,
+    RunConfig,
+    StudentConfig,
+    TaskConfig,
+    TeacherConfig,
+)
 from vigreux.cost import mean_interval
 from vigreux.files import write_atomic
 from vigreux.runs import RunFolder
@@ -56,7 +64,9 @@ VARIANTS: dict[str, Change] = {
     "one-shot": change(curriculum="one-shot"),
     "one-shot, random embeddings": student("random", "one-shot"),
     "one-shot, random weights of std 0.02": change(curriculum="one-shot"),
-    "one-shot, PCA projection": change(curriculum="one-shot", extraction=dataclasses.replace(PAPER, projection="pca")),
+    "one-shot, PCA projection": change(
+        curriculum="one-shot", extraction=dataclasses.replace(PAPER, projection="pca")
+    ),
     "extraction": extraction(),
     "extraction, random embeddings": student("random", "extraction"),
     "extraction, PCA projection": extraction(projection="pca"),
@@ -96,7 +106,11 @@ def run_all() -> None:
             output = RUNS / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
             if (output / "summary.json").exists():
                 continue
-            run_variant(dataclasses.replace(changed(base()), seed=seed, output=str(output)), shared, unscaled=name == UNSCALED)
+            run_variant(
+                dataclasses.replace(changed(base()), seed=seed, output=str(output)),
+                shared,
+                unscaled=name == UNSCALED,
+            )
             print(output.name, RunFolder.open(output).summary().metrics, flush=True)
             write_results()
 
@@ -149,7 +163,8 @@ def write_results() -> None:
         "what": "accuracy of a student (BERT 3 x 192, 160 steps of 32 articles x 32 tokens); one setting changed at a time",
         "command": "python experiments/defaults.py",
         "seeds": list(SEEDS),
-        "config": dataclasses.asdict(base()) | {"teacher": yaml.safe_load((ROOT / "examples/demo/teacher.yaml").read_text())},
+        "config": dataclasses.asdict(base())
+        | {"teacher": yaml.safe_load((ROOT / "examples/demo/teacher.yaml").read_text())},
         "machine": f"{platform.machine()}, CPU",
         "variants": rows,
     }
@@ -167,7 +182,9 @@ def print_table() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--table", action="store_true", help="print results/defaults.json as a table")
     if parser.parse_args().table:
         print_table()

@@ -25,9 +25,14 @@ def export(folder: Path, name: str) -> str:
     runs = [RunFolder.open(folder / run) for run in described["runs"]]
     document = {
         "what": described["budget"],
-        "commands": ["vigreux teach examples/demo/teacher.yaml", *sorted({run.info()["command"] for run in runs})],
+        "commands": [
+            "vigreux teach examples/demo/teacher.yaml",
+            *sorted({run.info()["command"] for run in runs}),
+        ],
         "config": runs[0].config(),
-        "runs": [{"curriculum": run.info()["name"], "seed": run.info()["seed"]} | summary_of(run) for run in runs],
+        "runs": [
+            {"curriculum": run.info()["name"], "seed": run.info()["seed"]} | summary_of(run) for run in runs
+        ],
     }
     write_atomic(ROOT / "results" / f"{name}.json", json.dumps(document, indent=1) + "\n")
     images = ROOT / "docs" / "images"
@@ -48,7 +53,9 @@ def summary_of(run: RunFolder) -> dict[str, object]:
         "flops": summary.flops,
         "seconds": summary.seconds,
         "bytes_kept": summary.bytes_kept,
-        "explained_variance": [stage.explained_variance for stage in run.stages() if stage.explained_variance is not None],
+        "explained_variance": [
+            stage.explained_variance for stage in run.stages() if stage.explained_variance is not None
+        ],
     }
 
 

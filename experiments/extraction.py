@@ -31,7 +31,9 @@ def _one_shot(settings: GrammarSettings, seed: int) -> RunConfig:
 
 def _extraction(**changes: Any) -> Variant:
     """Extraction with other settings of the section `extraction`."""
-    return lambda settings, seed: settings.student("extraction", seed, extraction=replace(EXTRACTION, **changes))
+    return lambda settings, seed: settings.student(
+        "extraction", seed, extraction=replace(EXTRACTION, **changes)
+    )
 
 
 def _run(**changes: Any) -> Variant:
@@ -50,13 +52,16 @@ def _started(curriculum: str, *, steps: float = 1.0, **changes: Any) -> Variant:
     return make
 
 
-def _stages(target: Callable[[int], Hidden], *, layers: Callable[[GrammarSettings], range], frozen: int | None = None) -> Variant:
+def _stages(
+    target: Callable[[int], Hidden], *, layers: Callable[[GrammarSettings], range], frozen: int | None = None
+) -> Variant:
     """Extraction's stages with targets of their own; `frozen` holds from the second stage on."""
 
     def make(settings: GrammarSettings, seed: int) -> RunConfig:
         pairs, share = layers(settings), EXTRACTION.hidden_share
         stages: Curriculum = tuple(
-            Stage(f"hidden-{i}", TeacherRef.final(), target(i), i, Duration.share(share / len(pairs))) for i in pairs
+            Stage(f"hidden-{i}", TeacherRef.final(), target(i), i, Duration.share(share / len(pairs)))
+            for i in pairs
         )
         stages += one_shot(final=Duration.share(1 - share))
         return settings.student((stages[0], *(replace(stage, frozen=frozen) for stage in stages[1:])), seed)
@@ -95,8 +100,12 @@ BERT: dict[str, Variant] = {
     "50 % of the steps": _extraction(hidden_share=0.5),
     "optimiser anew each stage": _run(optimizer="per-stage"),
     "one schedule over all stages": _run(schedule="carried"),
-    "loss on masked tokens alone": _stages(lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last),
-    "embeddings frozen after stage 1": _stages(lambda layer: Hidden(layer, PCA), layers=_but_the_last, frozen=0),
+    "loss on masked tokens alone": _stages(
+        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last
+    ),
+    "embeddings frozen after stage 1": _stages(
+        lambda layer: Hidden(layer, PCA), layers=_but_the_last, frozen=0
+    ),
 }
 
 SECOND: dict[str, Variant] = {
@@ -104,7 +113,9 @@ SECOND: dict[str, Variant] = {
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
     "extraction from projected embeddings, 15 % of the steps": _started("extraction", hidden_share=0.15),
-    "extraction from projected embeddings, layer 2 alone in 15 %": _started("extraction", hidden_share=0.15, layers={2: 2}),
+    "extraction from projected embeddings, layer 2 alone in 15 %": _started(
+        "extraction", hidden_share=0.15, layers={2: 2}
+    ),
     "extraction from projected embeddings, the FLOPs of one-shot": _started("extraction", steps=4.67 / 3.97),
 }
 
@@ -114,8 +125,12 @@ GPT2: dict[str, Variant] = {
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
     "last layer alone, after the final norm": _stages(lambda layer: Hidden(layer, PCA), layers=_the_last),
-    "last layer alone, before the final norm": _stages(lambda layer: Hidden(layer, PCA, final_norm=False), layers=_the_last),
-    "loss on predicted tokens alone": _stages(lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last),
+    "last layer alone, before the final norm": _stages(
+        lambda layer: Hidden(layer, PCA, final_norm=False), layers=_the_last
+    ),
+    "loss on predicted tokens alone": _stages(
+        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last
+    ),
 }
 
 
@@ -130,7 +145,10 @@ def main() -> None:
         document[name] = compared(lab, grammar_teacher(lab, scale), scale, variants, prefix)
         save(document, options.save)
         print(table(document[name]["rows"]), flush=True)
-    panels = {"BERT, masked tokens": document["bert"]["rows"], "GPT-2, tokens at boundaries": document["gpt2"]["rows"]}
+    panels = {
+        "BERT, masked tokens": document["bert"]["rows"],
+        "GPT-2, tokens at boundaries": document["gpt2"]["rows"],
+    }
     figure(panels, options.save.parent / "figures" / options.save.with_suffix(".png").name)
 
 

@@ -28,7 +28,9 @@ def main() -> None:
         "one-shot": lambda settings, seed: settings.student("one-shot", seed),
         f"2-shot, step {middle:,}, 50 %": lambda settings, seed: settings.two_shot(middle, seed),
         f"2-shot, step {early:,}, 50 %": lambda settings, seed: settings.two_shot(early, seed),
-        f"2-shot, step {early:,}, 15 %": lambda settings, seed: settings.student("p-shot", seed, checkpoints=[early]),
+        f"2-shot, step {early:,}, 15 %": lambda settings, seed: settings.student(
+            "p-shot", seed, checkpoints=[early]
+        ),
     }
     document = compared(lab, teacher, settings, variants, "language-")
     save(document, options.save)

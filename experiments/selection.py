@@ -70,7 +70,9 @@ def accuracy(chance: Array) -> Callable[[Generator], Curve]:
     return lambda rng: Curve(STEPS, rng.binomial(EVAL, np.clip(chance, 0, 1)) / EVAL, rises=True)
 
 
-def noisy(values: Array, noise: float, *, rises: bool = True, steps: Array = STEPS) -> Callable[[Generator], Curve]:
+def noisy(
+    values: Array, noise: float, *, rises: bool = True, steps: Array = STEPS
+) -> Callable[[Generator], Curve]:
     """With normal noise."""
     return lambda rng: Curve(steps, values + rng.normal(0, noise, len(values)), rises)
 
@@ -80,7 +82,9 @@ def noisy_stairs(height: float, plateau: int, count: int = 3) -> Case:
     steps = np.arange(1.0, plateau * (count + 1) + 1)
     middles = tuple(plateau * (i + 1) + 0.5 for i in range(count))
     values = sum(np.where(steps > middle, height, 0.0) for middle in middles)
-    return Case(f"{count} jumps of {height:g} σ, plateaus of {plateau}", noisy(values, 1.0, steps=steps), middles, 1.5)
+    return Case(
+        f"{count} jumps of {height:g} σ, plateaus of {plateau}", noisy(values, 1.0, steps=steps), middles, 1.5
+    )
 
 
 def parity(middle: float, width: float, name: str) -> Case:
@@ -98,7 +102,12 @@ def parity(middle: float, width: float, name: str) -> Case:
 def hierarchical(width: float, middles: tuple[float, ...] = (2e6, 4e6, 6.5e6)) -> Case:
     """Accuracy 1/8 → 1/4 → 1/2 → 1."""
     name = f"hierarchical parity at {', '.join(f'{m / 1e6:g}' for m in middles)}M, each {width / 1e5:g} evaluations long"
-    return Case(name, accuracy(staircase(STEPS, middles, width, (1 / 8, 1 / 4, 1 / 2, 1.0))), middles, max(1.5e5, width / 4))
+    return Case(
+        name,
+        accuracy(staircase(STEPS, middles, width, (1 / 8, 1 / 4, 1 / 2, 1.0))),
+        middles,
+        max(1.5e5, width / 4),
+    )
 
 
 def spiky(rng: Generator) -> Curve:
@@ -123,7 +132,12 @@ def cases() -> list[Case]:
         hierarchical(3e5),
         hierarchical(8e5),
         hierarchical(3e5, (2e6, 3e6, 4e6)),
-        Case("loss, power law and a drop", noisy(2 * t**-0.5 + 1 - 0.5 * sigmoid(t, 40, 4), 0.01, rises=False), (4e6,), 1.5e5),
+        Case(
+            "loss, power law and a drop",
+            noisy(2 * t**-0.5 + 1 - 0.5 * sigmoid(t, 40, 4), 0.01, rises=False),
+            (4e6,),
+            1.5e5,
+        ),
         Case(
             "loss, logarithmic and two drops",
             noisy(3 - 0.3 * np.log(t) - 0.5 * sigmoid(t, 30, 4) - 0.4 * sigmoid(t, 60, 3), 0.02, rises=False),
@@ -139,7 +153,10 @@ def cases() -> list[Case]:
         Case("a spike before, dips after", spiky, (4.5e6,), 1.5e5),
     ]
     stairs = [noisy_stairs(height, plateau) for height in (4, 5, 6, 8) for plateau in (8, 12, 20, 30)]
-    flat = [Case(f"noise, {n} evaluations", noisy(np.full(n, 0.5), 0.01, steps=np.arange(1.0, n + 1))) for n in (12, 20, 80, 400)]
+    flat = [
+        Case(f"noise, {n} evaluations", noisy(np.full(n, 0.5), 0.01, steps=np.arange(1.0, n + 1)))
+        for n in (12, 20, 80, 400)
+    ]
     steady = {
         "steady: a straight line": 0.2 + 0.6 * t / 80,
         "steady: power law, exponent 0.3": -(t**-0.3),
@@ -150,7 +167,9 @@ def cases() -> list[Case]:
         "an S over three quarters of the run": 0.5 * sigmoid(t, 40, 60),
     }
     none = [
-        Case(f"{name}, noise {noise:g}", noisy(values, noise)) for name, values in steady.items() for noise in (0.003, 0.01, 0.03)
+        Case(f"{name}, noise {noise:g}", noisy(values, noise))
+        for name, values in steady.items()
+        for noise in (0.003, 0.01, 0.03)
     ]
     return [*found, *stairs, *flat, *none]
 
@@ -165,7 +184,9 @@ def constant_fit(curve: Curve) -> list[float]:
     values = curve.values if curve.rises else -curve.values
     noise = _local_noise(values)
     scaled = values / np.median(noise)
-    breaks = KernelCPD(kernel="linear", min_size=1).fit_predict(scaled[:, None], pen=PENALTY * math.log(len(values)))[:-1]
+    breaks = KernelCPD(kernel="linear", min_size=1).fit_predict(
+        scaled[:, None], pen=PENALTY * math.log(len(values))
+    )[:-1]
     groups: list[list[int]] = []
     for at in breaks:
         if groups and at - groups[-1][-1] < 5:
@@ -175,17 +196,27 @@ def constant_fit(curve: Curve) -> list[float]:
     edges = [0, *(edge for group in groups for edge in (group[0], group[-1])), len(values)]
     levels = [values[a:b].mean() for a, b in zip(edges[::2], edges[1::2])]
     middles = [(curve.steps[g[0] - 1] + curve.steps[g[-1]]) / 2 for g in groups]
-    return [middle for middle, group, (low, high) in zip(middles, groups, pairwise(levels)) if high - low > 3 * noise[group[0]]]
+    return [
+        middle
+        for middle, group, (low, high) in zip(middles, groups, pairwise(levels))
+        if high - low > 3 * noise[group[0]]
+    ]
 
 
 def right(case: Case, middles: list[float]) -> bool:
     """Whether exactly the true transitions were found."""
-    return len(middles) == len(case.middles) and all(abs(a - b) <= case.tolerance for a, b in zip(middles, case.middles))
+    return len(middles) == len(case.middles) and all(
+        abs(a - b) <= case.tolerance for a, b in zip(middles, case.middles)
+    )
 
 
 def hits(case: Case, middles: list[float]) -> float:
     """The share of the true transitions that were found."""
-    return float(np.mean([any(abs(a - b) <= case.tolerance for a in middles) for b in case.middles])) if case.middles else math.nan
+    return (
+        float(np.mean([any(abs(a - b) <= case.tolerance for a in middles) for b in case.middles]))
+        if case.middles
+        else math.nan
+    )
 
 
 def measure(case: Case, seeds: int = SEEDS, *, compare: bool = True) -> dict[str, object]:
@@ -199,8 +230,15 @@ def measure(case: Case, seeds: int = SEEDS, *, compare: bool = True) -> dict[str
         compared.append(compare and right(case, constant_fit(curve)))
         if case.way is not None and exact[-1]:
             ways.append(case.way(select_checkpoints(curve, [int(step) for step in curve.steps])[0].step))
-    record: dict[str, object] = {"case": case.name, "transitions": len(case.middles), "right": float(np.mean(exact))}
-    record |= {"found": None if not case.middles else float(np.mean(found)), "constant_fit_right": float(np.mean(compared))}
+    record: dict[str, object] = {
+        "case": case.name,
+        "transitions": len(case.middles),
+        "right": float(np.mean(exact)),
+    }
+    record |= {
+        "found": None if not case.middles else float(np.mean(found)),
+        "constant_fit_right": float(np.mean(compared)),
+    }
     return record | {"way_5_95": [float(q) for q in np.quantile(ways, (0.05, 0.95))] if ways else None}
 
 
@@ -213,14 +251,22 @@ def table(results: dict[str, list[dict[str, object]]]) -> str:
     for record in results["cases"]:
         each = "" if record["found"] is None else f"{100 * record['found']:.1f} %"  # type: ignore[operator]
         share, compared = (f"{100 * record[name]:.1f} %" for name in ("right", "constant_fit_right"))  # type: ignore[operator]
-        way = "" if record["way_5_95"] is None else " to ".join(f"{100 * share:.0f} %" for share in record["way_5_95"])  # type: ignore[attr-defined]
-        lines.append(f"| {record['case']} | {record['transitions']} | {share} | {each} | {way} | {compared} |")
+        way = (
+            ""
+            if record["way_5_95"] is None
+            else " to ".join(f"{100 * share:.0f} %" for share in record["way_5_95"])
+        )  # type: ignore[attr-defined]
+        lines.append(
+            f"| {record['case']} | {record['transitions']} | {share} | {each} | {way} | {compared} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measures all cases, or prints what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--table", action="store_true", help="print results/selection.json as a table")
     if not parser.parse_args().table:
         records = [measure(case) for case in cases()]

@@ -32,7 +32,10 @@ def main() -> None:
     found = phases(teacher)
     variants: dict[str, Variant] = {"one-shot": lambda settings, seed: settings.student("one-shot", seed)}
     for name, key in ((BEFORE, "before"), (MIDDLE, "middle"), (AFTER, "after")):
-        variants |= {f"{name}, 15 %": _default_share(int(found[key])), f"{name}, 50 %": _half(int(found[key]))}
+        variants |= {
+            f"{name}, 15 %": _default_share(int(found[key])),
+            f"{name}, 50 %": _half(int(found[key])),
+        }
     document = compared(lab, teacher, settings, variants, "grammar-")
     save(document, options.save)
     print(table(document["rows"]))

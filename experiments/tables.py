@@ -26,7 +26,9 @@ def claims(names: Collection[str]) -> str:
         held = [check["holds"] for check in found["checks"]]
         failed = "; ".join(check["what"] for check in found["checks"] if not check["holds"])
         name = f"[{found['claim']}](../results/{path.name}): {found['title']}"
-        rows.append(f"| {name} | {found['preset']} | {found['verdict']} | {sum(held)} of {len(held)} | {failed or '–'} |")
+        rows.append(
+            f"| {name} | {found['preset']} | {found['verdict']} | {sum(held)} of {len(held)} | {failed or '–'} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -63,7 +65,10 @@ def shots() -> str:
 def _students(result: str) -> str:
     """A row a method: mean over seeds and 95 % interval, on held-out text of the sources and on text of another source."""
     numbers = json.loads((ROOT / "results" / f"{result}.json").read_text())["numbers"]
-    rows = ["| student by | accuracy ↑ | against one-shot | loss ↓ | accuracy elsewhere ↑ | FLOPs |", "|---|--:|--:|--:|--:|--:|"]
+    rows = [
+        "| student by | accuracy ↑ | against one-shot | loss ↓ | accuracy elsewhere ↑ | FLOPs |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     base = numbers["students"]["one-shot"]["accuracy"]
     for method, found in numbers["students"].items():
         gain = [own - other for own, other in zip(found["accuracy"], base)]
@@ -78,7 +83,9 @@ def _students(result: str) -> str:
 
 def _mean(values: Sequence[float], factor: float, form: str, unit: str = "") -> str:
     mean, half = mean_interval([factor * value for value in values])
-    return f"{mean:{form}}{unit}".replace("-", "−") + ("" if half is None else f" ± {half:{form.lstrip('+')}}")
+    return f"{mean:{form}}{unit}".replace("-", "−") + (
+        "" if half is None else f" ± {half:{form.lstrip('+')}}"
+    )
 
 
 def _order(path: Path) -> tuple[int, str]:
@@ -89,12 +96,18 @@ def _order(path: Path) -> tuple[int, str]:
 
 def speed() -> str:
     """µs a step, and how many times as long the others take."""
-    rows = ["| width | threads | Vigreux | PyTorch | torch.compile | JAX scan | share of peak |", "|--:|--:|--:|--:|--:|--:|--:|"]
+    rows = [
+        "| width | threads | Vigreux | PyTorch | torch.compile | JAX scan | share of peak |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for r in json.loads((ROOT / "results" / "online-sgd.json").read_text()):
         if r["unit"] != "us/step":
             continue
         own, *others = (r[name] for name in CONTENDERS)
-        shown = [f"{other:,.{0 if other >= 100 else 1}f} ({other / own:.1f} ×)" if other else "–" for other in others]
+        shown = [
+            f"{other:,.{0 if other >= 100 else 1}f} ({other / own:.1f} ×)" if other else "–"
+            for other in others
+        ]
         rows.append(f"| {int(r['case'].split()[1]):,} | {r['threads']} | **{own:.3g} µs** | {' | '.join(shown)} | "
                     f"{100 * r['vigreux_share_of_peak']:.0f} % |")  # fmt: skip
     return "\n".join(rows) + "\n"
@@ -104,8 +117,13 @@ def sampler() -> str:
     """Tokens a second, and how many times as many as the others."""
     rows = ["| cfg3b, one thread | Vigreux | recursive Python | nltk |", "|---|--:|--:|--:|"]
     for r in json.loads((ROOT / "results" / "pcfg.json").read_text()):
-        others = [f"{r[name] / 1e6:.2f}M ({r['vigreux'] / r[name]:.0f} ×)" if r[name] else "–" for name in ("recursive", "nltk")]
-        rows.append(f"| {r['case'].split(', ', 1)[1]} | **{r['vigreux'] / 1e6:.0f}M tokens/s** | {' | '.join(others)} |")
+        others = [
+            f"{r[name] / 1e6:.2f}M ({r['vigreux'] / r[name]:.0f} ×)" if r[name] else "–"
+            for name in ("recursive", "nltk")
+        ]
+        rows.append(
+            f"| {r['case'].split(', ', 1)[1]} | **{r['vigreux'] / 1e6:.0f}M tokens/s** | {' | '.join(others)} |"
+        )
     return "\n".join(rows) + "\n"
 
 

@@ -77,7 +77,9 @@ class Terminal:
         """What the command printed. Ends the program with the command's own message where it fails."""
         self.commands.append(shlex.join(["vigreux", *(word for word in words if word != "--resume")]))
         print("$", self.commands[-1], flush=True)
-        done = subprocess.run([sys.executable, "-m", "vigreux", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-m", "vigreux", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE
+        )
         if done.returncode:
             raise SystemExit(done.returncode)
         return done.stdout
@@ -109,12 +111,18 @@ def measure(setting: Setting, root: Path, results: Path) -> tuple[dict[str, Any]
         )  # fmt: skip
     comparison = Comparison(
         {
-            name: {width: [RunFolder.open(folder / f"width-{width}" / f"{name}-seed{seed}") for seed in SEEDS] for width in WIDTHS}
+            name: {
+                width: [RunFolder.open(folder / f"width-{width}" / f"{name}-seed{seed}") for seed in SEEDS]
+                for width in WIDTHS
+            }
             for name in CURRICULA
         }
     )
     trained = RunFolder.open(teacher)
-    runs = [trained, *(run for by_width in comparison.runs.values() for own in by_width.values() for run in own)]
+    runs = [
+        trained,
+        *(run for by_width in comparison.runs.values() for own in by_width.values() for run in own),
+    ]
     parts = list(checks(setting, comparison))
     panels = {f"teacher of width {TEACHER_WIDTH:,}": {"labels": [curve(trained)]}} | comparison.panels()
     numbers = {
@@ -126,7 +134,9 @@ def measure(setting: Setting, root: Path, results: Path) -> tuple[dict[str, Any]
         "teacher": curve(trained),
         "students": comparison.numbers(),
         "commands": terminal.commands,
-        "seconds": round(sum(cost(run)["seconds"] for run in runs), 1),  # of the runs themselves: a resumed program has less to do
+        "seconds": round(
+            sum(cost(run)["seconds"] for run in runs), 1
+        ),  # of the runs themselves: a resumed program has less to do
     }
     return numbers, parts, save(accuracy_figure(panels, chance=0.5), results, f"untuned-{setting.name}")
 
@@ -136,9 +146,14 @@ def checks(setting: Setting, comparison: Comparison) -> Iterator[Check]:
     for width in WIDTHS:
         for name, test in CURRICULA.items():
             own = comparison.accuracies(name, width)
-            wanted = f"{100 * LEARNED:.0f} % or more" if test is all_learned else f"{100 * CHANCE:.0f} % or less"
+            wanted = (
+                f"{100 * LEARNED:.0f} % or more" if test is all_learned else f"{100 * CHANCE:.0f} % or less"
+            )
             shown = ", ".join(f"{100 * accuracy:.1f} %" for accuracy in own)
-            yield Check(f"n = {setting.n}, k = {setting.k}, width {width}: {name} at {wanted} in every seed: {shown}", test(own))
+            yield Check(
+                f"n = {setting.n}, k = {setting.k}, width {width}: {name} at {wanted} in every seed: {shown}",
+                test(own),
+            )
 
 
 def main(root: Path, results: Path) -> None:
@@ -166,8 +181,17 @@ def main(root: Path, results: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/untuned"), help="where the runs are, from the repository's root")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where untuned.json and figures/ go")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/untuned"),
+        help="where the runs are, from the repository's root",
+    )
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", help="where untuned.json and figures/ go"
+    )
     given = parser.parse_args()
     main(given.runs, given.results)

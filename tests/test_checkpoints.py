@@ -19,7 +19,10 @@ def checkpoint(stage_dir: Path, number: int) -> Path:
 def test_a_whole_checkpoint_verifies(tmp_path):
     directory = checkpoint(tmp_path, 10)
     assert checkpoints.verify_manifest(directory) == []
-    assert set(json.loads((directory / "manifest.json").read_text())["files"]) == {"model.safetensors", "deep/rng.pth"}
+    assert set(json.loads((directory / "manifest.json").read_text())["files"]) == {
+        "model.safetensors",
+        "deep/rng.pth",
+    }
 
 
 def flip_a_byte(directory: Path) -> None:
@@ -37,7 +40,9 @@ DAMAGE = {
     "model.safetensors is damaged (its SHA-256 is not the one written)": flip_a_byte,
     "model.safetensors has 5 bytes, 2560 were written": truncate,
     "deep/rng.pth is missing": lambda directory: (directory / "deep" / "rng.pth").unlink(),
-    "manifest.json is missing (stopped while it was being written)": lambda directory: (directory / "manifest.json").unlink(),
+    "manifest.json is missing (stopped while it was being written)": lambda directory: (
+        directory / "manifest.json"
+    ).unlink(),
     "manifest.json is damaged": lambda directory: os.truncate(directory / "manifest.json", 20),
 }
 
@@ -64,4 +69,8 @@ def test_rotate_keeps_the_newest_whole_ones(tmp_path):
     (tmp_path / "checkpoint-20" / "manifest.json").unlink()
     (tmp_path / "checkpoint-best").mkdir()
     checkpoints.rotate(tmp_path, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-15", "checkpoint-best"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-15",
+        "checkpoint-best",
+    ]

@@ -25,7 +25,10 @@ SIZES = {"batch_size": 10, "train_samples": 1000, "tokens_per_sample": 4}
 
 
 def stages(*durations: Duration) -> Curriculum:
-    return tuple(Stage(f"stage {i}", TeacherRef.labels(), Labels(), None, duration) for i, duration in enumerate(durations))
+    return tuple(
+        Stage(f"stage {i}", TeacherRef.labels(), Labels(), None, duration)
+        for i, duration in enumerate(durations)
+    )
 
 
 def total(curriculum: Curriculum, per_step: list[float], steps: int) -> float:
@@ -38,7 +41,13 @@ def total(curriculum: Curriculum, per_step: list[float], steps: int) -> float:
 def test_totals() -> None:
     cost = Cost((StageCost("a", 10, 3e12, 1e12, 5.0), StageCost("b", 20, 6e12, 0.0, 7.5)), bytes_kept=45)
     assert cost.stages[0].flops == 4e12
-    assert (cost.steps, cost.student_flops, cost.teacher_flops, cost.flops, cost.seconds) == (30, 9e12, 1e12, 10e12, 12.5)
+    assert (cost.steps, cost.student_flops, cost.teacher_flops, cost.flops, cost.seconds) == (
+        30,
+        9e12,
+        1e12,
+        10e12,
+        12.5,
+    )
 
 
 def test_time_is_not_known_unless_every_stage_has_one() -> None:
@@ -49,7 +58,10 @@ def test_time_is_not_known_unless_every_stage_has_one() -> None:
 def test_memory_is_weights_gradients_states_teacher_and_activations() -> None:
     assert memory_estimate(100, 100) == 4 * 400  # AdamW: weight, gradient, two states
     assert memory_estimate(100, 60, optimizer_states=0) == 4 * 160
-    assert memory_estimate(100, 100, bytes_per=2, teacher_parameters=1000, teacher_bytes_per=1, activations=7) == 800 + 1000 + 7
+    assert (
+        memory_estimate(100, 100, bytes_per=2, teacher_parameters=1000, teacher_bytes_per=1, activations=7)
+        == 800 + 1000 + 7
+    )
 
 
 # --- steps for a budget ---------------------------------------------------------------------------------------------------
@@ -62,7 +74,12 @@ def test_memory_is_weights_gradients_states_teacher_and_activations() -> None:
         ([Duration.share(1.0)], [2.0], 11.9, 5),
         ([Duration.share(1.0)], [0.1], 0.3, 3),  # although 3 × 0.1 > 0.3 in binary
         ([Duration.share(0.5), Duration.share(0.5)], [1.0, 3.0], 40.0, 20),
-        ([Duration.share(0.5)], [1.0], 4.0, 9),  # round(4.5) = 4: the largest number of steps that costs no more
+        (
+            [Duration.share(0.5)],
+            [1.0],
+            4.0,
+            9,
+        ),  # round(4.5) = 4: the largest number of steps that costs no more
         # Five steps are 1 + 3 + 1, six are 2 + 2 + 2: more steps, and cheaper.
         ([Duration.share(0.25), Duration.share(0.5), Duration.share(0.25)], [1.0, 100.0, 1.0], 302.0, 5),
         ([Duration.steps(10), Duration.share(1.0)], [1.0, 2.0], 30.0, 10),
@@ -70,10 +87,17 @@ def test_memory_is_weights_gradients_states_teacher_and_activations() -> None:
         ([Duration.epochs(0.05), Duration.share(1.0)], [1.0, 1.0], 6.0, 1),
         ([Duration.plateau(2, limit=10), Duration.share(1.0)], [1.0, 1.0], 15.0, 5),
         ([Duration.steps(3)], [0.1], 0.3, 3),
-        ([Duration.steps(10), Duration.steps(5)], [1.0, 1.0], 15.0, 15),  # nothing to resolve: their own steps
+        (
+            [Duration.steps(10), Duration.steps(5)],
+            [1.0, 1.0],
+            15.0,
+            15,
+        ),  # nothing to resolve: their own steps
     ],
 )
-def test_steps_for_budget(durations: list[Duration], per_step: list[float], budget: float, steps: int) -> None:
+def test_steps_for_budget(
+    durations: list[Duration], per_step: list[float], budget: float, steps: int
+) -> None:
     assert steps_for_budget(stages(*durations), per_step, budget, **SIZES) == steps
 
 
@@ -104,9 +128,14 @@ def test_no_other_number_of_steps_comes_closer_within_the_budget(
 
 def test_a_budget_that_is_too_small_is_said() -> None:
     fixed = stages(Duration.steps(10), Duration.share(1.0))
-    with pytest.raises(ConfigError, match="budget: 9 is less than the 10 that the stages of fixed length cost"):
+    with pytest.raises(
+        ConfigError, match="budget: 9 is less than the 10 that the stages of fixed length cost"
+    ):
         steps_for_budget(fixed, [1.0, 1.0], 9.0, **SIZES)
-    with pytest.raises(ConfigError, match="budget: 10 buys no step of some stage; the shortest run of every stage costs about 11"):
+    with pytest.raises(
+        ConfigError,
+        match="budget: 10 buys no step of some stage; the shortest run of every stage costs about 11",
+    ):
         steps_for_budget(fixed, [1.0, 1.0], 10.0, **SIZES)
     assert steps_for_budget(fixed, [1.0, 1.0], 11.0, **SIZES) == 1
     unequal = stages(Duration.share(0.01), Duration.share(0.99))
@@ -184,4 +213,9 @@ def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
 
 def test_importing_costs_loads_nothing_heavy() -> None:
     code = "import vigreux.cost, sys; print({'torch', 'scipy', 'numpy', 'transformers'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )

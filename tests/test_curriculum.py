@@ -120,7 +120,13 @@ def test_pairs_rise_and_stay_inside(teacher, student, data):
 
 
 def test_steps_of_each_unit():
-    durations = [Duration.steps(7), Duration.samples(31), Duration.tokens(640), Duration.epochs(0.1), Duration.plateau(2, limit=9)]
+    durations = [
+        Duration.steps(7),
+        Duration.samples(31),
+        Duration.tokens(640),
+        Duration.epochs(0.1),
+        Duration.plateau(2, limit=9),
+    ]
     curriculum = tuple(Stage(f"s{i}", TeacherRef.final(), Logits(), None, d) for i, d in enumerate(durations))
     assert resolve_steps(curriculum, 0, **SIZES) == (7, 4, 2, 10, 9)
 
@@ -128,7 +134,9 @@ def test_steps_of_each_unit():
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 5000))
 def test_shares_of_one_take_the_whole_budget(weights, budget):
     shares = [w / sum(weights) for w in weights]
-    curriculum = tuple(Stage(f"s{i}", TeacherRef.final(), Logits(), None, Duration.share(x)) for i, x in enumerate(shares))
+    curriculum = tuple(
+        Stage(f"s{i}", TeacherRef.final(), Logits(), None, Duration.share(x)) for i, x in enumerate(shares)
+    )
     try:
         steps = resolve_steps(curriculum, budget, **SIZES)
     except ConfigError as error:  # only a share too small for one step
@@ -198,7 +206,13 @@ def test_yaml_by_hand():
         Stage("stage-1", TeacherRef.final(), Hidden(2, Projection("orthogonal")), 1, Duration.share(0.25)),
         Stage("bigger", TeacherRef.other("models/large"), Logits(), None, Duration.epochs(1.5)),
         Stage("stage-3", TeacherRef.labels(), Labels(), None, Duration.steps(10)),
-        Stage("stage-4", TeacherRef.final(), Joint(Hidden(1, Projection("sparse", 2)), Logits(2), 0.5), None, Duration.steps(10)),
+        Stage(
+            "stage-4",
+            TeacherRef.final(),
+            Joint(Hidden(1, Projection("sparse", 2)), Logits(2), 0.5),
+            None,
+            Duration.steps(10),
+        ),
         Stage("plainest", TeacherRef.final(), Joint(Hidden(1), Logits()), None, Duration.steps(10)),
     )
 
@@ -206,7 +220,10 @@ def test_yaml_by_hand():
 def test_what_a_stage_leaves_out_in_words_and_plain_values():
     target = Hidden(4, Projection("pca"), positions="predicted", final_norm=False)
     curriculum = (Stage("last", TeacherRef.final(), target, 2, Duration.steps(5), frozen=0),)
-    assert "hidden 4 (pca, predicted tokens, before the final norm)  2, 0 frozen  5 steps" in lines(curriculum)[0]
+    assert (
+        "hidden 4 (pca, predicted tokens, before the final norm)  2, 0 frozen  5 steps"
+        in lines(curriculum)[0]
+    )
     plain = to_plain(curriculum)
     assert plain[0]["frozen"] == 0
     assert plain[0]["target"] == {
@@ -219,9 +236,15 @@ def test_what_a_stage_leaves_out_in_words_and_plain_values():
 
 def test_a_joint_target_in_words_and_plain_values():
     curriculum = one_shot(target=Joint(Hidden(1, Projection("sparse")), Logits(2), 0.5))
-    assert lines(curriculum) == ["final  final    logits (τ=2) + 0.5 × hidden 1 (sparse/0)  whole  100 % of the budget"]
+    assert lines(curriculum) == [
+        "final  final    logits (τ=2) + 0.5 × hidden 1 (sparse/0)  whole  100 % of the budget"
+    ]
     assert to_plain(curriculum)[0]["target"] == {
-        "joint": {"hidden": {"layer": 1, "projection": {"kind": "sparse"}}, "logits": {"temperature": 2}, "weight": 0.5}
+        "joint": {
+            "hidden": {"layer": 1, "projection": {"kind": "sparse"}},
+            "logits": {"temperature": 2},
+            "weight": 0.5,
+        }
     }
     assert str(Joint(Hidden(1), Logits())) == "logits + hidden 1 (gaussian/0)"
     assert shared_projection(curriculum) == Projection("sparse")
@@ -248,17 +271,41 @@ JOINT = {"hidden": {"layer": 1}, "logits": {}}
         ([STAGE | {"duration": 5}], "accepted: a mapping"),
         ([STAGE | {"duration": {"stps": 5}}], "did you mean 'steps'"),
         ([STAGE | {"duration": {"steps": 5, "epochs": 1}}], "exactly one"),
-        ([STAGE | {"duration": {"share": 0.6}}, STAGE | {"name": "b", "duration": {"share": 0.5}}], "add up to 1.1"),
+        (
+            [STAGE | {"duration": {"share": 0.6}}, STAGE | {"name": "b", "duration": {"share": 0.5}}],
+            "add up to 1.1",
+        ),
         ([STAGE | {"name": "a"}, STAGE | {"name": "a"}], "two stages are named 'a'"),
         ([STAGE | {"depth": 1}], "depth 1 needs a hidden target"),
         ([STAGE | {"target": "joint"}], r"curriculum\[0\].target.joint.hidden: missing"),
-        ([STAGE | {"target": {"joint": {"hidden": {"layer": 1}}}}], r"curriculum\[0\].target.joint.logits: missing"),
-        ([STAGE | {"target": {"joint": JOINT | {"hidden": {}}}}], r"curriculum\[0\].target.joint.hidden.layer: missing"),
-        ([STAGE | {"target": {"joint": JOINT | {"hidden": 1}}}], r"curriculum\[0\].target.joint.hidden: 1; accepted: a mapping"),
-        ([STAGE | {"target": {"joint": JOINT | {"logits": {"temprature": 2}}}}], r"joint.logits.temprature: .*mean 'temperature'"),
-        ([STAGE | {"target": {"joint": JOINT | {"hidden": {"layer": 1, "projection": {"sed": 1}}}}}], r"hidden.projection.sed"),
-        ([STAGE | {"target": {"joint": JOINT | {"weigth": 2}}}], r"curriculum\[0\].target.joint.weigth: .*mean 'weight'"),
-        ([STAGE | {"target": {"joint": JOINT | {"weight": 0}}}], "joint.weight: 0; accepted: a positive number"),
+        (
+            [STAGE | {"target": {"joint": {"hidden": {"layer": 1}}}}],
+            r"curriculum\[0\].target.joint.logits: missing",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"hidden": {}}}}],
+            r"curriculum\[0\].target.joint.hidden.layer: missing",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"hidden": 1}}}],
+            r"curriculum\[0\].target.joint.hidden: 1; accepted: a mapping",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"logits": {"temprature": 2}}}}],
+            r"joint.logits.temprature: .*mean 'temperature'",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"hidden": {"layer": 1, "projection": {"sed": 1}}}}}],
+            r"hidden.projection.sed",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"weigth": 2}}}],
+            r"curriculum\[0\].target.joint.weigth: .*mean 'weight'",
+        ),
+        (
+            [STAGE | {"target": {"joint": JOINT | {"weight": 0}}}],
+            "joint.weight: 0; accepted: a positive number",
+        ),
         ([STAGE | {"target": {"joint": JOINT | {"weight": "much"}}}], r"target.joint: .* wrong type"),
         ([STAGE | {"target": {"joint": JOINT}, "teacher": "labels"}], "any other target with a model"),
     ],
@@ -290,14 +337,26 @@ def test_bad_plain_curricula(plain, message):
         (lambda: Projection("gausian"), "did you mean 'gaussian'"),
         (lambda: Stage("x", TeacherRef.labels(), Logits(), None, Duration.steps(1)), "goes with the teacher"),
         (lambda: Stage("a/b", TeacherRef.final(), Logits(), None, Duration.steps(1)), "without '/'"),
-        (lambda: Stage("x", TeacherRef.final(), Hidden(2), 1, Duration.steps(1), frozen=1), "'x': frozen 1; accepted: 0"),
-        (lambda: Stage("x", TeacherRef.final(), Logits(), None, Duration.steps(1), frozen=-1), "'x': frozen -1"),
+        (
+            lambda: Stage("x", TeacherRef.final(), Hidden(2), 1, Duration.steps(1), frozen=1),
+            "'x': frozen 1; accepted: 0",
+        ),
+        (
+            lambda: Stage("x", TeacherRef.final(), Logits(), None, Duration.steps(1), frozen=-1),
+            "'x': frozen -1",
+        ),
         (lambda: progressive([]), "at least one checkpoint"),
         (lambda: progressive([2, 1]), "rising order"),
         (lambda: extraction(), "give layers"),
         (lambda: extraction(layers={4: 1, 2: 2}), "both must rise"),
-        (lambda: extraction(layers={2: 1, 9: 2}, teacher_layers=6), "teacher layer 9 is outside the teacher, which has 6"),
-        (lambda: extraction(layers={2: 4}, student_layers=3), "student depth 4 is outside the student, which has 3"),
+        (
+            lambda: extraction(layers={2: 1, 9: 2}, teacher_layers=6),
+            "teacher layer 9 is outside the teacher, which has 6",
+        ),
+        (
+            lambda: extraction(layers={2: 4}, student_layers=3),
+            "student depth 4 is outside the student, which has 3",
+        ),
         (lambda: extraction(student_layers=7, teacher_layers=6), "student.layers: 7 is deeper"),
         (lambda: extraction(student_layers=3, teacher_layers=6, hidden_share=1), "hidden_share"),
     ],

@@ -46,13 +46,19 @@ def test_a_damaged_line_before_the_last_is_an_error(tmp_path):
     path.write_bytes(b'{"loss": 1}\n{"los\n{"loss": 2}\n')
     with pytest.raises(CheckpointError) as error:
         files.read_lines(path)
-    assert one_line(error) == f"{path}: line 2 is damaged (found b'{{\"los\\n'); accepted: one JSON record a line"
+    assert (
+        one_line(error)
+        == f"{path}: line 2 is damaged (found b'{{\"los\\n'); accepted: one JSON record a line"
+    )
 
 
 def test_a_full_disk_is_one_line():
     with pytest.raises(TrainingError) as error:
         files.append_line("/dev/full", {"loss": 1.0})
-    assert one_line(error) == "/dev/full: the disk is full; make room, then --resume goes on from the last checkpoint"
+    assert (
+        one_line(error)
+        == "/dev/full: the disk is full; make room, then --resume goes on from the last checkpoint"
+    )
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -17,7 +17,10 @@ from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, NetworkConfig
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: BooleanTaskConfig(kind="party"), r"task\.kind: unknown value 'party'; did you mean 'parity'\?"),  # type: ignore[arg-type]
+        (
+            lambda: BooleanTaskConfig(kind="party"),
+            r"task\.kind: unknown value 'party'; did you mean 'parity'\?",
+        ),  # type: ignore[arg-type]
         (lambda: BooleanTaskConfig(n=0), r"task\.n: 0; accepted: a whole number from 1"),
         (lambda: BooleanTaskConfig(k=-1), r"task\.k: -1"),
         (lambda: BooleanTaskConfig(eval_samples=0), r"task\.eval_samples: 0"),
@@ -34,13 +37,19 @@ from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, NetworkConfig
         (lambda: SGDConfig(learning_rate=0.0), r"training\.learning_rate: 0\.0; accepted: a positive number"),
         (lambda: SGDConfig(learning_rate=float("nan")), r"training\.learning_rate: nan"),
         (lambda: SGDConfig(hidden_learning_rate=-1.0), r"training\.hidden_learning_rate: -1\.0"),
-        (lambda: SGDConfig(warmup_share=1.0), r"training\.warmup_share: 1\.0; accepted: 0 <= warmup_share < 1"),
+        (
+            lambda: SGDConfig(warmup_share=1.0),
+            r"training\.warmup_share: 1\.0; accepted: 0 <= warmup_share < 1",
+        ),
         (lambda: SGDConfig(weight_decay=21.0), r"training\.weight_decay: 21\.0"),
         (lambda: SGDConfig(weight_decay=-1e-9), r"training\.weight_decay"),
         (lambda: OnlineConfig(budget=BudgetConfig(flops=1e9)), r"budget: .*accepted: budget\.steps"),
         (lambda: OnlineConfig(budget=BudgetConfig(seconds=1)), r"budget: .*accepted: budget\.steps"),
         (lambda: OnlineConfig(loss=LossConfig(top_k=1)), "all logits by soft-cross-entropy"),
-        (lambda: OnlineConfig(loss=LossConfig(divergence="jensen-shannon")), "all logits by soft-cross-entropy"),
+        (
+            lambda: OnlineConfig(loss=LossConfig(divergence="jensen-shannon")),
+            "all logits by soft-cross-entropy",
+        ),
         (lambda: OnlineConfig(loss=LossConfig(student_temperature=2.0)), r"loss\.student_temperature: 2\.0"),
     ],
 )
@@ -51,8 +60,18 @@ def test_what_is_refused(make: Any, match: str) -> None:
 
 def test_the_nearest_that_is_accepted() -> None:
     BooleanTaskConfig(n=1, k=1, eval_samples=1, seed=0, data_seed=0)
-    SGDConfig(learning_rate=1e-9, warmup_share=0.0, weight_decay=20.0, batch_size=1, threads=1, eval_every=1, save_every=1)
-    OnlineConfig(budget=BudgetConfig(steps=1), loss=LossConfig(temperature=1e-20, alpha=0.9, divergence="forward-kl"))
+    SGDConfig(
+        learning_rate=1e-9,
+        warmup_share=0.0,
+        weight_decay=20.0,
+        batch_size=1,
+        threads=1,
+        eval_every=1,
+        save_every=1,
+    )
+    OnlineConfig(
+        budget=BudgetConfig(steps=1), loss=LossConfig(temperature=1e-20, alpha=0.9, divergence="forward-kl")
+    )
     assert ONLINE_KINDS == ("parity", "hierarchical-parity")
 
 

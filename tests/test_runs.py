@@ -22,8 +22,12 @@ CONFIG = {
     "output": "runs/a",
 }
 STAGES = plain.to_plain(recipes.one_shot())
-SUMMARY = Summary({"loss": 4.5}, steps=20, flops=1e12, seconds=8.0, bytes_kept=10, teacher_bytes=10, notes=("short",))
-STAGE = StageRecord("final", "logits", None, 20, 8.0, 6e11, 4e11, first_loss=9.0, last_loss=4.6, notes=("a note",))
+SUMMARY = Summary(
+    {"loss": 4.5}, steps=20, flops=1e12, seconds=8.0, bytes_kept=10, teacher_bytes=10, notes=("short",)
+)
+STAGE = StageRecord(
+    "final", "logits", None, 20, 8.0, 6e11, 4e11, first_loss=9.0, last_loss=4.6, notes=("a note",)
+)
 
 
 def create(path: Path, config: dict = CONFIG) -> RunFolder:
@@ -36,14 +40,26 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 
 
 def record(step: int, **more: object) -> dict:
-    return {"kind": "train", "stage": "final", "step": step, "global_step": step, "flops": 1e9 * step, "loss": 1 / step, **more}
+    return {
+        "kind": "train",
+        "stage": "final",
+        "step": step,
+        "global_step": step,
+        "flops": 1e9 * step,
+        "loss": 1 / step,
+        **more,
+    }
 
 
 # --- configurations -------------------------------------------------------------------------------------------------
 
 
 def test_the_fields_that_do_not_count():
-    other = {**CONFIG, "output": "b", "training": {"learning_rate": 5e-4, "report_to": "none", "logging_steps": 5}}
+    other = {
+        **CONFIG,
+        "output": "b",
+        "training": {"learning_rate": 5e-4, "report_to": "none", "logging_steps": 5},
+    }
     assert runs.relevant(CONFIG) == runs.relevant(other)
     assert runs.config_hash(CONFIG) == runs.config_hash(other)
     assert "output" in CONFIG
@@ -89,7 +105,8 @@ def test_a_run_from_start_to_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"), [("one-shot", "one-shot"), ("curricula/mine.yaml", "mine"), ([{"target": "labels"}], "custom")]
+    ("asked", "name"),
+    [("one-shot", "one-shot"), ("curricula/mine.yaml", "mine"), ([{"target": "labels"}], "custom")],
 )
 def test_the_name_of_a_curriculum(tmp_path, asked, name):
     assert create(tmp_path / "run", {**CONFIG, "curriculum": asked}).info()["name"] == name
@@ -184,7 +201,10 @@ def test_another_number_of_processes_takes_as_many_samples(tmp_path, monkeypatch
         " training.per_device_train_batch_size × training.gradient_accumulation_steps × processes = 48"
     )
     with pytest.raises(CheckpointError, match=r"belongs to another configuration: training.learning_rate"):
-        RunFolder.resume(tmp_path / "run", {**CONFIG, "training": {"per_device_train_batch_size": 24, "learning_rate": 1.0}})
+        RunFolder.resume(
+            tmp_path / "run",
+            {**CONFIG, "training": {"per_device_train_batch_size": 24, "learning_rate": 1.0}},
+        )
 
 
 def test_a_finished_run_is_finished_on_any_number_of_processes(tmp_path, monkeypatch):
@@ -199,7 +219,9 @@ def test_a_finished_run_is_finished_on_any_number_of_processes(tmp_path, monkeyp
 def test_other_stages_under_the_same_configuration(tmp_path):
     with create(tmp_path / "run") as run:
         pass
-    with pytest.raises(CheckpointError, match=r"curriculum\[0\].duration.share: 1.0 in the folder, not set now"):
+    with pytest.raises(
+        CheckpointError, match=r"curriculum\[0\].duration.share: 1.0 in the folder, not set now"
+    ):
         RunFolder.resume(run.path, CONFIG, [{**STAGES[0], "duration": {"steps": 5}}])
 
 

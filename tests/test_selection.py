@@ -12,7 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from experiments.selection import STEPS, Case, cases, hierarchical, measure, noisy, noisy_stairs, parity, sigmoid
+from experiments.selection import (
+    STEPS,
+    Case,
+    cases,
+    hierarchical,
+    measure,
+    noisy,
+    noisy_stairs,
+    parity,
+    sigmoid,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,7 +112,9 @@ def test_four_evaluations_before_a_transition_are_enough_and_three_are_not():
 def test_the_transient_of_a_loss_is_no_transition():
     """The first evaluations of a parity teacher's loss: level at first, then steep down to chance; a drop follows much later."""
     start = [1.48, 1.34, 0.95, 0.81, 0.79, 0.78, 0.75, 0.73, 0.74, 0.73]
-    values = np.array(start + [0.71] * 20 + [0.6, 0.45, 0.2, 0.08] + [0.01] * 20) + np.random.default_rng(0).normal(0, 0.005, 54)
+    values = np.array(start + [0.71] * 20 + [0.6, 0.45, 0.2, 0.08] + [0.01] * 20) + np.random.default_rng(
+        0
+    ).normal(0, 0.005, 54)
     assert middles(Curve.of(range(54), values, rises=False)) == pytest.approx([31.5], abs=1)
 
 
@@ -116,7 +128,14 @@ def test_a_loss_falls_as_an_accuracy_rises():
 
 @pytest.mark.parametrize(
     "values",
-    [np.full(80, 0.5), STEPS / 8e6, -(STEPS**-0.5), np.log(STEPS), 1 - np.exp(-STEPS / 1e6), -sigmoid(STEPS, 4e6, 4e5)],
+    [
+        np.full(80, 0.5),
+        STEPS / 8e6,
+        -(STEPS**-0.5),
+        np.log(STEPS),
+        1 - np.exp(-STEPS / 1e6),
+        -sigmoid(STEPS, 4e6, 4e5),
+    ],
     ids=["flat", "line", "power", "log", "saturating", "gets worse"],
 )
 def test_steady_curves_have_none(values):
@@ -125,7 +144,9 @@ def test_steady_curves_have_none(values):
 
 def test_what_a_curve_without_transitions_does_instead():
     rng = np.random.default_rng(0)
-    assert why_none(Curve(STEPS, rng.normal(0.5, 0.01, 80), rises=True)).startswith("the curve is flat, at 0.5")
+    assert why_none(Curve(STEPS, rng.normal(0.5, 0.01, 80), rises=True)).startswith(
+        "the curve is flat, at 0.5"
+    )
     falling = Curve(STEPS, 3 - 1e-7 * STEPS + rng.normal(0, 0.01, 80), rises=False)
     assert why_none(falling).startswith("the curve goes from 2.99")
     assert "without a stretch, from the 4th evaluation on, that is 3 times as steep" in why_none(falling)
@@ -133,12 +154,20 @@ def test_what_a_curve_without_transitions_does_instead():
 
 def test_many_evaluations_are_averaged_and_take_no_longer():
     steps = np.arange(1.0, 20_001)
-    curve = Curve(steps, sigmoid(steps, 12_000, 500) + np.random.default_rng(0).normal(0, 0.02, len(steps)), rises=True)
+    curve = Curve(
+        steps, sigmoid(steps, 12_000, 500) + np.random.default_rng(0).normal(0, 0.02, len(steps)), rises=True
+    )
     assert len(steps) > 10 * MOST
     assert middles(curve) == pytest.approx([12_000], abs=50)
 
 
-@given(st.integers(0, 400), st.floats(1e-6, 1e6), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3), st.floats(-100, 100))
+@given(
+    st.integers(0, 400),
+    st.floats(1e-6, 1e6),
+    st.floats(-1e6, 1e6),
+    st.floats(1e-3, 1e3),
+    st.floats(-100, 100),
+)
 def test_units_do_not_matter(seed, step_unit, step_origin, unit, origin):
     curve = hierarchical(3e5).draw(np.random.default_rng(seed))
     scaled = Curve(step_origin + step_unit * curve.steps, origin + unit * curve.values, rises=True)
@@ -181,7 +210,9 @@ def test_steady_curves_under_noise(name):
     assert measure(CASES[name], seeds=60, compare=False)["right"] >= 0.9
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("parity", "hier", "loss", "evaluated", "a spike"))])
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name.startswith(("parity", "hier", "loss", "evaluated", "a spike"))]
+)
 def test_known_transitions_and_no_others(name):
     assert measure(CASES[name], seeds=40, compare=False)["right"] >= 0.85
 
@@ -190,7 +221,9 @@ def test_the_papers_teacher_gets_a_checkpoint_inside_its_transition():
     """6M and 7M steps are outside of it, 6.5M inside (Panigrahi et al. 2024, section 3)."""
     case = parity(6.5, 0.6, "")
     for seed in range(50):
-        (choice,) = select_checkpoints(case.draw(np.random.default_rng(seed)), range(100_000, 8_000_001, 100_000))
+        (choice,) = select_checkpoints(
+            case.draw(np.random.default_rng(seed)), range(100_000, 8_000_001, 100_000)
+        )
         assert 6_400_000 <= choice.step <= 6_600_000
         assert not choice.transition.holds(6_000_000)
         assert not choice.transition.holds(7_000_000)
@@ -240,7 +273,9 @@ def test_breaks_are_the_best_there_are(seed, count):
     breaks = _breaks(steps, values, noise)
     assert [a for a, _ in breaks] == [0, *(b for _, b in breaks[:-1])]
     assert breaks[-1][1] == count
-    assert plain_cost(steps, values, noise, breaks) == pytest.approx(plain_optimum(steps, values, noise), rel=1e-6)
+    assert plain_cost(steps, values, noise, breaks) == pytest.approx(
+        plain_optimum(steps, values, noise), rel=1e-6
+    )
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -281,11 +316,18 @@ def test_the_way_made_counts_not_the_middle_of_the_steps():
 
 def test_a_transition_that_is_full_leaves_its_turn_to_the_next():
     available = [140, 340, 510, 520, 540, 560]
-    assert [choice.step for choice in choose_checkpoints([SMALL, LARGE, MIDDLE], available, 5)] == [140, 340, 520, 560]
+    assert [choice.step for choice in choose_checkpoints([SMALL, LARGE, MIDDLE], available, 5)] == [
+        140,
+        340,
+        520,
+        560,
+    ]
     assert [choice.step for choice in choose_checkpoints([SMALL, LARGE, MIDDLE], available, 7)] == available
     with pytest.raises(ConfigError) as error:
         choose_checkpoints([SMALL, LARGE, MIDDLE], available, 8)
-    assert one_line(error) == "shots: 8 asks for 7 checkpoints; accepted: at most 7, as 6 lie inside transitions"
+    assert (
+        one_line(error) == "shots: 8 asks for 7 checkpoints; accepted: at most 7, as 6 lie inside transitions"
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,11 +348,16 @@ def test_checkpoints_that_cannot_be_chosen(available, shots, message):
     with pytest.raises(ConfigError, match=message) as error:
         choose_checkpoints([SMALL, LARGE, MIDDLE], available, shots)
     one_line(error)
-    assert choose_checkpoints([SMALL, LARGE, MIDDLE], [300, 340, 540], 3)  # a checkpoint on the edge is inside
+    assert choose_checkpoints(
+        [SMALL, LARGE, MIDDLE], [300, 340, 540], 3
+    )  # a checkpoint on the edge is inside
 
 
 def test_no_transition_to_choose_from():
-    with pytest.raises(ConfigError, match=r"no phase transition: the curve is flat, at 0.5; accepted: checkpoints named by hand"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no phase transition: the curve is flat, at 0.5; accepted: checkpoints named by hand",
+    ):
         select_checkpoints(Curve(STEPS, np.full(80, 0.5), rises=True), [1, 2], 2)
 
 
@@ -327,7 +374,8 @@ def test_till_saturation_is_a_duration():
         (TeacherRef.final(), Logits(), stage),
     ]
     entries = [
-        f"- {{name: checkpoint-{n}, teacher: {{checkpoint: {n}}}, target: logits, duration: PLATEAU}}" for n in (6300000, 6500000)
+        f"- {{name: checkpoint-{n}, teacher: {{checkpoint: {n}}}, target: logits, duration: PLATEAU}}"
+        for n in (6300000, 6500000)
     ]
     text = "\n".join([*entries, "- {name: final, target: logits, duration: PLATEAU}"])
     assert from_yaml(text.replace("PLATEAU", "{plateau: 5, limit: 2000000}")) == curriculum

@@ -125,10 +125,20 @@ def distill(
     return RunFolder.open(root)
 
 
-def _task(student: nn.Module, train: Any, held_out: Any, tokenizer: PreTrainedTokenizerBase | None, kind: TaskKind | None) -> Task:
+def _task(
+    student: nn.Module,
+    train: Any,
+    held_out: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    kind: TaskKind | None,
+) -> Task:
     if not isinstance(student, PreTrainedModel):
         for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
-            if not (isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
+            if not (
+                isinstance(data, Sequence)
+                and len(data) == 2
+                and all(isinstance(part, Tensor) for part in data)
+            ):
                 raise ConfigError(f"{name}: a torch module takes a pair of tensors (inputs, labels)")
         return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
     if tokenizer is None:
@@ -157,7 +167,11 @@ def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:
         if (value := getattr(args, f.name)) != default:
             changed[f.name] = value
     plain = {name: getattr(value, "value", value) for name, value in changed.items()}  # enums as their names
-    return {name: value for name, value in plain.items() if isinstance(value, (int, float, str, bool, list, Mapping))}, args.seed
+    return {
+        name: value
+        for name, value in plain.items()
+        if isinstance(value, (int, float, str, bool, list, Mapping))
+    }, args.seed
 
 
 def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) -> BudgetConfig:

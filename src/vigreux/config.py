@@ -113,7 +113,9 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         own = {"dtype", "revision", "trust_remote_code", "torch_dtype", "output_loading_info", "gguf_file"}
         if wrong := sorted(own & self.options.keys()):
-            raise ConfigError(f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained")
+            raise ConfigError(
+                f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained"
+            )
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class StudentConfig:
             if value is not None:
                 _at_least(f"student.{name}", value, 1)
         if self.hidden and self.heads and self.hidden % self.heads:
-            raise ConfigError(f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads")
+            raise ConfigError(
+                f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
+            )
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,12 @@ class CacheConfig:
     shard_samples: int = 4096
 
     def __post_init__(self) -> None:
-        for name, accepted in (("precision", Precision), ("head_precision", Precision), ("logits", CachedLogits), ("by", CachedBy)):
+        for name, accepted in (
+            ("precision", Precision),
+            ("head_precision", Precision),
+            ("logits", CachedLogits),
+            ("by", CachedBy),
+        ):
             if getattr(self, name) not in get_args(accepted):
                 raise ConfigError(unknown(f"cache.{name}", getattr(self, name), get_args(accepted)))
         _at_least("cache.k", self.k, 1)
@@ -330,9 +339,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.start is not None and self.family is not None:
-            raise ConfigError("model: accepted: start (a model to go on from) or family (a random start), not both")
+            raise ConfigError(
+                "model: accepted: start (a model to go on from) or family (a random start), not both"
+            )
         if self.hidden % self.heads:
-            raise ConfigError(f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads")
+            raise ConfigError(
+                f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
+            )
         _at_least("model.freeze_blocks", self.freeze_blocks, 0)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout: {self.dropout!r}; accepted: 0 <= dropout < 1")

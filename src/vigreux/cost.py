@@ -113,7 +113,11 @@ def memory_estimate(
         teacher_bytes_per: bytes of a teacher's value.
         activations: bytes of everything that depends on the batch.
     """
-    return bytes_per * (parameters + trainable * (1 + optimizer_states)) + teacher_bytes_per * teacher_parameters + activations
+    return (
+        bytes_per * (parameters + trainable * (1 + optimizer_states))
+        + teacher_bytes_per * teacher_parameters
+        + activations
+    )
 
 
 # --- a budget in FLOPs or seconds ---------------------------------------------------------------------------------------
@@ -145,13 +149,19 @@ def steps_for_budget(
         ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the budget.
     """
     assert len(per_step) == len(curriculum)
-    sizes: dict[str, Any] = {"batch_size": batch_size, "train_samples": train_samples, "tokens_per_sample": tokens_per_sample}
+    sizes: dict[str, Any] = {
+        "batch_size": batch_size,
+        "train_samples": train_samples,
+        "tokens_per_sample": tokens_per_sample,
+    }
     fixed = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit != "share"]
     shares = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit == "share"]
     fixed_steps = resolve_steps(tuple(stage for stage, _ in fixed), 0, **sizes)
     spent = math.fsum(n * each for n, (_, each) in zip(fixed_steps, fixed))
     if spent > budget * _ROUNDING:
-        raise ConfigError(f"budget: {budget:.4g} is less than the {spent:.4g} that the stages of fixed length cost")
+        raise ConfigError(
+            f"budget: {budget:.4g} is less than the {spent:.4g} that the stages of fixed length cost"
+        )
     return _largest_within(budget, spent, shares) if shares else sum(fixed_steps)
 
 

@@ -46,9 +46,13 @@ class Duration:
         if self.unit in ("steps", "samples", "tokens", "plateau") and self.value != int(self.value):
             raise ConfigError(f"duration.{self.unit}: {self.value!r} is not a whole number")
         if self.unit == "share" and self.value > 1:
-            raise ConfigError(f"duration.share: {self.value!r} is more than the whole budget; accepted: 0 < share <= 1")
+            raise ConfigError(
+                f"duration.share: {self.value!r} is more than the whole budget; accepted: 0 < share <= 1"
+            )
         if self.unit == "plateau" and self.limit <= 0:
-            raise ConfigError("duration.plateau: needs limit, the steps after which the stage ends in any case")
+            raise ConfigError(
+                "duration.plateau: needs limit, the steps after which the stage ends in any case"
+            )
 
     @classmethod
     def steps(cls, n: int) -> Duration:
@@ -104,9 +108,13 @@ class TeacherRef:
         if self.kind not in kinds:
             raise ConfigError(unknown("teacher", self.kind, kinds))
         if (self.kind == "checkpoint") != (self.step is not None):
-            raise ConfigError(f"teacher: a step belongs to a checkpoint, and only to one (kind {self.kind!r}, step {self.step!r})")
+            raise ConfigError(
+                f"teacher: a step belongs to a checkpoint, and only to one (kind {self.kind!r}, step {self.step!r})"
+            )
         if (self.kind == "model") != (self.model is not None):
-            raise ConfigError(f"teacher: a model path belongs to kind 'model', and only to it (found {self.kind!r})")
+            raise ConfigError(
+                f"teacher: a model path belongs to kind 'model', and only to it (found {self.kind!r})"
+            )
 
     @classmethod
     def labels(cls) -> TeacherRef:
@@ -185,9 +193,13 @@ class Logits:
                 f"logits.temperature: {self.temperature!r}; accepted: a positive number (1e-20 is the papers' smallest)"
             )
         if not 0 < self.student_temperature < math.inf:
-            raise ConfigError(f"logits.student_temperature: {self.student_temperature!r}; accepted: a positive number")
+            raise ConfigError(
+                f"logits.student_temperature: {self.student_temperature!r}; accepted: a positive number"
+            )
         if not 0 <= self.alpha < 1:
-            raise ConfigError(f"logits.alpha: {self.alpha!r}; accepted: 0 <= alpha < 1 (for labels alone use the target 'labels')")
+            raise ConfigError(
+                f"logits.alpha: {self.alpha!r}; accepted: 0 <= alpha < 1 (for labels alone use the target 'labels')"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"logits.top_k: {self.top_k!r}; accepted: a whole number from 1, or none")
         if self.divergence not in get_args(Divergence):
@@ -221,7 +233,9 @@ class Hidden:
 
     def __post_init__(self) -> None:
         if self.layer < 0:
-            raise ConfigError(f"hidden.layer: {self.layer!r}; accepted: 0 (embeddings) to the teacher's number of blocks")
+            raise ConfigError(
+                f"hidden.layer: {self.layer!r}; accepted: 0 (embeddings) to the teacher's number of blocks"
+            )
         if self.scaling not in get_args(Scaling):
             raise ConfigError(unknown("hidden.scaling", self.scaling, get_args(Scaling)))
         if self.positions not in get_args(Positions):
@@ -267,7 +281,9 @@ class Joint:
             if not isinstance(part, accepted):
                 raise ConfigError(f"joint.{name}: {part}; accepted: a target of the kind {name!r}")
         if not 0 < self.weight < math.inf:
-            raise ConfigError(f"joint.weight: {self.weight!r}; accepted: a positive number (without hidden states: 'logits')")
+            raise ConfigError(
+                f"joint.weight: {self.weight!r}; accepted: a positive number (without hidden states: 'logits')"
+            )
 
     def __str__(self) -> str:
         weight = f"{self.weight:g} × " if self.weight != 1 else ""
@@ -307,19 +323,31 @@ class Stage:
         if not self.name or "/" in self.name:
             raise ConfigError(f"{where}: a name is needed, without '/'")
         if isinstance(self.target, Labels) != (self.teacher.kind == "labels"):
-            raise ConfigError(f"{where}: the target 'labels' goes with the teacher 'labels', any other target with a model")
+            raise ConfigError(
+                f"{where}: the target 'labels' goes with the teacher 'labels', any other target with a model"
+            )
         if self.depth is not None and not isinstance(self.target, (Hidden, Joint)):
-            raise ConfigError(f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student")
+            raise ConfigError(
+                f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student"
+            )
         if self.depth is not None and self.depth < 0:
-            raise ConfigError(f"{where}: depth {self.depth}; accepted: 0 (embeddings) to the student's number of blocks")
-        if self.frozen is not None and (self.frozen < 0 or (self.depth is not None and self.frozen >= self.depth)):
-            raise ConfigError(f"{where}: frozen {self.frozen}; accepted: 0 (embeddings) up to below the stage's depth")
+            raise ConfigError(
+                f"{where}: depth {self.depth}; accepted: 0 (embeddings) to the student's number of blocks"
+            )
+        if self.frozen is not None and (
+            self.frozen < 0 or (self.depth is not None and self.frozen >= self.depth)
+        ):
+            raise ConfigError(
+                f"{where}: frozen {self.frozen}; accepted: 0 (embeddings) up to below the stage's depth"
+            )
 
 
 Curriculum = tuple[Stage, ...]
 
 
-def check_curriculum(curriculum: Curriculum, *, student_layers: int | None = None, teacher_layers: int | None = None) -> None:
+def check_curriculum(
+    curriculum: Curriculum, *, student_layers: int | None = None, teacher_layers: int | None = None
+) -> None:
     """Raises `ConfigError` unless the stages have distinct names and fit the two models and one budget."""
     if not curriculum:
         raise ConfigError("curriculum: no stages")
@@ -352,7 +380,12 @@ def shared_projection(curriculum: Curriculum) -> Projection | None:
 
 
 def resolve_steps(
-    curriculum: Curriculum, budget: int, *, batch_size: int, train_samples: int | None, tokens_per_sample: int = 1
+    curriculum: Curriculum,
+    budget: int,
+    *,
+    batch_size: int,
+    train_samples: int | None,
+    tokens_per_sample: int = 1,
 ) -> tuple[int, ...]:
     """Optimiser steps of each stage; a plateau stage counts with its limit.
 
@@ -371,11 +404,17 @@ def resolve_steps(
                 raise ConfigError(
                     f"stage {stage.name!r}: epochs of data that are drawn without end; accepted: steps, samples, tokens"
                 )
-            samples = {"samples": value, "tokens": value / tokens_per_sample, "epochs": value * (train_samples or 0)}
+            samples = {
+                "samples": value,
+                "tokens": value / tokens_per_sample,
+                "epochs": value * (train_samples or 0),
+            }
             exact = {"steps": value, "plateau": float(stage.duration.limit)}
             steps.append(int(exact[unit]) if unit in exact else math.ceil(samples[unit] / batch_size - 1e-9))
         if steps[-1] < 1:
-            raise ConfigError(f"stage {stage.name!r}: {stage.duration} of a budget of {budget} steps is no step at all")
+            raise ConfigError(
+                f"stage {stage.name!r}: {stage.duration} of a budget of {budget} steps is no step at all"
+            )
     return tuple(steps)
 
 
@@ -384,7 +423,9 @@ def table(curriculum: Curriculum) -> str:
     rows = [("stage", "teacher", "target", "depth", "duration")]
     rows += [(s.name, str(s.teacher), str(s.target), _depth(s), str(s.duration)) for s in curriculum]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
 
 
 def _depth(stage: Stage) -> str:

@@ -26,7 +26,9 @@ def writing(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TrainingError(f"{path}: the disk is full; make room, then --resume goes on from the last checkpoint") from error
+            raise TrainingError(
+                f"{path}: the disk is full; make room, then --resume goes on from the last checkpoint"
+            ) from error
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror or error}); accepted: an output folder that can be written"
         ) from error
@@ -92,7 +94,9 @@ def _parse_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         record = _parse_record(line)
         if record is None:
             if end + len(line) < len(data):
-                raise CheckpointError(f"{path}: line {number} is damaged (found {line[:40]!r}); accepted: one JSON record a line")
+                raise CheckpointError(
+                    f"{path}: line {number} is damaged (found {line[:40]!r}); accepted: one JSON record a line"
+                )
             break
         records.append(record)
         end += len(line)

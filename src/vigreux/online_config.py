@@ -119,9 +119,13 @@ class SGDConfig:
             if value is not None and not value > 0:
                 raise ConfigError(f"training.{name}: {value!r}; accepted: a positive number")
         if not 0 <= self.warmup_share < 1:
-            raise ConfigError(f"training.warmup_share: {self.warmup_share!r}; accepted: 0 <= warmup_share < 1")
+            raise ConfigError(
+                f"training.warmup_share: {self.warmup_share!r}; accepted: 0 <= warmup_share < 1"
+            )
         if not 0 <= self.weight_decay * self.learning_rate <= 0.1:
-            raise ConfigError(f"training.weight_decay: {self.weight_decay!r}; accepted: 0 to 0.1 / learning_rate")
+            raise ConfigError(
+                f"training.weight_decay: {self.weight_decay!r}; accepted: 0 to 0.1 / learning_rate"
+            )
 
 
 def _parity_extraction() -> ExtractionConfig:
@@ -164,15 +168,21 @@ class OnlineConfig:
         if self.budget.flops is not None or self.budget.seconds is not None:
             raise ConfigError("budget: parity runs are counted in steps; accepted: budget.steps")
         if self.loss.divergence not in ("soft-cross-entropy", "forward-kl") or self.loss.top_k is not None:
-            raise ConfigError("loss: parity runs match all logits by soft-cross-entropy (forward-kl has the same gradient)")
+            raise ConfigError(
+                "loss: parity runs match all logits by soft-cross-entropy (forward-kl has the same gradient)"
+            )
         if self.loss.student_temperature != 1:
-            raise ConfigError(f"loss.student_temperature: {self.loss.student_temperature!r}; accepted for parity runs: 1")
+            raise ConfigError(
+                f"loss.student_temperature: {self.loss.student_temperature!r}; accepted for parity runs: 1"
+            )
 
 
 def as_teaching(config: OnlineConfig) -> OnlineConfig:
     """The run that trains a teacher: on labels, all checkpoints kept."""
     training = replace(config.training, keep_checkpoints=True)
-    return replace(config, curriculum="supervised", training=training, teacher=OnlineTeacherConfig(), checkpoints=None)
+    return replace(
+        config, curriculum="supervised", training=training, teacher=OnlineTeacherConfig(), checkpoints=None
+    )
 
 
 def _among(name: str, value: str, kind: Any) -> None:

@@ -24,7 +24,13 @@ from vigreux.curriculum import (
 )
 from vigreux.errors import ConfigError, unknown
 
-_TARGETS: dict[str, type] = {"labels": Labels, "logits": Logits, "hidden": Hidden, "embedding": Embedding, "joint": Joint}
+_TARGETS: dict[str, type] = {
+    "labels": Labels,
+    "logits": Logits,
+    "hidden": Hidden,
+    "embedding": Embedding,
+    "joint": Joint,
+}
 _REQUIRED: dict[str, tuple[str, ...]] = {"hidden": ("layer",), "joint": ("hidden", "logits")}
 
 
@@ -65,7 +71,11 @@ def _without_defaults(value: Any) -> dict[str, Any]:
 
 def from_plain(stages: Sequence[Mapping[str, Any]]) -> Curriculum:
     """The inverse of `to_plain`. Raises `ConfigError` that names the stage and key of anything unknown or missing."""
-    if not isinstance(stages, Sequence) or isinstance(stages, str) or not all(isinstance(s, Mapping) for s in stages):
+    if (
+        not isinstance(stages, Sequence)
+        or isinstance(stages, str)
+        or not all(isinstance(s, Mapping) for s in stages)
+    ):
         raise ConfigError("curriculum: accepted: a builder's name, or a list of stages (each a mapping)")
     curriculum = tuple(_stage_from_plain(stage, i) for i, stage in enumerate(stages))
     check_curriculum(curriculum)
@@ -95,7 +105,9 @@ def _teacher_from_plain(plain: Any, where: str) -> TeacherRef:
             return TeacherRef.checkpoint(int(plain["checkpoint"]))
         return TeacherRef.other(str(plain["model"]))
     if plain not in ("labels", "final"):
-        raise ConfigError(unknown(f"{where}.teacher", plain, ("labels", "final", "{checkpoint: STEP}", "{model: PATH}")))
+        raise ConfigError(
+            unknown(f"{where}.teacher", plain, ("labels", "final", "{checkpoint: STEP}", "{model: PATH}"))
+        )
     return TeacherRef(plain)
 
 
@@ -117,7 +129,9 @@ def _options_to_target(kind: str, plain: Any, where: str) -> Target:
         _check_keys(f"{where}.projection", projection, ("kind", "seed"))
         options["projection"] = Projection(**projection)
     if cls is Joint:
-        options |= {part: _options_to_target(part, options[part], f"{where}.{part}") for part in ("hidden", "logits")}
+        options |= {
+            part: _options_to_target(part, options[part], f"{where}.{part}") for part in ("hidden", "logits")
+        }
     return _build(cls, options, where)
 
 

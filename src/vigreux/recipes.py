@@ -51,16 +51,18 @@ def progressive(
     """
     target = target or Logits()
     if not checkpoints:
-        raise ConfigError("checkpoints: progressive distillation needs at least one checkpoint before the final teacher")
+        raise ConfigError(
+            "checkpoints: progressive distillation needs at least one checkpoint before the final teacher"
+        )
     if sorted(set(checkpoints)) != list(checkpoints):
         raise ConfigError(f"checkpoints: {list(checkpoints)} are not in rising order without repeats")
     if (stage is None) != (final is None) and (stage or final).unit != "share":  # type: ignore[union-attr]
         raise ConfigError("progressive: give both stage and final, or neither")
     n = len(checkpoints)
     stage, final = _fill_shares(stage, final, n, default_stage=1 / (n + 1))
-    return tuple(Stage(f"checkpoint-{step}", TeacherRef.checkpoint(step), target, None, stage) for step in checkpoints) + one_shot(
-        target=target, final=final
-    )
+    return tuple(
+        Stage(f"checkpoint-{step}", TeacherRef.checkpoint(step), target, None, stage) for step in checkpoints
+    ) + one_shot(target=target, final=final)
 
 
 def p_shot(
@@ -102,7 +104,9 @@ def extraction(
     """
     if layers is None:
         if student_layers is None or teacher_layers is None:
-            raise ConfigError("extraction: give layers (teacher layer: student depth), or the numbers of blocks of both models")
+            raise ConfigError(
+                "extraction: give layers (teacher layer: student depth), or the numbers of blocks of both models"
+            )
         layers = pair_layers(teacher_layers, student_layers, stages)
     _check_pairing(layers, student_layers, teacher_layers)
     if stage is None and not 0 < hidden_share < 1:
@@ -110,7 +114,8 @@ def extraction(
     stage, final = _fill_shares(stage, final, len(layers), default_stage=hidden_share / len(layers))
     projection = projection or Projection()
     hidden = tuple(
-        Stage(f"hidden-{t}-to-{s}", TeacherRef.final(), Hidden(t, projection, scaling), s, stage) for t, s in sorted(layers.items())
+        Stage(f"hidden-{t}-to-{s}", TeacherRef.final(), Hidden(t, projection, scaling), s, stage)
+        for t, s in sorted(layers.items())
     )
     return hidden + one_shot(target=target, final=final)
 
@@ -130,7 +135,9 @@ def pair_layers(teacher_layers: int, student_layers: int, stages: int | None = N
     available = list(range(1, max(student_layers, 2)))
     count = len(available) if stages is None else stages
     if not 1 <= count <= max(student_layers, 1):
-        raise ConfigError(f"extraction.stages: {count}; accepted: 1 to {student_layers}, the student's number of blocks")
+        raise ConfigError(
+            f"extraction.stages: {count}; accepted: 1 to {student_layers}, the student's number of blocks"
+        )
     if count > len(available):
         available.append(student_layers)
     depths = [available[round((i + 1) * len(available) / count) - 1] for i in range(count)]
@@ -145,14 +152,23 @@ def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teache
         )
     depths = [s for _, s in pairs]
     if sorted(set(depths)) != depths:
-        raise ConfigError(f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise")
-    for what, deepest, blocks in (("teacher layer", pairs[-1][0], teacher_layers), ("student depth", depths[-1], student_layers)):
+        raise ConfigError(
+            f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise"
+        )
+    for what, deepest, blocks in (
+        ("teacher layer", pairs[-1][0], teacher_layers),
+        ("student depth", depths[-1], student_layers),
+    ):
         if blocks is not None and deepest > blocks:
             model = what.split()[0]
-            raise ConfigError(f"extraction.layers: {what} {deepest} is outside the {model}, which has {blocks} blocks")
+            raise ConfigError(
+                f"extraction.layers: {what} {deepest} is outside the {model}, which has {blocks} blocks"
+            )
 
 
-def _fill_shares(stage: Duration | None, final: Duration | None, count: int, default_stage: float) -> tuple[Duration, Duration]:
+def _fill_shares(
+    stage: Duration | None, final: Duration | None, count: int, default_stage: float
+) -> tuple[Duration, Duration]:
     """Completes the two durations: the final stage takes what shares the `count` equal stages leave."""
     if stage is None:
         share = (1 - final.value) / count if final is not None and final.unit == "share" else default_stage
@@ -190,7 +206,9 @@ def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | N
     try:
         return from_yaml(Path(spec).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"curriculum: cannot read {spec!r}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        raise ConfigError(
+            f"curriculum: cannot read {spec!r}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
+        ) from error
     except ConfigError as error:
         raise ConfigError(f"{spec}: {error}") from error
 
@@ -218,12 +236,18 @@ def from_config(
 
 
 def _build(
-    name: str, config: RunConfig | OnlineConfig, student_layers: int, teacher_layers: int, series: Sequence[int]
+    name: str,
+    config: RunConfig | OnlineConfig,
+    student_layers: int,
+    teacher_layers: int,
+    series: Sequence[int],
 ) -> Curriculum:
     projection, target = config.extraction.projected(), _whole_target(config)
     if name == "supervised":
         if isinstance(target, Embedding):
-            raise ConfigError("curriculum: 'supervised' needs labels, which the task 'embedding' does not have")
+            raise ConfigError(
+                "curriculum: 'supervised' needs labels, which the task 'embedding' does not have"
+            )
         return supervised()
     if name == "one-shot":
         return one_shot(target=target)
@@ -241,12 +265,16 @@ def _build(
         )
     steps = config.checkpoints if config.checkpoints is not None else list(series)
     if not steps:
-        raise ConfigError(f"checkpoints: {name!r} needs the steps of the teacher's checkpoints, and teacher.checkpoints gives none")
+        raise ConfigError(
+            f"checkpoints: {name!r} needs the steps of the teacher's checkpoints, and teacher.checkpoints gives none"
+        )
     if missing := [step for step in steps if step not in series]:
         raise ConfigError(unknown("checkpoints", missing[0], series))
     if name == "p-shot" and config.checkpoints is None:
         at_hand = ", ".join(map(str, series))
-        raise ConfigError(f"checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: {at_hand}")
+        raise ConfigError(
+            f"checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: {at_hand}"
+        )
     return BUILDERS[name](steps, target=target)
 
 

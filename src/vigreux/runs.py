@@ -37,7 +37,15 @@ from typing import IO, Any
 import yaml
 
 from vigreux.errors import CheckpointError, VigreuxError
-from vigreux.files import append_line, drop_torn_line, finite, read_lines, rewrite_lines, write_atomic, writing
+from vigreux.files import (
+    append_line,
+    drop_torn_line,
+    finite,
+    read_lines,
+    rewrite_lines,
+    write_atomic,
+    writing,
+)
 from vigreux.same_run import config_hash, deal_alike, filled, first_difference, process_count, relevant
 
 FORMAT = 1
@@ -170,9 +178,13 @@ class RunFolder:
                 "failure": None,
             }
         )
-        write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_atomic(
+            run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        )
         stages = [dict(stage) for stage in curriculum]
-        write_atomic(run.path / "curriculum.yaml", yaml.safe_dump(stages, sort_keys=False, allow_unicode=True))
+        write_atomic(
+            run.path / "curriculum.yaml", yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
+        )
         return run
 
     @classmethod
@@ -185,7 +197,9 @@ class RunFolder:
         run = cls(path)
         info = run.info()
         if info.get("format") != FORMAT:
-            raise CheckpointError(f"{run.path / 'run.json'}: format {info.get('format')!r}; accepted: {FORMAT}")
+            raise CheckpointError(
+                f"{run.path / 'run.json'}: format {info.get('format')!r}; accepted: {FORMAT}"
+            )
         return run
 
     @classmethod
@@ -223,7 +237,9 @@ class RunFolder:
             drop_torn_line(run.path / name)
         if run.status != "finished":
             info = run.info()
-            run._write_info({**info, "status": "running", "failure": None, "resumed": [*info["resumed"], _now()]})
+            run._write_info(
+                {**info, "status": "running", "failure": None, "resumed": [*info["resumed"], _now()]}
+            )
         return run
 
     # writing
@@ -249,7 +265,9 @@ class RunFolder:
 
     def truncate_stages(self, count: int) -> None:
         """Keeps the first `count` finished stages: the last checkpoint of a later one turned out to be damaged."""
-        rewrite_lines(self.path / "stages.jsonl", [dataclasses.asdict(stage) for stage in self.stages()[:count]])
+        rewrite_lines(
+            self.path / "stages.jsonl", [dataclasses.asdict(stage) for stage in self.stages()[:count]]
+        )
 
     def finish(self, summary: Summary) -> None:
         """Writes summary.json, marks the run as finished and lets go of the lock."""
@@ -259,8 +277,12 @@ class RunFolder:
 
     def fail(self, message: str) -> None:
         """Marks the run as failed, with one line that says why, and lets go of the lock."""
-        with suppress(VigreuxError):  # on a full disk the reason that is already on its way matters more than this one
-            self._write_info({**self.info(), "status": "failed", "finished": _now(), "failure": " ".join(message.split())})
+        with suppress(
+            VigreuxError
+        ):  # on a full disk the reason that is already on its way matters more than this one
+            self._write_info(
+                {**self.info(), "status": "failed", "finished": _now(), "failure": " ".join(message.split())}
+            )
         self.close()
 
     def close(self) -> None:
@@ -283,7 +305,9 @@ class RunFolder:
         """run.json."""
         path = self.path / "run.json"
         if not path.exists():
-            raise CheckpointError(f"{self.path}: not a run folder (run.json is missing){_runs_inside(self.path)}")
+            raise CheckpointError(
+                f"{self.path}: not a run folder (run.json is missing){_runs_inside(self.path)}"
+            )
         return _read_mapping(path, json.loads)
 
     @property
@@ -302,12 +326,17 @@ class RunFolder:
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records of metrics.jsonl in order, all or of one kind ("train", "eval")."""
-        return [record for record in read_lines(self.path / "metrics.jsonl") if kind in (None, record.get("kind"))]
+        return [
+            record for record in read_lines(self.path / "metrics.jsonl") if kind in (None, record.get("kind"))
+        ]
 
     def stages(self) -> list[StageRecord]:
         """The finished stages in order."""
         path = self.path / "stages.jsonl"
-        return [_read_fields(path, StageRecord, {**line, "notes": tuple(line.get("notes", ()))}) for line in read_lines(path)]
+        return [
+            _read_fields(path, StageRecord, {**line, "notes": tuple(line.get("notes", ()))})
+            for line in read_lines(path)
+        ]
 
     def summary(self) -> Summary | None:
         """How the run ended; None while it has not."""
@@ -339,7 +368,9 @@ class RunFolder:
             lock.seek(0)
             owner = lock.read().strip() or "another process"
             lock.close()
-            raise CheckpointError(f"{self.path}: is being written by {owner}; wait for it, or choose another output") from error
+            raise CheckpointError(
+                f"{self.path}: is being written by {owner}; wait for it, or choose another output"
+            ) from error
         self._lock = lock
         with writing(path):
             lock.truncate(0)
@@ -349,7 +380,11 @@ class RunFolder:
     def _owner_lives(self) -> bool:
         """Asks for the process that .lock names: to try the lock would drop it, were the owner this very process."""
         path = self.path / ".lock"
-        owner = re.fullmatch(r"process (\d+) on (.+)", path.read_text(encoding="utf-8")) if path.exists() else None
+        owner = (
+            re.fullmatch(r"process (\d+) on (.+)", path.read_text(encoding="utf-8"))
+            if path.exists()
+            else None
+        )
         if owner is None:
             return False
         if owner[2] != socket.gethostname():
@@ -375,9 +410,15 @@ def check_vacant(path: Path) -> None:
         hint = "--resume to go on with it, or " if status in ("failed", "stopped") else ""
         raise CheckpointError(f"{path}: holds a run already ({status}); accepted: {hint}another output")
     ours = re.compile(r"\.lock|\..*\.tmp")
-    others = [] if not path.exists() else sorted(entry.name for entry in path.iterdir() if not ours.fullmatch(entry.name))
+    others = (
+        []
+        if not path.exists()
+        else sorted(entry.name for entry in path.iterdir() if not ours.fullmatch(entry.name))
+    )
     if others:
-        raise CheckpointError(f"{path}: is not empty and not a run folder (found {others[0]}); accepted: a new or empty folder")
+        raise CheckpointError(
+            f"{path}: is not empty and not a run folder (found {others[0]}); accepted: a new or empty folder"
+        )
 
 
 def _runs_inside(path: Path) -> str:
@@ -399,11 +440,15 @@ def _read_plain(path: Path, parse: Any, kind: type) -> Any:
     try:
         plain = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); the run folder is damaged") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); the run folder is damaged"
+        ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
     if not isinstance(plain, kind):
-        raise CheckpointError(f"{path}: is damaged (found {type(plain).__name__}, a {kind.__name__} is needed)")
+        raise CheckpointError(
+            f"{path}: is damaged (found {type(plain).__name__}, a {kind.__name__} is needed)"
+        )
     return plain
 
 

@@ -60,7 +60,11 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
 def filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with the fields of `defaults` that it lacks, section by section."""
     whole = dict(defaults) | dict(config)
-    sections = [name for name, value in config.items() if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)]
+    sections = [
+        name
+        for name, value in config.items()
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
+    ]
     return whole | {name: filled(config[name], defaults[name]) for name in sections}
 
 
@@ -74,10 +78,14 @@ def first_difference(stored: Any, found: Any, name: str = "") -> str | None:
     if isinstance(stored, Mapping) and isinstance(found, Mapping):
         pairs = [(f"{name}.{key}" if name else str(key), stored, found, key) for key in {**stored, **found}]
     elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
-        pairs = [(f"{name}[{i}]", dict(enumerate(stored)), dict(enumerate(found)), i) for i in range(len(stored))]
+        pairs = [
+            (f"{name}[{i}]", dict(enumerate(stored)), dict(enumerate(found)), i) for i in range(len(stored))
+        ]
     else:
         return None if stored == found else f"{name}: {_shown(stored)} in the folder, {_shown(found)} now"
-    differences = (first_difference(a.get(key, _UNSET), b.get(key, _UNSET), path) for path, a, b, key in pairs)
+    differences = (
+        first_difference(a.get(key, _UNSET), b.get(key, _UNSET), path) for path, a, b, key in pairs
+    )
     return next((difference for difference in differences if difference), None)
 
 

@@ -197,8 +197,14 @@ def find_transitions(curve: Curve) -> list[PhaseTransition]:
     spans = [(0, len(line.x) - 1)]
     while spans:
         left, right = spans.pop()
-        stretches = [_stretch(line, values, i, j, left, right) for i in range(left, right) for j in range(i + 1, right + 1)]
-        best = max((stretch for stretch in stretches if stretch), key=lambda stretch: stretch.gain, default=None)
+        stretches = [
+            _stretch(line, values, i, j, left, right)
+            for i in range(left, right)
+            for j in range(i + 1, right + 1)
+        ]
+        best = max(
+            (stretch for stretch in stretches if stretch), key=lambda stretch: stretch.gain, default=None
+        )
         if best is not None:
             found.append(best.transition if curve.rises else _mirrored(best.transition))
             spans += [(left, best.first), (best.last, right)]
@@ -234,10 +240,14 @@ def _stretch(line: _Line, values: Array, first: int, last: int, left: int, right
     tenths = np.interp([y0 + share * (y1 - y0) for share in TENTHS], path, line.x[first : last + 1])
     run = line.steps[-1] - line.steps[0]
     after = values[line.steps > tenths[-1]]
-    if tenths[-1] - tenths[0] > WIDEST * run or (len(after) and np.quantile(after, 1 - LASTING) < (y0 + y1) / 2):
+    if tenths[-1] - tenths[0] > WIDEST * run or (
+        len(after) and np.quantile(after, 1 - LASTING) < (y0 + y1) / 2
+    ):
         return None
     sharpness = float(0.8 * run / (tenths[-1] - tenths[0]))
-    return _Stretch(first, last, gain, PhaseTransition(tuple(map(float, tenths)), float(y0), float(y1), sharpness))
+    return _Stretch(
+        first, last, gain, PhaseTransition(tuple(map(float, tenths)), float(y0), float(y1), sharpness)
+    )
 
 
 def _sides(line: _Line, first: int, last: int, left: int, right: int) -> tuple[float, float]:
@@ -356,7 +366,9 @@ def _squares_left(start: Sequence[float], end: Sequence[float]) -> float:
     return max(svv - sxv * sxv / sxx, 0.0) if sxx > 0 else max(svv, 0.0)
 
 
-def _jumps(steps: Array, values: Array, noise: Array, before: tuple[int, int], after: tuple[int, int]) -> bool:
+def _jumps(
+    steps: Array, values: Array, noise: Array, before: tuple[int, int], after: tuple[int, int]
+) -> bool:
     """Whether two pieces that touch do not meet: their lines, drawn on to the middle between them, are further apart than
     noise explains."""
     (a, b), (c, d) = before, after
@@ -369,7 +381,9 @@ def _jumps(steps: Array, values: Array, noise: Array, before: tuple[int, int], a
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 
-def select_checkpoints(curve: Curve, available: Sequence[int], shots: int | None = None) -> tuple[Choice, ...]:
+def select_checkpoints(
+    curve: Curve, available: Sequence[int], shots: int | None = None
+) -> tuple[Choice, ...]:
     """The `shots − 1` checkpoints for p-shot distillation: `choose_checkpoints` on the curve's transitions.
 
     Raises:

@@ -34,10 +34,15 @@ def by_layer(materials: Materials, samples: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "training",
-    [{"per_device_train_batch_size": 4}, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}],
+    [
+        {"per_device_train_batch_size": 4},
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    ],
     ids=["at once", "accumulated"],
 )
-def test_pca_sees_every_layer_on_the_first_steps_samples(training: dict[str, int], tiny: Tiny, tmp_path: Path) -> None:
+def test_pca_sees_every_layer_on_the_first_steps_samples(
+    training: dict[str, int], tiny: Tiny, tmp_path: Path
+) -> None:
     save_llama(tmp_path / "teacher", tiny.bpe)
     config = config_of(tiny, tmp_path / "teacher", **training)
     materials = load_materials(config)

@@ -14,7 +14,9 @@ def model(family: str, kind: str = "causal-lm", **changes):
     """A fresh one on sentences of a grammar."""
     sizes = ModelConfig(family=family, layers=2, hidden=16, heads=2, **changes)
     task = TaskConfig(kind=kind, data="grammar:cfg3b:k", max_length=32, max_eval=2)
-    return make_teaching_setup(TeachConfig(task=task, model=sizes, budget=BudgetConfig(steps=1))).student.eval()
+    return make_teaching_setup(
+        TeachConfig(task=task, model=sizes, budget=BudgetConfig(steps=1))
+    ).student.eval()
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "roberta"])

@@ -49,7 +49,9 @@ def test_hub_revisions_are_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_a_hub_revision_that_cannot_be_reached() -> None:
-    with pytest.raises(CheckpointError, match=r"teacher\.checkpoints: 'org/name@step1000' cannot be fetched \("):
+    with pytest.raises(
+        CheckpointError, match=r"teacher\.checkpoints: 'org/name@step1000' cannot be fetched \("
+    ):
         snapshot("org/name@step1000")
 
 
@@ -58,26 +60,48 @@ def test_kinds_and_families() -> None:
     check_kind("embedding", T5Config(), "x")
     check_kind("classification", GPT2Config(architectures=["GPT2ForSequenceClassification"]), "x")
     check_kind("classification", GPT2Config(), "x")  # a config that does not say what it was saved from
-    with pytest.raises(ConfigError, match=r"'masked-lm' has no model of the family 'llama' \(x\); accepted: causal-lm, classif"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'masked-lm' has no model of the family 'llama' \(x\); accepted: causal-lm, classif",
+    ):
         check_kind("masked-lm", LlamaConfig(), "x")
-    with pytest.raises(ConfigError, match=r"'causal-lm' has no model of the family 'vit' \(x\); accepted: embedding"):
+    with pytest.raises(
+        ConfigError, match=r"'causal-lm' has no model of the family 'vit' \(x\); accepted: embedding"
+    ):
         check_kind("causal-lm", ViTConfig(), "x")
-    with pytest.raises(ConfigError, match=r"'causal-lm' of 'bert' \(x\), an encoder that sees the token it is to predict"):
+    with pytest.raises(
+        ConfigError, match=r"'causal-lm' of 'bert' \(x\), an encoder that sees the token it is to predict"
+    ):
         check_kind("causal-lm", BertConfig(), "x")
     check_kind("causal-lm", BertConfig(is_decoder=True), "x")
-    with pytest.raises(CheckpointError, match=r"x: saved from GPT2LMHeadModel, without a classification head"):
+    with pytest.raises(
+        CheckpointError, match=r"x: saved from GPT2LMHeadModel, without a classification head"
+    ):
         check_kind("classification", GPT2Config(architectures=["GPT2LMHeadModel"]), "x")
 
 
 def test_longest_samples() -> None:
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 20}
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "vocab_size": 20,
+    }
     bert = build(BertConfig(**sizes, max_position_embeddings=16), "AutoModelForMaskedLM")
     check_length(16, bert)
-    with pytest.raises(ConfigError, match=r"task\.max_length: 17; accepted: at most 16, the model's positions"):
+    with pytest.raises(
+        ConfigError, match=r"task\.max_length: 17; accepted: at most 16, the model's positions"
+    ):
         check_length(17, bert)
-    roberta = build(RobertaConfig(**sizes, max_position_embeddings=18, pad_token_id=1), "AutoModelForMaskedLM")
+    roberta = build(
+        RobertaConfig(**sizes, max_position_embeddings=18, pad_token_id=1), "AutoModelForMaskedLM"
+    )
     check_length(16, roberta)
     with pytest.raises(ConfigError, match="at most 16"):
         check_length(17, roberta)
-    t5 = build(T5Config(d_model=8, num_layers=1, num_heads=2, d_kv=4, d_ff=8, vocab_size=20), "AutoModelForTextEncoding")
+    t5 = build(
+        T5Config(d_model=8, num_layers=1, num_heads=2, d_kv=4, d_ff=8, vocab_size=20),
+        "AutoModelForTextEncoding",
+    )
     check_length(10_000, t5)  # relative positions

@@ -12,7 +12,13 @@ from tests.cli.tiny import MASKED, Tiny, make_tiny, save_bert, save_llama
 from vigreux.cli.main import main
 
 # few, small steps, whatever the test is about
-SMALL = ["--quiet", "--training.per_device_train_batch_size", "4", "--training.per_device_eval_batch_size", "8"]
+SMALL = [
+    "--quiet",
+    "--training.per_device_train_batch_size",
+    "4",
+    "--training.per_device_eval_batch_size",
+    "8",
+]
 
 
 @dataclass(frozen=True)

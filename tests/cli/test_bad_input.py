@@ -78,8 +78,26 @@ def test_a_wrong_option(vigreux: Vigreux, causal_config, options, parts):
 
 GOOD = [
     ["--curriculum", "extraction", "--extraction.layers", "{2: 1, 3: 2}", "--budget.steps", "10"],
-    ["--curriculum", "extraction", "--student.layers", "3", "--student.hidden", "48", "--extraction.projection", "identity"],
-    ["--curriculum", "one-shot", "--loss.temperature", "1e-20", "--loss.alpha", "0.99", "--task.max_length", "64"],
+    [
+        "--curriculum",
+        "extraction",
+        "--student.layers",
+        "3",
+        "--student.hidden",
+        "48",
+        "--extraction.projection",
+        "identity",
+    ],
+    [
+        "--curriculum",
+        "one-shot",
+        "--loss.temperature",
+        "1e-20",
+        "--loss.alpha",
+        "0.99",
+        "--task.max_length",
+        "64",
+    ],
 ]
 
 
@@ -100,7 +118,10 @@ def test_the_nearest_right_options(vigreux: Vigreux, causal_config, options):
         ("- 1", ["config.yaml", "accepted: a mapping"]),
         ("curriculum: [{target: logits, duration: {stps: 3}}]", ["did you mean 'steps'"]),
         ("curriculum: [{target: logit, duration: {steps: 3}}]", ["did you mean 'logits'"]),
-        ("curriculum: [{target: {hidden: {layer: 9}}, depth: 1, duration: {steps: 3}}]", ["hidden layer 9", "which has 3 blocks"]),
+        (
+            "curriculum: [{target: {hidden: {layer: 9}}, depth: 1, duration: {steps: 3}}]",
+            ["hidden layer 9", "which has 3 blocks"],
+        ),
         ("curriculum: [{target: logits, duration: {steps: 3}, tempo: 2}]", ["tempo"]),
     ],
 )
@@ -135,7 +156,15 @@ def test_text_that_is_none(vigreux: Vigreux, causal_config, content, parts):
 def test_held_out_text_that_was_trained_on(vigreux: Vigreux, causal_config):
     texts = documents(60)
     write_text(Path("held.txt"), texts[:5])
-    given = ["distill", causal_config, "--quiet", "--curriculum", "supervised", "--task.eval_data", "held.txt"]
+    given = [
+        "distill",
+        causal_config,
+        "--quiet",
+        "--curriculum",
+        "supervised",
+        "--task.eval_data",
+        "held.txt",
+    ]
     refused(vigreux(*given), "5", "allow_overlap")
     untouched()
     assert vigreux(*given, "--task.allow_overlap", "true").code == 0
@@ -162,7 +191,16 @@ def test_labels_that_the_teacher_does_not_have(vigreux: Vigreux, tiny, classifie
     if "txt" in change:
         del rows[7]["text"]
     labelled(Path("data.jsonl"), rows)
-    given = ["distill", "--quiet", "--task.kind", "classification", "--teacher.model", classifier, "--curriculum", "supervised"]
+    given = [
+        "distill",
+        "--quiet",
+        "--task.kind",
+        "classification",
+        "--teacher.model",
+        classifier,
+        "--curriculum",
+        "supervised",
+    ]
     given += ["--student.layers", "1", "--budget.steps", "1", "--task.max_length", "32", "--output", "run"]
     refused(vigreux(*given, "--task.data", "data.jsonl"), *parts)
     untouched()
@@ -179,7 +217,16 @@ def teacher(llama, tmp_path) -> Path:
 
 
 def distil(vigreux: Vigreux, causal_config, *options):
-    return vigreux("distill", causal_config, "--quiet", "--curriculum", "one-shot", "--teacher.model", "teacher", *options)
+    return vigreux(
+        "distill",
+        causal_config,
+        "--quiet",
+        "--curriculum",
+        "one-shot",
+        "--teacher.model",
+        "teacher",
+        *options,
+    )
 
 
 def test_a_teacher_without_weights(vigreux: Vigreux, causal_config, teacher):
@@ -207,7 +254,10 @@ def test_pickled_weights(vigreux: Vigreux, causal_config, teacher):
 
 def test_remote_code(vigreux: Vigreux, causal_config, teacher):
     config = json.loads((teacher / "config.json").read_text())
-    config |= {"auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}, "model_type": "own"}
+    config |= {
+        "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"},
+        "model_type": "own",
+    }
     (teacher / "config.json").write_text(json.dumps(config))
     (teacher / "own.py").write_text("raise SystemExit('was run')")
     refused(distil(vigreux, causal_config), "trust_remote_code")
@@ -217,7 +267,10 @@ def test_remote_code(vigreux: Vigreux, causal_config, teacher):
 def test_another_tokenizer(vigreux: Vigreux, causal_config, tiny):
     other = train_tokenizer(["quite other words " * 9, "zebra yellow quartz jumped vexed"], 300, "bpe")
     save_llama(Path("start"), other, layers=1, hidden_size=24)
-    refused(vigreux("distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start"), "tokenizer")
+    refused(
+        vigreux("distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start"),
+        "tokenizer",
+    )
     untouched()
 
 
@@ -226,7 +279,9 @@ def test_vocabularies_padded_to_different_sizes_are_handled(vigreux: Vigreux, ca
     model = AutoModelForCausalLM.from_pretrained("start")
     model.resize_token_embeddings(len(tiny.bpe) + 28)
     model.save_pretrained("start")
-    outcome = vigreux("distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start")
+    outcome = vigreux(
+        "distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start"
+    )
     assert outcome.code == 0, outcome.err
     assert any("padded to different sizes" in note for note in RunFolder.open("run").summary().notes)
     assert AutoModelForCausalLM.from_pretrained("run/student").config.vocab_size == len(tiny.bpe) + 28
@@ -234,9 +289,24 @@ def test_vocabularies_padded_to_different_sizes_are_handled(vigreux: Vigreux, ca
 
 def test_classes_that_differ(vigreux: Vigreux, tiny):
     names = dict(enumerate(["cold", "warm", "hot"]))
-    save_bert(Path("three"), tiny.wordpiece, CLASSES, id2label=names, label2id={name: i for i, name in names.items()})
+    save_bert(
+        Path("three"),
+        tiny.wordpiece,
+        CLASSES,
+        id2label=names,
+        label2id={name: i for i, name in names.items()},
+    )
     save_bert(Path("two"), tiny.wordpiece)
-    given = ["distill", "--quiet", "--task.kind", "classification", "--task.data", tiny.labelled, "--task.max_length", "32"]
+    given = [
+        "distill",
+        "--quiet",
+        "--task.kind",
+        "classification",
+        "--task.data",
+        tiny.labelled,
+        "--task.max_length",
+        "32",
+    ]
     given += ["--curriculum", "one-shot", "--budget.steps", "1", "--output", "run", "--teacher.model", "two"]
     refused(vigreux(*given, "--student.model", "three"), "3 classes", "2")
     untouched()
@@ -245,7 +315,15 @@ def test_classes_that_differ(vigreux: Vigreux, tiny):
 def test_a_series_with_duplicates(vigreux: Vigreux, causal_config, llama):
     for step in (1, 2):
         shutil.copytree(llama, f"series/checkpoint-{step}")
-    given = ["distill", causal_config, "--quiet", "--curriculum", "progressive", "--teacher.checkpoints", "series"]
+    given = [
+        "distill",
+        causal_config,
+        "--quiet",
+        "--curriculum",
+        "progressive",
+        "--teacher.checkpoints",
+        "series",
+    ]
     refused(vigreux(*given), "checkpoint-2", "the same weights", "checkpoint-1")
     untouched()
 
@@ -274,7 +352,12 @@ def test_a_full_disk(vigreux: Vigreux, causal_config, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(stage_trainer, "write_manifest", full)
-        refused(vigreux("distill", causal_config, "--quiet", "--curriculum", "supervised"), "run", "disk is full", "--resume")
+        refused(
+            vigreux("distill", causal_config, "--quiet", "--curriculum", "supervised"),
+            "run",
+            "disk is full",
+            "--resume",
+        )
     assert RunFolder.open("run").status == "failed"
     assert vigreux("distill", causal_config, "--quiet", "--curriculum", "supervised", "--resume").code == 0
     AutoTokenizer.from_pretrained("run/student")
@@ -296,7 +379,17 @@ def test_a_loss_that_is_no_number(vigreux: Vigreux, causal_config):
         (["report", "nowhere"], ["nowhere"]),
         (["compare", "--budget.steps", "4", "--curricula", "one-shot,one-shot"], ["curricula"]),
         (
-            ["compare", "--budget.steps", "4", "--teacher.model", "x", "--task.data", "y", "--curricula", "two-shot"],
+            [
+                "compare",
+                "--budget.steps",
+                "4",
+                "--teacher.model",
+                "x",
+                "--task.data",
+                "y",
+                "--curricula",
+                "two-shot",
+            ],
             ["curriculum", "two-shot", "did you mean 'one-shot'"],
         ),
         (["compare", "--budget.steps", "4", "--seeds", "0"], ["seeds"]),

@@ -49,7 +49,9 @@ def test_one_cache_for_several_seeds(vigreux: Vigreux, tiny: Tiny, llama: Path) 
     options = common(llama, tiny, "causal-lm")
     assert vigreux("cache", *options, "--cache.path", "cache").code == 0
     for seed in (0, 1):
-        done = vigreux("distill", *options, "--seed", seed, "--cache.path", "cache", "--output", f"seed{seed}")
+        done = vigreux(
+            "distill", *options, "--seed", seed, "--cache.path", "cache", "--output", f"seed{seed}"
+        )
         assert done.code == 0, done.err
 
 
@@ -121,7 +123,10 @@ def test_bad_input(vigreux: Vigreux, tiny: Tiny, llama: Path) -> None:
     options = common(llama, tiny, "causal-lm")
     for more, message in (
         ([], "cache.path: missing"),
-        (["--cache.path", "c", "--curriculum", "supervised"], "curriculum: no stage asks a teacher for anything"),
+        (
+            ["--cache.path", "c", "--curriculum", "supervised"],
+            "curriculum: no stage asks a teacher for anything",
+        ),
         (["--cache.path", "c", "--cache.k", 0], "cache.k: 0; accepted: a whole number from 1"),
         (["--cache.path", "c", "--cache.logits", "all"], "cache.logits: "),
     ):
@@ -138,12 +143,33 @@ def test_a_law_that_changed_under_its_name(vigreux: Vigreux, tiny: Tiny, tmp_pat
     """A file of rules is known by the sentences that it gives; so is which of their tokens are predicted."""
     rules = tmp_path / "own.grammar"
     rules.write_text(RULES)
-    data = ["--task.kind", "causal-lm", "--task.data", f"grammar:{rules}", "--task.max_length", 16, "--task.max_eval", 16]
+    data = [
+        "--task.kind",
+        "causal-lm",
+        "--task.data",
+        f"grammar:{rules}",
+        "--task.max_length",
+        16,
+        "--task.max_eval",
+        16,
+    ]
     model = ["--model.family", "gpt2", "--model.layers", 2, "--model.hidden", 16, "--model.heads", 2]
     assert vigreux("teach", *data, *model, "--budget.steps", 2, *SMALL, "--output", "teacher").code == 0
-    student = ["--teacher.model", "teacher/student", "--student.hidden", 8, "--student.heads", 2, "--budget.steps", 6, *SMALL]
+    student = [
+        "--teacher.model",
+        "teacher/student",
+        "--student.hidden",
+        8,
+        "--student.heads",
+        2,
+        "--budget.steps",
+        6,
+        *SMALL,
+    ]
     assert vigreux("cache", *data, *student, "--cache.path", "cache").code == 0
-    refused = vigreux("distill", *data, "--task.boundary_level", 1, *student, "--cache.path", "cache", "--output", "run")
+    refused = vigreux(
+        "distill", *data, "--task.boundary_level", 1, *student, "--cache.path", "cache", "--output", "run"
+    )
     assert refused.code == 2
     assert "was made with another task" in refused.err
     rules.write_text(RULES.replace("a -> y\n", "a -> x x\n"))
@@ -152,7 +178,9 @@ def test_a_law_that_changed_under_its_name(vigreux: Vigreux, tiny: Tiny, tmp_pat
     assert "was made with another data" in refused.err
 
 
-def test_a_capture_goes_on_with_its_own_projection(vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path) -> None:
+def test_a_capture_goes_on_with_its_own_projection(
+    vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path
+) -> None:
     """Principal components are those of a seed's first batches: shards of another seed's would not fit the ones that are there."""
     options = common(llama, tiny, "causal-lm", "--student.init", "random", *EXACT, "--cache.path", "cache")
     assert vigreux("cache", *options, "--seed", 0).code == 0

@@ -29,9 +29,15 @@ def test_distill_prints_scores_cost_and_what_is_next(vigreux: Vigreux, causal_co
 
 
 def test_compare(vigreux: Vigreux, causal_config):
-    out = ok(vigreux("compare", causal_config, "--quiet", "--budget.steps", "10", "--seeds", "2", "--output", "grid")).out
+    out = ok(
+        vigreux(
+            "compare", causal_config, "--quiet", "--budget.steps", "10", "--seeds", "2", "--output", "grid"
+        )
+    ).out
     described = json.loads(Path("grid/compare.json").read_text())
-    assert described["runs"] == [f"{name}-seed{seed}" for seed in (0, 1) for name in ("supervised", "one-shot", "extraction")]
+    assert described["runs"] == [
+        f"{name}-seed{seed}" for seed in (0, 1) for name in ("supervised", "one-shot", "extraction")
+    ]
     for name in ("supervised", "one-shot", "extraction"):
         runs = [RunFolder.open(f"grid/{name}-seed{seed}").summary() for seed in (0, 1)]
         assert [run.steps for run in runs] == [10, 10]
@@ -45,7 +51,20 @@ def test_compare(vigreux: Vigreux, causal_config):
     # the same batches for all: the two curricula with a teacher see the same samples
     assert vigreux("compare", causal_config, "--quiet", "--budget.steps", "10", "--output", "grid").code == 2
     before = Path("grid/one-shot-seed1/summary.json").read_bytes()
-    ok(vigreux("compare", causal_config, "--quiet", "--budget.steps", "10", "--seeds", "2", "--output", "grid", "--resume"))
+    ok(
+        vigreux(
+            "compare",
+            causal_config,
+            "--quiet",
+            "--budget.steps",
+            "10",
+            "--seeds",
+            "2",
+            "--output",
+            "grid",
+            "--resume",
+        )
+    )
     assert Path("grid/one-shot-seed1/summary.json").read_bytes() == before
 
 
@@ -74,7 +93,15 @@ def test_compare_at_equal_flops(vigreux: Vigreux, causal_config):
 def test_a_budget_in_seconds(vigreux: Vigreux, causal_config):
     ok(
         vigreux(
-            "distill", causal_config, "--quiet", "--curriculum", "one-shot", "--budget.steps", "null", "--budget.seconds", "0.5"
+            "distill",
+            causal_config,
+            "--quiet",
+            "--curriculum",
+            "one-shot",
+            "--budget.steps",
+            "null",
+            "--budget.seconds",
+            "0.5",
         )
     )
     assert 0.05 < RunFolder.open("run").summary().seconds < 10
@@ -86,22 +113,42 @@ def test_teach_from_text_then_distil_from_its_checkpoints(vigreux: Vigreux, tiny
     given = ["teach", *task, *model, "--model.vocab_size", "280", "--budget.steps", "6", "--keep_every", "2"]
     out = ok(vigreux(*given, "--output", "teacher")).out
     series = Path("teacher/stages/00-labels")
-    assert sorted(path.name for path in series.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    assert sorted(path.name for path in series.glob("checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "checkpoint-6",
+    ]
     assert str(series) in out
     assert AutoModelForCausalLM.from_pretrained(series / "checkpoint-2").config.num_hidden_layers == 2
     student = ["--teacher.model", "teacher/student", "--teacher.checkpoints", series, "--student.layers", "1"]
-    ok(vigreux("distill", *task, *student, "--curriculum", "progressive", "--budget.steps", "9", "--output", "a"))
+    ok(
+        vigreux(
+            "distill", *task, *student, "--curriculum", "progressive", "--budget.steps", "9", "--output", "a"
+        )
+    )
     stages = [(stage.name, stage.steps) for stage in RunFolder.open("a").stages()]
     assert stages == [("checkpoint-2", 3), ("checkpoint-4", 3), ("final", 3)]
     given = [*task, *student, "--curriculum", "p-shot", "--checkpoints", "[4]", "--budget.steps", "20"]
     ok(vigreux("distill", *given, "--output", "b"))
-    assert [(stage.name, stage.steps) for stage in RunFolder.open("b").stages()] == [("checkpoint-4", 3), ("final", 17)]
+    assert [(stage.name, stage.steps) for stage in RunFolder.open("b").stages()] == [
+        ("checkpoint-4", 3),
+        ("final", 17),
+    ]
     kept = RunFolder.open("b").summary().bytes_kept
     assert kept > RunFolder.open("b").summary().teacher_bytes
 
 
 def test_teach_gives_a_headless_model_a_head(vigreux: Vigreux, tiny, masked):
-    given = ["teach", "--task.kind", "classification", "--task.data", tiny.labelled, "--task.max_length", "32", *SMALL]
+    given = [
+        "teach",
+        "--task.kind",
+        "classification",
+        "--task.data",
+        tiny.labelled,
+        "--task.max_length",
+        "32",
+        *SMALL,
+    ]
     given += ["--model.start", masked, "--model.freeze_blocks", "1", "--budget.steps", "2"]
     ok(vigreux(*given, "--output", "teacher"))
     config = json.loads(Path("teacher/student/config.json").read_text())

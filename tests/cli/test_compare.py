@@ -34,11 +34,23 @@ def test_curricula() -> None:
 
 
 def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, causal_config: Path) -> None:
-    get_reusable_executor().shutdown(wait=True)  # processes that another test left behind are in that test's folder
+    get_reusable_executor().shutdown(
+        wait=True
+    )  # processes that another test left behind are in that test's folder
     Path("mine.yaml").write_text(
         "- {target: {hidden: {layer: 1}}, depth: 1, duration: {share: 0.5}}\n- {target: labels, duration: {share: 0.5}}"
     )
-    given = ["compare", causal_config, "--curricula", "supervised,mine.yaml", "--seeds", "4,", "--output", "grid", "--quiet"]
+    given = [
+        "compare",
+        causal_config,
+        "--curricula",
+        "supervised,mine.yaml",
+        "--seeds",
+        "4,",
+        "--output",
+        "grid",
+        "--quiet",
+    ]
     done = vigreux(*given, "--jobs", "2")
     assert done.code == 0, done.err
     assert [stage.steps for stage in RunFolder.open("grid/mine-seed4").stages()] == [2, 2]
@@ -54,8 +66,20 @@ def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, c
     assert Path("grid/compare.json").read_bytes() == before
 
 
-def test_a_comparison_that_could_not_start_can_be_started_again(vigreux: Vigreux, causal_config: Path) -> None:
-    given = ["compare", causal_config, "--quiet", "--curricula", "supervised", "--seeds", "1", "--output", "grid"]
+def test_a_comparison_that_could_not_start_can_be_started_again(
+    vigreux: Vigreux, causal_config: Path
+) -> None:
+    given = [
+        "compare",
+        causal_config,
+        "--quiet",
+        "--curricula",
+        "supervised",
+        "--seeds",
+        "1",
+        "--output",
+        "grid",
+    ]
     assert vigreux(*given, "--teacher.model", "./nowhere").code == 2
     assert vigreux(*given).code == 0
     taken = vigreux(*given)
@@ -63,11 +87,18 @@ def test_a_comparison_that_could_not_start_can_be_started_again(vigreux: Vigreux
     assert taken.err == "vigreux: output: 'grid' is not empty; accepted: a new folder, or --resume to go on\n"
 
 
-@pytest.mark.parametrize(("option", "instead"), [("--curriculum=one-shot", "--curricula"), ("--seed=1", "--seeds")])
-def test_what_a_comparison_sets_itself(vigreux: Vigreux, causal_config: Path, option: str, instead: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "instead"), [("--curriculum=one-shot", "--curricula"), ("--seed=1", "--seeds")]
+)
+def test_what_a_comparison_sets_itself(
+    vigreux: Vigreux, causal_config: Path, option: str, instead: str
+) -> None:
     refused = vigreux("compare", causal_config, option)
     assert refused.code == 2
-    assert refused.err == f"vigreux: {option.split('=')[0]}: a comparison sets it for each run; accepted: {instead}\n"
+    assert (
+        refused.err
+        == f"vigreux: {option.split('=')[0]}: a comparison sets it for each run; accepted: {instead}\n"
+    )
 
 
 @pytest.mark.parametrize(("width", "shown"), [(200, 3), (105, 1), (60, 0)])

@@ -18,7 +18,14 @@ HEAVY = {"torch", "transformers", "numba", "datasets", "accelerate", "matplotlib
 
 
 def test_help_and_errors_load_nothing_heavy() -> None:
-    calls = [["--help"], ["distill", "--help"], ["teach", "--help"], ["report"], ["plan"], ["distill", "--seed", "x"]]
+    calls = [
+        ["--help"],
+        ["distill", "--help"],
+        ["teach", "--help"],
+        ["report"],
+        ["plan"],
+        ["distill", "--seed", "x"],
+    ]
     code = f"""
 import sys
 from vigreux.cli.main import main
@@ -43,7 +50,10 @@ def test_options_say_their_default_once(vigreux: Vigreux) -> None:
     shown = " ".join(vigreux("distill", "--help").out.split())
     assert "--seed SEED of the student's initial weights and of the order of the data [0]" in shown
     assert "--checkpoints CHECKPOINTS steps" in shown
-    assert "--teacher.trust_remote_code {true,false} run the Python code that a model directory brings --teacher.options" in shown
+    assert (
+        "--teacher.trust_remote_code {true,false} run the Python code that a model directory brings --teacher.options"
+        in shown
+    )
     for noise in ("(type:", "null", "+", "--task CONFIG"):
         assert noise not in shown
 
@@ -57,7 +67,9 @@ import vigreux.cli.main as module
 module.import_module = lambda name: SimpleNamespace(run=lambda argv: print("a table\\n" * 9999))
 sys.exit(module.main(["report"]))
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -79,7 +91,11 @@ def command_that(monkeypatch: pytest.MonkeyPatch, does: object) -> None:
     ],
 )
 def test_how_it_ends(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
 ) -> None:
     def fail(argv: list[str]) -> None:
         raise error
@@ -100,7 +116,9 @@ def test_a_traceback_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     assert main(["distill", "config.yaml"]) == 2
 
 
-def test_only_our_warnings_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_our_warnings_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def warn(argv: list[str]) -> None:
         warnings.warn_explicit("a stage learned nothing", UserWarning, "src/vigreux/engines/trainer.py", 1)
         warnings.warn_explicit("old", DeprecationWarning, "src/vigreux/engines/trainer.py", 2)

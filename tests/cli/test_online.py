@@ -39,7 +39,9 @@ ALL_KINDS = "causal-lm, masked-lm, classification, embedding, parity, hierarchic
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIGREUX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("vigreux.distillation.online_teachers._CHUNK", 256)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a file of 100 bytes each would wait for the disk
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: None
+    )  # a file of 100 bytes each would wait for the disk
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +114,9 @@ def refused(outcome: Outcome, *parts: str) -> None:
         (["latin.yaml"], False),
     ],
 )
-def test_the_kind_of_task_picks_the_options(argv: list[str], online: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_task_picks_the_options(
+    argv: list[str], online: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files = {
         "parity.yaml": "task: {kind: parity}",
@@ -131,7 +135,11 @@ def test_the_kind_of_task_picks_the_options(argv: list[str], online: bool, tmp_p
 def test_an_unknown_kind_lists_all(vigreux: Vigreux) -> None:
     Path("c.yaml").write_text("task: {kind: party}")
     for command in ("distill", "teach", "compare", "plan"):
-        refused(vigreux(command, "--task.kind", "party"), "task.kind: unknown value 'party'; did you mean 'parity'?", ALL_KINDS)
+        refused(
+            vigreux(command, "--task.kind", "party"),
+            "task.kind: unknown value 'party'; did you mean 'parity'?",
+            ALL_KINDS,
+        )
     refused(vigreux("distill", "c.yaml"), "did you mean 'parity'?", ALL_KINDS)
     Path("c.yaml").write_text("task: {kind: 3}")
     refused(vigreux("distill", "c.yaml"), "task.kind: unknown value '3'", ALL_KINDS)
@@ -139,7 +147,9 @@ def test_an_unknown_kind_lists_all(vigreux: Vigreux) -> None:
 
 @pytest.mark.parametrize("command", ["distill", "teach", "compare", "plan"])
 def test_help_of_both_kinds(vigreux: Vigreux, command: str) -> None:
-    usual, own = (" ".join(vigreux(command, *argv, "--help").out.split()) for argv in ([], ["--task.kind", "parity"]))
+    usual, own = (
+        " ".join(vigreux(command, *argv, "--help").out.split()) for argv in ([], ["--task.kind", "parity"])
+    )
     assert f"Parity tasks have options of their own: vigreux {command} --task.kind parity --help" in usual
     assert "--task.max_length" in usual
     assert "--task.support" not in usual
@@ -166,7 +176,9 @@ for argv in {calls!r}:
     found = {{"transformers", "accelerate", "datasets", "tokenizers", "ruptures"}} & set(sys.modules)
     assert not found, (argv, found)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # and torch has nothing to say
 
@@ -176,7 +188,9 @@ for argv in {calls!r}:
 
 def test_teach_keeps_a_series(vigreux: Vigreux, taught: Path, tmp_path: Path) -> None:
     given = ["teach", taught.parent / "teacher.yaml", "--output", "teacher", "--quiet"]
-    done = vigreux(*given, "--curriculum", "extraction", "--teacher.model", "nobody", "--checkpoints", "[3]")  # has no say
+    done = vigreux(
+        *given, "--curriculum", "extraction", "--teacher.model", "nobody", "--checkpoints", "[3]"
+    )  # has no say
     assert done.code == 0, done.err
     assert "held out: loss 0." in done.out
     assert f"teacher: {Path('teacher/student')} (362 parameters)" in done.out
@@ -212,7 +226,10 @@ def test_distill(vigreux: Vigreux, config: Path, taught: Path, name: str) -> Non
     assert [stage.name for stage in folder.stages()] == CURRICULA[name]
     assert summary.steps == 60
     weights = (taught / "student" / "model.safetensors").stat().st_size
-    assert summary.bytes_kept == weights * {"supervised": 0, "one-shot": 1, "progressive": 3, "p-shot": 2, "extraction": 1}[name]
+    assert (
+        summary.bytes_kept
+        == weights * {"supervised": 0, "one-shot": 1, "progressive": 3, "p-shot": 2, "extraction": 1}[name]
+    )
     assert "student: run/student (77 parameters" in done.out
     assert ("4.7 times fewer than the teacher" in done.out) is (name != "supervised")
     assert TwoLayer.load(folder.student).width == 5
@@ -237,13 +254,26 @@ def test_the_result_is_a_function_of_seed_and_type(vigreux: Vigreux, config: Pat
 
 
 def test_compare(vigreux: Vigreux, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["compare", config, "--curricula", "one-shot,p-shot,extraction", "--checkpoints", "[200]", "--output", "grid"]
+    given = [
+        "compare",
+        config,
+        "--curricula",
+        "one-shot,p-shot,extraction",
+        "--checkpoints",
+        "[200]",
+        "--output",
+        "grid",
+    ]
     done = vigreux(*given, "--seeds", "1")
     assert done.code == 0, done.err
     assert "accuracy ↑" in done.out
     assert "run 3 of 3: extraction-seed0" in done.out
     described = json.loads(Path("grid/compare.json").read_text())
-    assert (described["metric"], described["higher_is_better"], described["budget"]) == ("accuracy", True, "60 steps each")
+    assert (described["metric"], described["higher_is_better"], described["budget"]) == (
+        "accuracy",
+        True,
+        "60 steps each",
+    )
     assert Path("grid/plot.png").exists()
     page = Path("grid/report.html").read_text()
     assert "into a student of width 5 (77 parameters), for the parity of 2 of 12 coordinates" in page
@@ -260,7 +290,8 @@ def test_a_report_of_one_run_is_judged_by_accuracy(vigreux: Vigreux, config: Pat
     experiment = read_experiment(["run"])
     said = " ".join(words.summary(experiment, comparison_table(experiment)))
     assert (
-        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of 12 coordinates." in said
+        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of 12 coordinates."
+        in said
     )
     assert "the student reached an accuracy of" in said
 
@@ -271,7 +302,10 @@ def test_plan_reads_no_weights(vigreux: Vigreux, config: Path, monkeypatch: pyte
     assert done.code == 0, done.err
     assert "hidden-1-to-1   final     hidden 1 (sparse/0)   1       200" in done.out
     # forward and backward of 5 units on 12 inputs, and 2 logits; the teacher's hidden units, and one entry of P or two logits each
-    assert f"student: 77 parameters, width 5, {(200 * 4 * 5 * 12 + 800 * 4 * 5 * (12 + 4)) / 1000:g} kFLOP" in done.out
+    assert (
+        f"student: 77 parameters, width 5, {(200 * 4 * 5 * 12 + 800 * 4 * 5 * (12 + 4)) / 1000:g} kFLOP"
+        in done.out
+    )
     assert f"teacher: 362 parameters, width 24, {1000 * 2 * 24 * (12 + 2) / 1000:g} kFLOP" in done.out
     assert "teacher weights to keep: 1.74 kB" in done.out
     assert "memory: about" in done.out
@@ -283,7 +317,9 @@ def test_plan_reads_no_weights(vigreux: Vigreux, config: Path, monkeypatch: pyte
 def test_plan_of_every_curriculum(vigreux: Vigreux, config: Path) -> None:
     kept = {}
     for name in CURRICULA:
-        done = vigreux("plan", config, "--curriculum", name, "--checkpoints", "[200]", "--training.batch_size", "3")
+        done = vigreux(
+            "plan", config, "--curriculum", name, "--checkpoints", "[200]", "--training.batch_size", "3"
+        )
         assert done.code == 0, done.err
         kept[name] = done.out.split("teacher weights to keep: ")[1].splitlines()[0]
     assert kept == {
@@ -304,8 +340,16 @@ def test_plan_of_every_curriculum(vigreux: Vigreux, config: Path) -> None:
 def test_plan_of_joint_stages_and_projected_logits(vigreux: Vigreux, config: Path) -> None:
     for target, depth, read in (
         ("{hidden: {layer: 2, projection: gaussian}}", "depth: 1", 24 * (12 + 2) + 2 * 5),
-        ("{joint: {hidden: {layer: 1, projection: gaussian}, logits: {}}}", "depth: null", 24 * (12 + 2) + 24 * 5),
-        ("{joint: {hidden: {layer: 2, projection: gaussian}, logits: {}}}", "depth: null", 24 * (12 + 2) + 2 * 5),
+        (
+            "{joint: {hidden: {layer: 1, projection: gaussian}, logits: {}}}",
+            "depth: null",
+            24 * (12 + 2) + 24 * 5,
+        ),
+        (
+            "{joint: {hidden: {layer: 2, projection: gaussian}, logits: {}}}",
+            "depth: null",
+            24 * (12 + 2) + 2 * 5,
+        ),
     ):
         stages = f"[{{target: {target}, {depth}, duration: {{steps: 1000}}}}]"
         done = vigreux("plan", config, "--curriculum", stages)
@@ -327,7 +371,9 @@ def test_settings_of_the_engine_reach_it() -> None:
     )
     assert (made.steps, made.carried_schedule, made.data_seed, made.eval_samples) == (5, False, 7, 11)
     assert made.settings.learning_rate == 0.2
-    assert torch.equal(made.student.hidden.weight, TwoLayer(10, 3, 2, seed=4, dtype=torch.float64).hidden.weight)
+    assert torch.equal(
+        made.student.hidden.weight, TwoLayer(10, 3, 2, seed=4, dtype=torch.float64).hidden.weight
+    )
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
@@ -339,7 +385,9 @@ def configuration(argv: list[str]) -> OnlineConfig:
 
 @pytest.mark.parametrize("kind", ["parity", "hierarchical-parity"])
 def test_the_examples_are_at_the_papers_scale(kind: str) -> None:
-    teacher, student = (configuration([str(EXAMPLES / kind / f"{name}.yaml")]) for name in ("teacher", "student"))
+    teacher, student = (
+        configuration([str(EXAMPLES / kind / f"{name}.yaml")]) for name in ("teacher", "student")
+    )
     assert (teacher.task.n, teacher.student.width, student.student.width) == (100, 50_000, 100)
     assert as_teaching(teacher).training.keep_checkpoints
     assert make_task(teacher.task) == make_task(student.task)
@@ -366,14 +414,45 @@ def small(path: Path, *changes: tuple[str, str]) -> Path:
     ],
 )
 def test_the_examples_run(vigreux: Vigreux, kind: str, stages: str, ends: list[int]) -> None:
-    size = ["--quiet", "--task.n", "14", "--task.k", "2", "--task.eval_samples", "64", "--training.eval_every", "1"]
-    teacher = ["--student.width", "9", "--budget.steps", "40", "--training.save_every", "10", "--output", "teacher"]
+    size = [
+        "--quiet",
+        "--task.n",
+        "14",
+        "--task.k",
+        "2",
+        "--task.eval_samples",
+        "64",
+        "--training.eval_every",
+        "1",
+    ]
+    teacher = [
+        "--student.width",
+        "9",
+        "--budget.steps",
+        "40",
+        "--training.save_every",
+        "10",
+        "--output",
+        "teacher",
+    ]
     assert vigreux("teach", EXAMPLES / kind / "teacher.yaml", *size, *teacher).code == 0
-    student = ["distill", EXAMPLES / kind / "student.yaml", *size, "--teacher.model", "teacher", "--budget.steps", "40"]
+    student = [
+        "distill",
+        EXAMPLES / kind / "student.yaml",
+        *size,
+        "--teacher.model",
+        "teacher",
+        "--budget.steps",
+        "40",
+    ]
     assert vigreux(*student, "--output", "extracted").code == 0
-    steps = [("6000000", "10"), ("6200000", "20")] if kind == "parity" else [("4500000", "10"), ("6500000", "20")]
+    steps = (
+        [("6000000", "10"), ("6200000", "20")] if kind == "parity" else [("4500000", "10"), ("6500000", "20")]
+    )
     curriculum = small(EXAMPLES / kind / stages, *steps)
-    done = vigreux(*student, "--output", "stages", "--curriculum", curriculum, "--training.learning_rate", "1e-9")
+    done = vigreux(
+        *student, "--output", "stages", "--curriculum", curriculum, "--training.learning_rate", "1e-9"
+    )
     assert done.code == 0, done.err
     # so slowly that nothing improves: a stage of `plateau: 5` ends after its sixth evaluation
     expected = [6, 6, 6] if kind == "parity" else ends
@@ -395,9 +474,18 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--task.data_seed", "-1"], ["task.data_seed"]),
     (["--teacher.model", ""], ["teacher.model: missing", "vigreux teach"]),
     (["--teacher.model", "nowhere"], ["teacher.model", "'nowhere'", "vigreux teach"]),
-    (["--teacher.checkpoints", "nowhere", "--curriculum", "progressive"], ["teacher.checkpoints", "'nowhere'"]),
-    (["--curriculum", "p-shot"], ["'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: 100, 200"]),
-    (["--curriculum", "p-shot", "--checkpoints", "[150]"], ["checkpoints: unknown value '150'", "accepted: 100, 200, 300"]),
+    (
+        ["--teacher.checkpoints", "nowhere", "--curriculum", "progressive"],
+        ["teacher.checkpoints", "'nowhere'"],
+    ),
+    (
+        ["--curriculum", "p-shot"],
+        ["'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: 100, 200"],
+    ),
+    (
+        ["--curriculum", "p-shot", "--checkpoints", "[150]"],
+        ["checkpoints: unknown value '150'", "accepted: 100, 200, 300"],
+    ),
     (["--curriculum", "progressive", "--checkpoints", "[200, 100]"], ["checkpoints", "rising"]),
     (["--curriculum", "progresive"], ["did you mean 'progressive'"]),
     (
@@ -423,7 +511,10 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--extraction.hidden_share", "1"], ["extraction.hidden_share", "between 0 and 1"]),
     (["--extraction.layers", "{2: 1}"], ["teacher layer 2"]),
     (["--student.width", "0"], ["student.width: 0"]),
-    (["--student.width", "1000000000000000"], ["student.width: 1000000000000000", "60 PB", "fits into memory"]),
+    (
+        ["--student.width", "1000000000000000"],
+        ["student.width: 1000000000000000", "60 PB", "fits into memory"],
+    ),
     (["--student.width", "wide"], ["student.width", "a whole number"]),
     (["--student.dtype", "float16"], ["student.dtype", "float32, float64"]),
     (["--budget.steps", "0"], ["budget.steps: 0"]),
@@ -450,13 +541,19 @@ TREE = ["--task.kind", "hierarchical-parity", "--curriculum", "supervised"]
 OPTIONS += [
     ([*TREE, "--task.classes", "6"], ["task.classes: 6 is not a power of two", "2, 4, 8"]),
     ([*TREE, "--task.classes", "1"], ["task.classes: 1"]),
-    ([*TREE, "--task.classes", "8"], ["task.k: 7 features of 2 coordinates do not fit into n = 12", "1 to 1"]),
+    (
+        [*TREE, "--task.classes", "8"],
+        ["task.k: 7 features of 2 coordinates do not fit into n = 12", "1 to 1"],
+    ),
     ([*TREE, "--task.features", "[[0], [1]]"], ["task.features: 2 sets", "1, 3, 7"]),
     ([*TREE, "--task.features", "[[0, 1], [2, 3], [3, 4]]"], ["task.features: 3 occurs twice"]),
     ([*TREE, "--task.features", "[[0, 1], [2, 3], [4, 12]]"], ["task.features: 12 is outside"]),
     ([*TREE, "--task.features", "[[0, 1], [2, 3], []]"], ["task.features: a set is empty"]),
     ([*TREE, "--task.features", "[[0, 1], [2, 3], [4, 5]]"], ["task.features: 3 sets", "task.classes = 8"]),
-    ([*TREE, "--task.classes", "4", "--task.features", "[[0, 1], [2, 3], [4]]"], ["a set of 1", "task.k = 2"]),
+    (
+        [*TREE, "--task.classes", "4", "--task.features", "[[0, 1], [2, 3], [4]]"],
+        ["a set of 1", "task.k = 2"],
+    ),
     ([*TREE, "--task.support", "[1, 2]"], ["task.support", "task.features"]),
 ]
 
@@ -471,10 +568,21 @@ def test_a_wrong_option(vigreux: Vigreux, config: Path, options: list[str], part
 GOOD = [
     ["--task.k", "12", "--curriculum", "supervised"],
     ["--curriculum", "p-shot", "--checkpoints", "[100]"],
-    ["--curriculum", "[{target: logits, teacher: {checkpoint: 300}, duration: {steps: 3}}]", "--budget.steps", "null"],
-    ["--curriculum", "[{target: {hidden: {layer: 1, projection: orthogonal}}, depth: 1, duration: {samples: 3}}]"],
+    [
+        "--curriculum",
+        "[{target: logits, teacher: {checkpoint: 300}, duration: {steps: 3}}]",
+        "--budget.steps",
+        "null",
+    ],
+    [
+        "--curriculum",
+        "[{target: {hidden: {layer: 1, projection: orthogonal}}, depth: 1, duration: {samples: 3}}]",
+    ],
     ["--curriculum", "[{target: {hidden: {layer: 2}}, depth: 1, duration: {steps: 3}}]"],
-    ["--curriculum", "[{target: {joint: {hidden: {layer: 1}, logits: {alpha: 0.1}, weight: 0.5}}, duration: {steps: 3}}]"],
+    [
+        "--curriculum",
+        "[{target: {joint: {hidden: {layer: 1}, logits: {alpha: 0.1}, weight: 0.5}}, duration: {steps: 3}}]",
+    ],
     ["--extraction.projection", "identity", "--student.width", "24"],
     ["--student.width", "1"],
     ["--budget.steps", "3"],
@@ -496,15 +604,22 @@ def test_the_nearest_right_options(vigreux: Vigreux, config: Path, options: list
     ("task", "parts"),
     [
         ({"n": 13}, ["teacher.model: has n 12", "a teacher of the task's n, 13"]),
-        ({"kind": "hierarchical-parity", "classes": 4}, ["teacher.model: has classes 2", "the task's classes, 4"]),
+        (
+            {"kind": "hierarchical-parity", "classes": 4},
+            ["teacher.model: has classes 2", "the task's classes, 4"],
+        ),
     ],
 )
-def test_a_teacher_of_another_task(vigreux: Vigreux, config: Path, task: dict[str, Any], parts: list[str]) -> None:
+def test_a_teacher_of_another_task(
+    vigreux: Vigreux, config: Path, task: dict[str, Any], parts: list[str]
+) -> None:
     plain = yaml.safe_load(config.read_text())
     plain["task"] |= task
     config.write_text(yaml.safe_dump(plain))
     for command in ("distill", "plan", "compare"):
-        refused(vigreux(command, config, *(["--curricula", "one-shot"] if command == "compare" else [])), *parts)
+        refused(
+            vigreux(command, config, *(["--curricula", "one-shot"] if command == "compare" else [])), *parts
+        )
         assert not Path("run").exists()
 
 
@@ -512,7 +627,11 @@ def test_a_teacher_of_another_task(vigreux: Vigreux, config: Path, task: dict[st
 def test_a_teacher_of_other_coordinates(vigreux: Vigreux, config: Path, options: list[str]) -> None:
     for command in ("distill", "plan", "compare"):
         given = [command, config, *options, *(["--curricula", "one-shot"] if command == "compare" else [])]
-        refused(vigreux(*given), "task: other coordinates than the teacher's run", "accepted: its own, --task.k 2 --task.seed 0")
+        refused(
+            vigreux(*given),
+            "task: other coordinates than the teacher's run",
+            "accepted: its own, --task.k 2 --task.seed 0",
+        )
         assert not Path("run").exists()
     assert vigreux("distill", config, *options, "--curriculum", "supervised", "--quiet").code == 0
 
@@ -524,12 +643,17 @@ def test_a_teacher_whose_coordinates_are_named(vigreux: Vigreux, config: Path, t
     plain = yaml.safe_load(Path("mine/config.yaml").read_text())
     plain["task"]["support"] = [3, 4]
     Path("mine/config.yaml").write_text(yaml.safe_dump(plain))
-    refused(vigreux("distill", config, "--teacher.model", "mine"), "accepted: its own, --task.k 2 --task.support '[3, 4]'")
+    refused(
+        vigreux("distill", config, "--teacher.model", "mine"),
+        "accepted: its own, --task.k 2 --task.support '[3, 4]'",
+    )
     Path("mine/config.yaml").write_text("task: {kind: parity, n: 12, classes: 8, later: 1}")
     assert vigreux("distill", config, "--quiet", "--teacher.model", "mine", "--output", "other").code == 0
 
 
-def test_a_teacher_that_is_damaged_or_another_kind_of_model(vigreux: Vigreux, config: Path, taught: Path) -> None:
+def test_a_teacher_that_is_damaged_or_another_kind_of_model(
+    vigreux: Vigreux, config: Path, taught: Path
+) -> None:
     shutil.copytree(taught, "mine")
     given = ["distill", config, "--quiet", "--teacher.model", "mine"]
     weights = Path("mine/student/model.safetensors")
@@ -554,9 +678,24 @@ def test_a_teacher_that_has_not_finished(vigreux: Vigreux, config: Path, taught:
 
 def test_a_learning_rate_that_diverges(vigreux: Vigreux, taught: Path) -> None:
     """Names the step and the last checkpoint, which is kept and goes on at the rate that it was made with."""
-    given = ["teach", taught.parent / "teacher.yaml", "--quiet", "--training.save_every", "1", "--output", "run"]
+    given = [
+        "teach",
+        taught.parent / "teacher.yaml",
+        "--quiet",
+        "--training.save_every",
+        "1",
+        "--output",
+        "run",
+    ]
     outcome = vigreux(*given, "--training.learning_rate", "1e15")
-    refused(outcome, "stage 'labels'", "is not finite at step", "learning rate 1e+15", "checkpoint", "training.learning_rate")
+    refused(
+        outcome,
+        "stage 'labels'",
+        "is not finite at step",
+        "learning rate 1e+15",
+        "checkpoint",
+        "training.learning_rate",
+    )
     folder = RunFolder.open("run")
     assert folder.status == "failed"
     assert not folder.student.exists()
@@ -569,7 +708,11 @@ def test_a_learning_rate_that_diverges(vigreux: Vigreux, taught: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--task.eval_samples", "--training.batch_size"])
 def test_too_little_memory(vigreux: Vigreux, config: Path, option: str) -> None:
-    refused(vigreux("distill", config, "--quiet", option, "1000000000000"), "not enough memory", option.removeprefix("--"))
+    refused(
+        vigreux("distill", config, "--quiet", option, "1000000000000"),
+        "not enough memory",
+        option.removeprefix("--"),
+    )
 
 
 def test_a_folder_that_is_taken(vigreux: Vigreux, config: Path) -> None:
@@ -584,7 +727,9 @@ def test_a_folder_that_is_taken(vigreux: Vigreux, config: Path) -> None:
     assert Path("run/summary.json").read_bytes() == before
 
 
-def test_a_comparison_is_checked_before_its_first_run(vigreux: Vigreux, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_is_checked_before_its_first_run(
+    vigreux: Vigreux, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = ["compare", config, "--seeds", "1", "--quiet", "--output", "grid"]
     refused(vigreux(*given, "--curricula", "one-shot,p-shot"), "'p-shot' needs the steps to use")
     refused(vigreux(*given, "--curricula", "one-shot,p-shot", "--checkpoints", "[7]"), "unknown value '7'")

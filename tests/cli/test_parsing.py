@@ -50,7 +50,13 @@ def test_a_file_however_it_is_named(file: str, form: list[str]) -> None:
 
 def test_options_come_after_the_file(file: str) -> None:
     config, flags = read(
-        file, "--task.mask_share", "0.3", "--training.learning_rate=5e-4", "--resume", "--extraction.layers", "null"
+        file,
+        "--task.mask_share",
+        "0.3",
+        "--training.learning_rate=5e-4",
+        "--resume",
+        "--extraction.layers",
+        "null",
     )
     assert config.task.mask_share == 0.3
     assert config.training == {"learning_rate": 5e-4, "per_device_train_batch_size": 8}
@@ -60,7 +66,9 @@ def test_options_come_after_the_file(file: str) -> None:
 
 def test_a_second_file_goes_over_the_first(file: str, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("task: {mask_share: 0.4}")
-    assert read(file, "--config", str(tmp_path / "more.yaml"))[0].task == TaskConfig("masked-lm", "texts", mask_share=0.4)
+    assert read(file, "--config", str(tmp_path / "more.yaml"))[0].task == TaskConfig(
+        "masked-lm", "texts", mask_share=0.4
+    )
 
 
 def test_plain_values_and_back(file: str) -> None:
@@ -73,11 +81,20 @@ def test_plain_values_and_back(file: str) -> None:
     [
         (["--seed", "x"], "seed: 'x'; accepted: a whole number"),
         (["--budget.steps", "1e3"], "budget.steps: '1e3'; accepted: a whole number or null"),
-        (["--extraction.layers", "2:1"], "extraction.layers: '2:1'; accepted: a mapping {a whole number: a whole number} or null"),
+        (
+            ["--extraction.layers", "2:1"],
+            "extraction.layers: '2:1'; accepted: a mapping {a whole number: a whole number} or null",
+        ),
         (["--checkpoints", "5"], "checkpoints: '5'; accepted: a list, each a whole number or null"),
         (["--task.allow_overlap", "perhaps"], "task.allow_overlap: 'perhaps'; accepted: true or false"),
-        (["--student.init", "randm"], "student.init: unknown value 'randm'; did you mean 'random'? accepted: random, proj"),
-        (["--student.layrs", "2"], "--student.layrs: no such option; did you mean --student.layers? accepted: see --help"),
+        (
+            ["--student.init", "randm"],
+            "student.init: unknown value 'randm'; did you mean 'random'? accepted: random, proj",
+        ),
+        (
+            ["--student.layrs", "2"],
+            "--student.layrs: no such option; did you mean --student.layers? accepted: see --help",
+        ),
         (["--qqq"], "--qqq: no such option; accepted: see --help"),
         (["a.yaml"], "a.yaml: cannot be read (no such file or directory); accepted: a YAML file"),
         (["--seed"], "argument --seed: expected one argument; accepted: see --help"),
@@ -129,9 +146,18 @@ def test_types_in_words(hint: Any, expected: str) -> None:
     [
         ({"learning_rate": "fast"}, "training.learning_rate: 'fast'; accepted: a number"),
         ({"bf16": "on"}, "training.bf16: 'on'; accepted: true or false"),
-        ({"per_device_train_batch_size": 2.5}, "training.per_device_train_batch_size: 2.5; accepted: a whole number"),
-        ({"per_device_train_batch_size": True}, "training.per_device_train_batch_size: True; accepted: a whole number"),
-        ({"gradient_accumulation_steps": 0}, "training.gradient_accumulation_steps: 0; accepted: a whole number from 1"),
+        (
+            {"per_device_train_batch_size": 2.5},
+            "training.per_device_train_batch_size: 2.5; accepted: a whole number",
+        ),
+        (
+            {"per_device_train_batch_size": True},
+            "training.per_device_train_batch_size: True; accepted: a whole number",
+        ),
+        (
+            {"gradient_accumulation_steps": 0},
+            "training.gradient_accumulation_steps: 0; accepted: a whole number from 1",
+        ),
     ],
 )
 def test_training_arguments_of_another_type(training: dict[str, Any], message: str) -> None:
@@ -140,5 +166,12 @@ def test_training_arguments_of_another_type(training: dict[str, Any], message: s
 
 
 def test_training_arguments_of_their_own_type() -> None:
-    check_training({"learning_rate": 1, "eval_steps": None, "lr_scheduler_type": "linear", "gradient_accumulation_steps": 1})
+    check_training(
+        {
+            "learning_rate": 1,
+            "eval_steps": None,
+            "lr_scheduler_type": "linear",
+            "gradient_accumulation_steps": 1,
+        }
+    )
     check_training({"unknown": object()})  # which the engine tells

@@ -70,7 +70,11 @@ def test_similarity_of_a_model_with_itself(run, capsys):
 
 @pytest.mark.parametrize("probe", ["ngrams", "nonterminals", "boundaries", "similarity"])
 def test_tables_and_help(probe, run, capsys):
-    small = {"ngrams": ["--positions", "8"], "nonterminals": ["--training", "16", "--held-out", "8"], "similarity": [str(run)]}
+    small = {
+        "ngrams": ["--positions", "8"],
+        "nonterminals": ["--training", "16", "--held-out", "8"],
+        "similarity": [str(run)],
+    }
     assert main(["probe", probe, str(run), *small.get(probe, [])]) == 0
     assert "run" in capsys.readouterr().out
     assert main(["probe", probe, "--help"]) == 0

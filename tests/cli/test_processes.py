@@ -15,15 +15,30 @@ from vigreux.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 SIZES = ["--student.layers", 2, "--student.hidden", 16, "--task.max_length", 16, "--budget.steps", 6]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
 def launch(*argv: object, cwd: Path) -> str:
     """`accelerate launch -m vigreux …`, on CPUs; gives what it printed."""
     command = [*LAUNCH, "-m", "vigreux", *map(str, argv)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -35,11 +50,37 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
     options = ["--teacher.model", llama, "--task.kind", "causal-lm", "--task.data", tiny.text, *SIZES]
     alone = vigreux("distill", *options, *small, 4, "--output", "alone")
     assert alone.code == 0, alone.err
-    shown = launch("cache", *options, *small, 2, "--cache.path", "cache", "--cache.shard_samples", 8, cwd=tmp_path)
+    shown = launch(
+        "cache", *options, *small, 2, "--cache.path", "cache", "--cache.shard_samples", 8, cwd=tmp_path
+    )
     assert shown.count("cache: cache") == 1
-    shown = launch("distill", *options, *small, 2, "--cache.path", "cache", "--sharded", "true", "--output", "cached", cwd=tmp_path)
+    shown = launch(
+        "distill",
+        *options,
+        *small,
+        2,
+        "--cache.path",
+        "cache",
+        "--sharded",
+        "true",
+        "--output",
+        "cached",
+        cwd=tmp_path,
+    )
     assert shown.count("cached/student") == 1
-    launch("distill", *options, *small, 2, "--sharded", "true", "--teacher.sharded", "true", "--output", "spread", cwd=tmp_path)
+    launch(
+        "distill",
+        *options,
+        *small,
+        2,
+        "--sharded",
+        "true",
+        "--teacher.sharded",
+        "true",
+        "--output",
+        "spread",
+        cwd=tmp_path,
+    )
     expected = RunFolder.open(tmp_path / "alone").summary()
     assert expected is not None
     for name, rel in (("spread", 1e-4), ("cached", 1e-2)):
@@ -50,8 +91,29 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
 
 
 def test_a_spread_model_is_taught_as_a_whole_one(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
-    options = ["--task.kind", "causal-lm", "--task.data", tiny.text, "--task.max_length", 16, "--budget.steps", 6, *SMALL]
-    options += ["--model.family", "llama", "--model.layers", 2, "--model.hidden", 16, "--model.heads", 2, "--model.vocab_size", 300]
+    options = [
+        "--task.kind",
+        "causal-lm",
+        "--task.data",
+        tiny.text,
+        "--task.max_length",
+        16,
+        "--budget.steps",
+        6,
+        *SMALL,
+    ]
+    options += [
+        "--model.family",
+        "llama",
+        "--model.layers",
+        2,
+        "--model.hidden",
+        16,
+        "--model.heads",
+        2,
+        "--model.vocab_size",
+        300,
+    ]
     alone = vigreux("teach", *options, "--output", "alone")
     assert alone.code == 0, alone.err
     options += ["--training.per_device_train_batch_size", 2, "--sharded", "true"]
@@ -61,10 +123,17 @@ def test_a_spread_model_is_taught_as_a_whole_one(vigreux: Vigreux, tiny: Tiny, t
 
 
 @pytest.mark.parametrize(
-    ("variable", "flag"), [("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")]
+    ("variable", "flag"),
+    [("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")],
 )
 def test_a_launcher_that_shards_by_itself_is_refused(
-    variable: str, flag: str, vigreux: Vigreux, tiny: Tiny, llama: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    variable: str,
+    flag: str,
+    vigreux: Vigreux,
+    tiny: Tiny,
+    llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv(variable, "true")
     options = ["--teacher.model", llama, "--task.kind", "causal-lm", "--task.data", tiny.text, *SIZES, *SMALL]

@@ -77,9 +77,14 @@ def test_the_table_the_reasons_and_the_plot(vigreux: Vigreux, tmp_path: Path) ->
     shown = vigreux("select", "run")
     assert shown.code == 0, shown.err
     lines = shown.out.splitlines()
-    assert any(" 50.2 % → " in line and " × " in line and line.rstrip().endswith(" 6,500,000") for line in lines)
+    assert any(
+        " 50.2 % → " in line and " × " in line and line.rstrip().endswith(" 6,500,000") for line in lines
+    )
     assert any(line.startswith("checkpoint 6,500,000: inside transition 1, ") for line in lines)
-    assert "use: --teacher.checkpoints run/stages/00-labels --curriculum p-shot --checkpoints '[6500000]'" in lines
+    assert (
+        "use: --teacher.checkpoints run/stages/00-labels --curriculum p-shot --checkpoints '[6500000]'"
+        in lines
+    )
     assert lines[-1] == "plot: run/selection.png"
     assert (tmp_path / "run" / "selection.png").read_bytes().startswith(b"\x89PNG")
 
@@ -90,7 +95,9 @@ def test_the_arguments_are_those_of_distill(vigreux: Vigreux, tmp_path: Path) ->
     steps = [checkpoint["step"] for checkpoint in plain["checkpoints"]]
     config, _ = parse(make_parser("distill", RunConfig, ""), RunConfig, shlex.split(plain["arguments"]))
     assert Path(config.teacher.checkpoints) == Path("a run/stages/00-labels")  # type: ignore[arg-type]
-    assert from_config(config, student_layers=2, teacher_layers=4, series=range(100_000, 8_000_000, 100_000)) == p_shot(steps)
+    assert from_config(
+        config, student_layers=2, teacher_layers=4, series=range(100_000, 8_000_000, 100_000)
+    ) == p_shot(steps)
 
 
 def test_json(vigreux: Vigreux, tmp_path: Path) -> None:
@@ -115,7 +122,9 @@ def test_shots(vigreux: Vigreux, tmp_path: Path) -> None:
     assert [chosen(shots) for shots in (2, 3, 4, 5)] == [[2], [1, 2], [1, 2, 2], [1, 1, 2, 2]]
     assert "--shots: 1; accepted: from 2" in refused(vigreux, "run", "--shots", 1)
     assert "accepted: at most" in refused(vigreux, "run", "--shots", 50)
-    assert "--shots: invalid int value: 'x'; accepted: vigreux select RUN" in refused(vigreux, "run", "--shots", "x")
+    assert "--shots: invalid int value: 'x'; accepted: vigreux select RUN" in refused(
+        vigreux, "run", "--shots", "x"
+    )
 
 
 def test_metric(vigreux: Vigreux, tmp_path: Path) -> None:
@@ -164,7 +173,9 @@ def test_a_run_without_evaluations_or_with_too_few(vigreux: Vigreux, tmp_path: P
     Teacher({}).write(tmp_path / "none")
     assert "none: no evaluations; accepted: " in refused(vigreux, "none")
     Teacher({"accuracy": [0.5] * 5}).write(tmp_path / "few")
-    assert "few: 5 evaluations of 'accuracy'; accepted: at least 12 (training.eval_steps" in refused(vigreux, "few")
+    assert "few: 5 evaluations of 'accuracy'; accepted: at least 12 (training.eval_steps" in refused(
+        vigreux, "few"
+    )
     jump = [0.5, 0.51, 0.49, 0.5, 0.5, 0.49, 1.0, 1.0, 0.99, 1.0, 1.0, 1.0]
     Teacher({"accuracy": [*jump]}, [650_000]).write(tmp_path / "enough")
     assert "checkpoint 650,000: inside transition 1, 50 % of its way made" in vigreux("select", "enough").out
@@ -174,9 +185,13 @@ def test_no_transition(vigreux: Vigreux, tmp_path: Path) -> None:
     Teacher({"accuracy": list(np.random.default_rng(0).normal(0.5, 0.008, 80))}).write(tmp_path / "run")
     message = refused(vigreux, "run")
     assert (
-        "run: no phase transition in 'accuracy' (80 evaluations, steps 100,000 to 8,000,000): the curve is flat, at 0.5" in message
+        "run: no phase transition in 'accuracy' (80 evaluations, steps 100,000 to 8,000,000): the curve is flat, at 0.5"
+        in message
     )
-    assert "accepted: checkpoints named by hand (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric" in message
+    assert (
+        "accepted: checkpoints named by hand (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
+        in message
+    )
     assert not (tmp_path / "run" / "selection.png").exists()
 
 
@@ -208,7 +223,11 @@ assert main(["select"]) == 2
 assert not {"torch", "transformers", "numba", "ruptures", "matplotlib", "datasets"} & set(sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "200"},
     )
     assert "vigreux select" in done.stdout
 

@@ -58,7 +58,10 @@ def test_the_same_model_with_another_attention(vigreux: Vigreux, causal_config: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{dtype: bfloat16}", "teacher.options: dtype is set elsewhere; accepted: other arguments of from_pretrained"),
+        (
+            "{dtype: bfloat16}",
+            "teacher.options: dtype is set elsewhere; accepted: other arguments of from_pretrained",
+        ),
         ("{attn_implementation: thunder}", "cannot be loaded: "),
     ],
 )
@@ -71,6 +74,8 @@ def test_options_that_cannot_be(vigreux: Vigreux, causal_config: Path, options: 
 
 
 def test_a_device_beside_a_placed_teacher(vigreux: Vigreux, causal_config: Path, quantised: Path) -> None:
-    refused = vigreux("distill", causal_config, "--quiet", "--teacher.model", quantised, "--teacher.device", "cpu")
+    refused = vigreux(
+        "distill", causal_config, "--quiet", "--teacher.model", quantised, "--teacher.device", "cpu"
+    )
     assert refused.code == 2
     assert "teacher.device: of a model that is quantised or placed by device_map" in refused.err

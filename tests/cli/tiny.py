@@ -64,7 +64,9 @@ def make_tiny(root: Path) -> Tiny:
     return Tiny(root, train_tokenizer(texts, 300, "bpe"), train_tokenizer(texts, 90, "wordpiece"))
 
 
-def save_model(directory: Path, config: str, auto_class: str, tokenizer: Any, *, seed: int = 0, **settings: Any) -> PreTrainedModel:
+def save_model(
+    directory: Path, config: str, auto_class: str, tokenizer: Any, *, seed: int = 0, **settings: Any
+) -> PreTrainedModel:
     """A model with random weights and its tokenizer, as `save_pretrained` leaves them."""
     made = getattr(transformers, config)(vocab_size=len(tokenizer), **settings)
     with torch.random.fork_rng():
@@ -77,8 +79,19 @@ def save_model(directory: Path, config: str, auto_class: str, tokenizer: Any, *,
 
 def save_llama(directory: Path, tokenizer: Any, *, layers: int = 3, seed: int = 0, **settings: Any) -> Path:
     """A causal teacher of 48 × `layers`."""
-    sizes = {"hidden_size": 48, "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2}
-    sizes |= {"intermediate_size": 80, "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}
+    sizes = {
+        "hidden_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    sizes |= {
+        "intermediate_size": 80,
+        "max_position_embeddings": 64,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     save_model(directory, "LlamaConfig", CAUSAL, tokenizer, seed=seed, **sizes | settings)
     return directory
 
@@ -86,6 +99,10 @@ def save_llama(directory: Path, tokenizer: Any, *, layers: int = 3, seed: int = 
 def save_bert(directory: Path, tokenizer: Any, auto_class: str = CLASSES, **settings: Any) -> Path:
     """A classifier (cold, warm) or masked teacher of 48 × 3."""
     sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 80}
-    labels = {"id2label": {0: "cold", 1: "warm"}, "label2id": {"cold": 0, "warm": 1}, "max_position_embeddings": 64}
+    labels = {
+        "id2label": {0: "cold", 1: "warm"},
+        "label2id": {"cold": 0, "warm": 1},
+        "max_position_embeddings": 64,
+    }
     save_model(directory, "BertConfig", auto_class, tokenizer, **sizes | labels | settings)
     return directory

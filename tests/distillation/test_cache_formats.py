@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from vigreux.distillation.cache_formats import Dense, TopClasses, from_plain, to_plain
 from vigreux.errors import ConfigError
 
-rows = st.integers(0, 99).map(lambda seed: 10 ** (seed % 7 - 3) * torch.randn(5, 6, generator=torch.Generator().manual_seed(seed)))
+rows = st.integers(0, 99).map(
+    lambda seed: 10 ** (seed % 7 - 3) * torch.randn(5, 6, generator=torch.Generator().manual_seed(seed))
+)
 
 
 def stored(parts):
@@ -23,7 +25,9 @@ def test_dense_rows_within_the_stated_error(x):
     half = Dense(6, "bfloat16")
     assert ((half.decode(half.encode(x)) - x).abs() <= x.abs() / 256).all()
     eight = Dense(6, "int8")
-    assert ((eight.decode(eight.encode(x)) - x).abs() <= x.abs().amax(1, keepdim=True) / 254 * (1 + 1e-5)).all()
+    assert (
+        (eight.decode(eight.encode(x)) - x).abs() <= x.abs().amax(1, keepdim=True) / 254 * (1 + 1e-5)
+    ).all()
     for form in (half, eight):
         assert stored(form.encode(x)) == 5 * form.bytes_per_row
     assert eight.bytes_per_row <= 6 + 8

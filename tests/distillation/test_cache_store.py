@@ -37,7 +37,10 @@ def filled(root, manifest: Manifest = MADE, *, but: tuple[int, ...] = ()) -> Cac
                 store.write(
                     split,
                     number,
-                    {name: [form.encode(rows_of(key, name)) for key in keys] for name, form in manifest.signals.items()},
+                    {
+                        name: [form.encode(rows_of(key, name)) for key in keys]
+                        for name, form in manifest.signals.items()
+                    },
                 )
     return store
 
@@ -91,7 +94,9 @@ def test_a_flipped_byte_anywhere_is_found_before_it_is_read(tmp_path_factory, pl
     data[int(place * len(data))] ^= 0x10
     path.write_bytes(data)
     opened = CacheStore.open(store.root)
-    with pytest.raises(CacheError, match=rf"shard-{number:05d}.safetensors: is damaged .*; accepted: vigreux cache"):
+    with pytest.raises(
+        CacheError, match=rf"shard-{number:05d}.safetensors: is damaged .*; accepted: vigreux cache"
+    ):
         opened.read("train", "hidden", [EACH * number])
     assert opened.missing("train") == []
     assert opened.missing("train", contents=True) == [number]
@@ -112,7 +117,11 @@ def test_shards_that_are_not_there(tmp_path):
 def test_directories_that_are_no_cache(tmp_path):
     with pytest.raises(CacheError, match="is no cache"):
         CacheStore.open(tmp_path)
-    for content, message in (("{", "is damaged"), ('{"version": 1}', "is damaged"), ('{"version": 2}', "another version")):
+    for content, message in (
+        ("{", "is damaged"),
+        ('{"version": 1}', "is damaged"),
+        ('{"version": 2}', "another version"),
+    ):
         (tmp_path / MANIFEST).write_text(content)
         with pytest.raises(CacheError, match=message):
             CacheStore.open(tmp_path)

@@ -71,9 +71,15 @@ def test_the_loss_and_gradients_of_all_logits_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "CHUNK_BYTES", 1)
         patch.setattr(fused, "FEWEST_ROWS", fewest)
-        found = fused_loss(hidden, head, target, teacher=lambda rows: teacher_head.logits(theirs[rows]), labels=labels)
+        found = fused_loss(
+            hidden, head, target, teacher=lambda rows: teacher_head.logits(theirs[rows]), labels=labels
+        )
     logits, teacher = plain_logits(head, hidden), plain_logits(teacher_head, theirs)
-    rows = cross_entropy(logits, labels) if isinstance(target, Labels) else logits_loss(logits, target, teacher, labels)
+    rows = (
+        cross_entropy(logits, labels)
+        if isinstance(target, Labels)
+        else logits_loss(logits, target, teacher, labels)
+    )
     expected = rows.sum()
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
     weight = 0.7
@@ -85,7 +91,9 @@ def test_no_more_than_a_chunk_of_logits_is_alive(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fused, "CHUNK_BYTES", 64 * 1000 * 4)
     seen: list[int] = []
     original = Head.logits
-    monkeypatch.setattr(Head, "logits", lambda self, hidden, out=None: seen.append(len(hidden)) or original(self, hidden, out))
+    monkeypatch.setattr(
+        Head, "logits", lambda self, hidden, out=None: seen.append(len(hidden)) or original(self, hidden, out)
+    )
     hidden = torch.randn(300, D_S, requires_grad=True)
     head, teacher_head = Head(torch.randn(1000, D_S, requires_grad=True)), Head(torch.randn(1000, D_T))
     theirs = torch.randn(300, D_T)
@@ -94,7 +102,9 @@ def test_no_more_than_a_chunk_of_logits_is_alive(monkeypatch: pytest.MonkeyPatch
     assert sum(seen) == 2 * 300
 
 
-@pytest.mark.parametrize(("rows", "sizes"), [(0, []), (1, [1]), (64, [64]), (65, [33, 32]), (200, [50, 50, 50, 50])])
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(0, []), (1, [1]), (64, [64]), (65, [33, 32]), (200, [50, 50, 50, 50])]
+)
 def test_chunks_are_even(rows: int, sizes: list[int]) -> None:
     found = [len(range(rows)[part]) for part in chunks(rows, 2**17, 4)]
     assert found == sizes

@@ -22,11 +22,19 @@ DIVERGENCES: tuple[Divergence, ...] = ("soft-cross-entropy", "forward-kl", "reve
 @st.composite
 def cases(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Logits]:
     """(student (N, C_S), teacher (N, C_T), labels (N,), target): widths that differ, ties, logits up to ±1e4, in `dtype`."""
-    rows, student_classes, teacher_classes = draw(st.integers(1, 4)), draw(st.integers(2, 9)), draw(st.integers(2, 9))
+    rows, student_classes, teacher_classes = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(2, 9)),
+        draw(st.integers(2, 9)),
+    )
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     scale = draw(st.sampled_from((1.0, 10.0, 1e4)))
-    student = scale * torch.randn(rows, student_classes, generator=generator, dtype=torch.float64).clamp(-1, 1)
-    teacher = scale * torch.randn(rows, teacher_classes, generator=generator, dtype=torch.float64).clamp(-1, 1)
+    student = scale * torch.randn(rows, student_classes, generator=generator, dtype=torch.float64).clamp(
+        -1, 1
+    )
+    teacher = scale * torch.randn(rows, teacher_classes, generator=generator, dtype=torch.float64).clamp(
+        -1, 1
+    )
     if draw(st.booleans()):
         teacher = teacher.sign()  # ties everywhere
     labels = torch.randint(min(student_classes, teacher_classes), (rows,), generator=generator)
@@ -46,18 +54,27 @@ def slow_logits_loss(student: Tensor, teacher: Tensor, labels: Tensor, target: L
     """The definition, row by row; student classes that the teacher lacks have no teacher probability."""
     rows = []
     extra = [-math.inf] * (student.shape[1] - teacher.shape[1])
-    for s, t, label in zip(student.double().tolist(), teacher.double()[:, : student.shape[1]].tolist(), labels.tolist()):
+    for s, t, label in zip(
+        student.double().tolist(), teacher.double()[:, : student.shape[1]].tolist(), labels.tolist()
+    ):
         p = slow.probabilities(t + extra, target.temperature, target.top_k)
         floor = (fast.PROBABILITY_FLOOR,) if target.divergence == "reverse-kl" else ()
-        divergence = getattr(slow, target.divergence.replace("-", "_"))(s, p, target.student_temperature, *floor)
-        rows.append(target.alpha * slow.cross_entropy(s, label) + (1 - target.alpha) * divergence * target.student_temperature**2)
+        divergence = getattr(slow, target.divergence.replace("-", "_"))(
+            s, p, target.student_temperature, *floor
+        )
+        rows.append(
+            target.alpha * slow.cross_entropy(s, label)
+            + (1 - target.alpha) * divergence * target.student_temperature**2
+        )
     return torch.tensor(rows, dtype=torch.float64)
 
 
 def agree(found: Tensor, expected: Tensor, student: Tensor, target: Logits, precision: float) -> None:
     # The logarithms of the student's probabilities are as large as its logits' spread, and are summed to a loss that may be small.
     spread = 100 + student.double().abs().max().item() / target.student_temperature
-    torch.testing.assert_close(found.double(), expected, rtol=precision, atol=precision * spread * target.student_temperature**2)
+    torch.testing.assert_close(
+        found.double(), expected, rtol=precision, atol=precision * spread * target.student_temperature**2
+    )
 
 
 @given(case=cases())
@@ -78,17 +95,22 @@ def test_lower_precisions_are_computed_in_float32(dtype: torch.dtype, data: st.D
 
 
 @given(case=cases())
-def test_gradients_are_finite_and_sum_to_zero_over_the_classes(case: tuple[Tensor, Tensor, Tensor, Logits]) -> None:
+def test_gradients_are_finite_and_sum_to_zero_over_the_classes(
+    case: tuple[Tensor, Tensor, Tensor, Logits],
+) -> None:
     student, teacher, labels, target = case
     student.requires_grad_()
     (gradient,) = torch.autograd.grad(fast.logits_loss(student, target, teacher, labels).sum(), student)
     assert gradient.isfinite().all()
     # A constant added to all logits changes no softmax.
-    torch.testing.assert_close(gradient.sum(-1), torch.zeros(len(student), dtype=torch.float64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        gradient.sum(-1), torch.zeros(len(student), dtype=torch.float64), rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(
-    ("divergence", "temperature", "top_k"), list(itertools.product(DIVERGENCES, (1e-20, 0.5, 1.0, 2.0), (None, 2)))
+    ("divergence", "temperature", "top_k"),
+    list(itertools.product(DIVERGENCES, (1e-20, 0.5, 1.0, 2.0), (None, 2))),
 )
 @given(seed=st.integers(0, 2**32), student_temperature=st.sampled_from((0.5, 1.0, 2.0)))
 def test_gradients_are_those_of_finite_differences(
@@ -99,7 +121,9 @@ def test_gradients_are_those_of_finite_differences(
     teacher = 2 * torch.randn(3, 4, generator=generator, dtype=torch.float64)
     labels = torch.tensor([0, 3, -100])
     target = Logits(temperature, 0.3, top_k, divergence, student_temperature)
-    assert torch.autograd.gradcheck(lambda s: fast.logits_loss(s, target, teacher, labels), (student,), atol=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda s: fast.logits_loss(s, target, teacher, labels), (student,), atol=1e-6
+    )
 
 
 def test_half_precision_students_get_gradients_of_their_own_type() -> None:
@@ -176,7 +200,9 @@ def test_no_gradient_flows_into_the_teacher() -> None:
         ([1e4, -1e4], 1e3, None, [1 / (1 + math.exp(-20)), 1 / (1 + math.exp(20))]),
     ],
 )
-def test_teacher_probabilities(logits: list[float], temperature: float, top_k: int | None, expected: list[float]) -> None:
+def test_teacher_probabilities(
+    logits: list[float], temperature: float, top_k: int | None, expected: list[float]
+) -> None:
     found = fast.teacher_probabilities(torch.tensor([logits]), temperature, top_k)
     torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float32))
 
@@ -201,7 +227,9 @@ def test_top_k_keeps_k_classes_among_any_ties(seed: int, k: int) -> None:
 @given(case=cases())
 def test_jensen_shannon_lies_between_0_and_log_2(case: tuple[Tensor, Tensor, Tensor, Logits]) -> None:
     student, teacher, _, target = case
-    found = fast.logits_loss(student, replace(target, divergence="jensen-shannon", alpha=0.0, student_temperature=1.0), teacher)
+    found = fast.logits_loss(
+        student, replace(target, divergence="jensen-shannon", alpha=0.0, student_temperature=1.0), teacher
+    )
     assert (found >= -1e-12).all()
     assert (found <= math.log(2) + 1e-12).all()
 
@@ -209,13 +237,17 @@ def test_jensen_shannon_lies_between_0_and_log_2(case: tuple[Tensor, Tensor, Ten
 def test_equal_distributions_are_at_distance_0_and_opposite_ones_at_the_bounds() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64)
     for divergence in (fast.forward_kl, fast.reverse_kl, fast.jensen_shannon):
-        torch.testing.assert_close(divergence(logits, logits), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-14)
+        torch.testing.assert_close(
+            divergence(logits, logits), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-14
+        )
     student, teacher = torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1.0]])
     assert fast.jensen_shannon(student, teacher, 1e-20).item() == pytest.approx(math.log(2))
     assert fast.reverse_kl(student, teacher, 1e-20).item() == pytest.approx(-math.log(fast.PROBABILITY_FLOOR))
 
 
-@pytest.mark.parametrize("divergence", [fast.soft_cross_entropy, fast.forward_kl, fast.reverse_kl, fast.jensen_shannon])
+@pytest.mark.parametrize(
+    "divergence", [fast.soft_cross_entropy, fast.forward_kl, fast.reverse_kl, fast.jensen_shannon]
+)
 def test_classes_masked_by_both_add_nothing(divergence: Callable[..., Tensor]) -> None:
     student = torch.tensor([[0.5, -1.0, -math.inf]], requires_grad=True)
     teacher = torch.tensor([[2.0, 1.0, -math.inf]])
@@ -227,7 +259,10 @@ def test_classes_masked_by_both_add_nothing(divergence: Callable[..., Tensor]) -
 
 
 def test_common_classes_leave_out_the_padding_of_both() -> None:
-    student, teacher = torch.randn(2, 6, dtype=torch.float64, requires_grad=True), torch.randn(2, 8, dtype=torch.float64)
+    student, teacher = (
+        torch.randn(2, 6, dtype=torch.float64, requires_grad=True),
+        torch.randn(2, 8, dtype=torch.float64),
+    )
     found = fast.logits_loss(student, Logits(), teacher, common_classes=4)
     p = torch.softmax(teacher[:, :4], -1)
     torch.testing.assert_close(found, -(p * torch.log_softmax(student, -1)[:, :4]).sum(-1))
@@ -243,7 +278,9 @@ def test_ignored_labels_add_no_cross_entropy() -> None:
 
 def test_no_rows_give_no_losses() -> None:
     student = torch.randn(0, 5, requires_grad=True)
-    loss = fast.logits_loss(student, Logits(alpha=0.5, top_k=2), torch.randn(0, 5), torch.empty(0, dtype=torch.long))
+    loss = fast.logits_loss(
+        student, Logits(alpha=0.5, top_k=2), torch.randn(0, 5), torch.empty(0, dtype=torch.long)
+    )
     assert loss.shape == (0,)
     loss.sum().backward()
     assert student.grad is not None
@@ -263,7 +300,11 @@ def test_hidden_loss_is_its_definition(seed: int, rows: int, width: int) -> None
     assert fast.hidden_loss(student.bfloat16(), teacher.bfloat16()).dtype == torch.float32
 
 
-@given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5), offset=st.sampled_from((0.0, 1e4)))
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    offset=st.sampled_from((0.0, 1e4)),
+)
 def test_statistics_of_a_stream_are_those_of_all_rows(seed: int, sizes: list[int], offset: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows = offset + torch.randn(sum(sizes), 3, generator=generator)
@@ -275,7 +316,9 @@ def test_statistics_of_a_stream_are_those_of_all_rows(seed: int, sizes: list[int
     assert found.variance == pytest.approx(math.fsum(variance) / 3, abs=1e-9)
 
 
-ROWS = torch.tensor([[1.0, 10.0, 5.0], [3.0, 14.0, 5.0], [1.0, 10.0, 5.0], [3.0, 14.0, 5.0]])  # std 1, 2, 0; mean variance 5/3
+ROWS = torch.tensor(
+    [[1.0, 10.0, 5.0], [3.0, 14.0, 5.0], [1.0, 10.0, 5.0], [3.0, 14.0, 5.0]]
+)  # std 1, 2, 0; mean variance 5/3
 
 
 @pytest.mark.parametrize(
@@ -283,7 +326,11 @@ ROWS = torch.tensor([[1.0, 10.0, 5.0], [3.0, 14.0, 5.0], [1.0, 10.0, 5.0], [3.0,
     [
         ("none", [1.0, 1.0, 1.0], 5 / 3),
         ("unit", [math.sqrt(5 / 3)] * 3, 1.0),
-        ("per-dimension", [1.0, 2.0, math.sqrt(5 / 3)], 2 / 3),  # the dimension that does not vary is divided by the overall one
+        (
+            "per-dimension",
+            [1.0, 2.0, math.sqrt(5 / 3)],
+            2 / 3,
+        ),  # the dimension that does not vary is divided by the overall one
     ],
 )
 def test_scaling_divides_and_does_not_centre(scaling: Scaling, scale: list[float], variance: float) -> None:

@@ -18,7 +18,14 @@ import vigreux.distillation.online_teachers as teachers
 import vigreux.distillation.projection as projection
 from vigreux.checkpoints import write_manifest
 from vigreux.curriculum import Hidden, Projection, TeacherRef
-from vigreux.distillation.online_teachers import HiddenTargets, LogitCache, OnlineTeachers, forward, layer_width, read_shape
+from vigreux.distillation.online_teachers import (
+    HiddenTargets,
+    LogitCache,
+    OnlineTeachers,
+    forward,
+    layer_width,
+    read_shape,
+)
 from vigreux.distillation.projection import projection_entries, projection_matrix, sparse_projection
 from vigreux.errors import CheckpointError
 from vigreux.models.two_layer import TwoLayer
@@ -50,9 +57,19 @@ def direct(folder: Path, first: int, count: int) -> torch.Tensor:
 
 
 def test_any_block_of_the_cache_is_the_direct_forward(folder: Path) -> None:
-    for first, count in ((0, 1), (0, CHUNK), (CHUNK - 1, 2), (10, 3 * CHUNK), (5 * CHUNK, 7), (2, CHUNK), (CHUNK, 1)):
+    for first, count in (
+        (0, 1),
+        (0, CHUNK),
+        (CHUNK - 1, 2),
+        (10, 3 * CHUNK),
+        (5 * CHUNK, 7),
+        (2, CHUNK),
+        (CHUNK, 1),
+    ):
         for _ in range(2):  # computed, then read
-            torch.testing.assert_close(LogitCache(folder, STREAM).block(first, count), direct(folder, first, count))
+            torch.testing.assert_close(
+                LogitCache(folder, STREAM).block(first, count), direct(folder, first, count)
+            )
     kept = LogitCache(folder, STREAM)
     torch.testing.assert_close(kept.block(3, 200), direct(folder, 3, 200))
     torch.testing.assert_close(kept.block(1, 5), direct(folder, 1, 5))  # back again
@@ -68,7 +85,9 @@ def test_a_second_student_loads_no_teacher(folder: Path, monkeypatch: pytest.Mon
     assert passes == [CHUNK] * 3
 
 
-def test_files_are_in_the_users_cache_and_of_one_teacher_and_stream(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_files_are_in_the_users_cache_and_of_one_teacher_and_stream(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     TwoLayer(7, 12, 3, seed=2).save(tmp_path / "other")
     for source, stream in (
         (folder, STREAM),
@@ -139,11 +158,16 @@ def test_hidden_targets(kind: str, scaling: str, dtype: torch.dtype) -> None:
 def test_projected_logits(kind: str) -> None:
     """Layer 2: K logits to the student's width, from the network or from logits that are at hand."""
     width, double = 3 if kind == "identity" else 5, torch.float64
-    network, target = TwoLayer(7, 12, 3, seed=3, dtype=double), Hidden(2, Projection(kind, 4), "per-dimension")  # type: ignore[arg-type]
+    network, target = (
+        TwoLayer(7, 12, 3, seed=3, dtype=double),
+        Hidden(2, Projection(kind, 4), "per-dimension"),
+    )  # type: ignore[arg-type]
     assert (layer_width(network, 1), layer_width(network, 2)) == (12, 3)
     found = HiddenTargets(network, target, width, data_seed=8)
     X, P = STREAM.block(0, 700), projection_matrix(target.projection, 3, width).to(double)
-    spread = (network(torch.from_numpy(BitStream(7, 8, "calibrate").block(0, 4096)).to(double)) @ P).var(dim=0, correction=0)
+    spread = (network(torch.from_numpy(BitStream(7, 8, "calibrate").block(0, 4096)).to(double)) @ P).var(
+        dim=0, correction=0
+    )
     logits = network(torch.from_numpy(X).to(double))
     torch.testing.assert_close(found.block(X), logits @ P / spread.sqrt().clamp(min=1e-12))
     torch.testing.assert_close(found.project(logits.T), found.block(X))
@@ -156,7 +180,9 @@ def test_a_dead_teacher_gives_zeros() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 5), st.integers(1, 70))
-def test_a_sparse_projection_is_the_matrix_of_that_name(d_teacher: int, d_student: int, seed: int, drawn: int) -> None:
+def test_a_sparse_projection_is_the_matrix_of_that_name(
+    d_teacher: int, d_student: int, seed: int, drawn: int
+) -> None:
     """However many rows of random numbers are held at a time."""
     spec = Projection("sparse", seed)
     dense = projection_matrix(spec, d_teacher, d_student)
@@ -164,7 +190,11 @@ def test_a_sparse_projection_is_the_matrix_of_that_name(d_teacher: int, d_studen
         patched.setattr(projection, "_DRAWN", drawn)
         sparse = sparse_projection(spec, d_teacher, d_student)
     assert torch.equal(sparse.to_dense(), dense.T)
-    assert sparse.values().numel() == int(dense.count_nonzero()) == projection_entries(spec, d_teacher, d_student)
+    assert (
+        sparse.values().numel()
+        == int(dense.count_nonzero())
+        == projection_entries(spec, d_teacher, d_student)
+    )
 
 
 def test_the_matrix_stays_what_it_was() -> None:
@@ -172,7 +202,9 @@ def test_the_matrix_stays_what_it_was() -> None:
     generator = torch.Generator().manual_seed(3)
     places = torch.rand(40, 9, generator=generator, dtype=torch.float64).topk(2, dim=1).indices
     signs = 2.0 * torch.randint(2, (40, 2), generator=generator) - 1
-    expected = torch.zeros(40, 9, dtype=torch.float64).scatter_(1, places, (9 / 80) ** 0.5 * signs.to(torch.float64))
+    expected = torch.zeros(40, 9, dtype=torch.float64).scatter_(
+        1, places, (9 / 80) ** 0.5 * signs.to(torch.float64)
+    )
     torch.testing.assert_close(projection_matrix(Projection("sparse", 3), 40, 9), expected.float())
 
 
@@ -221,7 +253,10 @@ def test_a_run_of_several_stages_gives_no_series_of_its_own(tmp_path: Path) -> N
 
 
 def test_what_is_no_teacher(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"teacher\.model: '.*nowhere' has no model\.safetensors; accepted: a finished run"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"teacher\.model: '.*nowhere' has no model\.safetensors; accepted: a finished run",
+    ):
         OnlineTeachers.find(str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match=r"has not finished, it has no model\.safetensors"):
         OnlineTeachers.find(str(make_run(tmp_path / "run", finished=False)))
@@ -229,7 +264,9 @@ def test_what_is_no_teacher(tmp_path: Path, folder: Path) -> None:
         OnlineTeachers.find(str(folder), str(tmp_path))
 
 
-def test_the_shape_is_read_without_the_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shape_is_read_without_the_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     TwoLayer(5, 3, 8, dtype=torch.float64).save(tmp_path / "double")
     monkeypatch.setattr("vigreux.models.two_layer.load_file", lambda *_: pytest.fail("weights were read"))
     for path, found in ((folder, (7, 12, 3, 4)), (tmp_path / "double", (5, 3, 8, 8))):

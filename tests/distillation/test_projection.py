@@ -17,7 +17,9 @@ RANDOM: tuple[ProjectionKind, ...] = ("gaussian", "orthogonal", "sparse")
 
 @pytest.mark.parametrize("kind", [*RANDOM, "learned"])
 @pytest.mark.parametrize(("d_teacher", "d_student"), [(1, 1), (7, 3), (3, 7), (16, 16), (1, 5), (5, 1)])
-def test_a_matrix_is_a_function_of_kind_widths_and_seed_alone(kind: ProjectionKind, d_teacher: int, d_student: int) -> None:
+def test_a_matrix_is_a_function_of_kind_widths_and_seed_alone(
+    kind: ProjectionKind, d_teacher: int, d_student: int
+) -> None:
     torch.manual_seed(1)
     one = projection_matrix(Projection(kind, 5), d_teacher, d_student)
     state = torch.get_rng_state()
@@ -51,17 +53,26 @@ def test_another_process_makes_the_same_matrix() -> None:
         "from vigreux.distillation.projection import projection_matrix; "
         "print([projection_matrix(Projection(k, 3), 20, 8).sum(1).tolist() for k in ('gaussian', 'orthogonal', 'sparse')])"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert printed == str([projection_matrix(Projection(kind, 3), 20, 8).sum(1).tolist() for kind in RANDOM])
 
 
 @pytest.mark.parametrize("kind", RANDOM)
 @pytest.mark.parametrize(("d_teacher", "d_student"), [(12, 5), (5, 12), (8, 8)])
-def test_the_mean_variance_per_coordinate_is_kept_in_expectation(kind: ProjectionKind, d_teacher: int, d_student: int) -> None:
-    variances = torch.arange(1, d_teacher + 1, dtype=torch.float32) ** 2  # of independent teacher coordinates, far from equal
+def test_the_mean_variance_per_coordinate_is_kept_in_expectation(
+    kind: ProjectionKind, d_teacher: int, d_student: int
+) -> None:
+    variances = (
+        torch.arange(1, d_teacher + 1, dtype=torch.float32) ** 2
+    )  # of independent teacher coordinates, far from equal
     seeds = 400
     projected = torch.stack(
-        [variances @ projection_matrix(Projection(kind, seed), d_teacher, d_student).square() for seed in range(seeds)]
+        [
+            variances @ projection_matrix(Projection(kind, seed), d_teacher, d_student).square()
+            for seed in range(seeds)
+        ]
     ).mean(dim=1)  # (seeds,) mean over the student's coordinates
     deviation = projected.std().item() / math.sqrt(seeds)
     assert projected.mean().item() == pytest.approx(variances.mean().item(), abs=4 * deviation + 1e-4)
@@ -70,7 +81,9 @@ def test_the_mean_variance_per_coordinate_is_kept_in_expectation(kind: Projectio
 @pytest.mark.parametrize("kind", RANDOM)
 def test_norms_and_inner_products_are_kept_up_to_the_ratio_of_the_widths(kind: ProjectionKind) -> None:
     d_teacher, d_student = 400, 200
-    rows = torch.nn.functional.normalize(torch.randn(30, d_teacher, generator=torch.Generator().manual_seed(0)), dim=1)
+    rows = torch.nn.functional.normalize(
+        torch.randn(30, d_teacher, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     projected = rows @ projection_matrix(Projection(kind, 0), d_teacher, d_student)
     error = (d_teacher / d_student) * projected @ projected.T - rows @ rows.T
     # Johnson–Lindenstrauss: the error of one pair has a standard deviation of about sqrt(2 / d_S) = 0.1 at most; 465 pairs.
@@ -89,12 +102,18 @@ def test_orthogonal_columns_or_scaled_rows_are_orthonormal(d_teacher: int, d_stu
 
 def test_orthogonal_matrices_favour_no_direction() -> None:
     # Without the sign of R's diagonal LAPACK's Q has a biased diagonal.
-    diagonals = torch.stack([projection_matrix(Projection("orthogonal", seed), 4, 4).diagonal() for seed in range(300)])
+    diagonals = torch.stack(
+        [projection_matrix(Projection("orthogonal", seed), 4, 4).diagonal() for seed in range(300)]
+    )
     assert diagonals.mean(0).abs().max() < 4 * 0.5 / math.sqrt(300)
 
 
-@pytest.mark.parametrize(("d_teacher", "d_student", "per_row"), [(100, 30, 3), (100, 31, 4), (10_000, 20, 1), (4, 100, 50)])
-def test_sparse_rows_have_a_fixed_number_of_equal_entries_of_either_sign(d_teacher: int, d_student: int, per_row: int) -> None:
+@pytest.mark.parametrize(
+    ("d_teacher", "d_student", "per_row"), [(100, 30, 3), (100, 31, 4), (10_000, 20, 1), (4, 100, 50)]
+)
+def test_sparse_rows_have_a_fixed_number_of_equal_entries_of_either_sign(
+    d_teacher: int, d_student: int, per_row: int
+) -> None:
     P = projection_matrix(Projection("sparse", 0), d_teacher, d_student)
     assert ((P != 0).sum(1) == per_row).all()
     torch.testing.assert_close(P.square().sum(1), torch.full((d_teacher,), d_student / d_teacher))
@@ -106,7 +125,9 @@ def test_sparse_rows_have_a_fixed_number_of_equal_entries_of_either_sign(d_teach
 
 def test_identity_needs_equal_widths() -> None:
     assert torch.equal(projection_matrix(Projection("identity"), 3, 3), torch.eye(3))
-    with pytest.raises(ConfigError, match="'identity' needs equal widths, the teacher has 4 and the student 3"):
+    with pytest.raises(
+        ConfigError, match="'identity' needs equal widths, the teacher has 4 and the student 3"
+    ):
         projection_matrix(Projection("identity"), 4, 3)
 
 
@@ -116,7 +137,9 @@ def test_identity_needs_equal_widths() -> None:
 def hidden_rows(rows: int = 60, width: int = 6, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     spread = 2.0 ** -torch.arange(width)
-    return 50 + torch.randn(rows, width, generator=generator) * spread @ torch.randn(width, width, generator=generator)
+    return 50 + torch.randn(rows, width, generator=generator) * spread @ torch.randn(
+        width, width, generator=generator
+    )
 
 
 @pytest.mark.parametrize("sizes", [[60], [1, 20, 39], [30, 30]])

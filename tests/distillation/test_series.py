@@ -25,14 +25,19 @@ def test_a_directory_of_checkpoints(tmp_path: Path) -> None:
         checkpoint(tmp_path, f"checkpoint-{step}")
     (tmp_path / "runs").mkdir()
     (tmp_path / "checkpoint-5").write_text("a file")
-    assert find_series(str(tmp_path)) == {step: str(tmp_path / f"checkpoint-{step}") for step in (30, 200, 1000)}
+    assert find_series(str(tmp_path)) == {
+        step: str(tmp_path / f"checkpoint-{step}") for step in (30, 200, 1000)
+    }
     assert list(find_series(str(tmp_path))) == [30, 200, 1000]
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["org/model-70m@step1000", "org/model-70m@step20"], {20: "org/model-70m@step20", 1000: "org/model-70m@step1000"}),
+        (
+            ["org/model-70m@step1000", "org/model-70m@step20"],
+            {20: "org/model-70m@step20", 1000: "org/model-70m@step1000"},
+        ),
         (["a/step-3", "b/step-1/"], {1: "b/step-1/", 3: "a/step-3"}),
         (["run7/step2k"], {2: "run7/step2k"}),
     ],
@@ -75,5 +80,7 @@ def test_every_checkpoint_is_looked_at(tmp_path: Path) -> None:
 def test_the_same_weights_twice(tmp_path: Path) -> None:
     """Published series have held them."""
     series = find_series([checkpoint(tmp_path, "checkpoint-1", 1), checkpoint(tmp_path, "checkpoint-2", 1)])
-    with pytest.raises(CheckpointError, match=r"checkpoint-2' \(step 2\) holds the same weights as '.*checkpoint-1'"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-2' \(step 2\) holds the same weights as '.*checkpoint-1'"
+    ):
         check_series(series, weights_fingerprint)

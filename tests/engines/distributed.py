@@ -30,7 +30,10 @@ from vigreux.errors import TrainingError
 PROCESSES, SAMPLES = 2, 8  # a step, over all processes
 CASES: dict[str, dict[str, Any]] = {
     "fixed projection": {"kind": "masked-lm", "curriculum": extracted(4, 4, 5)},
-    "learned projection": {"kind": "masked-lm", "curriculum": extracted(4, 5, projection=Projection("learned"))},
+    "learned projection": {
+        "kind": "masked-lm",
+        "curriculum": extracted(4, 5, projection=Projection("learned")),
+    },
     "accumulated": {
         "kind": "classification",
         "curriculum": extracted(4, 5),
@@ -39,7 +42,11 @@ CASES: dict[str, dict[str, Any]] = {
         "schedule": "carried",
     },
     "embedding": {"kind": "embedding", "curriculum": (stage("final", Embedding(), 4),)},
-    "recomputed": {"kind": "masked-lm", "curriculum": extracted(4, 5), "training": {"gradient_checkpointing": True}},
+    "recomputed": {
+        "kind": "masked-lm",
+        "curriculum": extracted(4, 5),
+        "training": {"gradient_checkpointing": True},
+    },
     "frozen": {"kind": "masked-lm", "curriculum": (replace(stage("final", Logits(), 5), frozen=0),)},
     "fused": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
     "from a cache": {"kind": "masked-lm", "curriculum": extracted(4, 5)},
@@ -55,7 +62,10 @@ def case(name: str, processes: int) -> Setup:
     """In float64, where the order of sums does not show."""
     settings = dict(CASES[name.removeprefix("sharded, ")], sharded=name.startswith("sharded, "))
     kind, curriculum = settings.pop("kind"), settings.pop("curriculum")
-    training = settings.pop("training", {}) | {"per_device_train_batch_size": SAMPLES // processes, "learning_rate": 1e-3}
+    training = settings.pop("training", {}) | {
+        "per_device_train_batch_size": SAMPLES // processes,
+        "learning_rate": 1e-3,
+    }
     spread_on = torch.device("cpu") if "spread teacher" in name and processes > 1 else None
     teachers = Teachers(LiveTeacher(teacher_of(kind).model.double(), spread_on=spread_on))
     setup = setup_of(kind, curriculum, teachers=teachers, training=training, **settings)
@@ -133,7 +143,9 @@ def share_held() -> float:
     shards.spread_(model)
     parameters = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
     assert len(parameters) == len(list(model.parameters()))
-    return sum(parameter.to_local().numel() for parameter in parameters) / sum(parameter.numel() for parameter in parameters)
+    return sum(parameter.to_local().numel() for parameter in parameters) / sum(
+        parameter.numel() for parameter in parameters
+    )
 
 
 def forbidden(*_: Any) -> None:

@@ -28,7 +28,11 @@ EXACT = CacheConfig(precision="float32", head_precision="float32", shard_samples
 CURRICULA: dict[str, tuple[str, Curriculum]] = {
     "extraction": (
         "masked-lm",
-        (stage("h1", Hidden(1, SEEN), 3, depth=1), stage("h2", Hidden(2, SEEN), 2, depth=2), stage("f", Logits(), 4)),
+        (
+            stage("h1", Hidden(1, SEEN), 3, depth=1),
+            stage("h2", Hidden(2, SEEN), 2, depth=2),
+            stage("f", Logits(), 4),
+        ),
     ),
     "everything asked": ("masked-lm", (stage("f", Logits(2.0, 0.3, 5, "jensen-shannon", 2.0), 4),)),
     "predicted tokens": ("masked-lm", (stage("h", Hidden(2, SEEN, positions="predicted"), 4, depth=1),)),
@@ -46,7 +50,9 @@ def weights(setup: Setup) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", CURRICULA)
-def test_the_run_of_the_live_teacher(name: str, fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_of_the_live_teacher(
+    name: str, fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setups, "FUSED_FROM", 0 if fused else VOCABULARY + 1)
     kind, curriculum = CURRICULA[name]
     live = setup_of(kind, curriculum)
@@ -55,13 +61,16 @@ def test_the_run_of_the_live_teacher(name: str, fused: bool, tmp_path: Path, mon
     again = cached(setup_of(kind, curriculum), store)
     run(again, tmp_path / "cached", record=record_from(store.read_beside("held_out")))
     assert (
-        RunFolder.open(tmp_path / "cached").summary().metrics.keys() == RunFolder.open(tmp_path / "live").summary().metrics.keys()
+        RunFolder.open(tmp_path / "cached").summary().metrics.keys()
+        == RunFolder.open(tmp_path / "live").summary().metrics.keys()
     )
     torch.testing.assert_close(losses(tmp_path / "cached"), losses(tmp_path / "live"), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(weights(again), weights(live), rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("config", [CacheConfig(), CacheConfig(logits="top", k=8), CacheConfig(logits="top", k=VOCABULARY)])
+@pytest.mark.parametrize(
+    "config", [CacheConfig(), CacheConfig(logits="top", k=8), CacheConfig(logits="top", k=VOCABULARY)]
+)
 def test_what_is_rounded_is_close(config: CacheConfig, tmp_path: Path) -> None:
     kind, curriculum = CURRICULA["extraction"]
     live = setup_of(kind, curriculum)
@@ -117,7 +126,9 @@ def test_one_forward_pass_for_all_signals(tmp_path: Path) -> None:
     teacher = setup.teachers.final
     assert teacher is not None
     calls: list[int] = []
-    handle = block_list(teacher.model)[0].register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    handle = block_list(teacher.model)[0].register_forward_hook(
+        lambda module, args, output: calls.append(len(args[0]))
+    )
     capture(setup, wanted, CacheStore.create(tmp_path / "cache", manifest))
     handle.remove()
     assert len(wanted) == 3
@@ -137,5 +148,7 @@ def test_a_stage_that_the_cache_does_not_have(tmp_path: Path) -> None:
     kind, curriculum = CURRICULA["predicted tokens"]
     store = captured(setup_of(kind, curriculum), tmp_path / "cache", EXACT)
     setup = cached(setup_of(kind, (stage("h", Hidden(1, SEEN), 4, depth=1),)), store)
-    with pytest.raises(CacheError, match=r"does not hold 'final: hidden 1 \(orthogonal/3\)'; accepted: final: hidden 2"):
+    with pytest.raises(
+        CacheError, match=r"does not hold 'final: hidden 1 \(orthogonal/3\)'; accepted: final: hidden 2"
+    ):
         setup.stage_model(setup.curriculum[0])

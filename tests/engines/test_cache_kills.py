@@ -38,7 +38,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> CacheStore:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("point", range(POINTS))
@@ -46,7 +48,10 @@ def test_a_capture_goes_on(point: int, whole: CacheStore, tmp_path: Path) -> Non
     """At a file drawn at random: before it is written, after it, or with half of it on the disk under another name."""
     draw = random.Random(point)
     files = len([name for name in contents(whole.root) if name.endswith((".safetensors", ".json"))])
-    with pytest.raises(Killed), killed_at(cache_store, "write_atomic", draw.randint(1, files), after=draw.random() < 0.5):
+    with (
+        pytest.raises(Killed),
+        killed_at(cache_store, "write_atomic", draw.randint(1, files), after=draw.random() < 0.5),
+    ):
         captured(setup(), tmp_path / "cache", CACHE)
     if draw.random() < 0.3:
         (tmp_path / "cache" / "train").mkdir(parents=True, exist_ok=True)
@@ -93,5 +98,7 @@ def test_a_run_from_a_cache_goes_on(
 
 
 if __name__ == "__main__":
-    with killed_at(cache_store, "write_atomic", int(sys.argv[2]), die=lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    with killed_at(
+        cache_store, "write_atomic", int(sys.argv[2]), die=lambda: os.kill(os.getpid(), signal.SIGKILL)
+    ):
         captured(setup(), Path(sys.argv[1]), CACHE)

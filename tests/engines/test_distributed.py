@@ -27,12 +27,38 @@ pytestmark = [
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything in one launch: a start takes longer than all that is run."""
     root = tmp_path_factory.mktemp("distributed")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(PROCESSES)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        str(PROCESSES),
+    ]
+    command += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
     command += ["-m", "tests.engines.distributed", str(root)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=300, check=False
+        command,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return root
@@ -48,7 +74,9 @@ def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -
     found = [torch.load(launched / f"{name}.{rank}.pt") for rank in range(PROCESSES)]
     for key, value in setup.student.state_dict().items():
         assert torch.equal(found[0][key], found[1][key]), key
-        torch.testing.assert_close(found[0][key], value, rtol=0, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            found[0][key], value, rtol=0, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}"
+        )
     assert any((value - start[key]).abs().max() > 1e-3 for key, value in setup.student.state_dict().items())
     expected = [(step, pytest.approx(loss, rel=1e-5)) for step, loss in losses(tmp_path)]
     assert losses(launched / name) == expected
@@ -57,7 +85,9 @@ def test_two_processes_train_as_one(name: str, launched: Path, tmp_path: Path) -
     assert summaries[1] is not None
     assert summaries[0].metrics == pytest.approx(dict(summaries[1].metrics), rel=1e-5)
     assert summaries[0].steps == summaries[1].steps
-    assert [stage.name for stage in RunFolder.open(launched / name).stages()] == [stage.name for stage in single.stages()]
+    assert [stage.name for stage in RunFolder.open(launched / name).stages()] == [
+        stage.name for stage in single.stages()
+    ]
 
 
 @pytest.mark.parametrize("name", ["learned projection", "sharded, learned projection"])
@@ -79,7 +109,9 @@ def test_two_processes_go_on_where_they_were(name: str, launched: Path) -> None:
 
 @pytest.mark.parametrize("name", WHOLE_AND_SPREAD)
 def test_one_process_goes_on_with_what_two_began(name: str, launched: Path) -> None:
-    with pytest.raises(CheckpointError, match="2 processes took 8 samples a step, and 1 would take 4; accepted: "):
+    with pytest.raises(
+        CheckpointError, match="2 processes took 8 samples a step, and 1 would take 4; accepted: "
+    ):
         run(case(name, 2), launched / f"{name}, killed", resume=True)
     setup = case(name, 1)
     run(setup, launched / f"{name}, killed", resume=True)
@@ -99,5 +131,7 @@ def test_each_process_holds_a_part_of_a_spread_student(launched: Path) -> None:
 def test_a_loss_that_is_no_number_stops_all(launched: Path) -> None:
     messages = [(launched / f"error.{rank}.txt").read_text() for rank in range(PROCESSES)]
     assert messages[0] == messages[1]
-    assert messages[0].startswith("stage 'hidden-2': the loss is nan at step 2; no checkpoint of this stage was reached")
+    assert messages[0].startswith(
+        "stage 'hidden-2': the loss is nan at step 2; no checkpoint of this stage was reached"
+    )
     assert RunFolder.open(launched / "not a number").status == "failed"

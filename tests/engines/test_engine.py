@@ -32,7 +32,18 @@ from tests.engines.tiny import (
     tensor_task,
 )
 from vigreux.config import BudgetConfig
-from vigreux.curriculum import Curriculum, Divergence, Duration, Embedding, Hidden, Labels, Logits, Projection, Stage, TeacherRef
+from vigreux.curriculum import (
+    Curriculum,
+    Divergence,
+    Duration,
+    Embedding,
+    Hidden,
+    Labels,
+    Logits,
+    Projection,
+    Stage,
+    TeacherRef,
+)
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import Setup
 from vigreux.engines.stage_trainer import LEARNED_PROJECTION, StageTrainer
@@ -57,7 +68,12 @@ def first_and_last(root: Path, name: str) -> tuple[float, float]:
 # --- every target trains --------------------------------------------------------------------------------------------
 
 LOGITS = [Logits(divergence=divergence) for divergence in get_args(Divergence)]
-LOGITS += [Logits(top_k=3), Logits(alpha=0.5), Logits(temperature=1e-20), Logits(temperature=2.0, student_temperature=2.0)]
+LOGITS += [
+    Logits(top_k=3),
+    Logits(alpha=0.5),
+    Logits(temperature=1e-20),
+    Logits(temperature=2.0, student_temperature=2.0),
+]
 
 
 @pytest.mark.parametrize("target", LOGITS, ids=str)
@@ -84,7 +100,9 @@ def test_hidden_states_train(kind: str, projection: Any, tmp_path: Path) -> None
     run(setup_of(kind, extracted(STEPS, 4, projection=Projection(projection))), tmp_path)
     first, last = first_and_last(tmp_path, "hidden-1")
     assert last < 0.8 * first
-    (explained,) = [record.explained_variance for record in RunFolder.open(tmp_path).stages() if record.name == "hidden-1"]
+    (explained,) = [
+        record.explained_variance for record in RunFolder.open(tmp_path).stages() if record.name == "hidden-1"
+    ]
     assert explained is not None
     assert explained > 0.1
 
@@ -157,18 +175,27 @@ def test_explained_variance_is_logged(tmp_path: Path) -> None:
         warnings.simplefilter("error", UserWarning)
         folder = run(setup_of("masked-lm", extracted(STEPS, STEPS, 2)), tmp_path)
     for name in ("hidden-1", "hidden-2"):
-        train, held_out = ([r for r in folder.metrics(kind) if r["stage"] == name] for kind in ("train", "eval"))
+        train, held_out = (
+            [r for r in folder.metrics(kind) if r["stage"] == name] for kind in ("train", "eval")
+        )
         variances = [(1 - r["explained_variance"]) / r["loss"] for r in (*train, *held_out)]
-        assert variances == pytest.approx([variances[0]] * len(variances))  # one variance of the targets for the stage
+        assert variances == pytest.approx(
+            [variances[0]] * len(variances)
+        )  # one variance of the targets for the stage
         assert variances[0] == pytest.approx(1, rel=1e-4)  # of targets that were scaled to it
         assert len(held_out) == 1
     assert not any(stage.notes for stage in folder.stages())
-    assert all("explained_variance" not in record for record in folder.metrics() if record["stage"] == "final")
+    assert all(
+        "explained_variance" not in record for record in folder.metrics() if record["stage"] == "final"
+    )
 
 
 def test_a_stage_that_learned_nothing_says_so(tmp_path: Path) -> None:
     setup = setup_of("masked-lm", extracted(3, 3), training={"learning_rate": 0.0})
-    with pytest.warns(UserWarning, match=r"stage 'hidden-1' ends with an explained variance of -.* no better than their mean"):
+    with pytest.warns(
+        UserWarning,
+        match=r"stage 'hidden-1' ends with an explained variance of -.* no better than their mean",
+    ):
         folder = run(setup, tmp_path)
     notes = [stage.notes for stage in folder.stages()]
     assert [len(each) for each in notes] == [1, 0]
@@ -212,7 +239,10 @@ def test_a_loss_that_is_not_finite(value: float, tmp_path: Path, monkeypatch: py
 
 def test_no_checkpoint_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken_loss(monkeypatch, 2, float("nan"))
-    with pytest.raises(TrainingError, match="stage 'final': the loss is nan at step 2; no checkpoint of this stage was reached"):
+    with pytest.raises(
+        TrainingError,
+        match="stage 'final': the loss is nan at step 2; no checkpoint of this stage was reached",
+    ):
         run(setup_of("masked-lm", (stage("final", Logits(), 8),)), tmp_path)
 
 
@@ -226,7 +256,10 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
     steps: list[int] = []
     next(setup.student.parameters()).register_hook(spoil)
-    with pytest.raises(TrainingError, match=r"a weight is not finite after step 6; the last good checkpoint is .*checkpoint-3"):
+    with pytest.raises(
+        TrainingError,
+        match=r"a weight is not finite after step 6; the last good checkpoint is .*checkpoint-3",
+    ):
         run(setup, tmp_path)
     assert [path.name for path in (tmp_path / "stages" / "00-final").glob("checkpoint-*")] == ["checkpoint-3"]
 
@@ -244,15 +277,23 @@ def full_for_torch(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [full, full_for_safetensors, full_for_torch])
-@pytest.mark.parametrize("place", ["vigreux.engines.stage_trainer.save_student", "vigreux.engines.trainer.write_card"])
-def test_a_full_disk(error: Callable[..., None], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "place", ["vigreux.engines.stage_trainer.save_student", "vigreux.engines.trainer.write_card"]
+)
+def test_a_full_disk(
+    error: Callable[..., None], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(place, error)
-    with pytest.raises(TrainingError, match=r"the disk is full; .* --resume goes on from the last checkpoint") as caught:
+    with pytest.raises(
+        TrainingError, match=r"the disk is full; .* --resume goes on from the last checkpoint"
+    ) as caught:
         run(setup_of("masked-lm", (stage("final", Logits(), 4),)), tmp_path)
     assert "\n" not in str(caught.value)
     assert RunFolder.open(tmp_path).status == "failed"
     monkeypatch.undo()
-    assert run(setup_of("masked-lm", (stage("final", Logits(), 4),)), tmp_path, resume=True).status == "finished"
+    assert (
+        run(setup_of("masked-lm", (stage("final", Logits(), 4),)), tmp_path, resume=True).status == "finished"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system")
@@ -301,8 +342,13 @@ def test_a_plateau_ends_a_stage_and_the_next_goes_on_with_the_next_samples(tmp_p
         stage("hidden", Hidden(1), Duration.plateau(2, limit=40, min_delta=0.9), depth=1),
         stage("final", Logits(), 2),
     )
-    folder = run(setup_of("masked-lm", curriculum, training={"eval_steps": 3, "learning_rate": 0.0}), tmp_path)
-    assert [record.steps for record in folder.stages()] == [9, 2]  # the first evaluation, and two that are no better
+    folder = run(
+        setup_of("masked-lm", curriculum, training={"eval_steps": 3, "learning_rate": 0.0}), tmp_path
+    )
+    assert [record.steps for record in folder.stages()] == [
+        9,
+        2,
+    ]  # the first evaluation, and two that are no better
     assert [r["step"] for r in folder.metrics("eval") if r["stage"] == "hidden"] == [3, 6, 9]
     assert folder.metrics()[-1]["samples"] == 11 * 8
     summary = folder.summary()
@@ -318,11 +364,19 @@ def test_a_stage_that_improves_runs_to_its_limit(tmp_path: Path) -> None:
 
 def test_a_plateau_of_embeddings(tmp_path: Path) -> None:
     curriculum = (stage("s", Embedding(), Duration.plateau(1, limit=12)),)
-    folder = run(setup_of("embedding", curriculum, training={"eval_steps": 2, "learning_rate": 0.0}), tmp_path)
+    folder = run(
+        setup_of("embedding", curriculum, training={"eval_steps": 2, "learning_rate": 0.0}), tmp_path
+    )
     assert [record.steps for record in folder.stages()] == [4]
 
 
-RATES = {"learning_rate": 0.8, "lr_scheduler_type": "linear", "warmup_steps": 2, "logging_steps": 1, "max_grad_norm": 1e-6}
+RATES = {
+    "learning_rate": 0.8,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 2,
+    "logging_steps": 1,
+    "max_grad_norm": 1e-6,
+}
 
 
 @pytest.mark.parametrize(
@@ -344,8 +398,12 @@ def test_learning_rates(schedule: Any, expected: list[float], tmp_path: Path) ->
 def test_two_equal_stages_are_one(tmp_path: Path) -> None:
     """With all that can be carried carried: the samples, the moments and the rates go on as if there were no boundary."""
     students = []
-    for place, curriculum in enumerate([(stage("whole", Logits(), 7),), (stage("a", Logits(), 3), stage("b", Logits(), 4))]):
-        setup = setup_of("masked-lm", curriculum, optimizer="carried", schedule="carried", training={"warmup_steps": 2})
+    for place, curriculum in enumerate(
+        [(stage("whole", Logits(), 7),), (stage("a", Logits(), 3), stage("b", Logits(), 4))]
+    ):
+        setup = setup_of(
+            "masked-lm", curriculum, optimizer="carried", schedule="carried", training={"warmup_steps": 2}
+        )
         run(setup, tmp_path / str(place))
         students.append(setup.student.state_dict())
     assert all(torch.equal(value, students[1][name]) for name, value in students[0].items())
@@ -390,7 +448,9 @@ def soft_cross_entropy(setup: Setup, student: Any, teacher: Any) -> float:
     return float(F.cross_entropy(q, p.softmax(-1)))
 
 
-def test_each_stage_has_its_own_checkpoint_as_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_stage_has_its_own_checkpoint_as_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = {
         "ten": teacher_of("masked-lm", seed=10),
         "twenty": teacher_of("masked-lm", seed=20),
@@ -412,25 +472,37 @@ def test_each_stage_has_its_own_checkpoint_as_teacher(tmp_path: Path, monkeypatc
     run(setup, tmp_path)
     expected = [models["ten"], models["big"], models["twenty"], teachers.final]
     assert all(found is wanted for found, wanted in zip(seen[::2], expected, strict=True))
-    assert losses(tmp_path)[0][1] == pytest.approx(soft_cross_entropy(setup, start, models["ten"].model), rel=1e-5)
+    assert losses(tmp_path)[0][1] == pytest.approx(
+        soft_cross_entropy(setup, start, models["ten"].model), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("ref", "teachers", "message"),
     [
         (TeacherRef.final(), Teachers(None), "stage 's': learns from a teacher, and none was given"),
-        (TeacherRef.checkpoint(5), Teachers(None), "stage 's': learns from checkpoint 5, and no series was given"),
+        (
+            TeacherRef.checkpoint(5),
+            Teachers(None),
+            "stage 's': learns from checkpoint 5, and no series was given",
+        ),
         (
             TeacherRef.checkpoint(5),
             Teachers(None, {50: "x"}),
             "checkpoint step: unknown value '5'; did you mean '50'? accepted: 50",
         ),
-        (TeacherRef.other("big"), Teachers(None), "stage 's': learns from the model 'big', and there is nothing to load it with"),
+        (
+            TeacherRef.other("big"),
+            Teachers(None),
+            "stage 's': learns from the model 'big', and there is nothing to load it with",
+        ),
     ],
 )
 def test_teachers_that_cannot_be_had(ref: TeacherRef, teachers: Teachers, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        setup_of("masked-lm", (Stage("s", ref, Logits(), None, Duration.steps(1)),), teachers=teachers).check()
+        setup_of(
+            "masked-lm", (Stage("s", ref, Logits(), None, Duration.steps(1)),), teachers=teachers
+        ).check()
     assert message in str(caught.value)
 
 
@@ -455,7 +527,8 @@ def test_the_bytes_that_a_curriculum_needs_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "auto_class"), [("masked-lm", AutoModelForMaskedLM), ("classification", AutoModelForSequenceClassification)]
+    ("kind", "auto_class"),
+    [("masked-lm", AutoModelForMaskedLM), ("classification", AutoModelForSequenceClassification)],
 )
 def test_the_student_opens_without_vigreux(kind: str, auto_class: Any, tmp_path: Path) -> None:
     setup = setup_of(kind, extracted(STEPS, 4, projection=Projection("learned")))
@@ -463,7 +536,9 @@ def test_the_student_opens_without_vigreux(kind: str, auto_class: Any, tmp_path:
     opened, info = auto_class.from_pretrained(folder.student, output_loading_info=True)
     assert not any(info.values())
     assert opened.state_dict().keys() == setup.student.state_dict().keys()
-    assert all(torch.equal(value, opened.state_dict()[name]) for name, value in setup.student.state_dict().items())
+    assert all(
+        torch.equal(value, opened.state_dict()[name]) for name, value in setup.student.state_dict().items()
+    )
     batch = next(setup.task.eval_batches(4))
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
@@ -479,13 +554,17 @@ def test_the_student_opens_without_vigreux(kind: str, auto_class: Any, tmp_path:
 def test_one_checkpoint_a_stage_is_kept_or_all(tmp_path: Path) -> None:
     for keep, names in ((False, {"checkpoint-8"}), (True, {"checkpoint-3", "checkpoint-6", "checkpoint-8"})):
         run(setup_of("masked-lm", (stage("s", Logits(), 8),), keep_checkpoints=keep), tmp_path / str(keep))
-        assert {path.name for path in (tmp_path / str(keep) / "stages" / "00-s").glob("checkpoint-*")} == names
+        assert {
+            path.name for path in (tmp_path / str(keep) / "stages" / "00-s").glob("checkpoint-*")
+        } == names
 
 
 def test_records(tmp_path: Path) -> None:
     """Losses at every second step, at checkpoints and at the end; evaluations a fifth of the run apart; totals that add up."""
     folder = run(setup_of("masked-lm", (stage("s", Logits(), 10), stage("t", Logits(), 5))), tmp_path)
-    train, evaluations = ([(r["stage"], r["step"]) for r in folder.metrics(kind)] for kind in ("train", "eval"))
+    train, evaluations = (
+        [(r["stage"], r["step"]) for r in folder.metrics(kind)] for kind in ("train", "eval")
+    )
     assert train == [("s", i) for i in (2, 3, 4, 6, 8, 9, 10)] + [("t", i) for i in (2, 3, 4, 5)]
     assert evaluations == [("s", 3), ("s", 6), ("s", 9), ("s", 10), ("t", 3), ("t", 5)]
     for record in folder.metrics():

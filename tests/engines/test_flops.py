@@ -66,7 +66,9 @@ def test_an_early_stage_costs_its_blocks_alone(layer: int, depth: int | None) ->
 
 
 def test_labels_cost_no_teacher_and_a_backward_pass_costs_two_forward_ones() -> None:
-    setup = setup_of("masked-lm", (Stage("s", TeacherRef.labels(), Labels(), None, WHOLE),), budget=BudgetConfig(steps=1))
+    setup = setup_of(
+        "masked-lm", (Stage("s", TeacherRef.labels(), Labels(), None, WHOLE),), budget=BudgetConfig(steps=1)
+    )
     cost = step_cost(setup, setup.curriculum[0], batches=1)
     batch = next(setup.batches())
     rows, width = int((batch["labels"] != -100).sum()), 16
@@ -105,7 +107,9 @@ def test_a_step_is_all_its_micro_batches() -> None:
 
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize(
-    "target", [Labels(), Logits(), Hidden(1), Hidden(1, Projection("learned")), Hidden(1, Projection("pca"))], ids=str
+    "target",
+    [Labels(), Logits(), Hidden(1), Hidden(1, Projection("learned")), Hidden(1, Projection("pca"))],
+    ids=str,
 )
 def test_measuring_leaves_everything_as_it_was(target: Any, timed: bool) -> None:
     teacher = TeacherRef.labels() if isinstance(target, Labels) else TeacherRef.final()
@@ -131,7 +135,10 @@ def test_embeddings_are_counted_too() -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.5])
 def test_a_budget_of_flops_is_not_overspent(share: float, tmp_path: Path) -> None:
-    curriculum = (stage("hidden", Hidden(1), Duration.share(share), depth=1), stage("final", Logits(), Duration.share(1 - share)))
+    curriculum = (
+        stage("hidden", Hidden(1), Duration.share(share), depth=1),
+        stage("final", Logits(), Duration.share(1 - share)),
+    )
     setup = setup_of("masked-lm", curriculum, budget=BudgetConfig(flops=6e7))
     plan = plan_stages(setup)
     spent = sum(planned.steps * planned.cost.flops for planned in plan)
@@ -144,9 +151,13 @@ def test_a_budget_of_flops_is_not_overspent(share: float, tmp_path: Path) -> Non
 
 def test_early_stages_buy_more_steps() -> None:
     budget = BudgetConfig(flops=6e7)
-    early = (stage("hidden", Hidden(1), Duration.share(0.5), depth=1), stage("final", Logits(), Duration.share(0.5)))
+    early = (
+        stage("hidden", Hidden(1), Duration.share(0.5), depth=1),
+        stage("final", Logits(), Duration.share(0.5)),
+    )
     steps = [
-        sum(p.steps for p in plan_stages(setup_of("masked-lm", c, budget=budget))) for c in (early, (stage("a", Logits(), WHOLE),))
+        sum(p.steps for p in plan_stages(setup_of("masked-lm", c, budget=budget)))
+        for c in (early, (stage("a", Logits(), WHOLE),))
     ]
     assert steps[0] > steps[1]
 
@@ -161,7 +172,10 @@ def test_a_budget_of_seconds(tmp_path: Path) -> None:
 
 def test_what_budgets_buy() -> None:
     """A literal table: two stages, of which a step costs 1 and 3."""
-    curriculum = (stage("a", Hidden(1), Duration.share(0.5), depth=1), stage("b", Logits(), Duration.share(0.5)))
+    curriculum = (
+        stage("a", Hidden(1), Duration.share(0.5), depth=1),
+        stage("b", Logits(), Duration.share(0.5)),
+    )
     costs = [StepCost(0.5, 0.5, 10.0), StepCost(2.0, 1.0, 30.0)]
     for budget, expected in [
         (BudgetConfig(steps=10), (5, 5)),
@@ -170,7 +184,10 @@ def test_what_budgets_buy() -> None:
         (BudgetConfig(seconds=200), (5, 5)),
     ]:
         assert plan_steps(setup_of("masked-lm", curriculum, budget=budget), costs) == expected
-    with pytest.raises(ConfigError, match="budget: 3 buys no step of some stage; the shortest run of every stage costs about 4"):
+    with pytest.raises(
+        ConfigError,
+        match="budget: 3 buys no step of some stage; the shortest run of every stage costs about 4",
+    ):
         plan_steps(setup_of("masked-lm", curriculum, budget=BudgetConfig(flops=3)), costs)
     fixed = (stage("a", Logits(), 5),)
     assert plan_steps(setup_of("masked-lm", fixed, budget=BudgetConfig(flops=15)), costs[1:]) == (5,)
@@ -181,10 +198,15 @@ def test_what_budgets_buy() -> None:
 def test_a_checkpoint_teacher_is_counted(tmp_path: Path) -> None:
     small = teacher_of("masked-lm", layers=1, seed=5)
     teachers = Teachers(teacher_of("masked-lm"), {10: "ten"}, lambda source: small)
-    curriculum = (Stage("ten", TeacherRef.checkpoint(10), Logits(), None, Duration.steps(1)), stage("final", Logits(), 1))
+    curriculum = (
+        Stage("ten", TeacherRef.checkpoint(10), Logits(), None, Duration.steps(1)),
+        stage("final", Logits(), 1),
+    )
     setup = setup_of("masked-lm", curriculum, teachers=teachers)
     ten, final = (step_cost(setup, each, batches=1) for each in curriculum)
     assert ten.student_flops == final.student_flops
     with torch.no_grad():
-        differ = blocks_alone(teachers.final.model, 3, setup, backward=False) - blocks_alone(small.model, 1, setup, backward=False)
+        differ = blocks_alone(teachers.final.model, 3, setup, backward=False) - blocks_alone(
+            small.model, 1, setup, backward=False
+        )
     assert final.teacher_flops - ten.teacher_flops == differ

@@ -67,6 +67,9 @@ def test_the_loss_is_the_weighted_sum_of_both_means(kind: str, layer: int, depth
 
 
 def test_a_joint_stage_trains_both(tmp_path: Path) -> None:
-    run(setup_of("masked-lm", (stage("all", Joint(Hidden(2, SEEN), Logits()), 40, depth=1),)), tmp_path / "run")
+    run(
+        setup_of("masked-lm", (stage("all", Joint(Hidden(2, SEEN), Logits()), 40, depth=1),)),
+        tmp_path / "run",
+    )
     found = [loss for _, loss in losses(tmp_path / "run")]
     assert sum(found[-3:]) < sum(found[:3])

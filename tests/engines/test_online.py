@@ -21,7 +21,18 @@ import vigreux.engines.online as online
 from tests.reference import online as reference
 from vigreux.checkpoints import verify_manifest, write_manifest
 from vigreux.cost import StepCost
-from vigreux.curriculum import Duration, Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, TeacherRef, hidden_part
+from vigreux.curriculum import (
+    Duration,
+    Embedding,
+    Hidden,
+    Joint,
+    Labels,
+    Logits,
+    Projection,
+    Stage,
+    TeacherRef,
+    hidden_part,
+)
 from vigreux.distillation.online_teachers import LogitCache, NetworkShape, OnlineTeachers
 from vigreux.distillation.projection import projection_matrix
 from vigreux.engines.online import OnlineEngine, OnlineSetup
@@ -46,10 +57,14 @@ FINAL, LABELS = TeacherRef.final(), TeacherRef.labels()
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIGREUX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("vigreux.distillation.online_teachers._CHUNK", 64)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a file of 100 bytes each would wait for the disk
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: None
+    )  # a file of 100 bytes each would wait for the disk
 
 
-def save_teachers(root: Path, *, classes: int = 2, width: int = 21, dtype: torch.dtype = DOUBLE) -> OnlineTeachers:
+def save_teachers(
+    root: Path, *, classes: int = 2, width: int = 21, dtype: torch.dtype = DOUBLE
+) -> OnlineTeachers:
     """A confident final teacher, and checkpoints of steps 10 and 20."""
     for step, folder in enumerate((root / "checkpoint-10", root / "checkpoint-20", root / "final")):
         network = TwoLayer(N, width, classes, seed=step + 50, dtype=dtype)
@@ -59,7 +74,9 @@ def save_teachers(root: Path, *, classes: int = 2, width: int = 21, dtype: torch
     return OnlineTeachers.find(str(root / "final"), str(root))
 
 
-def setup_of(curriculum: tuple[Stage, ...], teachers: OnlineTeachers | None = None, **changes: Any) -> OnlineSetup:
+def setup_of(
+    curriculum: tuple[Stage, ...], teachers: OnlineTeachers | None = None, **changes: Any
+) -> OnlineSetup:
     """A float64 student of width 6; every 7th step is evaluated and every 11th saved."""
     sgd = {"learning_rate": 0.05, "eval_every": 7, "save_every": 11, "threads": 1}
     settings = SGDConfig(**(sgd | changes.pop("settings", {})))
@@ -71,7 +88,9 @@ def setup_of(curriculum: tuple[Stage, ...], teachers: OnlineTeachers | None = No
 
 def run(setup: OnlineSetup, root: Path, *, resume: bool = False) -> RunFolder:
     config, stages = {"seed": 0, "curriculum": "tiny"}, to_plain(setup.curriculum)
-    with RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages) as folder:
+    with (
+        RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages) as folder
+    ):
         OnlineEngine(setup, folder, quiet=True).run()
     return RunFolder.open(root)
 
@@ -107,7 +126,9 @@ def plain_rates(setup: OnlineSetup, stage: int) -> list[float]:
 
 def plain_hidden(teacher: TwoLayer, target: Hidden, width: int, X: torch.Tensor) -> torch.Tensor:
     layer = teacher if target.layer == 2 else teacher.hidden_states
-    P = projection_matrix(target.projection, teacher.classes if target.layer == 2 else teacher.width, width).to(DOUBLE)
+    P = projection_matrix(
+        target.projection, teacher.classes if target.layer == 2 else teacher.width, width
+    ).to(DOUBLE)
     calibration = BitStream(N, 3, "calibrate").block(0, 4096).astype(float)
     spread = (layer(torch.from_numpy(calibration)) @ P).var(dim=0, correction=0)
     scale = {"none": 1.0, "unit": spread.mean().rsqrt(), "per-dimension": spread.rsqrt()}[target.scaling]
@@ -117,7 +138,9 @@ def plain_hidden(teacher: TwoLayer, target: Hidden, width: int, X: torch.Tensor)
 def plain_targets(setup: OnlineSetup, stage: Stage, X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Class probabilities, or (label, teacher's value) for one logit."""
     one_logit = setup.student.classes == 1
-    exact = (2.0 * y - 1)[:, None].to(DOUBLE) if one_logit else torch.eye(setup.student.classes, dtype=DOUBLE)[y]
+    exact = (
+        (2.0 * y - 1)[:, None].to(DOUBLE) if one_logit else torch.eye(setup.student.classes, dtype=DOUBLE)[y]
+    )
     if isinstance(stage.target, Labels):
         return torch.cat([exact, exact], dim=1) if one_logit else exact
     matched = stage.target.logits if isinstance(stage.target, Joint) else stage.target
@@ -127,7 +150,11 @@ def plain_targets(setup: OnlineSetup, stage: Stage, X: torch.Tensor, y: torch.Te
     if one_logit:
         return torch.cat([exact, f], dim=1)
     tau, alpha = matched.temperature, matched.alpha
-    q = torch.nn.functional.one_hot(f.argmax(1), f.shape[1]).to(DOUBLE) if tau < 1e-10 else (f / tau).softmax(1)
+    q = (
+        torch.nn.functional.one_hot(f.argmax(1), f.shape[1]).to(DOUBLE)
+        if tau < 1e-10
+        else (f / tau).softmax(1)
+    )
     return alpha * exact + (1 - alpha) * q
 
 
@@ -144,17 +171,26 @@ def plain_run(setup: OnlineSetup) -> tuple[list[torch.Tensor], list[torch.Tensor
         loss = "hinge" if sgd.loss == "hinge" else "soft-cross-entropy"
         if (hidden := hidden_part(target)) is not None:
             assert setup.teachers is not None
-            goal = plain_hidden(TwoLayer.load(setup.teachers.folder(stage.teacher)), hidden, setup.student.width, X)
+            goal = plain_hidden(
+                TwoLayer.load(setup.teachers.folder(stage.teacher)), hidden, setup.student.width, X
+            )
         if isinstance(target, Hidden):
             (W, b), own = reference.fit_hidden(W, b, X, goal, rates, before_relu=before, **shared)
         elif isinstance(target, Joint):
-            both = {"weight": target.weight, "before_relu": before, "loss": loss, "alpha": target.logits.alpha}
+            both = {
+                "weight": target.weight,
+                "before_relu": before,
+                "loss": loss,
+                "alpha": target.logits.alpha,
+            }
             q = plain_targets(setup, stage, X, y)
             (W, b, A, c), own = reference.fit_joint(W, b, A, c, X, q, goal, rates, **both, **shared)
         else:
             alpha = target.alpha if isinstance(target, Logits) else 1.0
             q = plain_targets(setup, stage, X, y)
-            (W, b, A, c), own = reference.fit_logits(W, b, A, c, X, q, rates, loss=loss, alpha=alpha, **shared)
+            (W, b, A, c), own = reference.fit_logits(
+                W, b, A, c, X, q, rates, loss=loss, alpha=alpha, **shared
+            )
         losses.append(own)
         first += count
     return [W, b, A, c], losses
@@ -178,7 +214,9 @@ def joint(hidden: Hidden, logits: Logits | None = None, weight: float = 1.0) -> 
 
 
 BEFORE, AFTER = {"match": "before-relu"}, {"match": "after-relu"}
-PROJECTED = extraction(layers={2: 1}, hidden_share=0.4, scaling="per-dimension")  # the logits, projected to the hidden layer
+PROJECTED = extraction(
+    layers={2: 1}, hidden_share=0.4, scaling="per-dimension"
+)  # the logits, projected to the hidden layer
 MIXED = (
     Stage("soft", TeacherRef.checkpoint(10), Logits(2.0), None, Duration.share(0.3)),
     Stage("hard", FINAL, Logits(1e-20, alpha=0.25), None, Duration.samples(33)),
@@ -196,7 +234,10 @@ RUNS: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
     "batches of 3 with weight decay": (hidden(), {"settings": {"batch_size": 3, "weight_decay": 0.3}}),
     "hidden before relu": (hidden(), {"settings": BEFORE}),
     "hidden after relu": (hidden(), {"settings": AFTER}),
-    "hidden at its own rate": (hidden("gaussian", "per-dimension"), {"settings": AFTER | {"hidden_learning_rate": 0.01}}),
+    "hidden at its own rate": (
+        hidden("gaussian", "per-dimension"),
+        {"settings": AFTER | {"hidden_learning_rate": 0.01}},
+    ),
     "hidden of equal width": (hidden("identity", "none"), {"settings": BEFORE, "width": 21}),
     "hinge of two logits": (one_shot(target=Logits(alpha=0.2)), {"settings": {"loss": "hinge"}}),
     "hinge of one logit": (one_shot(target=Logits(alpha=0.2)), {"settings": {"loss": "hinge"}, "classes": 1}),
@@ -205,19 +246,33 @@ RUNS: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
         extraction(layers={2: 1}, hidden_share=0.5, projection=Projection("sparse")),
         {"settings": AFTER | {"batch_size": 4}},
     ),
-    "logits of equal width": (extraction(layers={2: 1}, hidden_share=0.5, projection=Projection("identity")), {"width": 2}),
+    "logits of equal width": (
+        extraction(layers={2: 1}, hidden_share=0.5, projection=Projection("identity")),
+        {"width": 2},
+    ),
     "joint": (joint(Hidden(1, Projection("sparse")), Logits(2.0, alpha=0.25)), {"settings": BEFORE}),
     "joint, at the rate of its hidden part": (
         joint(Hidden(1, scaling="per-dimension"), weight=2.0),
         {"settings": AFTER | {"hidden_learning_rate": 0.02, "batch_size": 3, "weight_decay": 0.3}},
     ),
     "joint with a checkpoint, then labels": (
-        (Stage("joint", TeacherRef.checkpoint(10), Joint(Hidden(1), Logits(), 0.5), None, Duration.steps(31)), MIXED[2]),
+        (
+            Stage(
+                "joint", TeacherRef.checkpoint(10), Joint(Hidden(1), Logits(), 0.5), None, Duration.steps(31)
+            ),
+            MIXED[2],
+        ),
         {"carried_schedule": False},
     ),
     "joint with projected logits": (joint(Hidden(2)), {}),
-    "joint, hinge of one logit": (joint(Hidden(1), Logits(alpha=0.2)), {"settings": {"loss": "hinge"}, "classes": 1}),
-    "hinge of one logit on labels": (supervised(), {"settings": {"loss": "hinge", "batch_size": 2}, "classes": 1}),
+    "joint, hinge of one logit": (
+        joint(Hidden(1), Logits(alpha=0.2)),
+        {"settings": {"loss": "hinge"}, "classes": 1},
+    ),
+    "hinge of one logit on labels": (
+        supervised(),
+        {"settings": {"loss": "hinge", "batch_size": 2}, "classes": 1},
+    ),
 }
 
 
@@ -243,7 +298,9 @@ def test_where_a_run_stops_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
     """Samples are drawn, evaluated and saved in any portions."""
     teachers = save_teachers(tmp_path / "teacher")
     found = []
-    for i, (chunk, evaluated, saved) in enumerate([(4096, 1000, 1000), (5, 1000, 1000), (4096, 2, 13), (16, 9, 3)]):
+    for i, (chunk, evaluated, saved) in enumerate(
+        [(4096, 1000, 1000), (5, 1000, 1000), (4096, 2, 13), (16, 9, 3)]
+    ):
         monkeypatch.setattr(online, "_CHUNK", chunk)
         setup = setup_of(CHAIN, teachers, settings={"eval_every": evaluated, "save_every": saved}, steps=50)
         found.append(weights(run(setup, tmp_path / f"run{i}")))
@@ -254,11 +311,17 @@ def test_where_a_run_stops_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_held_out_metrics(tmp_path: Path) -> None:
     for classes, loss in ((2, "cross-entropy"), (2, "hinge"), (1, "hinge")):
-        folder = run(setup_of(supervised(), classes=classes, settings={"loss": loss}), tmp_path / f"{classes}{loss}")
+        folder = run(
+            setup_of(supervised(), classes=classes, settings={"loss": loss}), tmp_path / f"{classes}{loss}"
+        )
         rows = BitStream(N, 3, "eval").block(0, 64)
         f, y = TwoLayer.load(folder.student)(torch.from_numpy(rows).to(DOUBLE)), TASK.labels(rows)
         margin = (f[:, 1] - f[:, 0] if classes == 2 else f[:, 0]) * torch.from_numpy(2 * y - 1)
-        values = (1 - margin).clamp(min=0) / (2 if classes == 2 else 1) if loss == "hinge" else (-margin).exp().log1p()
+        values = (
+            (1 - margin).clamp(min=0) / (2 if classes == 2 else 1)
+            if loss == "hinge"
+            else (-margin).exp().log1p()
+        )
         summary = folder.summary()
         assert summary is not None
         assert summary.metrics["accuracy"] == float((margin > 0).double().mean())
@@ -269,7 +332,9 @@ def test_the_held_out_metrics(tmp_path: Path) -> None:
 def test_explained_variance_of_a_student_that_matches(tmp_path: Path) -> None:
     """A student that starts as its teacher explains all of its hidden layer, and one of zeros none."""
     teachers = save_teachers(tmp_path / "teacher")
-    setup = setup_of(hidden("identity", "none"), teachers, width=21, settings=AFTER | {"learning_rate": 1e-12})
+    setup = setup_of(
+        hidden("identity", "none"), teachers, width=21, settings=AFTER | {"learning_rate": 1e-12}
+    )
     setup.student.load_weights(teachers.final)
     assert run(setup, tmp_path / "same").stages()[0].explained_variance == pytest.approx(1)
     for p in setup.student.parameters_in_order():
@@ -289,14 +354,23 @@ def test_explained_variance_of_other_targets(tmp_path: Path) -> None:
     setup.student.load_weights(teachers.final)
     assert run(setup, tmp_path / "same").stages()[0].explained_variance == pytest.approx(1)
     with pytest.warns(UserWarning, match="the teacher's logits no better than their mean"):
-        run(setup_of(PROJECTED, teachers, settings={"hidden_learning_rate": 1.0}, steps=3), tmp_path / "logits")
+        run(
+            setup_of(PROJECTED, teachers, settings={"hidden_learning_rate": 1.0}, steps=3),
+            tmp_path / "logits",
+        )
 
 
 @pytest.mark.parametrize(
     ("weight", "settings", "name"),
-    [(1.0, {"hidden_learning_rate": 1e11}, "hidden_learning_rate"), (1.0, {}, "learning_rate"), (1e-3, {}, "learning_rate")],
+    [
+        (1.0, {"hidden_learning_rate": 1e11}, "hidden_learning_rate"),
+        (1.0, {}, "learning_rate"),
+        (1e-3, {}, "learning_rate"),
+    ],
 )
-def test_the_rate_that_is_too_high_is_named(weight: float, settings: dict[str, Any], name: str, tmp_path: Path) -> None:
+def test_the_rate_that_is_too_high_is_named(
+    weight: float, settings: dict[str, Any], name: str, tmp_path: Path
+) -> None:
     setup = setup_of(
         joint(Hidden(1), weight=weight),
         save_teachers(tmp_path / "teacher"),
@@ -311,12 +385,20 @@ def test_flops() -> None:
     assert step_cost(Labels(), student, None, 3) == StepCost(3 * 4.0 * 6 * (10 + 4), 0.0)
     assert step_cost(Logits(), student, teacher, 1).teacher_flops == 2 * 100 * (10 + 2)
     assert step_cost(Hidden(1), student, teacher, 1) == StepCost(4.0 * 6 * 10, 2.0 * (100 * 10 + 100 * 6))
-    assert step_cost(Hidden(1, Projection("sparse")), student, teacher, 1).teacher_flops == 2 * (100 * 10 + 100 * 1)
+    assert step_cost(Hidden(1, Projection("sparse")), student, teacher, 1).teacher_flops == 2 * (
+        100 * 10 + 100 * 1
+    )
     assert step_cost(Hidden(1, Projection("identity")), student, teacher, 1).teacher_flops == 2 * 100 * 10
     assert step_cost(Hidden(2), student, teacher, 1) == StepCost(4.0 * 6 * 10, 2.0 * (100 * (10 + 2) + 2 * 6))
-    both = Joint(Hidden(1, Projection("sparse")), Logits())  # each network once, and all that is read off the teacher
-    assert step_cost(both, student, teacher, 3) == StepCost(3 * 4.0 * 6 * (10 + 4), 3 * 2.0 * (100 * 10 + 100 * 1 + 100 * 2))
-    assert step_cost(Joint(Hidden(2), Logits()), student, teacher, 1).teacher_flops == 2 * (100 * (10 + 2) + 2 * 6)
+    both = Joint(
+        Hidden(1, Projection("sparse")), Logits()
+    )  # each network once, and all that is read off the teacher
+    assert step_cost(both, student, teacher, 3) == StepCost(
+        3 * 4.0 * 6 * (10 + 4), 3 * 2.0 * (100 * 10 + 100 * 1 + 100 * 2)
+    )
+    assert step_cost(Joint(Hidden(2), Logits()), student, teacher, 1).teacher_flops == 2 * (
+        100 * (10 + 2) + 2 * 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +419,9 @@ def test_flops() -> None:
     ids=str,
 )
 def test_the_rate_of_a_stage(target: Any, hidden_rate: float | None, rate: float) -> None:
-    assert peak_rate(target, SGDConfig(learning_rate=0.05, hidden_learning_rate=hidden_rate)) == pytest.approx(rate)
+    assert peak_rate(
+        target, SGDConfig(learning_rate=0.05, hidden_learning_rate=hidden_rate)
+    ) == pytest.approx(rate)
 
 
 # --- killed and resumed -----------------------------------------------------------------------------------------------
@@ -348,13 +432,21 @@ PLATEAU = (
 )
 CHAIN = (hidden()[0], *MIXED)
 BOTH = Joint(Hidden(1, Projection("sparse")), Logits(2.0, alpha=0.25), 0.5)
-TOGETHER = (PROJECTED[0], Stage("both", TeacherRef.checkpoint(10), BOTH, None, Duration.share(0.3)), *MIXED[1:])
+TOGETHER = (
+    PROJECTED[0],
+    Stage("both", TeacherRef.checkpoint(10), BOTH, None, Duration.share(0.3)),
+    *MIXED[1:],
+)
 SINGLE = {"dtype": torch.float32, "width": 9}
 CASES: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
     "chain": (CHAIN, SINGLE),
     "a schedule each, all kept": (
         CHAIN,
-        SINGLE | {"carried_schedule": False, "settings": {"keep_checkpoints": True, "batch_size": 2, "weight_decay": 0.1}},
+        SINGLE
+        | {
+            "carried_schedule": False,
+            "settings": {"keep_checkpoints": True, "batch_size": 2, "weight_decay": 0.1},
+        },
     ),
     "plateau": (PLATEAU, SINGLE),
     "projected logits, then joint": (TOGETHER, SINGLE | {"settings": {"hidden_learning_rate": 0.02}}),
@@ -407,7 +499,10 @@ def case(name: str, teachers: OnlineTeachers, **changes: Any) -> OnlineSetup:
 
 def killed(setup: OnlineSetup, root: Path, point: str) -> None:
     """Runs until `point`, and leaves behind what a killed process leaves."""
-    from tests.engines.tiny import Killed, killed_at  # here: the process that is killed does without transformers
+    from tests.engines.tiny import (
+        Killed,
+        killed_at,
+    )  # here: the process that is killed does without transformers
 
     owner, name, call, after = KILLS[point]
     config, stages = {"seed": 0, "curriculum": "tiny"}, to_plain(setup.curriculum)
@@ -425,13 +520,18 @@ def without_seconds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def assert_same_run(a: RunFolder, b: RunFolder) -> None:
     assert (a.student / "model.safetensors").read_bytes() == (b.student / "model.safetensors").read_bytes()
     assert without_seconds(a.metrics()) == without_seconds(b.metrics())
-    assert [replace(stage, seconds=0) for stage in a.stages()] == [replace(stage, seconds=0) for stage in b.stages()]
+    assert [replace(stage, seconds=0) for stage in a.stages()] == [
+        replace(stage, seconds=0) for stage in b.stages()
+    ]
     ends = [folder.summary() for folder in (a, b)]
     assert ends[0] is not None
     assert ends[1] is not None
     assert replace(ends[0], seconds=0) == replace(ends[1], seconds=0)
     assert a.status == b.status == "finished"
-    kept = [sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("stages/*/*")) for folder in (a, b)]
+    kept = [
+        sorted(str(path.relative_to(folder.path)) for path in folder.path.glob("stages/*/*"))
+        for folder in (a, b)
+    ]
     assert kept[0] == kept[1]
 
 
@@ -465,8 +565,15 @@ def test_a_plateau_ends_a_stage(tmp_path: Path) -> None:
 
 def test_a_plateau_of_a_hidden_stage_is_of_its_own_loss(tmp_path: Path) -> None:
     """The untrained output layer says nothing: the stage goes on while it explains more."""
-    stage = Stage("hidden", FINAL, Hidden(1, Projection("identity")), 1, Duration.plateau(1, limit=350, min_delta=0.01))
-    setup = setup_of((stage,), save_teachers(tmp_path / "teacher"), width=21, settings={"eval_every": 50, "decay": "constant"})
+    stage = Stage(
+        "hidden", FINAL, Hidden(1, Projection("identity")), 1, Duration.plateau(1, limit=350, min_delta=0.01)
+    )
+    setup = setup_of(
+        (stage,),
+        save_teachers(tmp_path / "teacher"),
+        width=21,
+        settings={"eval_every": 50, "decay": "constant"},
+    )
     folder = run(setup, tmp_path / "run")
     explained = [record["explained_variance"] for record in folder.metrics("eval")]
     assert len(explained) > 2
@@ -532,9 +639,14 @@ def test_a_finished_stage_whose_checkpoint_is_damaged_is_done_again(stage: int, 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     """Names the step, and keeps the last checkpoint, which is sound."""
-    setup = setup_of(supervised(), dtype=torch.float32, settings={"decay": "constant", "learning_rate": 1e12, "save_every": 1})
+    setup = setup_of(
+        supervised(),
+        dtype=torch.float32,
+        settings={"decay": "constant", "learning_rate": 1e12, "save_every": 1},
+    )
     with pytest.raises(
-        TrainingError, match=r"'labels': .* is not finite at step (\d+) \(learning rate 1e\+12\); .*learning_rate"
+        TrainingError,
+        match=r"'labels': .* is not finite at step (\d+) \(learning rate 1e\+12\); .*learning_rate",
     ) as e:
         run(setup, tmp_path)
     step = int(str(e.value).split("at step ")[1].split()[0])
@@ -551,7 +663,12 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     """The last step before a checkpoint does the harm: no loss has shown it yet."""
-    setup = setup_of(hidden("gaussian"), save_teachers(tmp_path / "teacher"), dtype=torch.float32, settings={"save_every": 3})
+    setup = setup_of(
+        hidden("gaussian"),
+        save_teachers(tmp_path / "teacher"),
+        dtype=torch.float32,
+        settings={"save_every": 3},
+    )
     engine_train = online._StageRun._train
 
     def train(self: Any, signal: Any, step: int, until: int) -> None:
@@ -562,7 +679,8 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(online._StageRun, "_train", train)
         with pytest.raises(
-            TrainingError, match=r"a weight is not finite at step 6 .* is .*checkpoint-3; .*training\.learning_rate"
+            TrainingError,
+            match=r"a weight is not finite at step 6 .* is .*checkpoint-3; .*training\.learning_rate",
         ):
             run(setup, tmp_path / "run")
 
@@ -578,10 +696,15 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
-        with pytest.raises(TrainingError, match=r"checkpoint-22/model.safetensors: the disk is full; .*--resume goes on"):
+        with pytest.raises(
+            TrainingError, match=r"checkpoint-22/model.safetensors: the disk is full; .*--resume goes on"
+        ):
             run(setup, tmp_path / "run")
     assert RunFolder.open(tmp_path / "run").status == "failed"
-    assert_same_run(run(setup_of(supervised()), tmp_path / "run", resume=True), run(setup_of(supervised()), tmp_path / "whole"))
+    assert_same_run(
+        run(setup_of(supervised()), tmp_path / "run", resume=True),
+        run(setup_of(supervised()), tmp_path / "whole"),
+    )
 
 
 def stage(
@@ -594,26 +717,58 @@ def stage(
     ("curriculum", "changes", "match"),
     [
         (stage(Embedding()), {}, "is not for two-layer networks; accepted: labels, logits, hidden, joint"),
-        (stage(Hidden(0), depth=1), {}, "hidden layer 0; accepted: layer 1, the hidden units, or 2, the teacher's logits"),
-        (stage(Hidden(3), depth=1), {}, "hidden layer 3; accepted: layer 1, the hidden units, or 2, the teacher's logits"),
+        (
+            stage(Hidden(0), depth=1),
+            {},
+            "hidden layer 0; accepted: layer 1, the hidden units, or 2, the teacher's logits",
+        ),
+        (
+            stage(Hidden(3), depth=1),
+            {},
+            "hidden layer 3; accepted: layer 1, the hidden units, or 2, the teacher's logits",
+        ),
         (stage(Hidden(1)), {}, "hidden layer 1 to depth None; accepted: to depth 1, the only one"),
         (stage(Hidden(2)), {}, "hidden layer 2 to depth None; accepted: to depth 1"),
         (stage(Hidden(2), depth=2), {}, "depth 2 is outside the student, which has 1 blocks"),
         (joint(Hidden(3)), {}, "stage 'final': hidden layer 3; accepted: layer 1"),
-        (joint(Hidden(1, Projection("pca"))), {}, "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity"),
-        (joint(Hidden(1, Projection("identity"))), {}, "needs equal widths, the teacher has 21 and the student 6"),
+        (
+            joint(Hidden(1, Projection("pca"))),
+            {},
+            "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity",
+        ),
+        (
+            joint(Hidden(1, Projection("identity"))),
+            {},
+            "needs equal widths, the teacher has 21 and the student 6",
+        ),
         (
             stage(Hidden(2, Projection("identity")), depth=1),
             {"width": 21},
             "needs equal widths, the teacher has 2 and the student 21",
         ),
-        (stage(Hidden(1, positions="predicted"), depth=1), {}, "predicted tokens.*; accepted: positions 'all'"),
+        (
+            stage(Hidden(1, positions="predicted"), depth=1),
+            {},
+            "predicted tokens.*; accepted: positions 'all'",
+        ),
         ((replace(supervised()[0], frozen=0),), {}, "frozen 0; accepted: none"),
         (joint(Hidden(1)), {"teachers": None}, "teacher.model: missing, stage 'final' needs it"),
-        (stage(Hidden(1, Projection("pca")), depth=1), {}, "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity"),
+        (
+            stage(Hidden(1, Projection("pca")), depth=1),
+            {},
+            "projection 'pca'; accepted: sparse, gaussian, orthogonal, identity",
+        ),
         (stage(Hidden(1, Projection("learned")), depth=1), {}, "projection 'learned'; accepted"),
-        (stage(Hidden(1, Projection("identity")), depth=1), {}, "needs equal widths, the teacher has 21 and the student 6"),
-        (stage(Logits(), duration=Duration.epochs(2)), {}, "of an endless stream; accepted: steps, samples, share, plateau"),
+        (
+            stage(Hidden(1, Projection("identity")), depth=1),
+            {},
+            "needs equal widths, the teacher has 21 and the student 6",
+        ),
+        (
+            stage(Logits(), duration=Duration.epochs(2)),
+            {},
+            "of an endless stream; accepted: steps, samples, share, plateau",
+        ),
         (stage(Logits(), duration=Duration.tokens(2)), {}, "of an endless stream"),
         (supervised(), {"classes": 1}, "cross-entropy needs 2 logits or more; accepted for one logit: hinge"),
         (one_shot(), {"teachers": None}, "teacher.model: missing, stage 'final' needs it"),
@@ -621,7 +776,9 @@ def stage(
         (one_shot(), {"task": Parity(10, (0,))}, "teacher.model: has n 9; accepted: .* 10"),
     ],
 )
-def test_what_this_engine_does_not_take(curriculum: Any, changes: dict[str, Any], match: str, tmp_path: Path) -> None:
+def test_what_this_engine_does_not_take(
+    curriculum: Any, changes: dict[str, Any], match: str, tmp_path: Path
+) -> None:
     setup = setup_of(curriculum, **({"teachers": save_teachers(tmp_path / "teacher")} | changes))
     with pytest.raises(ConfigError, match=match):
         setup.check()
@@ -644,7 +801,9 @@ def test_the_nearest_that_it_takes(curriculum: Any, width: int, tmp_path: Path) 
 def test_a_checkpoint_that_is_missing_or_damaged(tmp_path: Path) -> None:
     teachers = save_teachers(tmp_path / "teacher")
     setup = setup_of(stage(Logits(), teacher=TeacherRef.checkpoint(15)), teachers)
-    with pytest.raises(CheckpointError, match=r"teacher\.checkpoints: step: unknown value '15'; .*accepted: 10, 20"):
+    with pytest.raises(
+        CheckpointError, match=r"teacher\.checkpoints: step: unknown value '15'; .*accepted: 10, 20"
+    ):
         setup.check()
     (teachers.checkpoints[10] / "model.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"checkpoint-10: model\.safetensors has 1 bytes"):
@@ -669,7 +828,9 @@ def test_two_students_ask_the_teacher_once(tmp_path: Path, monkeypatch: pytest.M
     assert asked == [0, 1]
 
 
-@pytest.mark.parametrize(("width", "dtype"), [(1, torch.float32), (3, DOUBLE), (33, torch.float32), (17, DOUBLE)])
+@pytest.mark.parametrize(
+    ("width", "dtype"), [(1, torch.float32), (3, DOUBLE), (33, torch.float32), (17, DOUBLE)]
+)
 def test_widths_and_types(width: int, dtype: torch.dtype, tmp_path: Path) -> None:
     """Student and teacher may differ in both."""
     teachers = save_teachers(tmp_path / "teacher", dtype=torch.float32 if dtype is DOUBLE else DOUBLE)
@@ -679,7 +840,9 @@ def test_widths_and_types(width: int, dtype: torch.dtype, tmp_path: Path) -> Non
     assert np.isfinite([record["loss"] for record in folder.metrics()]).all()
 
 
-if __name__ == "__main__":  # the process that kills itself in its second stage, as the kernel would: nothing is flushed
+if (
+    __name__ == "__main__"
+):  # the process that kills itself in its second stage, as the kernel would: nothing is flushed
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     os.environ["VIGREUX_CACHE"] = str(place / "cache")
@@ -691,4 +854,7 @@ if __name__ == "__main__":  # the process that kills itself in its second stage,
         write(directory)
 
     online.write_manifest = kill_before
-    run(case("chain", OnlineTeachers.find(str(place / "teacher" / "final"), str(place / "teacher"))), place / "killed")
+    run(
+        case("chain", OnlineTeachers.find(str(place / "teacher" / "final"), str(place / "teacher"))),
+        place / "killed",
+    )

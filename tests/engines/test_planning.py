@@ -47,7 +47,9 @@ def test_flops_are_those_of_full_blocks(teacher: str) -> None:
     object.__setattr__(setup.task, "collate", full)
     planned = plan(teacher).cost.stages
     assert [stage.steps for stage in planned] == [2, 8]
-    for stage, found, projection in zip(setup.curriculum, planned, (2 * SIZE * LENGTH * 24 * 16, 0), strict=True):
+    for stage, found, projection in zip(
+        setup.curriculum, planned, (2 * SIZE * LENGTH * 24 * 16, 0), strict=True
+    ):
         counted = step_cost(setup, stage)
         assert found.student_flops / found.steps == counted.student_flops - projection
         assert found.teacher_flops / found.steps == counted.teacher_flops
@@ -55,7 +57,9 @@ def test_flops_are_those_of_full_blocks(teacher: str) -> None:
 
 def test_sizes(teacher: str) -> None:
     made = plan(teacher)
-    models = [bert("classification", layers=layers, hidden=hidden, seed=0) for layers, hidden in ((3, 24), (2, 16))]
+    models = [
+        bert("classification", layers=layers, hidden=hidden, seed=0) for layers, hidden in ((3, 24), (2, 16))
+    ]
     assert [made.teacher.parameters, made.student.parameters] == [count_parameters(model) for model in models]
     assert (made.teacher.layers, made.student.layers) == (3, 2)
     assert made.cost.bytes_kept == 4 * made.teacher.parameters
@@ -66,11 +70,15 @@ def test_budgets(teacher: str) -> None:
     whole = plan(teacher).cost
     bought = plan(teacher, budget=BudgetConfig(flops=2 * whole.flops)).cost
     assert whole.flops < bought.flops <= 2 * whole.flops
-    assert [stage.flops / stage.steps for stage in bought.stages] == [stage.flops / stage.steps for stage in whole.stages]
+    assert [stage.flops / stage.steps for stage in bought.stages] == [
+        stage.flops / stage.steps for stage in whole.stages
+    ]
     seconds = plan(teacher, budget=BudgetConfig(seconds=100.0)).cost.seconds
     assert seconds is not None
     assert 0 < seconds <= 100.0
-    with pytest.raises(ConfigError, match=r"budget: missing; accepted: one of budget\.steps, budget\.flops, budget\.seconds"):
+    with pytest.raises(
+        ConfigError, match=r"budget: missing; accepted: one of budget\.steps, budget\.flops, budget\.seconds"
+    ):
         plan(teacher, budget=BudgetConfig())
 
 
@@ -82,7 +90,9 @@ def test_supervised_training_needs_no_teacher(teacher: str) -> None:
 
 def test_a_joint_stage_asks_the_teacher_twice(teacher: str) -> None:
     joint = {"target": {"joint": {"hidden": {"layer": 1}, "logits": {}}}, "duration": {"steps": 1}}
-    both, alone = (plan(teacher, curriculum=[own]).cost.stages[0] for own in (joint, joint | {"target": "logits"}))
+    both, alone = (
+        plan(teacher, curriculum=[own]).cost.stages[0] for own in (joint, joint | {"target": "logits"})
+    )
     assert both.student_flops == alone.student_flops
     assert alone.teacher_flops < both.teacher_flops < 2 * alone.teacher_flops
 
@@ -91,4 +101,6 @@ def test_epochs_need_the_data(teacher: str) -> None:
     stages = [{"target": "labels", "duration": {"epochs": 1}}]
     with pytest.raises(ConfigError, match="plan: a stage lasts epochs, and the data is not read for a plan"):
         plan(teacher, curriculum=stages)
-    assert plan(teacher, curriculum=[{"target": "labels", "duration": {"samples": 9}}]).cost.stages[0].steps == 3
+    assert (
+        plan(teacher, curriculum=[{"target": "labels", "duration": {"samples": 9}}]).cost.stages[0].steps == 3
+    )

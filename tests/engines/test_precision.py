@@ -61,7 +61,9 @@ def test_a_student_with_adapters_goes_on(tmp_path: Path) -> None:
     whole = again()
     before = {name: value.clone() for name, value in whole.student.state_dict().items()}
     run(whole, tmp_path / "whole")
-    changed = {name for name, value in whole.student.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in whole.student.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed
     assert all("lora" in name for name in changed)
     engine = engine_of(again(), tmp_path / "killed")

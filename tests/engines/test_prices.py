@@ -15,7 +15,11 @@ from vigreux.models.flops import count_flops
 
 @pytest.mark.parametrize(
     "cache",
-    [CacheConfig(by="stream"), CacheConfig(by="stream", logits="top", k=4), CacheConfig(by="stream", precision="bfloat16")],
+    [
+        CacheConfig(by="stream"),
+        CacheConfig(by="stream", logits="top", k=4),
+        CacheConfig(by="stream", precision="bfloat16"),
+    ],
     ids=["head input", "top", "half"],
 )
 def test_bytes_and_flops_of_a_small_capture(cache: CacheConfig, tmp_path: Path) -> None:
@@ -39,4 +43,6 @@ def test_bytes_and_flops_of_a_small_capture(cache: CacheConfig, tmp_path: Path) 
     for path in (tmp_path / "cache").rglob("shard-*"):
         path.unlink()
     flops = count_flops(begun.run) * 400 / (400 + held_out)
-    assert flops == pytest.approx(price.capture_flops, rel=0.25)  # eager attention counts more than what a CPU's fused one shows
+    assert flops == pytest.approx(
+        price.capture_flops, rel=0.25
+    )  # eager attention counts more than what a CPU's fused one shows

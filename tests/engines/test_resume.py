@@ -33,7 +33,12 @@ CARRIED = {"optimizer": "carried", "schedule": "carried"}
 HIDDEN_TWICE = extracted(5, 5, 8)
 CASES: dict[str, dict[str, Any]] = {
     "per-stage": {"curriculum": HIDDEN_TWICE, "dropout": 0.1, **PER_STAGE},
-    "carried": {"curriculum": HIDDEN_TWICE, "dropout": 0.1, "training": {"gradient_accumulation_steps": 2}, **CARRIED},
+    "carried": {
+        "curriculum": HIDDEN_TWICE,
+        "dropout": 0.1,
+        "training": {"gradient_accumulation_steps": 2},
+        **CARRIED,
+    },
     "learned": {"curriculum": extracted(5, 5, 8, projection=Projection("learned")), **CARRIED},
     "pca": {"curriculum": extracted(5, 5, 8, projection=Projection("pca"))},
     # stops after two evaluations, at step 4 of 9
@@ -79,13 +84,23 @@ LONG = (
     "before the student's card",
     "before the summary",
 )
-SHORT = ("before a checkpoint's manifest", "between two stages", "after a checkpoint's manifest", "before a stage is recorded")
+SHORT = (
+    "before a checkpoint's manifest",
+    "between two stages",
+    "after a checkpoint's manifest",
+    "before a stage is recorded",
+)
 CHAINS = {
     "per-stage": LONG,
     "carried": LONG,
     "learned": SHORT,
     "pca": SHORT,
-    "plateau": ("after a checkpoint's manifest", "before a stage is recorded", "between two stages", *SHORT[-2:]),
+    "plateau": (
+        "after a checkpoint's manifest",
+        "before a stage is recorded",
+        "between two stages",
+        *SHORT[-2:],
+    ),
 }
 
 
@@ -112,7 +127,9 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert weights[0] == weights[1]
     a, b = RunFolder.open(found), RunFolder.open(expected)
     assert without_seconds(a.metrics()) == without_seconds(b.metrics())
-    assert [replace(stage, seconds=0) for stage in a.stages()] == [replace(stage, seconds=0) for stage in b.stages()]
+    assert [replace(stage, seconds=0) for stage in a.stages()] == [
+        replace(stage, seconds=0) for stage in b.stages()
+    ]
     assert a.summary() is not None
     assert b.summary() is not None
     assert replace(a.summary(), seconds=0) == replace(b.summary(), seconds=0)
@@ -123,7 +140,9 @@ def assert_same_run(found: Path, expected: Path) -> None:
 def test_killed_again_and_again(name: str, tmp_path: Path) -> None:
     run(case(name), tmp_path / "whole")
     for place, point in enumerate(CHAINS[name]):
-        killed(case(name, student_seed=place + 1), tmp_path / "killed", point)  # what the caller hands over later does not matter
+        killed(
+            case(name, student_seed=place + 1), tmp_path / "killed", point
+        )  # what the caller hands over later does not matter
     run(case(name, student_seed=99), tmp_path / "killed", resume=True)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
@@ -132,7 +151,9 @@ def test_a_killed_process(tmp_path: Path) -> None:
     root = tmp_path / "killed"
     for point in ("before the optimiser is written", "inside the last stage"):
         command = [sys.executable, "-m", "tests.engines.killed", str(root), point]
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+        )
         assert done.returncode == -signal.SIGKILL
         assert RunFolder.open(root).status == "stopped"
     assert len(RunFolder.open(root).stages()) == 2
@@ -160,7 +181,9 @@ def test_a_finished_stage_whose_checkpoint_is_damaged_is_done_again(keep: bool, 
     for _ in range(2):
         killed(case("per-stage", keep_checkpoints=keep), root, "between two stages")
     (root / "stages" / "01-hidden-2" / "checkpoint-5" / "model.safetensors").write_bytes(b"")
-    with pytest.warns(UserWarning, match="the last checkpoint of 'hidden-2' is missing or damaged: done again"):
+    with pytest.warns(
+        UserWarning, match="the last checkpoint of 'hidden-2' is missing or damaged: done again"
+    ):
         run(case("per-stage", keep_checkpoints=keep), root, resume=True)
     run(case("per-stage", keep_checkpoints=keep), tmp_path / "whole")
     assert_same_run(root, tmp_path / "whole")
@@ -168,9 +191,14 @@ def test_a_finished_stage_whose_checkpoint_is_damaged_is_done_again(keep: bool, 
 
 def test_steps_are_those_first_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is slower when the run is resumed does not change what the run does."""
-    setup = {"curriculum": (stage("final", Logits(), Duration.share(1.0)),), "budget": BudgetConfig(seconds=8.0)}
+    setup = {
+        "curriculum": (stage("final", Logits(), Duration.share(1.0)),),
+        "budget": BudgetConfig(seconds=8.0),
+    }
     measured = iter([1.0, 4.0])
-    monkeypatch.setattr("vigreux.engines.calibrate.step_cost", lambda *_, **__: StepCost(1.0, 1.0, next(measured)))
+    monkeypatch.setattr(
+        "vigreux.engines.calibrate.step_cost", lambda *_, **__: StepCost(1.0, 1.0, next(measured))
+    )
     killed(setup_of("masked-lm", **setup), tmp_path, "at the second step")
     folder = run(setup_of("masked-lm", **setup), tmp_path, resume=True)
     assert [stage.steps for stage in folder.stages()] == [8]

@@ -12,7 +12,14 @@ from tests.engines.tiny import Net, bert, extracted, setup_of, stage, tensor_tas
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Curriculum, Duration, Embedding, Hidden, Joint, Logits, Projection, Stage
 from vigreux.distillation.teachers import LiveTeacher, Teachers
-from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS, OWNED, Setup, check_training, freeze_first_blocks
+from vigreux.engines.setup import (
+    CALIBRATION_BATCHES,
+    DEFAULTS,
+    OWNED,
+    Setup,
+    check_training,
+    freeze_first_blocks,
+)
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
 
@@ -25,7 +32,10 @@ FINAL = (stage("final", Logits(), 10),)
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("learning_rat", "; did you mean 'learning_rate'? accepted: the names of transformers.TrainingArguments"),
+        (
+            "learning_rat",
+            "; did you mean 'learning_rate'? accepted: the names of transformers.TrainingArguments",
+        ),
         ("warmup_ratio", "; did you mean 'warmup_steps'? accepted: the names of"),
         ("zzz", "'zzz'; accepted: the names of transformers.TrainingArguments"),
     ],
@@ -44,25 +54,46 @@ def test_training_arguments_that_cannot_be_set(name: str) -> None:
 
 
 def test_training_arguments_that_can_be_set() -> None:
-    check_training(DEFAULTS | {"gradient_accumulation_steps": 2, "bf16": True, "eval_steps": 5, "max_grad_norm": 0.5})
+    check_training(
+        DEFAULTS | {"gradient_accumulation_steps": 2, "bf16": True, "eval_steps": 5, "max_grad_norm": 0.5}
+    )
 
 
 def test_what_the_trainer_is_given() -> None:
-    setup = setup_of("masked-lm", FINAL, seed=7, training={"save_steps": 500, "logging_steps": 100, "weight_decay": 0.3})
+    setup = setup_of(
+        "masked-lm", FINAL, seed=7, training={"save_steps": 500, "logging_steps": 100, "weight_decay": 0.3}
+    )
     args = setup.arguments("somewhere", 20, stage=2)
-    given = (args.output_dir, args.max_steps, args.seed, args.save_steps, args.logging_steps, args.weight_decay)
+    given = (
+        args.output_dir,
+        args.max_steps,
+        args.seed,
+        args.save_steps,
+        args.logging_steps,
+        args.weight_decay,
+    )
     assert given == ("somewhere", 20, 9, 20, 20, 0.3)
-    assert (args.remove_unused_columns, args.logging_nan_inf_filter, args.save_total_limit) == (False, False, None)
+    assert (args.remove_unused_columns, args.logging_nan_inf_filter, args.save_total_limit) == (
+        False,
+        False,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"lr_scheduler_type": "cosin"}, "training: cosin is not a valid SchedulerType, please select one of"),
+        (
+            {"lr_scheduler_type": "cosin"},
+            "training: cosin is not a valid SchedulerType, please select one of",
+        ),
         ({"optim": "adamm"}, "training: adamm is not a valid OptimizerNames, please select one of"),
         ({"warmup_steps": -1}, "training: Got warmup_steps = -1, Expected value warmup_steps >= 0"),
         ({"learning_rate": "fast"}, "training.learning_rate: 'fast'; accepted: a number"),
-        ({"per_device_train_batch_size": "8"}, "training.per_device_train_batch_size: '8'; accepted: a number"),
+        (
+            {"per_device_train_batch_size": "8"},
+            "training.per_device_train_batch_size: '8'; accepted: a number",
+        ),
         ({"save_steps": None}, "training.save_steps: None; accepted: a number"),
     ],
 )
@@ -74,7 +105,9 @@ def test_values_that_the_trainer_refuses(training: dict[str, Any], message: str)
 
 
 def test_samples_of_a_step() -> None:
-    setup = setup_of("masked-lm", FINAL, training={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3})
+    setup = setup_of(
+        "masked-lm", FINAL, training={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}
+    )
     assert setup.samples_per_step == 12
     assert setup.sizes == {"batch_size": 12, "train_samples": 48, "tokens_per_sample": 10}
 
@@ -85,9 +118,18 @@ def test_samples_of_a_step() -> None:
 @pytest.mark.parametrize(
     ("curriculum", "message"),
     [
-        ((stage("s", Hidden(4), 1, depth=1),), "stage 's': hidden layer 4 is outside the teacher, which has 3 blocks"),
-        ((stage("s", Hidden(3), 1, depth=3),), "stage 's': depth 3 is outside the student, which has 2 blocks"),
-        ((stage("s", Logits(), Duration.share(1.0)),), "budget: the curriculum's stages are shares of a budget; give one of"),
+        (
+            (stage("s", Hidden(4), 1, depth=1),),
+            "stage 's': hidden layer 4 is outside the teacher, which has 3 blocks",
+        ),
+        (
+            (stage("s", Hidden(3), 1, depth=3),),
+            "stage 's': depth 3 is outside the student, which has 2 blocks",
+        ),
+        (
+            (stage("s", Logits(), Duration.share(1.0)),),
+            "budget: the curriculum's stages are shares of a budget; give one of",
+        ),
         ((stage("s", Logits(), 1), stage("s", Logits(), 1)), "curriculum: two stages are named 's'"),
         (
             (stage("s", Joint(Hidden(4), Logits()), 1, depth=1),),
@@ -108,7 +150,9 @@ def test_the_nearest_curricula_that_fit() -> None:
 
 def test_a_budget_that_buys_no_step() -> None:
     shares = (stage("a", Logits(), Duration.share(0.1)), stage("b", Logits(), Duration.share(0.9)))
-    with pytest.raises(ConfigError, match="stage 'a': 10 % of the budget of a budget of 4 steps is no step at all"):
+    with pytest.raises(
+        ConfigError, match="stage 'a': 10 % of the budget of a budget of 4 steps is no step at all"
+    ):
         setup_of("masked-lm", shares, budget=BudgetConfig(steps=4)).check()
     setup_of("masked-lm", shares, budget=BudgetConfig(steps=6)).check()
 
@@ -139,7 +183,9 @@ def test_a_module_whose_blocks_are_not_named() -> None:
         (30, Duration.plateau(4, limit=100), 100, 1000, 30),
     ],
 )
-def test_steps_between_evaluations(eval_steps: Any, duration: Duration, steps: int, all_steps: int, expected: int) -> None:
+def test_steps_between_evaluations(
+    eval_steps: Any, duration: Duration, steps: int, all_steps: int, expected: int
+) -> None:
     setup = setup_of("masked-lm", FINAL, training={} if eval_steps is None else {"eval_steps": eval_steps})
     assert setup.eval_every(stage("s", Hidden(1), duration, depth=1), steps, all_steps) == expected
 
@@ -193,7 +239,9 @@ def test_a_learned_projection_belongs_to_its_stage() -> None:
 
 @pytest.mark.parametrize(("target", "depth"), [(Hidden(1), 1), (Hidden(3), None), (Logits(), None)], ids=str)
 def test_a_stage_trains_what_it_runs(target: Any, depth: int | None) -> None:
-    setup = setup_of("masked-lm", (Stage("s", stage("x", Logits(), 1).teacher, target, depth, Duration.steps(1)),))
+    setup = setup_of(
+        "masked-lm", (Stage("s", stage("x", Logits(), 1).teacher, target, depth, Duration.steps(1)),)
+    )
     model, teacher = setup.stage_model(setup.curriculum[0])
     own = {id(parameter) for parameter in setup.student.parameters()}
     trained = {id(parameter) for parameter in model.parameters()}
@@ -213,7 +261,11 @@ def test_embeddings_and_plain_modules_know_their_widths() -> None:
         tensor_task(),
         student,
         Teachers(LiveTeacher(teacher, find_layout(teacher, blocks="body"))),
-        (stage("a", Hidden(1), 1, depth=1), stage("b", Hidden(3), 1, depth=2), stage("c", Hidden(2), 1, depth=0)),
+        (
+            stage("a", Hidden(1), 1, depth=1),
+            stage("b", Hidden(3), 1, depth=2),
+            stage("c", Hidden(2), 1, depth=0),
+        ),
         student_layout=find_layout(student, blocks="body"),
     )
     shapes = [tuple(plain.stage_model(each)[0].projection.shape) for each in plain.curriculum]

@@ -51,7 +51,9 @@ def test_predicted_tokens_alone() -> None:
     batch = first_batch(setup)
     masked = batch["labels"] != -100
     assert 0 < masked.sum() < batch["attention_mask"].sum()
-    found = model(batch, teacher_signal(setup.task, target, teacher, batch)) / count_rows(setup.task, target, batch)
+    found = model(batch, teacher_signal(setup.task, target, teacher, batch)) / count_rows(
+        setup.task, target, batch
+    )
     torch.testing.assert_close(found, mean_square(setup, model, teacher, batch, masked))
 
 
@@ -79,9 +81,13 @@ def test_predicted_tokens_of_a_classifier_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["carried", "per-stage"])
 def test_embeddings_that_stay_after_the_first_stage(optimizer: str, tmp_path: Path) -> None:
     first, second, final = extracted(4, 4, 4)
-    setup = setup_of("masked-lm", (first, replace(second, frozen=0), final), optimizer=optimizer, keep_checkpoints=True)
+    setup = setup_of(
+        "masked-lm", (first, replace(second, frozen=0), final), optimizer=optimizer, keep_checkpoints=True
+    )
     folder = run(setup, tmp_path / "run")
-    after = [_table(folder.path / INITIAL)] + [_table(folder.path / record.checkpoint) for record in folder.stages()]
+    after = [_table(folder.path / INITIAL)] + [
+        _table(folder.path / record.checkpoint) for record in folder.stages()
+    ]
     moved = [not torch.equal(before, now) for before, now in pairwise(after)]
     assert moved == [True, False, True]
     assert all(parameter.requires_grad for parameter in setup.student.parameters())
@@ -106,7 +112,9 @@ def test_states_before_the_final_norm_teach() -> None:
     setup.student = build(config_of("gpt2"), "AutoModelForCausalLM", 2)
     batch = batch_of("gpt2")
     signal = teacher.hidden(batch, LAYERS, final_norm=False)
-    torch.testing.assert_close(teacher.model.transformer.ln_f(signal), teacher.hidden(batch, LAYERS), rtol=0, atol=0)
+    torch.testing.assert_close(
+        teacher.model.transformer.ln_f(signal), teacher.hidden(batch, LAYERS), rtol=0, atol=0
+    )
     model, _ = setup.stage_model(setup.curriculum[0])
     assert not any("ln_f" in name for name, _ in model.named_parameters())
     mask = batch["attention_mask"].bool()

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedModel,
+)
 
 from vigreux.config import BudgetConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Logits, Projection, Stage, Target, TeacherRef
@@ -31,7 +37,11 @@ from vigreux.tasks.tensors import TensorTask
 from vigreux.tasks.text import MaskedCollator
 
 VOCABULARY, PAD, MASK, SPECIAL = 40, 0, 1, (0, 1, 2, 3)
-HEADS = {"masked-lm": BertForMaskedLM, "classification": BertForSequenceClassification, "embedding": BertModel}
+HEADS = {
+    "masked-lm": BertForMaskedLM,
+    "classification": BertForSequenceClassification,
+    "embedding": BertModel,
+}
 TRAINING = {
     "per_device_train_batch_size": 8,
     "learning_rate": 1e-2,
@@ -75,11 +85,22 @@ def tensor_task() -> TensorTask:
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
-def bert(kind: str, *, layers: int, hidden: int, seed: int, dropout: float = 0.0, **config: Any) -> PreTrainedModel:
+def bert(
+    kind: str, *, layers: int, hidden: int, seed: int, dropout: float = 0.0, **config: Any
+) -> PreTrainedModel:
     """A BERT of two heads with random weights."""
-    sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
+    sizes = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": 2,
+        "intermediate_size": 2 * hidden,
+    }
     shared = {"vocab_size": VOCABULARY, "max_position_embeddings": 20, "pad_token_id": PAD}
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout, "classifier_dropout": dropout}
+    rates = {
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "classifier_dropout": dropout,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = HEADS[kind](BertConfig(**sizes, **shared, **rates, **config))
@@ -125,7 +146,9 @@ def stage(name: str, target: Target, steps: int | Duration, *, depth: int | None
 
 def extracted(*steps: int, projection: Projection = Projection()) -> Curriculum:  # noqa: B008 (frozen)
     """Hidden layers 1 and 2 of the teacher with blocks 1 and 2 of the student, then its logits."""
-    hidden = [stage(f"hidden-{i}", Hidden(i, projection), n, depth=i) for i, n in enumerate(steps[:-1], start=1)]
+    hidden = [
+        stage(f"hidden-{i}", Hidden(i, projection), n, depth=i) for i, n in enumerate(steps[:-1], start=1)
+    ]
     return (*hidden, stage("final", Logits(), steps[-1]))
 
 
@@ -152,7 +175,9 @@ def setup_of(
     )
 
 
-def engine_of(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> CurriculumEngine:
+def engine_of(
+    setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None
+) -> CurriculumEngine:
     """The engine, with the run folder open for it on the first process."""
     config = {"seed": setup.seed, "curriculum": "tiny", "training": setup.training}
     stages = to_plain(setup.curriculum)

@@ -10,12 +10,19 @@ from vigreux.experiments.width_study import steps_to
 
 
 def outcome(*holds: bool) -> Outcome:
-    return Outcome({"accuracy": [0.5]}, [Check(f"part {i}", held) for i, held in enumerate(holds)], [0, 1, 2], {"n": 3})
+    return Outcome(
+        {"accuracy": [0.5]}, [Check(f"part {i}", held) for i, held in enumerate(holds)], [0, 1, 2], {"n": 3}
+    )
 
 
 @pytest.mark.parametrize(
     ("holds", "verdict"),
-    [((True, True), "holds"), ((True, False), "holds in part"), ((False, False), "does not hold"), ((False,), "does not hold")],
+    [
+        ((True, True), "holds"),
+        ((True, False), "holds in part"),
+        ((False, False), "does not hold"),
+        ((False,), "does not hold"),
+    ],
 )
 def test_the_verdict_is_that_of_the_checks(holds, verdict):
     assert outcome(*holds).verdict == verdict
@@ -23,11 +30,16 @@ def test_the_verdict_is_that_of_the_checks(holds, verdict):
 
 def test_the_result_file(tmp_path):
     claim = Claim("C9", "a title", "a paper", lambda lab, preset: outcome(True))
-    path = write_result(claim, "smoke", outcome(True, False), tmp_path / "new", command="vigreux reproduce C9", seconds=1.26)
+    path = write_result(
+        claim, "smoke", outcome(True, False), tmp_path / "new", command="vigreux reproduce C9", seconds=1.26
+    )
     assert path.name == "C9.smoke.json"
     found = json.loads(path.read_text())
     assert found["checks"] == [{"what": "part 0", "holds": True}, {"what": "part 1", "holds": False}]
-    assert {key: found[key] for key in ("claim", "preset", "verdict", "numbers", "seeds", "config", "command", "seconds")} == {
+    assert {
+        key: found[key]
+        for key in ("claim", "preset", "verdict", "numbers", "seeds", "config", "command", "seconds")
+    } == {
         "claim": "C9",
         "preset": "smoke",
         "verdict": "holds in part",

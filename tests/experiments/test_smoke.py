@@ -9,7 +9,19 @@ from vigreux.cli.main import main
 from vigreux.experiments.catalogue import CLAIMS
 from vigreux.runs import RunFolder
 
-KEYS = {"claim", "preset", "verdict", "checks", "numbers", "seeds", "config", "command", "seconds", "machine", "figures"}
+KEYS = {
+    "claim",
+    "preset",
+    "verdict",
+    "checks",
+    "numbers",
+    "seeds",
+    "config",
+    "command",
+    "seconds",
+    "machine",
+    "figures",
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +31,22 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIGREUX_CACHE", str(root / "cache"))
         fill_cache(root / "cache")
-        arguments = ["--preset", "smoke", "--quiet", "--runs", str(root / "runs"), "--results", str(root / "results")]
+        arguments = [
+            "--preset",
+            "smoke",
+            "--quiet",
+            "--runs",
+            str(root / "runs"),
+            "--results",
+            str(root / "results"),
+        ]
         assert main(["reproduce", "all", *arguments]) == 0
         runs = sorted((root / "runs").rglob("summary.json"))
         written = {path: path.stat().st_mtime_ns for path in runs}
         assert main(["reproduce", "C2", *arguments]) == 0  # again: everything is read, nothing trained
-        assert {path: path.stat().st_mtime_ns for path in sorted((root / "runs").rglob("summary.json"))} == written
+        assert {
+            path: path.stat().st_mtime_ns for path in sorted((root / "runs").rglob("summary.json"))
+        } == written
     return root / "results"
 
 
@@ -49,7 +71,10 @@ def test_extraction_learns_what_one_shot_does_not_even_here(results):
 
 def test_the_order_is_what_is_taken_away_even_here(results):
     """The ablations start from the very students of C7."""
-    seventh, twelfth = (json.loads((results / f"{name}.smoke.json").read_text())["numbers"]["students"] for name in ("C7", "C12"))
+    seventh, twelfth = (
+        json.loads((results / f"{name}.smoke.json").read_text())["numbers"]["students"]
+        for name in ("C7", "C12")
+    )
     assert {name: twelfth[name] for name in ("one-shot", "extraction")} == {
         name: seventh[name] for name in ("one-shot", "extraction")
     }
@@ -84,5 +109,7 @@ def test_bad_input_is_one_line(arguments, message, capsys):
 
 def test_results_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["reproduce", "C2", "--preset", "smoke", "--results", str(tmp_path / "file" / "results")]) == 2
+    assert (
+        main(["reproduce", "C2", "--preset", "smoke", "--results", str(tmp_path / "file" / "results")]) == 2
+    )
     assert "cannot be written" in capsys.readouterr().err

@@ -6,7 +6,13 @@ from vigreux.experiments.variants import figure, gains, table
 
 
 def row(accuracy, loss, flops, explained):
-    return {"accuracy": accuracy, "interval": [sum(accuracy) / 2], "loss": loss, "flops": flops, "explained_variance": explained}
+    return {
+        "accuracy": accuracy,
+        "interval": [sum(accuracy) / 2],
+        "loss": loss,
+        "flops": flops,
+        "explained_variance": explained,
+    }
 
 
 ROWS = {
@@ -18,7 +24,9 @@ ROWS = {
 def test_gains_are_those_of_the_same_seed():
     mean, half = gains(ROWS, "other", "one-shot")
     assert mean == pytest.approx(3)
-    assert half == pytest.approx(12.706 * 1.0, rel=1e-3)  # Student's t of two seeds, whose gains differ by two points
+    assert half == pytest.approx(
+        12.706 * 1.0, rel=1e-3
+    )  # Student's t of two seeds, whose gains differ by two points
 
 
 def test_the_table():

@@ -8,7 +8,20 @@ from pathlib import Path
 
 from vigreux.assets import ASSETS
 
-NOUNS = ["river", "house", "senate", "war", "garden", "treaty", "engine", "winter", "prince", "island", "bridge", "letter"]
+NOUNS = [
+    "river",
+    "house",
+    "senate",
+    "war",
+    "garden",
+    "treaty",
+    "engine",
+    "winter",
+    "prince",
+    "island",
+    "bridge",
+    "letter",
+]
 VERBS = ["holds", "follows", "builds", "leaves", "answers", "moves"]
 
 
@@ -34,4 +47,6 @@ def _place(cache: Path, name: str) -> Path:
 
 
 def _paragraph(draw: random.Random) -> str:
-    return " ".join(f"The {draw.choice(NOUNS)} {draw.choice(VERBS)} the {draw.choice(NOUNS)}." for _ in range(8))
+    return " ".join(
+        f"The {draw.choice(NOUNS)} {draw.choice(VERBS)} the {draw.choice(NOUNS)}." for _ in range(8)
+    )

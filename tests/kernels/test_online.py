@@ -32,12 +32,16 @@ def cases(draw):
         "rate": np.linspace(draw(st.floats(1e-3, 0.05)), 0.001, steps),
         "batch": batch,
         "weight_decay": draw(st.sampled_from([0.0, 0.5])),
-        "blocking": None if draw(st.booleans()) else Blocking(group * draw(st.integers(1, 4)), group, draw(st.integers(1, 3))),
+        "blocking": None
+        if draw(st.booleans())
+        else Blocking(group * draw(st.integers(1, 4)), group, draw(st.integers(1, 3))),
     }
 
 
 def kernel(case, parameters):
-    return OnlineSGD(*parameters, batch=case["batch"], weight_decay=case["weight_decay"], blocking=case["blocking"])
+    return OnlineSGD(
+        *parameters, batch=case["batch"], weight_decay=case["weight_decay"], blocking=case["blocking"]
+    )
 
 
 def copies(case):
@@ -59,7 +63,13 @@ def test_losses_of_the_logits(loss, case, alpha):
     q = case["soft"] if K == 1 else case["soft"].softmax(-1)
     settings = {"loss": loss, "alpha": alpha}
     expected, losses = reference.fit_logits(
-        *case["parameters"], case["X"], q, case["rate"], batch=case["batch"], weight_decay=case["weight_decay"], **settings
+        *case["parameters"],
+        case["X"],
+        q,
+        case["rate"],
+        batch=case["batch"],
+        weight_decay=case["weight_decay"],
+        **settings,
     )
     found = copies(case)
     got = kernel(case, found).fit_logits(case["X"], q, case["rate"], **settings)
@@ -85,7 +95,12 @@ def test_hidden_targets(case, before_relu):
 
 
 @pytest.mark.parametrize("loss", ["soft-cross-entropy", "hinge"])
-@given(case=cases(), alpha=st.sampled_from([0.0, 0.3]), before_relu=st.booleans(), weight=st.sampled_from([0.25, 1.0, 2.0]))
+@given(
+    case=cases(),
+    alpha=st.sampled_from([0.0, 0.3]),
+    before_relu=st.booleans(),
+    weight=st.sampled_from([0.25, 1.0, 2.0]),
+)
 def test_logits_and_hidden_targets_together(loss, case, alpha, before_relu, weight):
 
     K = len(case["parameters"][3])
@@ -111,7 +126,11 @@ def long_run(K, batch):
     generator = torch.Generator().manual_seed(K)
     double = {"generator": generator, "dtype": torch.float64}
     X = 2.0 * torch.randint(2, (STEPS * batch, 12), **double) - 1
-    parameters = [torch.randn(70, 12, **double) / 12**0.5, torch.randn(70, **double), torch.randn(K, 70, **double) / 70**0.5]
+    parameters = [
+        torch.randn(70, 12, **double) / 12**0.5,
+        torch.randn(70, **double),
+        torch.randn(K, 70, **double) / 70**0.5,
+    ]
     return {
         "parameters": [*parameters, torch.randn(K, **double)],
         "X": X,
@@ -128,10 +147,20 @@ def test_two_thousand_steps(loss, K, batch):
     case = long_run(K, batch)
     before, X, rate = case["parameters"], case["X"], case["rate"]
     if loss == "hidden":
-        expected, losses = reference.fit_hidden(*before[:2], X, case["hidden"], rate, before_relu=True, batch=batch)
+        expected, losses = reference.fit_hidden(
+            *before[:2], X, case["hidden"], rate, before_relu=True, batch=batch
+        )
     elif loss == "joint":
         expected, losses = reference.fit_joint(
-            *before, X, case["q"], case["hidden"], rate, weight=0.5, before_relu=False, loss="soft-cross-entropy", batch=batch
+            *before,
+            X,
+            case["q"],
+            case["hidden"],
+            rate,
+            weight=0.5,
+            before_relu=False,
+            loss="soft-cross-entropy",
+            batch=batch,
         )
     else:
         expected, losses = reference.fit_logits(*before, X, case["q"], rate, loss=loss, batch=batch)

@@ -20,7 +20,13 @@ SIZES = {
     "vocab_size": VOCAB,
     "max_position_embeddings": 40,
 }
-DECODER = SIZES | {"intermediate_size": 48, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+DECODER = SIZES | {
+    "intermediate_size": 48,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 MASKED, CAUSAL = "AutoModelForMaskedLM", "AutoModelForCausalLM"
 CLASSES = "AutoModelForSequenceClassification"
 

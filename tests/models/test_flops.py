@@ -17,7 +17,9 @@ from vigreux.models.views import LogitsView, cut
 def test_a_linear_layer() -> None:
     layer, rows = torch.nn.Linear(5, 7), torch.randn(3, 5)
     assert count_flops(lambda: layer(rows)) == 2 * 3 * 5 * 7
-    assert count_flops(lambda: layer(rows).sum().backward()) == 2 * 2 * 3 * 5 * 7  # no gradient of the input is asked for
+    assert (
+        count_flops(lambda: layer(rows).sum().backward()) == 2 * 2 * 3 * 5 * 7
+    )  # no gradient of the input is asked for
 
 
 def test_gpt2_by_hand() -> None:
@@ -26,16 +28,28 @@ def test_gpt2_by_hand() -> None:
     block = 2 * tokens * (3 + 1 + 4 + 4) * width**2 + 2 * 2 * tokens * length * width
     for depth in range(5):
         assert view_flops(config, "AutoModelForCausalLM", depth, batch=2, seq=10) == depth * block
-        assert view_flops(config, "AutoModelForCausalLM", depth, batch=2, seq=10, backward=True) == 3 * depth * block
+        assert (
+            view_flops(config, "AutoModelForCausalLM", depth, batch=2, seq=10, backward=True)
+            == 3 * depth * block
+        )
     # of two blocks that are not trained there is no backward pass
-    assert view_flops(config, "AutoModelForCausalLM", 4, batch=2, seq=10, backward=True, frozen=2) == (4 + 2 * 2) * block
+    assert (
+        view_flops(config, "AutoModelForCausalLM", 4, batch=2, seq=10, backward=True, frozen=2)
+        == (4 + 2 * 2) * block
+    )
     assert view_flops(config, "AutoModelForCausalLM", batch=2, seq=10) == 4 * block + 2 * tokens * width * 61
-    assert view_flops(config, "AutoModelForCausalLM", batch=2, seq=10, positions_share=0.15) == 4 * block + 2 * 3 * width * 61
+    assert (
+        view_flops(config, "AutoModelForCausalLM", batch=2, seq=10, positions_share=0.15)
+        == 4 * block + 2 * 3 * width * 61
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_early_views_cost_their_blocks_alone_and_grow_linearly(name: str) -> None:
-    counts = [view_flops(config_of(name), FAMILIES[name].headless, depth, batch=2, seq=10) for depth in range(LAYERS)]
+    counts = [
+        view_flops(config_of(name), FAMILIES[name].headless, depth, batch=2, seq=10)
+        for depth in range(LAYERS)
+    ]
     steps = [after - before for before, after in pairwise(counts)]
     if name == "deberta-v2-conv":  # its convolution runs beside the first block
         assert steps[0] > steps[1] > 0
@@ -55,7 +69,10 @@ def test_meta_and_real_models_agree(name: str, auto_class: str) -> None:
 
 @pytest.mark.parametrize(("name", "auto_class"), LANGUAGE_MODELS)
 def test_dropped_positions_cost_no_head(name: str, auto_class: str) -> None:
-    whole, few = (view_flops(config_of(name), auto_class, batch=3, seq=10, positions_share=share) for share in (1.0, 0.1))
+    whole, few = (
+        view_flops(config_of(name), auto_class, batch=3, seq=10, positions_share=share)
+        for share in (1.0, 0.1)
+    )
     none = view_flops(config_of(name), auto_class, batch=3, seq=10, positions_share=0.0)
     assert whole == view_flops(config_of(name), auto_class, batch=3, seq=10)
     assert (whole - none) == 10 * (few - none) > 0

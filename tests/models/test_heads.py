@@ -40,7 +40,9 @@ def test_the_models_logits_come_from_what_the_head_is_given(name: str, auto_clas
     rows = view.head_input(batch, head.module, positions)
     with torch.no_grad():
         torch.testing.assert_close(head.now().logits(rows), view(batch, positions), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(view.head_input(batch, head.module)[positions.flatten()], rows, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        view.head_input(batch, head.module)[positions.flatten()], rows, rtol=1e-5, atol=1e-5
+    )
     assert hooks(model) == before
 
 
@@ -89,14 +91,18 @@ def test_not_under_gradient_checkpointing() -> None:
 @pytest.mark.parametrize("name", SCALED)
 def test_what_is_done_with_the_product(name: str) -> None:
     options, scale, cap = SCALED[name]
-    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**SMALL, **options)).train()
+    model = transformers.AutoModelForCausalLM.from_config(
+        getattr(transformers, name)(**SMALL, **options)
+    ).train()
     view, batch = LogitsView(model), batch_of("gpt2")
     head = find_head(model, view, batch)
     assert head is not None
     assert (head.scale, head.cap) == (scale, cap)
     assert model.training
     with torch.no_grad():
-        torch.testing.assert_close(head.now().logits(view.head_input(batch, head.module)), view(batch).flatten(0, 1))
+        torch.testing.assert_close(
+            head.now().logits(view.head_input(batch, head.module)), view(batch).flatten(0, 1)
+        )
 
 
 def test_what_is_more_than_a_linear_layer_is_none() -> None:
@@ -117,7 +123,9 @@ def test_logits_that_no_head_explains_are_none(monkeypatch: pytest.MonkeyPatch) 
     model, batch = model_of("gpt2", "AutoModelForCausalLM"), batch_of("gpt2")
     view = LogitsView(model)
     original = LogitsView.forward
-    monkeypatch.setattr(LogitsView, "forward", lambda self, batch, positions=None: original(self, batch, positions) * 1.1)
+    monkeypatch.setattr(
+        LogitsView, "forward", lambda self, batch, positions=None: original(self, batch, positions) * 1.1
+    )
     assert find_head(model, view, batch) is None
 
 
@@ -143,10 +151,15 @@ def test_logits_by_tiles_of_the_vocabulary() -> None:
 def test_a_trial_holds_few_logits() -> None:
     """Of a batch whose logits would not fit, a corner."""
     model = model_of("gpt2", "AutoModelForCausalLM")
-    batch = {"input_ids": torch.zeros(64, 10, dtype=torch.long), "attention_mask": torch.ones(64, 10, dtype=torch.long)}
+    batch = {
+        "input_ids": torch.zeros(64, 10, dtype=torch.long),
+        "attention_mask": torch.ones(64, 10, dtype=torch.long),
+    }
     batch[SAMPLES] = torch.arange(64)  # as from a cache
     rows: list[int] = []
-    handle = model.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[:-1].numel()))
+    handle = model.lm_head.register_forward_hook(
+        lambda module, args, output: rows.append(output.shape[:-1].numel())
+    )
     assert find_head(model, LogitsView(model), batch) is not None
     handle.remove()
     assert 0 < max(rows) <= 20

@@ -14,7 +14,20 @@ from vigreux.models.layout import find_layout
 from vigreux.models.student import build, make_student, student_config
 from vigreux.models.views import LogitsView, cut
 
-EXACT = ("gpt2", "gpt-neox", "opt", "opt-projected", "llama", "gemma", "gemma2", "phi", "qwen3", "t5-encoder", "vit", "electra")
+EXACT = (
+    "gpt2",
+    "gpt-neox",
+    "opt",
+    "opt-projected",
+    "llama",
+    "gemma",
+    "gemma2",
+    "phi",
+    "qwen3",
+    "t5-encoder",
+    "vit",
+    "electra",
+)
 NORMED = ("bert", "roberta", "distilbert", "deberta-v2", "deberta-v2-conv", "modernbert")
 
 
@@ -65,7 +78,11 @@ def test_a_norm_is_folded(name: str) -> None:
     target = (cut(teacher, 0)(batch) @ rotation)[real].unsqueeze(0)
     folded = explained(cut(student, 0)(batch)[real].unsqueeze(0), target)
     assert folded > 0.9
-    norm = [module for module in cut(student, 0).modules() if isinstance(module, nn.LayerNorm) and list(module.parameters())][-1]
+    norm = [
+        module
+        for module in cut(student, 0).modules()
+        if isinstance(module, nn.LayerNorm) and list(module.parameters())
+    ][-1]
     nn.init.ones_(norm.weight)
     if norm.bias is not None:
         nn.init.zeros_(norm.bias)
@@ -115,7 +132,9 @@ def test_vocabularies_padded_to_different_sizes() -> None:
 
 
 def test_another_family_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"family 'bert', not of the teacher's, 'gpt2'; accepted for it: random"):
+    with pytest.raises(
+        ConfigError, match=r"family 'bert', not of the teacher's, 'gpt2'; accepted for it: random"
+    ):
         projected_embeddings_(build(config_of("bert"), "AutoModel"), model_of("gpt2"), matrix(32))
 
 
@@ -153,13 +172,20 @@ def test_layers_that_cannot_be_copied() -> None:
     same = build(student_config(teacher.config, layers=2), "AutoModel")
     narrow = build(student_config(teacher.config, layers=2, hidden=16), "AutoModel")
     thin = build(student_config(teacher.config, layers=2, intermediate=20), "AutoModel")
-    with pytest.raises(ConfigError, match=r"student\.hidden: 16; layers can only be copied from a teacher of the same width, 32"):
+    with pytest.raises(
+        ConfigError,
+        match=r"student\.hidden: 16; layers can only be copied from a teacher of the same width, 32",
+    ):
         copy_layers_(narrow, teacher, [0, 1])
-    with pytest.raises(ConfigError, match=r"student\.from_layers: 3 is outside the teacher; accepted: 0 to 2"):
+    with pytest.raises(
+        ConfigError, match=r"student\.from_layers: 3 is outside the teacher; accepted: 0 to 2"
+    ):
         copy_layers_(same, teacher, [0, 3])
     with pytest.raises(ConfigError, match=r"student\.from_layers: 1 layers for 2 student blocks"):
         copy_layers_(same, teacher, [0])
-    with pytest.raises(ConfigError, match=r"intermediate.* is \(20, 32\) in the student, \(48, 32\) in the teacher"):
+    with pytest.raises(
+        ConfigError, match=r"intermediate.* is \(20, 32\) in the student, \(48, 32\) in the teacher"
+    ):
         copy_layers_(thin, teacher, [0, 1])
     copy_layers_(same, teacher, [0, 2])
 

@@ -24,10 +24,15 @@ def test_every_family_is_found(name: str, auto_class: str) -> None:
 
 
 def test_literal_layouts() -> None:
-    assert find_layout(model_of("gpt2", "AutoModelForCausalLM")) == Layout("transformer", "transformer.h", ("transformer.ln_f",))
+    assert find_layout(model_of("gpt2", "AutoModelForCausalLM")) == Layout(
+        "transformer", "transformer.h", ("transformer.ln_f",)
+    )
     assert find_layout(model_of("bert")) == Layout("", "encoder.layer", unused=("pooler",))
     assert find_layout(model_of("opt-projected")).after == ("decoder.project_out",)
-    assert find_layout(model_of("vit")).unused == ("pooler", "layernorm")  # its hidden_states[L] come before the norm
+    assert find_layout(model_of("vit")).unused == (
+        "pooler",
+        "layernorm",
+    )  # its hidden_states[L] come before the norm
     assert find_layout(model_of("deberta-v2")).between == ("encoder.rel_embeddings", "encoder.LayerNorm")
 
 
@@ -56,7 +61,9 @@ def odd() -> Odd:
 
 
 def test_an_unknown_architecture_says_how_to_name_its_blocks(odd: Odd) -> None:
-    with pytest.raises(ConfigError, match=r"several lists of 2 blocks: name .* teacher\.blocks.*'left' \(2\), 'right' \(2\)"):
+    with pytest.raises(
+        ConfigError, match=r"several lists of 2 blocks: name .* teacher\.blocks.*'left' \(2\), 'right' \(2\)"
+    ):
         find_layout(odd)
     assert find_layout(odd, blocks="left", after=["finish"]) == Layout("", "left", ("finish",))
 
@@ -64,14 +71,24 @@ def test_an_unknown_architecture_says_how_to_name_its_blocks(odd: Odd) -> None:
 def test_a_wrong_path_names_the_nearest(odd: Odd) -> None:
     with pytest.raises(ConfigError, match=r"teacher\.blocks: unknown value 'lefft'; did you mean 'left'"):
         find_layout(odd, blocks="lefft")
-    with pytest.raises(ConfigError, match=r"'finish' is a LayerNorm, not a list of blocks; accepted: 'left', 'right'"):
+    with pytest.raises(
+        ConfigError, match=r"'finish' is a LayerNorm, not a list of blocks; accepted: 'left', 'right'"
+    ):
         find_layout(odd, blocks="finish")
-    with pytest.raises(ConfigError, match=r"teacher\.after_blocks: unknown value 'finich'; did you mean 'finish'"):
+    with pytest.raises(
+        ConfigError, match=r"teacher\.after_blocks: unknown value 'finich'; did you mean 'finish'"
+    ):
         find_layout(odd, blocks="left", after=["finich"])
 
 
 def test_shared_blocks_are_refused_and_separate_ones_are_not() -> None:
-    sizes = {"hidden_size": 16, "embedding_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 20}
+    sizes = {
+        "hidden_size": 16,
+        "embedding_size": 8,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 20,
+    }
     with pytest.raises(ConfigError, match=r"AlbertModel runs 1 block\(s\) 3 times"):
         find_layout(AlbertModel(AlbertConfig(**sizes, num_hidden_layers=3)))
     separate = AlbertModel(AlbertConfig(**sizes, num_hidden_layers=3, num_hidden_groups=3))

@@ -55,7 +55,9 @@ def test_a_sharded_model_loads_and_a_missing_shard_is_named(saved: Path, tmp_pat
 
 def test_a_directory_without_weights(saved: Path, tmp_path: Path) -> None:
     (saved / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"gpt2: no weights; accepted: model\.safetensors, .*one \.gguf file"):
+    with pytest.raises(
+        CheckpointError, match=r"gpt2: no weights; accepted: model\.safetensors, .*one \.gguf file"
+    ):
         load_model(saved, CAUSAL)
     with pytest.raises(CheckpointError, match="no weights"):
         weights_fingerprint(saved)
@@ -67,9 +69,13 @@ def test_a_directory_without_weights(saved: Path, tmp_path: Path) -> None:
 def test_damaged_safetensors(saved: Path, damage: str) -> None:
     file = saved / "model.safetensors"
     content = file.read_bytes()
-    file.write_bytes({"truncated": content[:-100], "corrupted": b"\xff" * 64 + content[64:], "empty": b""}[damage])
+    file.write_bytes(
+        {"truncated": content[:-100], "corrupted": b"\xff" * 64 + content[64:], "empty": b""}[damage]
+    )
     for read in (lambda: load_model(saved, CAUSAL), lambda: weights_fingerprint(saved)):
-        with pytest.raises(CheckpointError, match=r"model\.safetensors: truncated or corrupted safetensors") as caught:
+        with pytest.raises(
+            CheckpointError, match=r"model\.safetensors: truncated or corrupted safetensors"
+        ) as caught:
             read()
         assert "\n" not in str(caught.value)
     file.write_bytes(content)
@@ -79,7 +85,9 @@ def test_damaged_safetensors(saved: Path, damage: str) -> None:
 def test_pickled_weights_are_refused_unless_asked_for(saved: Path) -> None:
     torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"only pickled weights, which can run code; .*or allow_pickle: true"):
+    with pytest.raises(
+        CheckpointError, match=r"only pickled weights, which can run code; .*or allow_pickle: true"
+    ):
         load_model(saved, CAUSAL)
     assert same_weights(load_model(saved, CAUSAL, allow_pickle=True), model_of("gpt2", CAUSAL))
     assert weights_fingerprint(saved)
@@ -94,7 +102,9 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-def test_a_pickle_that_runs_code_does_not(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_runs_code_does_not(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"transformer.wte.weight": Bomb()}, saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
@@ -113,14 +123,18 @@ class OwnModel(GPT2LMHeadModel):
 """
 
 
-def test_remote_code_is_refused_unless_asked_for(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_code_is_refused_unless_asked_for(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flag = tmp_path / "ran"
     (saved / "own.py").write_text(CODE.format(flag=str(flag)))
     config = json.loads((saved / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", CAUSAL: "own.OwnModel"}}
     (saved / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    with pytest.raises(CheckpointError, match=r"its own Python code, which is not run unless trust_remote_code: true"):
+    with pytest.raises(
+        CheckpointError, match=r"its own Python code, which is not run unless trust_remote_code: true"
+    ):
         load_model(saved, CAUSAL)
     assert not flag.exists()
     assert type(load_model(saved, CAUSAL, trust_remote_code=True)).__name__ == "OwnModel"
@@ -130,24 +144,31 @@ def test_remote_code_is_refused_unless_asked_for(saved: Path, tmp_path: Path, mo
 def test_missing_parameters_are_named(tmp_path: Path) -> None:
     model_of("bert").save_pretrained(tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"the weights lack classifier\.bias, classifier\.weight of BertForSequenceClassification"
+        CheckpointError,
+        match=r"the weights lack classifier\.bias, classifier\.weight of BertForSequenceClassification",
     ):
         load_model(tmp_path, CLASSES)
     fitted = load_model(tmp_path, CLASSES, allow_missing=True, num_labels=5)
     assert fitted.num_labels == 5
-    assert torch.equal(fitted.bert.embeddings.word_embeddings.weight, model_of("bert").embeddings.word_embeddings.weight)
+    assert torch.equal(
+        fitted.bert.embeddings.word_embeddings.weight, model_of("bert").embeddings.word_embeddings.weight
+    )
 
 
 def test_a_pooler_may_be_missing(tmp_path: Path) -> None:
     model_of("bert", MASKED).save_pretrained(tmp_path)
     load_model(tmp_path, "AutoModel")
-    with pytest.raises(CheckpointError, match=r"lack bert\.pooler\.dense\.bias, bert\.pooler\.dense\.weight, cls\."):
+    with pytest.raises(
+        CheckpointError, match=r"lack bert\.pooler\.dense\.bias, bert\.pooler\.dense\.weight, cls\."
+    ):
         load_model(tmp_path, "BertForNextSentencePrediction")
 
 
 def test_parameters_of_another_shape_are_named(tmp_path: Path) -> None:
     model_of("bert", CLASSES).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"classifier\.bias is \(3,\) in the weights, \(5,\) by the config"):
+    with pytest.raises(
+        CheckpointError, match=r"classifier\.bias is \(3,\) in the weights, \(5,\) by the config"
+    ):
         load_model(tmp_path, CLASSES, num_labels=5, allow_missing=True)
     assert load_model(tmp_path, CLASSES).num_labels == 3
 
@@ -164,7 +185,8 @@ def test_names_that_do_not_exist(saved: Path) -> None:
 
 def test_a_hub_model_that_cannot_be_reached() -> None:
     with pytest.raises(
-        CheckpointError, match=r"^no/such: cannot be loaded: neither a directory nor a hub model that can be reached$"
+        CheckpointError,
+        match=r"^no/such: cannot be loaded: neither a directory nor a hub model that can be reached$",
     ):
         load_model("no/such", CAUSAL)
 
@@ -196,7 +218,9 @@ def write_gguf(path: Path, model: PreTrainedModel) -> None:
     writer.add_rope_dimension_count(config.head_dim)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, value in model.state_dict().items():
-        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(
+            name.split(".")[-2]
+        )
         array = value.numpy()
         if heads:
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
@@ -224,7 +248,9 @@ def test_gguf(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert same_weights(load_model(tmp_path / "plain", CAUSAL), loaded)
     assert weights_fingerprint(tmp_path / "one")
     write_gguf(tmp_path / "one" / "other.gguf", model)
-    with pytest.raises(CheckpointError, match=r"several GGUF files, name one as gguf_file: other\.gguf, tiny\.gguf"):
+    with pytest.raises(
+        CheckpointError, match=r"several GGUF files, name one as gguf_file: other\.gguf, tiny\.gguf"
+    ):
         load_model(tmp_path / "one", CAUSAL)
     with pytest.raises(CheckpointError, match=r"unknown value 'tinny\.gguf'; did you mean 'tiny\.gguf'"):
         load_model(tmp_path / "one", CAUSAL, gguf_file="tinny.gguf")

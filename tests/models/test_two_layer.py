@@ -17,7 +17,13 @@ def one_line(error):
     return str(error.value)
 
 
-@given(n=st.integers(1, 6), width=st.integers(1, 5), classes=st.integers(1, 4), N=st.integers(0, 4), seed=st.integers(0, 99))
+@given(
+    n=st.integers(1, 6),
+    width=st.integers(1, 5),
+    classes=st.integers(1, 4),
+    N=st.integers(0, 4),
+    seed=st.integers(0, 99),
+)
 def test_forward_is_the_plain_formula(n, width, classes, N, seed):
     network = TwoLayer(n, width, classes, seed=seed, dtype=torch.float64)
     X = torch.randn(N, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -30,7 +36,9 @@ def test_forward_is_the_plain_formula(n, width, classes, N, seed):
         torch.tensor(rows, dtype=torch.float64).reshape(N, size)
         for rows, size in ((before, width), (hidden, width), (logits, classes))
     )
-    for found, expected in zip((network.hidden_states(X, before_relu=True), network.hidden_states(X), network(X)), shaped):
+    for found, expected in zip(
+        (network.hidden_states(X, before_relu=True), network.hidden_states(X), network(X)), shaped
+    ):
         torch.testing.assert_close(found, expected, **close)
     assert (network.n, network.width, network.classes, network.dtype) == (n, width, classes, torch.float64)
 
@@ -38,7 +46,9 @@ def test_forward_is_the_plain_formula(n, width, classes, N, seed):
 def test_a_network_by_hand():
     network = TwoLayer(2, 2, 1)
     for parameter, value in zip(
-        network.parameters_in_order(), ([[1.0, 1.0], [1.0, -1.0]], [0.0, 1.0], [[2.0, -3.0]], [0.5]), strict=True
+        network.parameters_in_order(),
+        ([[1.0, 1.0], [1.0, -1.0]], [0.0, 1.0], [[2.0, -3.0]], [0.5]),
+        strict=True,
     ):
         parameter.copy_(torch.tensor(value))
     X = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]])
@@ -51,7 +61,9 @@ def test_a_network_by_hand():
 def test_it_starts_uniformly_within_the_ranges_of_pytorch(dtype):
     """W, b ~ U(±1/√n), A, c ~ U(±1/√m): within the bound, near it, and of the variance bound² / 3."""
     n, m, K = 100, 5000, 20
-    for parameter, fan_in in zip(TwoLayer(n, m, K, dtype=dtype).parameters_in_order(), (n, n, m, m), strict=True):
+    for parameter, fan_in in zip(
+        TwoLayer(n, m, K, dtype=dtype).parameters_in_order(), (n, n, m, m), strict=True
+    ):
         bound = 1 / math.sqrt(fan_in)
         assert parameter.dtype == dtype
         assert parameter.abs().max() <= bound * (1 + 1e-6)
@@ -65,7 +77,9 @@ def test_it_starts_as_a_pytorch_network_of_that_seed():
     torch.manual_seed(5)
     hidden, output = torch.nn.Linear(7, 4), torch.nn.Linear(4, 2)
     for found, expected in zip(
-        TwoLayer(7, 4, 2, seed=5).parameters_in_order(), (hidden.weight, hidden.bias, output.weight, output.bias), strict=True
+        TwoLayer(7, 4, 2, seed=5).parameters_in_order(),
+        (hidden.weight, hidden.bias, output.weight, output.bias),
+        strict=True,
     ):
         assert torch.equal(found, expected)
 
@@ -108,21 +122,28 @@ def test_saving_again_replaces_and_weights_load_into_a_network_of_that_shape(tmp
     TwoLayer(5, 3, 2, seed=2).save(tmp_path)
     network = TwoLayer(5, 3, 2, seed=3)
     network.load_weights(tmp_path)
-    for found, expected in zip(network.parameters_in_order(), TwoLayer(5, 3, 2, seed=2).parameters_in_order(), strict=True):
+    for found, expected in zip(
+        network.parameters_in_order(), TwoLayer(5, 3, 2, seed=2).parameters_in_order(), strict=True
+    ):
         assert torch.equal(found, expected)
 
 
 def test_no_such_directory(tmp_path):
     with pytest.raises(CheckpointError) as error:
         TwoLayer.load(tmp_path / "none")
-    assert one_line(error) == f"{tmp_path}/none: no config.json; accepted: a directory that vigreux teach or distill wrote"
+    assert (
+        one_line(error)
+        == f"{tmp_path}/none: no config.json; accepted: a directory that vigreux teach or distill wrote"
+    )
 
 
 def test_a_network_of_another_type(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError) as error:
         TwoLayer.load(tmp_path)
-    assert one_line(error) == f"{tmp_path}: model type 'bert'; accepted: 'two-layer', a network of a parity task"
+    assert (
+        one_line(error) == f"{tmp_path}: model type 'bert'; accepted: 'two-layer', a network of a parity task"
+    )
 
 
 def test_a_torn_description(tmp_path):

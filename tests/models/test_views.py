@@ -55,7 +55,9 @@ def test_the_last_hidden_state_before_the_final_norm(name: str, auto_class: str)
     view = cut(model, LAYERS, final_norm=False)
     assert torch.equal(view(batch), seen[0])
     assert unused_parameters(view, batch) == []
-    assert torch.equal(cut(model, 1, final_norm=False)(batch), hidden_states(model, batch)[1])  # says nothing of other states
+    assert torch.equal(
+        cut(model, 1, final_norm=False)(batch), hidden_states(model, batch)[1]
+    )  # says nothing of other states
 
 
 @pytest.mark.parametrize(("name", "auto_class"), HEADLESS)
@@ -66,7 +68,9 @@ def test_views_under_dropout(name: str, auto_class: str) -> None:
         expected = hidden_states(model, batch)[depth]
         torch.manual_seed(3)
         found = cut(model, depth)(batch)
-        if name == "gpt2":  # differs in the last bit on some processors (Zen 4); another dropout mask would differ by tenths
+        if (
+            name == "gpt2"
+        ):  # differs in the last bit on some processors (Zen 4); another dropout mask would differ by tenths
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         else:
             assert torch.equal(found, expected)
@@ -150,7 +154,10 @@ class Normed(Mlp):
 
 def test_verify_layout_finds_what_was_not_named() -> None:
     model, batch = Normed(), {"inputs": torch.randn(5, 3)}
-    with pytest.raises(ConfigError, match=r"does not depend on head\.weight, head\.bias, surprise\.weight.*teacher\.after_blocks"):
+    with pytest.raises(
+        ConfigError,
+        match=r"does not depend on head\.weight, head\.bias, surprise\.weight.*teacher\.after_blocks",
+    ):
         verify_layout(model, find_layout(model, blocks="net"), batch)
     named = find_layout(model, blocks="net", after=["surprise", "head"])
     verify_layout(model, named, batch)
@@ -167,7 +174,8 @@ class Backwards(Mlp):
 def test_verify_layout_on_a_transformer_named_by_hand() -> None:
     model, batch = model_of("gpt2"), batch_of("gpt2")
     with pytest.raises(
-        ConfigError, match=r"hidden state 0 does not depend on ln_f\.weight, ln_f\.bias; name .* teacher\.after_blocks"
+        ConfigError,
+        match=r"hidden state 0 does not depend on ln_f\.weight, ln_f\.bias; name .* teacher\.after_blocks",
     ):
         verify_layout(model, find_layout(model, blocks="h", after=[]), batch)
     verify_layout(model, find_layout(model, blocks="h", after=["ln_f"]), batch)
@@ -208,14 +216,18 @@ def test_logits_at_the_positions_that_count(name: str, auto_class: str) -> None:
     parameters = list(model.parameters())
     weights = torch.randn(full.shape)
     expected = torch.autograd.grad((full * weights).sum(), parameters)
-    torch.testing.assert_close(torch.autograd.grad((selected * weights).sum(), parameters), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.autograd.grad((selected * weights).sum(), parameters), expected, atol=1e-4, rtol=1e-4
+    )
     assert all(gradient is not None for gradient in torch.autograd.grad(none.sum(), parameters))
 
 
 def test_the_head_sees_only_the_selected_rows() -> None:
     model, batch = model_of("bert", "AutoModelForMaskedLM"), batch_of("bert")
     seen: list[torch.Size] = []
-    handle = model.get_output_embeddings().register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    handle = model.get_output_embeddings().register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].shape)
+    )
     positions = torch.zeros(3, 10, dtype=torch.bool)
     positions[0, 2] = positions[2, 1] = True
     LogitsView(model)(batch, positions)
@@ -226,7 +238,13 @@ def test_the_head_sees_only_the_selected_rows() -> None:
 def test_an_architecture_that_is_not_recognised_still_has_logits() -> None:
     from transformers import AlbertConfig, AlbertForMaskedLM
 
-    sizes = {"hidden_size": 16, "embedding_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 61}
+    sizes = {
+        "hidden_size": 16,
+        "embedding_size": 8,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 61,
+    }
     model = AlbertForMaskedLM(AlbertConfig(**sizes, num_hidden_layers=3)).eval()
     batch, positions = batch_of("bert"), torch.rand(3, 10) > 0.5
     expected = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[positions]

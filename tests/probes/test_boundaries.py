@@ -24,11 +24,18 @@ def counted(batches):
     return found
 
 
-@given(seed=st.integers(0, 999), sizes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), min_size=1, max_size=4))
+@given(
+    seed=st.integers(0, 999),
+    sizes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), min_size=1, max_size=4),
+)
 def test_the_same_as_one_position_at_a_time(seed, sizes):
     draw = np.random.default_rng(seed)
     batches = [
-        (draw.integers(0, 3, size), draw.choice([0, 1, 2, IGNORE], size), draw.integers(0, 5, size).astype(np.int8))
+        (
+            draw.integers(0, 3, size),
+            draw.choice([0, 1, 2, IGNORE], size),
+            draw.integers(0, 5, size).astype(np.int8),
+        )
         for size in sizes
     ]
     expected = counted(batches)
@@ -37,7 +44,9 @@ def test_the_same_as_one_position_at_a_time(seed, sizes):
             accuracy_by_level(batches)
         return
     found = accuracy_by_level(iter(batches))
-    assert [(s.level, s.right, s.count) for s in found] == [(level, *expected[level]) for level in range(max(expected) + 1)]
+    assert [(s.level, s.right, s.count) for s in found] == [
+        (level, *expected[level]) for level in range(max(expected) + 1)
+    ]
 
 
 def test_by_hand():
@@ -60,7 +69,10 @@ def test_a_level_without_tokens():
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (([1, 2], [1], [0]), r"boundaries: predictions \(2,\), labels \(1,\), levels \(1,\); accepted: one shape"),
+        (
+            ([1, 2], [1], [0]),
+            r"boundaries: predictions \(2,\), labels \(1,\), levels \(1,\); accepted: one shape",
+        ),
         (([1], [1], [-1]), "boundaries: level -1; accepted: from 0"),
         (([1], [IGNORE], [0]), "no position carries a label; accepted: at least one"),
     ],

@@ -88,7 +88,9 @@ def test_classes_of_a_tree():
     assert probe.summary().products == (0.25, 0.25, 0.25)
     only = probe_monomials(network, task, MonomialSettings(classes=(3,)))
     assert {c.class_id for c in only.correlations} == {3}
-    assert values(only)[(0,)] == pytest.approx(200 * 0.25 * 4 / 3)  # less the mean of three others, which sum to 1 − leaf 3
+    assert values(only)[(0,)] == pytest.approx(
+        200 * 0.25 * 4 / 3
+    )  # less the mean of three others, which sum to 1 − leaf 3
 
 
 def test_a_single_output_is_the_difference():
@@ -112,7 +114,9 @@ def cases(draw):
         task = HierarchicalParity(n, tuple(tuple(order[a:b]) for a, b in zip([0, *cuts], cuts)))
     else:
         task = Parity(n, tuple(order[: draw(st.integers(1, n))]))
-    network = TwoLayer(n, draw(st.integers(1, 5)), task.classes, seed=draw(st.integers(0, 99)), dtype=torch.float64)
+    network = TwoLayer(
+        n, draw(st.integers(1, 5)), task.classes, seed=draw(st.integers(0, 99)), dtype=torch.float64
+    )
     settings = MonomialSettings(
         readout=draw(st.sampled_from(["difference", "probability"] + ["tanh"] * (task.classes == 2))),
         degree=draw(st.integers(1, 3)),
@@ -128,7 +132,9 @@ def plain_g(task, network, settings):
     """c → a function of one input, a tuple."""
 
     def of_class(c):
-        return lambda x: reference.readout(network(torch.tensor([x], dtype=torch.float64))[0].tolist(), settings.readout, c)
+        return lambda x: reference.readout(
+            network(torch.tensor([x], dtype=torch.float64))[0].tolist(), settings.readout, c
+        )
 
     return {c: of_class(c) for c in ((1,) if task.classes == 2 else range(task.classes))}
 
@@ -151,7 +157,9 @@ def test_exact_values_and_places_equal_the_loops(case):
 def test_estimates_and_intervals_equal_the_loops(case):
     task, network, settings = case
     probe = probe_monomials(network, task, replace(settings, method="monte-carlo"))
-    inputs = [tuple(row) for row in BitStream(task.n, settings.seed, "probe").block(0, settings.samples).tolist()]
+    inputs = [
+        tuple(row) for row in BitStream(task.n, settings.seed, "probe").block(0, settings.samples).tolist()
+    ]
     for c, g in plain_g(task, network, settings).items():
         read = [g(x) for x in inputs]
         for record in (r for r in probe.correlations if r.class_id == c):
@@ -202,7 +210,9 @@ def test_the_interval_holds_where_the_network_is_the_monomial():
         (c,) = (c for c in probe.correlations if c.subset == (0, 1))
         covered += c.low <= 2.0 <= c.high
         assert c.high - c.low < 0.07  # of order 1 / N; another monomial's is 0.35
-    assert covered / 400 > 0.95  # 0.9885 over 2,000 seeds: the estimate of the variance is on the safe side here
+    assert (
+        covered / 400 > 0.95
+    )  # 0.9885 over 2,000 seeds: the estimate of the variance is on the safe side here
 
 
 def test_a_large_offset_of_the_logits_costs_neither_digits_nor_width():
@@ -214,7 +224,11 @@ def test_a_large_offset_of_the_logits_costs_neither_digits_nor_width():
 
     far = probe_monomials(lifted, task, MONTE_CARLO)
     for one, other in zip(near.correlations, far.correlations):
-        assert (one.subset, one.value, one.low) == (other.subset, pytest.approx(other.value), pytest.approx(other.low))
+        assert (one.subset, one.value, one.low) == (
+            other.subset,
+            pytest.approx(other.value),
+            pytest.approx(other.low),
+        )
 
 
 @given(block=st.integers(1, 700), other=st.integers(1, 700))
@@ -247,7 +261,9 @@ def test_many_monomials_are_cut_into_several_products():
     probe = probe_monomials(polynomial({(0, 1, 2): 1.0}), task, settings)
     x = BitStream(40, 0, "probe").block(0, 50).tolist()
     last = [c for c in probe.correlations if c.degree == 3 and c.where == "in"][-1]
-    assert last.value == pytest.approx(reference.sampled([reference.chi(row, (0, 1, 2)) for row in x], x, last.subset)[0])
+    assert last.value == pytest.approx(
+        reference.sampled([reference.chi(row, (0, 1, 2)) for row in x], x, last.subset)[0]
+    )
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
@@ -266,7 +282,9 @@ def test_summary_by_hand():
 
 
 def test_summary_without_an_outside():
-    found = probe_monomials(polynomial({(0,): 0.5}), Parity(2, (0, 1)), MonomialSettings(degree=1, feature_degree=1)).summary()
+    found = probe_monomials(
+        polynomial({(0,): 0.5}), Parity(2, (0, 1)), MonomialSettings(degree=1, feature_degree=1)
+    ).summary()
     assert (found.in_mean, found.out_mean, found.out_max, found.ratio, found.z, found.products) == (
         0.25,
         None,
@@ -321,7 +339,10 @@ def test_exact_beyond_twenty():
     assert probe_monomials(zeros(1), Parity(20, (0,)), settings).inputs == 2**20
     with pytest.raises(ConfigError) as error:
         probe_monomials(zeros(1), Parity(21, (0,)), settings)
-    assert one_line(error) == "probe.method: exact with task.n = 21; accepted: exact up to n = 20, or monte-carlo"
+    assert (
+        one_line(error)
+        == "probe.method: exact with task.n = 21; accepted: exact up to n = 20, or monte-carlo"
+    )
     assert not probe_monomials(zeros(1), Parity(21, (0,)), replace(settings, method="auto", samples=10)).exact
 
 
@@ -353,4 +374,7 @@ def test_a_network_of_another_task():
 def test_a_network_that_diverged(bad):
     with pytest.raises(CheckpointError) as error:
         probe_monomials(lambda X: torch.full((len(X), 2), bad), Parity(4, (0,)))
-    assert one_line(error) == "probe: the network's logits are not finite; accepted: a checkpoint from before it diverged"
+    assert (
+        one_line(error)
+        == "probe: the network's logits are not finite; accepted: a checkpoint from before it diverged"
+    )

@@ -37,7 +37,12 @@ def sentence(*tokens: int) -> np.ndarray:
 
 
 def test_spans_are_those_of_the_paper():
-    assert [list(span_of(10, n)) for n in (2, 3, 4, 5)] == [[9, 10], [9, 10, 11], [8, 9, 10, 11], [8, 9, 10, 11, 12]]
+    assert [list(span_of(10, n)) for n in (2, 3, 4, 5)] == [
+        [9, 10],
+        [9, 10, 11],
+        [8, 9, 10, 11],
+        [8, 9, 10, 11, 12],
+    ]
 
 
 def test_a_bigram_table_by_hand():
@@ -50,12 +55,20 @@ def test_a_bigram_table_by_hand():
     table[MASK, :2] = torch.tensor([0.5, 0.5])
     sentences = [sentence(0, 1, 0, 0, 1, 0, 0), sentence(1, 1, 1, 0, 1, 1, 1)]
     # position 4: its left neighbour is the third token: 0 → distance ½(0.4 + 0.4), 1 → ½(0.3 + 0.3)
-    found = probe_ngrams(bigram_table(table), sentences, MASK, [BOS, EOS], NgramSettings(n=(2, 3, 5), positions=(4,)))
+    found = probe_ngrams(
+        bigram_table(table), sentences, MASK, [BOS, EOS], NgramSettings(n=(2, 3, 5), positions=(4,))
+    )
     for score in found:
         assert score.robust == pytest.approx((0.4 + 0.3) / 2, abs=1e-6)
         assert score.close == pytest.approx(0, abs=1e-6)
         assert (score.sentences, score.places) == (2, 2)
-    both = probe_ngrams(bigram_table(table), sentences, MASK, [BOS, EOS], NgramSettings(n=(2,), positions=(4,), convention="l1"))
+    both = probe_ngrams(
+        bigram_table(table),
+        sentences,
+        MASK,
+        [BOS, EOS],
+        NgramSettings(n=(2,), positions=(4,), convention="l1"),
+    )
     assert both[0].robust == pytest.approx(2 * 0.35, abs=1e-6)
 
 
@@ -83,7 +96,9 @@ def test_the_same_as_one_sentence_and_position_at_a_time(lengths, n, attend, bat
 
 def test_a_causal_model_is_refused():
     causal = GPT2LMHeadModel(
-        GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, n_positions=16, bos_token_id=3, eos_token_id=4)
+        GPT2Config(
+            vocab_size=8, n_embd=8, n_layer=1, n_head=1, n_positions=16, bos_token_id=3, eos_token_id=4
+        )
     )
     with pytest.raises(ConfigError, match="from the left alone"):
         predictor(causal)
@@ -91,13 +106,22 @@ def test_a_causal_model_is_refused():
 
 def test_a_model_is_left_as_it_was():
     model = tiny().train()
-    probe_ngrams(predictor(model), [sentence(0, 1, 2, 0, 1, 2)], MASK, [BOS, EOS], NgramSettings(positions=(4,)))
+    probe_ngrams(
+        predictor(model), [sentence(0, 1, 2, 0, 1, 2)], MASK, [BOS, EOS], NgramSettings(positions=(4,))
+    )
     assert model.training
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n", (1,)), ("n", ()), ("positions", (-1,)), ("positions", ()), ("batch_size", 0), ("convention", "total")],
+    [
+        ("n", (1,)),
+        ("n", ()),
+        ("positions", (-1,)),
+        ("positions", ()),
+        ("batch_size", 0),
+        ("convention", "total"),
+    ],
 )
 def test_settings_that_cannot_be(field, value):
     with pytest.raises(ConfigError, match=f"{field}: .*accepted"):

@@ -5,7 +5,14 @@ import torch
 
 from tests.reference import position_probe as reference
 from vigreux.errors import ConfigError
-from vigreux.probes.nonterminals import IGNORE, PositionProbe, ProbeData, ProbeSettings, fit_nonterminal_probe, joined
+from vigreux.probes.nonterminals import (
+    IGNORE,
+    PositionProbe,
+    ProbeData,
+    ProbeSettings,
+    fit_nonterminal_probe,
+    joined,
+)
 
 SYMBOLS, LENGTH = 4, 6
 
@@ -22,7 +29,9 @@ def data(count: int, seed: int, *, shift: int = 0, noise: bool = False) -> Probe
 
 @pytest.mark.parametrize("shift", [0, 2])
 def test_what_is_there_is_read(shift):
-    scores = fit_nonterminal_probe(data(600, 0, shift=shift), data(100, 1, shift=shift), ProbeSettings(epochs=20))
+    scores = fit_nonterminal_probe(
+        data(600, 0, shift=shift), data(100, 1, shift=shift), ProbeSettings(epochs=20)
+    )
     assert min(scores.accuracy) > 0.97
     assert max(scores.majority) < 0.4
 

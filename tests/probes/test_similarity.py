@@ -55,12 +55,16 @@ def test_the_same_as_from_kernel_matrices(tokens, widths, shift, seed):
     Y[:, 0] += X[:, 0]
     parts = [([X[rows]], [Y[rows]]) for rows in torch.arange(tokens).split(3)]
     kernels = X.numpy(), Y.numpy()
-    assert linear_cka(parts, unbiased=False).item() == pytest.approx(reference.cka(*kernels, reference.biased_hsic), abs=1e-9)
+    assert linear_cka(parts, unbiased=False).item() == pytest.approx(
+        reference.cka(*kernels, reference.biased_hsic), abs=1e-9
+    )
     K, L = (A @ A.T for A in kernels)
     if (
         min(reference.unbiased_hsic(K, K), reference.unbiased_hsic(L, L)) > 1e-3
     ):  # of few tokens it can vanish: a ratio of rounding errors
-        assert linear_cka(parts).item() == pytest.approx(reference.cka(*kernels, reference.unbiased_hsic), abs=1e-6)
+        assert linear_cka(parts).item() == pytest.approx(
+            reference.cka(*kernels, reference.unbiased_hsic), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
@@ -71,13 +75,18 @@ def test_itself_turned_moved_and_scaled(unbiased):
     assert 0.1 < before < 0.9
     assert cka_of(X, X, unbiased=unbiased) == pytest.approx(1)
     assert cka_of(3 * X @ rotation + 7, Y, unbiased=unbiased) == pytest.approx(before)
-    assert cka_of(X @ torch.diag(torch.arange(1.0, 7).double() ** 2), Y, unbiased=unbiased) != pytest.approx(before, abs=0.01)
+    assert cka_of(X @ torch.diag(torch.arange(1.0, 7).double() ** 2), Y, unbiased=unbiased) != pytest.approx(
+        before, abs=0.01
+    )
     assert cka_of(Y, X, unbiased=unbiased) == pytest.approx(before)
 
 
 def test_only_the_unbiased_estimate_of_unrelated_layers_is_around_zero():
     found = np.array(
-        [[cka_of(draw(40, 40, seed=s), draw(40, 40, seed=s + 500), unbiased=u) for u in (True, False)] for s in range(100)]
+        [
+            [cka_of(draw(40, 40, seed=s), draw(40, 40, seed=s + 500), unbiased=u) for u in (True, False)]
+            for s in range(100)
+        ]
     )
     assert abs(found[:, 0].mean()) < 4 * found[:, 0].std() / math.sqrt(100)
     assert found[:, 1].min() > 0.3
@@ -88,7 +97,9 @@ def test_a_layer_that_does_not_vary_resembles_none(unbiased):
     """A collapsed student: the same vector for every token, but for rounding."""
     X = draw(30, 5)
     constant = (X * 1e-13 + torch.full((5,), 0.3)).double()
-    assert linear_cka([([X, constant], [constant, X])], unbiased=unbiased).flatten().tolist() == pytest.approx([0, 1, 0, 0])
+    assert linear_cka(
+        [([X, constant], [constant, X])], unbiased=unbiased
+    ).flatten().tolist() == pytest.approx([0, 1, 0, 0])
 
 
 def test_too_few_tokens():
@@ -141,7 +152,9 @@ def test_pairs_are_the_best_of_all_rising_ones(data, seed):
     pairs = suggest_pairs(similarity)
     assert list(pairs.values()) == list(pair_layers(L_T, L_S).values())
     assert list(pairs) == sorted(set(pairs))
-    assert sum(float(similarity[t, s]) for t, s in pairs.items()) == pytest.approx(reference.best_total(similarity.numpy()))
+    assert sum(float(similarity[t, s]) for t, s in pairs.items()) == pytest.approx(
+        reference.best_total(similarity.numpy())
+    )
     assert extraction(layers=pairs, teacher_layers=L_T, student_layers=L_S)
 
 
@@ -156,6 +169,7 @@ def test_pairs_by_hand():
 def test_a_student_deeper_than_its_teacher():
     assert suggest_pairs(torch.ones(4, 4)) == {1: 1, 2: 2}
     with pytest.raises(
-        ConfigError, match=r"student.layers: 4 is deeper than the teacher's 3 blocks; give extraction.layers by hand"
+        ConfigError,
+        match=r"student.layers: 4 is deeper than the teacher's 3 blocks; give extraction.layers by hand",
     ):
         suggest_pairs(torch.ones(4, 5))

@@ -26,7 +26,12 @@ def test_small_parity_by_hand():
         ((0, 1), "mixed", None),
         ((1, 2), "mixed", None),
     ]
-    assert [(p.degree, p.where, p.existing) for p in among] == [(1, "in", 2), (1, "out", 1), (2, "in", 1), (2, "mixed", 2)]
+    assert [(p.degree, p.where, p.existing) for p in among] == [
+        (1, "in", 2),
+        (1, "out", 1),
+        (2, "in", 1),
+        (2, "mixed", 2),
+    ]
 
 
 def test_features_go_on_alone_beyond_the_degree():
@@ -62,7 +67,12 @@ def test_a_draw_has_the_size_asked_for_and_no_repeats(n, k, most, seed):
 
 
 def test_draws_are_uniform_and_differ_by_seed():
-    counts = Counter(m.subset for seed in range(600) for m in chosen(Parity(7, (0, 1)), seed, outside=2)[1] if m.where == "out")
+    counts = Counter(
+        m.subset
+        for seed in range(600)
+        for m in chosen(Parity(7, (0, 1)), seed, outside=2)[1]
+        if m.where == "out"
+    )
     pairs = [counts[pair] for pair in combinations(range(2, 7), 2)]
     assert sum(pairs) == 1200
     assert all(70 < count < 170 for count in pairs)  # 120 each, standard deviation 10
@@ -82,4 +92,6 @@ def test_a_wide_feature_is_drawn_from_without_listing_it():
 @given(size=st.integers(0, 9), take=st.integers(0, 9))
 def test_combinations_by_rank(size, take):
     items = list(range(10, 10 + size))
-    assert [tuple(_combination(items, take, rank)) for rank in range(comb(size, take))] == list(combinations(items, take))
+    assert [tuple(_combination(items, take, rank)) for rank in range(comb(size, take))] == list(
+        combinations(items, take)
+    )

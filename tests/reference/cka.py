@@ -27,4 +27,7 @@ def best_total(similarity):
     """The largest sum of similarities over rising teacher layers for the student's depths below the whole one."""
     L_T, L_S = similarity.shape[0] - 1, similarity.shape[1] - 1
     depths, layers = range(1, max(L_S, 2)), range(1, L_T + 1 if L_S == 1 else L_T)
-    return max(sum(similarity[t, s] for t, s in zip(chosen, depths)) for chosen in itertools.combinations(layers, len(depths)))
+    return max(
+        sum(similarity[t, s] for t, s in zip(chosen, depths))
+        for chosen in itertools.combinations(layers, len(depths))
+    )

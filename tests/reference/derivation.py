@@ -47,7 +47,9 @@ def paths(node):
         path = [*path, (symbol, last)]
         if not children:
             return [path]
-        return [found for i, child in enumerate(children) for found in below(child, i == len(children) - 1, path)]
+        return [
+            found for i, child in enumerate(children) for found in below(child, i == len(children) - 1, path)
+        ]
 
     return below(node, False, [])
 

@@ -9,7 +9,9 @@ def probabilities(logits: Row, temperature: float, top_k: int | None = None) -> 
     """softmax(logits / temperature) over the top_k largest (lowest class first among equals)."""
     kept = sorted(range(len(logits)), key=lambda c: (-logits[c], c))[: top_k or len(logits)]
     largest = max(logits)
-    weights = [math.exp((logits[c] - largest) / temperature) if c in kept else 0.0 for c in range(len(logits))]
+    weights = [
+        math.exp((logits[c] - largest) / temperature) if c in kept else 0.0 for c in range(len(logits))
+    ]
     total = math.fsum(weights)
     return [w / total for w in weights]
 
@@ -65,4 +67,6 @@ def mean_and_variance(rows: list[Row]) -> tuple[Row, Row]:
     """Mean and (population) variance of each column, in two passes."""
     columns = list(zip(*rows))
     means = [math.fsum(column) / len(rows) for column in columns]
-    return means, [math.fsum((x - mean) ** 2 for x in column) / len(rows) for column, mean in zip(columns, means)]
+    return means, [
+        math.fsum((x - mean) ** 2 for x in column) / len(rows) for column, mean in zip(columns, means)
+    ]

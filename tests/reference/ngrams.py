@@ -16,7 +16,9 @@ def ngrams(model, sentences, mask_id, special, n, positions, attend):
             if min(gram) < 0 or max(gram) >= len(ids) or any(int(ids[i]) in special for i in gram):
                 continue
             rest = {i for i in range(len(ids)) if i not in gram and int(ids[i]) not in special}
-            full, without, alone = (_predict(model, ids, p, hidden, mask_id, attend) for hidden in ({p}, gram, rest | {p}))
+            full, without, alone = (
+                _predict(model, ids, p, hidden, mask_id, attend) for hidden in ({p}, gram, rest | {p})
+            )
             distances.append(((full - without).abs().sum() / 2, (full - alone).abs().sum() / 2))
         if distances:
             per_sentence.append([sum(float(d[i]) for d in distances) / len(distances) for i in range(2)])

@@ -10,9 +10,13 @@ def soft_cross_entropy(o, q, alpha):
 
 def hinge(o, q, alpha):
     if o.shape[-1] == 1:  # q = (label, teacher's value)
-        return alpha * (1 - o[:, 0] * q[:, 0]).clamp(min=0) + (1 - alpha) * (1 - o[:, 0] * q[:, 1]).clamp(min=0)
+        return alpha * (1 - o[:, 0] * q[:, 0]).clamp(min=0) + (1 - alpha) * (1 - o[:, 0] * q[:, 1]).clamp(
+            min=0
+        )
     K = o.shape[-1]
-    per_class = torch.stack([F.multi_margin_loss(o, torch.full((len(o),), y), reduction="none") for y in range(K)], dim=-1)
+    per_class = torch.stack(
+        [F.multi_margin_loss(o, torch.full((len(o),), y), reduction="none") for y in range(K)], dim=-1
+    )
     return (q * per_class).sum(-1)
 
 
@@ -42,7 +46,21 @@ def fit_hidden(W, b, X, targets, rate, *, before_relu, batch=1, weight_decay=0.0
 
 
 def fit_joint(
-    W, b, A, c, X, q, hidden, rate, *, weight, before_relu, loss="soft-cross-entropy", alpha=0.0, batch=1, weight_decay=0.0
+    W,
+    b,
+    A,
+    c,
+    X,
+    q,
+    hidden,
+    rate,
+    *,
+    weight,
+    before_relu,
+    loss="soft-cross-entropy",
+    alpha=0.0,
+    batch=1,
+    weight_decay=0.0,
 ):
     """Trained copies of (W, b, A, c), and the summed losses of all samples, each before its step."""
     W, b, A, c = (p.clone().requires_grad_() for p in (W, b, A, c))

@@ -17,10 +17,18 @@ IGNORED = -100
 
 
 def mean_loss(
-    student: Any, teacher: Any, task: Task, stage: Stage, samples: Sequence[Sample], matrix: Tensor, scale: float
+    student: Any,
+    teacher: Any,
+    task: Task,
+    stage: Stage,
+    samples: Sequence[Sample],
+    matrix: Tensor,
+    scale: float,
 ) -> Tensor:
     """The mean over all rows of all samples; `matrix` (d_T, d_S) and `scale` turn a teacher's state `h` into `h P / scale`."""
-    rows = [row for sample in samples for row in sample_rows(student, teacher, task, stage, sample, matrix, scale)]
+    rows = [
+        row for sample in samples for row in sample_rows(student, teacher, task, stage, sample, matrix, scale)
+    ]
     return torch.stack(rows).mean()
 
 
@@ -31,7 +39,9 @@ def sample_rows(
     batch = task.collate([sample])
     found, labels = _run(student, batch), batch.get("labels")
     if isinstance(stage.target, (Hidden, Embedding)):
-        for state, target in zip(states(found, stage, student=True), states(_teach(teacher, batch), stage, student=False)):
+        for state, target in zip(
+            states(found, stage, student=True), states(_teach(teacher, batch), stage, student=False)
+        ):
             yield (state - target @ matrix / scale).square().mean()
         return
     assert labels is not None
@@ -39,7 +49,11 @@ def sample_rows(
     for place, (scores, label) in enumerate(zip(found.logits.flatten(0, -2), labels.flatten())):
         if label == IGNORED:
             continue
-        yield F.cross_entropy(scores, label) if wanted is None else -(wanted[place].softmax(-1) * scores.log_softmax(-1)).sum()
+        yield (
+            F.cross_entropy(scores, label)
+            if wanted is None
+            else -(wanted[place].softmax(-1) * scores.log_softmax(-1)).sum()
+        )
 
 
 def states(output: Any, stage: Stage, *, student: bool) -> Tensor:
@@ -52,7 +66,9 @@ def states(output: Any, stage: Stage, *, student: bool) -> Tensor:
 
 def target_scale(teacher: Any, task: Task, stage: Stage, samples: Sequence[Sample], matrix: Tensor) -> float:
     """The standard deviation of the projected targets about their mean, one number for all dimensions."""
-    targets = [states(_teach(teacher, task.collate([sample])), stage, student=False) @ matrix for sample in samples]
+    targets = [
+        states(_teach(teacher, task.collate([sample])), stage, student=False) @ matrix for sample in samples
+    ]
     return float(torch.cat(targets).var(dim=0, correction=0).mean().sqrt())
 
 

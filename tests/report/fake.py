@@ -20,7 +20,12 @@ CURRICULA: dict[str, Curriculum] = {
     "progressive": progressive([200, 400, 800]),
     "extraction": extraction(layers={2: 1, 4: 2}, hidden_share=0.4),
 }
-END = {"supervised": 0.848, "one-shot": 0.886, "progressive": 0.893, "extraction": 0.902}  # accuracy after all steps
+END = {
+    "supervised": 0.848,
+    "one-shot": 0.886,
+    "progressive": 0.893,
+    "extraction": 0.902,
+}  # accuracy after all steps
 TEACHER = {"accuracy": 0.88, "loss": 0.41}
 
 
@@ -39,7 +44,11 @@ class Fake:
         """The folder, still open for the caller to `fail` when `stop` is given."""
         curriculum = CURRICULA[self.curriculum]
         run = RunFolder.create(
-            path, self.plain_config(path), to_plain(curriculum), device="2 CPU cores", command="vigreux distill a.yaml"
+            path,
+            self.plain_config(path),
+            to_plain(curriculum),
+            device="2 CPU cores",
+            command="vigreux distill a.yaml",
         )
         state = {"global_step": 0, "flops": 0.0, "seconds": 0.0}
         lengths = resolve_steps(curriculum, self.steps, batch_size=32, train_samples=5000)
@@ -69,15 +78,29 @@ class Fake:
         student, teacher = 2.1e9 * share, 0.0 if self.curriculum == "supervised" else 4.6e9 * share
         before, losses, variance = dict(state), [], None
         for step in range(10, length + 1, 10):
-            state.update(global_step=before["global_step"] + step, flops=before["flops"] + step * (student + teacher))
+            state.update(
+                global_step=before["global_step"] + step, flops=before["flops"] + step * (student + teacher)
+            )
             state["seconds"] = before["seconds"] + 0.11 * step * (0.4 + share)
             record = {"stage": stage.name, "step": step, "samples": 32 * int(state["global_step"]), **state}
             scale, floor = (1.0, 0.2 + 0.1 * index) if hidden else (2.3, 0.32)
-            losses.append((floor + (scale - floor) * math.exp(-6 * step / length)) * noise.uniform(0.93, 1.07))
+            losses.append(
+                (floor + (scale - floor) * math.exp(-6 * step / length)) * noise.uniform(0.93, 1.07)
+            )
             variance = None if not hidden else -0.12 if self.collapse and index == 1 else 1 - losses[-1]
-            run.log_metrics({"kind": "train", **record, "loss": losses[-1], "learning_rate": 5e-4, "explained_variance": variance})
+            run.log_metrics(
+                {
+                    "kind": "train",
+                    **record,
+                    "loss": losses[-1],
+                    "learning_rate": 5e-4,
+                    "explained_variance": variance,
+                }
+            )
             if hidden and step == length:
-                run.log_metrics({"kind": "eval", **record, "loss": losses[-1], "explained_variance": variance})
+                run.log_metrics(
+                    {"kind": "eval", **record, "loss": losses[-1], "explained_variance": variance}
+                )
             elif not hidden and step % 50 == 0:
                 run.log_metrics({"kind": "eval", **record, **self._evaluate(state["global_step"])})
         return StageRecord(
@@ -96,7 +119,9 @@ class Fake:
 
     def _evaluate(self, global_step: float) -> dict[str, float]:
         noise = random.Random(f"{self.curriculum} {self.seed} {global_step}")
-        accuracy = END[self.curriculum] - 0.75 * math.exp(-7 * global_step / self.steps) + noise.gauss(0, 0.004)
+        accuracy = (
+            END[self.curriculum] - 0.75 * math.exp(-7 * global_step / self.steps) + noise.gauss(0, 0.004)
+        )
         return {"accuracy": accuracy, "loss": 1.9 * (1 - accuracy) + 0.15, "agreement": 0.9 * accuracy + 0.08}
 
     def _summary(self, run: RunFolder, state: dict[str, float]) -> Summary:
@@ -108,19 +133,29 @@ class Fake:
             seconds=state["seconds"],
             bytes_kept=kept,
             teacher_bytes=91_000_000,
-            notes=("the student's vocabulary is padded to a multiple of 8",) if self.curriculum == "extraction" else (),
+            notes=("the student's vocabulary is padded to a multiple of 8",)
+            if self.curriculum == "extraction"
+            else (),
             teacher_metrics=TEACHER,
             student_parameters=7_190_000,
             teacher_parameters=22_713_216,
         )
 
 
-def write_compare(folder: Path, names: tuple[str, ...] = tuple(CURRICULA), seeds: int = 3, **fields: Any) -> Path:
+def write_compare(
+    folder: Path, names: tuple[str, ...] = tuple(CURRICULA), seeds: int = 3, **fields: Any
+) -> Path:
     """A compare folder with `seeds` runs of each curriculum."""
     runs = [f"{name}-{seed}" for name in names for seed in range(seeds)]
     for name in names:
         for seed in range(seeds):
             Fake(name, seed).write(folder / f"{name}-{seed}")
-    compare = {"metric": "accuracy", "higher_is_better": True, "budget": "600 steps", "runs": runs, "baseline": "one-shot"}
+    compare = {
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "budget": "600 steps",
+        "runs": runs,
+        "baseline": "one-shot",
+    }
     (folder / "compare.json").write_text(json.dumps(compare | fields))
     return folder

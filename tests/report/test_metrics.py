@@ -19,7 +19,11 @@ def test_format(name, value, interval, text):
 
 @pytest.mark.parametrize(
     ("name", "value", "interval", "text"),
-    [("accuracy", 0.012, 0.004, "+1.2 ± 0.4"), ("accuracy", -0.012, None, "−1.2"), ("loss", -0.05, 0.01, "−0.050 ± 0.010")],
+    [
+        ("accuracy", 0.012, 0.004, "+1.2 ± 0.4"),
+        ("accuracy", -0.012, None, "−1.2"),
+        ("loss", -0.05, 0.01, "−0.050 ± 0.010"),
+    ],
 )
 def test_format_difference(name, value, interval, text):
     assert Metric.named(name).format_difference(value, interval) == text
@@ -27,9 +31,16 @@ def test_format_difference(name, value, interval, text):
 
 def test_direction_follows_from_the_name():
     higher = {
-        name: Metric.named(name).higher_is_better for name in ("accuracy", "teacher_agreement", "cosine", "loss", "perplexity")
+        name: Metric.named(name).higher_is_better
+        for name in ("accuracy", "teacher_agreement", "cosine", "loss", "perplexity")
     }
-    assert higher == {"accuracy": True, "teacher_agreement": True, "cosine": True, "loss": False, "perplexity": False}
+    assert higher == {
+        "accuracy": True,
+        "teacher_agreement": True,
+        "cosine": True,
+        "loss": False,
+        "perplexity": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,10 @@ def test_every_run_and_number_of_a_comparison_is_there(compared):
             assert f"{group}, seed {seed}" in page.text
     assert "Comparison of one-shot and extraction" in page.text
     assert "600 steps" in page.text
-    assert re.search(r'class=best><th scope="row">extraction</th><td>2</td><td>90\.\d % ± \d+\.\d</td><td>\+\d\.\d ± ', html)
+    assert re.search(
+        r'class=best><th scope="row">extraction</th><td>2</td><td>90\.\d % ± \d+\.\d</td><td>\+\d\.\d ± ',
+        html,
+    )
     assert "<td>3.22 TFLOP</td><td>1 min 19 s</td><td>600</td><td>91 MB</td>" in html
     assert page.labelled == 2 + 1 + 4 * 3  # two comparisons, the hidden stages, three axes a run
 
@@ -86,7 +89,10 @@ def test_a_single_run_shows_its_stages_config_and_environment(tmp_path):
     assert "Distillation by extraction" in page.text
     assert "On the way" not in page.text
     assert '<details class="run" open>' in html
-    assert '<th scope="row">1. hidden-2-to-1</th><td class="text">hidden 2 (gaussian/0)</td><td>1 block</td><td>120</td>' in html
+    assert (
+        '<th scope="row">1. hidden-2-to-1</th><td class="text">hidden 2 (gaussian/0)</td><td>1 block</td><td>120</td>'
+        in html
+    )
     assert "targets scaled by 0.41" in page.text
     assert "learning_rate: 0.0005" in page.text
     assert "vigreux distill a.yaml" in page.text
@@ -109,19 +115,32 @@ def test_partial_runs_are_shown_as_such(tmp_path):
     assert '<span class="status failed">failed</span>' in html
     assert '<span class="status running">running</span>' in html
     assert "Failed: loss is not finite at step 37" in page.text
-    assert '<tr class="pending"><th scope="row">2. hidden-4-to-2</th><td class="text" colspan="8">not finished</td></tr>' in html
+    assert (
+        '<tr class="pending"><th scope="row">2. hidden-4-to-2</th><td class="text" colspan="8">not finished</td></tr>'
+        in html
+    )
     assert "0 of 1 finished" in page.text
 
 
 def test_text_from_run_folders_is_escaped(tmp_path):
     bad = '<img src=x onerror=alert(1)> $\\frac$ & "quoted"'
     stages = [{"name": bad, "target": "logits", "duration": {"steps": 10}}]
-    with RunFolder.create(tmp_path / "run", {"seed": 0, bad: bad}, stages, name=bad, device=bad, command=bad) as run:
+    with RunFolder.create(
+        tmp_path / "run", {"seed": 0, bad: bad}, stages, name=bad, device=bad, command=bad
+    ) as run:
         for step in (5, 10):
-            base = {"stage": bad, "step": step, "global_step": step, "flops": 1e9 * step, "seconds": 1.0 * step}
+            base = {
+                "stage": bad,
+                "step": step,
+                "global_step": step,
+                "flops": 1e9 * step,
+                "seconds": 1.0 * step,
+            }
             run.log_metrics({"kind": "train", **base, "loss": 1 / step, "explained_variance": -0.5})
             run.log_metrics({"kind": "eval", **base, bad: 0.5})
-        run.finish_stage(StageRecord(bad, bad, None, 10, 1.0, 1.0, 1.0, explained_variance=-0.5, notes=(bad,)))
+        run.finish_stage(
+            StageRecord(bad, bad, None, 10, 1.0, 1.0, 1.0, explained_variance=-0.5, notes=(bad,))
+        )
         run.finish(Summary({bad: 0.5}, 10, 1.0, 1.0, 1, 1, notes=(bad,)))
     html, page = report([tmp_path / "run"], tmp_path)
     assert "<img" not in html
@@ -130,7 +149,10 @@ def test_text_from_run_folders_is_escaped(tmp_path):
 
 def test_output_may_be_a_folder_and_bad_input_writes_nothing(tmp_path):
     Fake("one-shot", steps=50).write(tmp_path / "run")
-    assert write_report([tmp_path / "run"], tmp_path / "new" / "folder") == tmp_path / "new" / "folder" / "report.html"
+    assert (
+        write_report([tmp_path / "run"], tmp_path / "new" / "folder")
+        == tmp_path / "new" / "folder" / "report.html"
+    )
     with pytest.raises(CheckpointError, match="nowhere: not a run folder"):
         write_report([tmp_path / "run", tmp_path / "nowhere"], tmp_path / "out.html")
     (tmp_path / "run" / "metrics.jsonl").write_text('{"a": \n{"kind": "train"}\n')

@@ -8,7 +8,14 @@ from vigreux.report.style import DARK, LIGHT, to_svg
 
 
 def correlation(subset, value, where="in", feature=0, class_id=1):
-    return {"subset": subset, "where": where, "degree": len(subset), "feature": feature, "class_id": class_id, "value": value}
+    return {
+        "subset": subset,
+        "where": where,
+        "degree": len(subset),
+        "feature": feature,
+        "class_id": class_id,
+        "value": value,
+    }
 
 
 def outside(subset, value):
@@ -31,7 +38,10 @@ def parity_records(support=2, scale=1):
 def curves(axes):
     """Label → y values; unlabelled lines by their number."""
     lines = [(line.get_label(), line) for line in axes.get_lines()]
-    return {label if not label.startswith("_") else i: list(line.get_ydata()) for i, (label, line) in enumerate(lines)}
+    return {
+        label if not label.startswith("_") else i: list(line.get_ydata())
+        for i, (label, line) in enumerate(lines)
+    }
 
 
 def titles(figure):
@@ -56,7 +66,9 @@ def test_a_line_a_variable_their_mean_and_what_lies_outside():
 
 
 def test_records_in_any_order():
-    assert curves(correlations_figure(parity_records()[::-1]).axes[1]) == curves(correlations_figure(parity_records()).axes[1])
+    assert curves(correlations_figure(parity_records()[::-1]).axes[1]) == curves(
+        correlations_figure(parity_records()).axes[1]
+    )
 
 
 @pytest.mark.parametrize(("subsets", "lines"), [(1, 2), (10, 12), (11, 2)])
@@ -112,19 +124,23 @@ def test_long_runs_count_in_millions_and_the_transition_is_shaded():
 
 def test_it_becomes_svg_and_png_of_both_schemes(tmp_path):
     svg = to_svg(correlations_figure(parity_records()), "p", "d")
-    found = {re.sub(r"<[^>]*>", "", text).strip() for text in re.findall(r"<text.*?</text>", svg, flags=re.DOTALL)}
+    found = {
+        re.sub(r"<[^>]*>", "", text).strip() for text in re.findall(r"<text.*?</text>", svg, flags=re.DOTALL)
+    }
     assert {"in the support", "outside (band: largest)", "steps of the teacher", "100 %"} <= found
     paths = save_correlations(parity_records(), tmp_path, "C5", transition=(50, 150))
     assert [path.name for path in paths] == ["C5-light.png", "C5-dark.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     colors = {
-        theme: correlations_figure(parity_records(), theme=theme).axes[1].get_lines()[0].get_color() for theme in (LIGHT, DARK)
+        theme: correlations_figure(parity_records(), theme=theme).axes[1].get_lines()[0].get_color()
+        for theme in (LIGHT, DARK)
     }
     assert colors == {LIGHT: LIGHT.series1, DARK: DARK.series1}
 
 
 @pytest.mark.parametrize(
-    ("records", "degree"), [([], 1), (parity_records(), 3), ([{"step": 0, "correlations": [outside([3], 0.1)]}], 1)]
+    ("records", "degree"),
+    [([], 1), (parity_records(), 3), ([{"step": 0, "correlations": [outside([3], 0.1)]}], 1)],
 )
 def test_nothing_to_draw(records, degree):
     with pytest.raises(DataError) as error:
@@ -139,4 +155,7 @@ def test_checkpoints_probed_differently():
     records[2]["correlations"].pop(0)
     with pytest.raises(DataError) as error:
         correlations_figure(records)
-    assert str(error.value) == "correlations: step 200 has other subsets than the first; accepted: the same at every step"
+    assert (
+        str(error.value)
+        == "correlations: step 200 has other subsets than the first; accepted: the same at every step"
+    )

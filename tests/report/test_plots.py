@@ -22,11 +22,15 @@ from vigreux.runs import RunFolder
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory) -> Experiment:
-    return read_experiment([write_compare(tmp_path_factory.mktemp("compare"), ("one-shot", "extraction"), seeds=2)])
+    return read_experiment(
+        [write_compare(tmp_path_factory.mktemp("compare"), ("one-shot", "extraction"), seeds=2)]
+    )
 
 
 def texts(svg: str) -> list[str]:
-    return [re.sub(r"<[^>]*>", "", text).strip() for text in re.findall(r"<text.*?</text>", svg, flags=re.DOTALL)]
+    return [
+        re.sub(r"<[^>]*>", "", text).strip() for text in re.findall(r"<text.*?</text>", svg, flags=re.DOTALL)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,11 @@ def texts(svg: str) -> list[str]:
 )
 def test_the_unit_keeps_numbers_short(key, largest, label, last):
     axis = XAxis.reaching(key, largest)
-    assert (axis.label, axis.of({key: largest}), axis.largest) == (label, pytest.approx(last), pytest.approx(last))
+    assert (axis.label, axis.of({key: largest}), axis.largest) == (
+        label,
+        pytest.approx(last),
+        pytest.approx(last),
+    )
 
 
 def test_seed_curve_is_the_mean_between_lowest_and_highest(compared):
@@ -58,15 +66,33 @@ def test_seed_curve_takes_the_steps_that_all_seeds_have(tmp_path):
         with RunFolder.create(tmp_path / str(seed), {"seed": seed}, [], name="a") as run:
             for step in steps:
                 run.log_metrics(
-                    {"kind": "eval", "stage": "a", "global_step": step, "flops": 1.0, "seconds": 1.0, "loss": float(step + seed)}
+                    {
+                        "kind": "eval",
+                        "stage": "a",
+                        "global_step": step,
+                        "flops": 1.0,
+                        "seconds": 1.0,
+                        "loss": float(step + seed),
+                    }
                 )
     runs = read_experiment([tmp_path / "0", tmp_path / "1"]).runs
-    assert seed_curve(runs, "loss", XAxis.reaching("global_step", 40)) == ([10, 30], [10.5, 30.5], [10, 30], [11, 31])
+    assert seed_curve(runs, "loss", XAxis.reaching("global_step", 40)) == (
+        [10, 30],
+        [10.5, 30.5],
+        [10, 30],
+        [11, 31],
+    )
 
 
 def test_the_comparison_labels_its_lines_and_the_teacher(compared):
     svg = to_svg(comparison_figure(compared), "p", "d")
-    assert {"one-shot", "extraction", "teacher", "Held-out accuracy ↑", "TFLOP of student and teacher"} <= set(texts(svg))
+    assert {
+        "one-shot",
+        "extraction",
+        "teacher",
+        "Held-out accuracy ↑",
+        "TFLOP of student and teacher",
+    } <= set(texts(svg))
 
 
 def test_the_comparison_of_runs_without_an_evaluation_is_empty(tmp_path):
@@ -84,7 +110,9 @@ def test_curves_name_their_stages_where_names_fit_and_number_them_where_not(tmp_
     assert "Explained variance ↑" not in found
     Fake("extraction").write(tmp_path / "hidden")
     experiment = read_experiment([tmp_path / "hidden"])
-    assert "Explained variance ↑" in texts(to_svg(curves_figure(experiment.runs[0], experiment.metric, "flops"), "p", "d"))
+    assert "Explained variance ↑" in texts(
+        to_svg(curves_figure(experiment.runs[0], experiment.metric, "flops"), "p", "d")
+    )
 
 
 def test_explained_variance_shows_each_hidden_stage_and_what_went_wrong(tmp_path):

@@ -17,14 +17,22 @@ def test_a_compare_folder_names_runs_metric_budget_and_baseline(tmp_path):
         "extraction, seed 1",
     ]
     assert {group: len(runs) for group, runs in experiment.groups.items()} == {"one-shot": 2, "extraction": 2}
-    assert (experiment.metric, experiment.baseline, experiment.budget) == (Metric("accuracy", True), "one-shot", "600 steps")
+    assert (experiment.metric, experiment.baseline, experiment.budget) == (
+        Metric("accuracy", True),
+        "one-shot",
+        "600 steps",
+    )
 
 
 def test_run_folders_choose_the_task_s_metric(tmp_path):
     Fake(steps=100).write(tmp_path / "a")
     experiment = read_experiment([tmp_path / "a", tmp_path / "a"])
     assert len(experiment.runs) == 1
-    assert (experiment.metric, experiment.baseline, experiment.budget) == (Metric("accuracy", True), None, None)
+    assert (experiment.metric, experiment.baseline, experiment.budget) == (
+        Metric("accuracy", True),
+        None,
+        None,
+    )
 
 
 def test_runs_of_one_name_but_other_settings_are_no_seeds_of_each_other(tmp_path):
@@ -61,7 +69,10 @@ def test_final_metrics_of_a_run_that_has_not_finished_are_its_last_evaluation(tm
         ("{", "compare.json: is damaged"),
         ("[]", "compare.json: is damaged"),
         ('{"metric": "accuracy"}', "compare.json: higher_is_better is missing"),
-        ('{"metric": 3, "higher_is_better": true, "budget": "", "runs": [], "baseline": "a"}', "metric: 3; accepted: a str"),
+        (
+            '{"metric": 3, "higher_is_better": true, "budget": "", "runs": [], "baseline": "a"}',
+            "metric: 3; accepted: a str",
+        ),
     ],
 )
 def test_a_damaged_compare_json_is_one_line(tmp_path, text, message):
@@ -73,7 +84,13 @@ def test_a_damaged_compare_json_is_one_line(tmp_path, text, message):
 
 
 def test_runs_of_a_compare_folder_that_have_not_started(tmp_path):
-    compare = {"metric": "loss", "higher_is_better": False, "budget": "", "runs": ["a", "b"], "baseline": "one-shot"}
+    compare = {
+        "metric": "loss",
+        "higher_is_better": False,
+        "budget": "",
+        "runs": ["a", "b"],
+        "baseline": "one-shot",
+    }
     (tmp_path / "compare.json").write_text(json.dumps(compare))
     with pytest.raises(CheckpointError, match="none of its 2 runs has started"):
         read_experiment([tmp_path])
@@ -88,7 +105,11 @@ def test_runs_of_a_compare_folder_that_have_not_started(tmp_path):
 def test_a_hidden_stage_s_own_held_out_loss_is_no_evaluation_of_the_student(tmp_path):
     Fake("extraction", steps=600).write(tmp_path / "a")
     (run,) = read_experiment([tmp_path / "a"]).runs
-    assert {record["stage"] for record in run.metrics if record["kind"] == "eval"} == {"hidden-2-to-1", "hidden-4-to-2", "final"}
+    assert {record["stage"] for record in run.metrics if record["kind"] == "eval"} == {
+        "hidden-2-to-1",
+        "hidden-4-to-2",
+        "final",
+    }
     assert {record["stage"] for record in run.evaluations} == {"final"}
 
 

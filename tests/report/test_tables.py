@@ -18,12 +18,21 @@ def write(folder: Path, name: str, seed: int, accuracy: float, **more: float) ->
 @pytest.fixture
 def table(tmp_path: Path) -> ComparisonTable:
     runs = [write(tmp_path, "one-shot", 0, 0.90), write(tmp_path, "one-shot", 1, 0.92)]
-    runs += [write(tmp_path, "extr|action", 0, 0.91, flops=1.2e12), write(tmp_path, "extr|action", 1, 0.932, flops=1.4e12)]
+    runs += [
+        write(tmp_path, "extr|action", 0, 0.91, flops=1.2e12),
+        write(tmp_path, "extr|action", 1, 0.932, flops=1.4e12),
+    ]
     runs += [write(tmp_path, "<b>", 0, 0.5, bytes_kept=0)]
     broken = RunFolder.create(tmp_path / "broken", {"seed": 1, "name": "<b>"}, [], name="<b>")
     broken.log_metrics({"kind": "eval", "stage": "a", "accuracy": 0.99})
     broken.fail("no")
-    compare = {"metric": "accuracy", "higher_is_better": True, "budget": "", "runs": [*runs, "broken"], "baseline": "one-shot"}
+    compare = {
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "budget": "",
+        "runs": [*runs, "broken"],
+        "baseline": "one-shot",
+    }
     (tmp_path / "compare.json").write_text(json.dumps(compare))
     return comparison_table(read_experiment([tmp_path]))
 
@@ -68,12 +77,18 @@ def test_without_finished_runs_there_are_no_numbers(tmp_path):
     RunFolder.create(tmp_path / "a", {"seed": 0}, [], name="a").close()
     (row,) = comparison_table(read_experiment([tmp_path / "a"])).rows
     assert (row.finished, row.metrics, row.flops, row.best) == (0, {}, None, False)
-    assert "| a | 0 of 1 finished | – | – | – | – | – |" in to_markdown(comparison_table(read_experiment([tmp_path / "a"])))
+    assert "| a | 0 of 1 finished | – | – | – | – | – |" in to_markdown(
+        comparison_table(read_experiment([tmp_path / "a"]))
+    )
 
 
 def test_the_table_shows_three_metrics_beside_the_main_one(tmp_path):
     with RunFolder.create(tmp_path / "a", {"seed": 0}, [], name="a") as run:
-        run.finish(Summary(dict.fromkeys(("accuracy", "loss", "perplexity", "agreement", "kl"), 0.5), 1, 1.0, 1.0, 0, 0))
+        run.finish(
+            Summary(
+                dict.fromkeys(("accuracy", "loss", "perplexity", "agreement", "kl"), 0.5), 1, 1.0, 1.0, 0, 0
+            )
+        )
     header, _ = cells(comparison_table(read_experiment([tmp_path / "a"])))
     assert header[2:6] == ["loss ↓", "accuracy ↑", "perplexity ↓", "agreement ↑"]
     assert header[6] == "FLOPs"

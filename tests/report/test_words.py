@@ -26,7 +26,9 @@ def test_one_run_in_plain_words(tmp_path):
 
 
 def test_a_configuration_without_models_still_reads_well(tmp_path):
-    Fake("one-shot", steps=100, config={"task": {}, "teacher": {}, "student": {"model": "bert-tiny"}}).write(tmp_path / "a")
+    Fake("one-shot", steps=100, config={"task": {}, "teacher": {}, "student": {"model": "bert-tiny"}}).write(
+        tmp_path / "a"
+    )
     assert summary(read_experiment([tmp_path / "a"])).startswith(
         "The teacher (22.7 M parameters) was distilled into the student bert-tiny (7.19 M parameters). "
         "With the curriculum one-shot the student"
@@ -46,7 +48,8 @@ def test_without_a_teacher_nothing_is_distilled(tmp_path):
 def test_several_curricula_in_plain_words(tmp_path):
     text = summary(read_experiment([write_compare(tmp_path, ("supervised", "one-shot"), seeds=2)]))
     assert (
-        "2 curricula were run under the same budget (600 steps), 2 seeds each. Best on held-out accuracy is one-shot with 8" in text
+        "2 curricula were run under the same budget (600 steps), 2 seeds each. Best on held-out accuracy is one-shot with 8"
+        in text
     )
     assert "No curriculum did better than the baseline, one-shot." in text
 
@@ -58,18 +61,26 @@ def row(group: str, difference: tuple[float, float | None] | None) -> Row:
 @pytest.mark.parametrize(
     ("difference", "text"),
     [
-        ((0.02, 0.01), "is +2.0 ± 1.0 percentage points (95 % interval over paired seeds), which excludes 0."),
+        (
+            (0.02, 0.01),
+            "is +2.0 ± 1.0 percentage points (95 % interval over paired seeds), which excludes 0.",
+        ),
         (
             (0.02, 0.03),
             "+2.0 ± 3.0 percentage points (95 % interval over paired seeds): the interval holds 0, so these seeds do not",
         ),
-        ((0.02, None), "that is +2.0 percentage points: a single seed, which cannot tell a difference from chance."),
+        (
+            (0.02, None),
+            "that is +2.0 percentage points: a single seed, which cannot tell a difference from chance.",
+        ),
         (None, "The baseline, one-shot, has no finished run of the same seeds to compare with."),
     ],
 )
 def test_whether_the_seeds_tell_the_best_from_the_baseline(difference, text):
     best = row("extraction", difference)
-    assert text in words._against_baseline(best, ComparisonTable((best,), Metric("accuracy", True), "one-shot"))
+    assert text in words._against_baseline(
+        best, ComparisonTable((best,), Metric("accuracy", True), "one-shot")
+    )
 
 
 def test_warnings_name_runs_that_did_not_finish_and_stages_that_learned_nothing(tmp_path):

@@ -36,7 +36,11 @@ def test_a_block_equals_the_generator_counter_by_counter(n, seed, purpose, first
     assert found.tolist() == [counter_by_counter(n, seed, purpose, t) for t in range(first, first + count)]
 
 
-@given(n=st.integers(1, 600), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6), first=st.integers(0, 2**50))
+@given(
+    n=st.integers(1, 600),
+    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    first=st.integers(0, 2**50),
+)
 def test_blocks_of_any_length_join_to_the_same_stream(n, cuts, first):
     stream, at, blocks = BitStream(n, 3), first, []
     for count in cuts:

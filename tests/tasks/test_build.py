@@ -14,13 +14,17 @@ from vigreux.tasks.build import build_task, read_documents
 def data(tmp_path):
     rows = [{"text": f"{SENTENCES[i % 6]} {i}", "label": "ab"[i % 2]} for i in range(40)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "eval.jsonl").write_text("\n".join(json.dumps({**row, "text": row["text"].upper()}) for row in rows[:10]))
+    (tmp_path / "eval.jsonl").write_text(
+        "\n".join(json.dumps({**row, "text": row["text"].upper()}) for row in rows[:10])
+    )
     return tmp_path
 
 
 @pytest.mark.parametrize("kind", ["causal-lm", "masked-lm", "classification", "embedding"])
 def test_every_kind(kind, data, wordpiece):
-    task = build_task(TaskConfig(kind=kind, data=str(data / "train.jsonl"), max_length=32, eval_share=0.25), wordpiece)
+    task = build_task(
+        TaskConfig(kind=kind, data=str(data / "train.jsonl"), max_length=32, eval_share=0.25), wordpiece
+    )
     assert task.kind == kind
     assert task.id2label == ({0: "a", 1: "b"} if kind == "classification" else None)
     assert len(task.held_out) > 0
@@ -52,7 +56,9 @@ def test_several_sources_follow_one_another(data):
     both = [str(data / "train.jsonl"), str(data / "eval.jsonl")]
     documents = read_documents(TaskConfig(data=both, eval_share=0.2))
     assert (len(documents.train), len(documents.held_out)) == (40, 10)
-    with pytest.raises(ConfigError, match=r"task.data: 'grammar:cfg3b' among other sources; accepted: a law alone"):
+    with pytest.raises(
+        ConfigError, match=r"task.data: 'grammar:cfg3b' among other sources; accepted: a law alone"
+    ):
         read_documents(TaskConfig(data=[both[0], "grammar:cfg3b"]))
 
 

@@ -17,7 +17,9 @@ from vigreux.tasks import sentences as module
 from vigreux.tasks.grammar import load_grammar, published, read_grammar
 from vigreux.tasks.sentences import SentenceSampler
 
-RECURSIVE = read_grammar("s -> s s 0.2\ns -> open s close 0.3\ns -> t 0.3\ns -> x 0.2\nt -> x y 0.5\nt -> s 0.5", "recursive")
+RECURSIVE = read_grammar(
+    "s -> s s 0.2\ns -> open s close 0.3\ns -> t 0.3\ns -> x 0.2\nt -> x y 0.5\nt -> s 0.5", "recursive"
+)
 RIGHT = read_grammar("s -> a s 0.99\ns -> a 0.01", "right")
 
 
@@ -92,10 +94,15 @@ def grammars(draw):
             # every symbol below stands in the first rule, so that all can be reached
             rights = [
                 tuple(below),
-                *draw(st.lists(st.lists(st.sampled_from(below), min_size=1, max_size=4).map(tuple), max_size=3)),
+                *draw(
+                    st.lists(st.lists(st.sampled_from(below), min_size=1, max_size=4).map(tuple), max_size=3)
+                ),
             ]
             weights = draw(st.lists(st.integers(1, 9), min_size=(n := len(set(rights))), max_size=n))
-            lines += [f"{symbol} -> {' '.join(right)} {w / sum(weights)!r}" for right, w in zip(dict.fromkeys(rights), weights)]
+            lines += [
+                f"{symbol} -> {' '.join(right)} {w / sum(weights)!r}"
+                for right, w in zip(dict.fromkeys(rights), weights)
+            ]
     return read_grammar("\n".join(reversed(lines)), "drawn")
 
 
@@ -113,7 +120,9 @@ def check_against_the_twin(grammar, seed, first, count):
             assert named == derivation.ancestors(tree)
 
 
-@given(grammar=grammars(), seed=st.integers(0, 2**64 - 1), first=st.integers(0, 2**50), count=st.integers(0, 4))
+@given(
+    grammar=grammars(), seed=st.integers(0, 2**64 - 1), first=st.integers(0, 2**50), count=st.integers(0, 4)
+)
 def test_drawn_grammars_against_the_twin(grammar, seed, first, count):
     check_against_the_twin(grammar, seed, first, count)
 
@@ -148,7 +157,9 @@ def test_blocks_of_any_size_join_to_the_same_stream(grammar, cuts, first):
         at += count
     whole = sampler.block(first, sum(cuts), ancestors=True)
     for field in ("tokens", "boundaries") + (("ancestors",) if grammar.depth else ()):
-        np.testing.assert_array_equal(np.concatenate([getattr(b, field) for b in blocks]), getattr(whole, field))
+        np.testing.assert_array_equal(
+            np.concatenate([getattr(b, field) for b in blocks]), getattr(whole, field)
+        )
     lengths = np.concatenate([np.diff(b.ends, prepend=0) for b in blocks])
     np.testing.assert_array_equal(np.cumsum(lengths), whole.ends)
 
@@ -183,16 +194,21 @@ def test_the_parser_knows_a_language_that_can_be_listed(name):
     """All sentences from level 2, and all of these with one token changed."""
     grammar = load_grammar(name).rooted("h")
     sentences = set(language(grammar, "h"))
-    changed = {(*s[:i], token, *s[i + 1 :]) for s in list(sentences)[:40] for i in range(len(s)) for token in grammar.terminals}
+    changed = {
+        (*s[:i], token, *s[i + 1 :])
+        for s in list(sentences)[:40]
+        for i in range(len(s))
+        for token in grammar.terminals
+    }
     assert changed - sentences
     for sentence in sentences | changed:
         assert derives(grammar, sentence) == (sentence in sentences)
 
 
 def test_the_parser_follows_unit_rules():
-    assert [derives(RECURSIVE, s.split()) for s in ("x", "x y", "open x y close x", "open x", "y x", "")] == [True] * 3 + [
-        False
-    ] * 3
+    assert [derives(RECURSIVE, s.split()) for s in ("x", "x y", "open x y close x", "open x", "y x", "")] == [
+        True
+    ] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("name", published())
@@ -214,7 +230,11 @@ def test_a_whole_sentence_parses(name):
 
 def test_sentences_of_a_recursive_grammar_parse():
     found = SentenceSampler(RECURSIVE, 1).block(0, 100)
-    assert all(derives(RECURSIVE, words(RECURSIVE, found.sentence(i))) for i in range(100) if len(found.sentence(i)) < 60)
+    assert all(
+        derives(RECURSIVE, words(RECURSIVE, found.sentence(i)))
+        for i in range(100)
+        if len(found.sentence(i)) < 60
+    )
 
 
 # --- frequencies ----------------------------------------------------------------------------------------------------
@@ -251,7 +271,9 @@ def test_rules_are_taken_as_often_as_they_are_probable(name):
 
 def test_whole_sentences_are_as_frequent_as_they_are_probable():
     """So the draws within a sentence are independent of each other."""
-    grammar = read_grammar("s -> t u t\nt -> a 0.7\nt -> b 0.3\nu -> t t 0.1\nu -> c t 0.6\nu -> t 0.3", "joint")
+    grammar = read_grammar(
+        "s -> t u t\nt -> a 0.7\nt -> b 0.3\nu -> t t 0.1\nu -> c t 0.6\nu -> t 0.3", "joint"
+    )
     found = SentenceSampler(grammar, 0).block(0, 50_000)
     counts = Counter(tuple(words(grammar, found.sentence(i))) for i in range(len(found)))
     probable = language(grammar, "s")
@@ -265,7 +287,10 @@ def test_sentences_of_neighbouring_places_and_seeds_are_independent(other):
     """Pairs of sentences of one draw each: the next sentence of the stream, and the same one of another seed."""
     grammar = read_grammar("s -> a\ns -> b\ns -> c", "one")
     seed, shift = other
-    one, two = SentenceSampler(grammar, 0).block(0, 30_000).tokens, SentenceSampler(grammar, seed).block(shift, 30_000).tokens
+    one, two = (
+        SentenceSampler(grammar, 0).block(0, 30_000).tokens,
+        SentenceSampler(grammar, seed).block(shift, 30_000).tokens,
+    )
     assert chisquare(np.bincount(3 * one + two, minlength=9)).pvalue > RARE
 
 

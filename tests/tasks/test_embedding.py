@@ -8,7 +8,9 @@ from vigreux.tasks.split import Documents
 
 
 def test_task(wordpiece):
-    data = Documents([Record(s, None, "") for s in SENTENCES[:4]], [Record(s, None, "") for s in SENTENCES[4:]])
+    data = Documents(
+        [Record(s, None, "") for s in SENTENCES[:4]], [Record(s, None, "") for s in SENTENCES[4:]]
+    )
     task = embedding(data, wordpiece, TaskConfig(kind="embedding", max_length=12))
     assert (task.kind, task.num_labels) == ("embedding", None)
     (batch,) = task.eval_batches(4)

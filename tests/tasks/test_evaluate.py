@@ -21,7 +21,9 @@ from vigreux.tasks.split import Documents
 from vigreux.tasks.tensors import TensorTask
 from vigreux.tasks.text import causal_lm, masked_lm
 
-DOCUMENTS = Documents([Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES])
+DOCUMENTS = Documents(
+    [Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES]
+)
 WITHOUT_ALL_LOGITS = ("loss", "accuracy", "agreement", "teacher_loss", "teacher_accuracy")
 
 
@@ -30,14 +32,20 @@ def tensor_task(n: int, classes: int, seed: int) -> tuple[TensorTask, torch.Tens
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (n,), generator=random)
     student, teacher = (3 * torch.randn(n, classes, generator=random) for _ in range(2))
-    task = TensorTask(torch.arange(n), labels, eval_inputs=torch.arange(n), eval_labels=labels, num_labels=classes)
+    task = TensorTask(
+        torch.arange(n), labels, eval_inputs=torch.arange(n), eval_labels=labels, num_labels=classes
+    )
     return task, student, teacher
 
 
-@given(n=st.integers(1, 30), classes=st.integers(2, 5), seed=st.integers(0, 99), batch_size=st.integers(1, 31))
+@given(
+    n=st.integers(1, 30), classes=st.integers(2, 5), seed=st.integers(0, 99), batch_size=st.integers(1, 31)
+)
 def test_measures_against_float64(n, classes, seed, batch_size):
     task, student, teacher = tensor_task(n, classes, seed)
-    found = evaluate(task, lambda b: student[b["inputs"]], lambda b: teacher[b["inputs"]], batch_size=batch_size)
+    found = evaluate(
+        task, lambda b: student[b["inputs"]], lambda b: teacher[b["inputs"]], batch_size=batch_size
+    )
     expected = measures(student.double().numpy(), teacher.double().numpy(), task.held_out.labels.numpy())
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
@@ -48,7 +56,9 @@ def test_record_of_the_teacher_gives_the_same(batch_size, recorded_with):
     record = record_teacher(task, lambda b: teacher[b["inputs"]], batch_size=recorded_with)
     assert isinstance(record, LogitsRecord)
     found = evaluate(task, lambda b: student[b["inputs"]], record, batch_size=batch_size)
-    live = evaluate(task, lambda b: student[b["inputs"]], lambda b: teacher[b["inputs"]], batch_size=batch_size)
+    live = evaluate(
+        task, lambda b: student[b["inputs"]], lambda b: teacher[b["inputs"]], batch_size=batch_size
+    )
     assert found == pytest.approx({name: live[name] for name in WITHOUT_ALL_LOGITS})
 
 
@@ -85,7 +95,9 @@ def test_language_model_means_are_over_positions(kind, bpe, wordpiece):
     (batch,) = task.eval_batches(1000)
     rows, labels = forward(batch).detach().double(), batch["labels"][batch["labels"] != -100]
     expected = measures(rows.numpy(), rows.numpy(), labels.numpy())
-    assert found[0] == pytest.approx({**expected, "perplexity": math.exp(expected["loss"])}, rel=1e-4, abs=1e-6)
+    assert found[0] == pytest.approx(
+        {**expected, "perplexity": math.exp(expected["loss"])}, rel=1e-4, abs=1e-6
+    )
     assert found[0]["agreement"] == 1
     assert found[0]["kl"] == pytest.approx(0, abs=1e-6)
 
@@ -95,7 +107,9 @@ def test_perplexity_of_a_lost_student_is_infinite(bpe):
 
     def wrong(batch):
         labels = batch["labels"][task.positions(batch)]
-        return torch.zeros(len(labels), 300).index_put((torch.arange(len(labels)), labels), torch.tensor(-1e4))
+        return torch.zeros(len(labels), 300).index_put(
+            (torch.arange(len(labels)), labels), torch.tensor(-1e4)
+        )
 
     assert evaluate(task, wrong, batch_size=4)["perplexity"] == math.inf
 
@@ -106,7 +120,9 @@ def test_perplexity_of_a_lost_student_is_infinite(bpe):
 def pairs(embeddings: np.ndarray) -> list[float]:
     n = len(embeddings)
     norms = [np.linalg.norm(row) for row in embeddings]
-    return [float(embeddings[i] @ embeddings[j] / norms[i] / norms[j]) for i in range(n) for j in range(i + 1, n)]
+    return [
+        float(embeddings[i] @ embeddings[j] / norms[i] / norms[j]) for i in range(n) for j in range(i + 1, n)
+    ]
 
 
 @given(n=st.integers(3, 9), seed=st.integers(0, 99))
@@ -124,7 +140,10 @@ def test_embedding_measures(n, seed):
 
 
 def test_embeddings_of_other_width_have_no_cosine():
-    assert set(compare_embeddings(torch.randn(4, 2), torch.randn(4, 3))) == {"similarity_pearson", "similarity_spearman"}
+    assert set(compare_embeddings(torch.randn(4, 2), torch.randn(4, 3))) == {
+        "similarity_pearson",
+        "similarity_spearman",
+    }
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])

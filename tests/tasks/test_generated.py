@@ -77,15 +77,21 @@ def test_sample_t_is_a_function_of_seed_and_t(config):
 def test_held_out_samples_are_of_another_stream():
     task = task_of(PARITY)
     held = {tuple(task.held_out[i].inputs.tolist()) for i in range(50)}
-    trained = {tuple(row) for seed in range(3) for row in batch_of(task, seed=seed, count=50)["input_ids"].tolist()}
-    assert len(held & trained) < 10  # of 4,096 inputs some come twice by chance; equal streams would share all
+    trained = {
+        tuple(row) for seed in range(3) for row in batch_of(task, seed=seed, count=50)["input_ids"].tolist()
+    }
+    assert (
+        len(held & trained) < 10
+    )  # of 4,096 inputs some come twice by chance; equal streams would share all
 
 
 def test_a_fixed_number_of_samples_comes_again_every_epoch():
     task = task_of(changed(PARITY, max_train=10))
     assert task.train_samples == 10
     stream = task.stream(0, 0, 20)
-    first, second = ([tuple(stream[i].example.inputs.tolist()) for i in span] for span in (range(10), range(10, 20)))
+    first, second = (
+        [tuple(stream[i].example.inputs.tolist()) for i in span] for span in (range(10), range(10, 20))
+    )
     assert sorted(first) == sorted(second)
     assert task_of(PARITY).train_samples is None
 
@@ -129,17 +135,27 @@ def test_only_tokens_at_boundaries_are_predicted():
 def test_long_sentences_are_cut_and_the_note_says_so():
     task = task_of(changed(CAUSAL, max_length=30))
     assert batch_of(task)["input_ids"].shape == (8, 30)
-    assert any(note.startswith("100.0 % of the sentences are longer than task.max_length 30") for note in task.notes)
+    assert any(
+        note.startswith("100.0 % of the sentences are longer than task.max_length 30") for note in task.notes
+    )
     assert not any("cut" in note for note in task_of(MASKED).notes)
 
 
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        (changed(PARITY, kind="causal-lm"), ConfigError, "task.kind: 'causal-lm' on parity; accepted: classification"),
+        (
+            changed(PARITY, kind="causal-lm"),
+            ConfigError,
+            "task.kind: 'causal-lm' on parity; accepted: classification",
+        ),
         (changed(MASKED, kind="classification"), ConfigError, "on a grammar; accepted: masked-lm, causal-lm"),
         (changed(PARITY, data="parity:n=x"), ConfigError, "task.data: 'parity:n=x'; accepted"),
-        (changed(PARITY, data="parity:n=9,k=2,seed=-1"), ConfigError, "seed -1; accepted: a whole number from 0"),
+        (
+            changed(PARITY, data="parity:n=9,k=2,seed=-1"),
+            ConfigError,
+            "seed -1; accepted: a whole number from 0",
+        ),
         (changed(PARITY, data="parity:width=3"), ConfigError, "accepted after parity: n, k, seed"),
         (changed(PARITY, data="parity:n=3,k=5"), ConfigError, "task.k: 5; accepted: 1 to task.n = 3"),
         (changed(PARITY, max_length=12), ConfigError, "task.max_length: 12; accepted: from 13"),

@@ -36,7 +36,9 @@ def test_from_another_start_on():
         grammar.rooted("q")
 
 
-@pytest.mark.parametrize("rules", ["s -> a s 0.3\ns -> a 0.7", "s -> a t\nt -> b"], ids=["recursive", "uneven"])
+@pytest.mark.parametrize(
+    "rules", ["s -> a s 0.3\ns -> a 0.7", "s -> a t\nt -> b"], ids=["recursive", "uneven"]
+)
 def test_some_grammars_have_no_levels(rules):
     grammar = read_grammar(rules, "g")
     assert grammar.levels is None

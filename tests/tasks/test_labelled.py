@@ -49,7 +49,10 @@ def test_names_of_the_teacher():
     teacher = {0: "sport", 1: "politics"}
     assert label_ids(records(["politics", "sport"]), teacher) == [1, 0]
     assert label_ids(records([1, 0]), teacher) == [1, 0]
-    with pytest.raises(DataError, match=r"a.csv:3: label: unknown value 'politic'; did you mean 'politics'\? accepted: sport, po"):
+    with pytest.raises(
+        DataError,
+        match=r"a.csv:3: label: unknown value 'politic'; did you mean 'politics'\? accepted: sport, po",
+    ):
         label_ids(records(["sport", "politic"]), teacher)
     with pytest.raises(DataError, match=r"a.csv:3: label 2; accepted: 0 to 1"):
         label_ids(records([1, 2]), teacher)
@@ -67,7 +70,9 @@ def test_numbers_that_are_names_of_other_ids():
 
 def test_task(wordpiece):
     documents = Documents(records(["b", "a", "c", "b"]), records(["a", "c"]), ("a note",))
-    task = classification(documents, wordpiece, TaskConfig(kind="classification", max_length=128), id2label=None)
+    task = classification(
+        documents, wordpiece, TaskConfig(kind="classification", max_length=128), id2label=None
+    )
     assert task.kind == "classification"
     assert (task.num_labels, task.id2label) == (3, {0: "a", 1: "b", 2: "c"})
     assert task.notes == ("a note", "4 training documents, 2 held out, 3 classes")
@@ -87,14 +92,21 @@ def test_long_documents_are_cut_and_keep_their_end(wordpiece):
     data = Documents(records(["a", "b", "a", "b"]), records(["a"]))
     lengths = [len(wordpiece(s)["input_ids"]) for s in SENTENCES[:4]]
     longest = max(lengths)
-    task = classification(data, wordpiece, TaskConfig(kind="classification", max_length=longest - 1), id2label=None)
+    task = classification(
+        data, wordpiece, TaskConfig(kind="classification", max_length=longest - 1), id2label=None
+    )
     cut = [i for i, length in enumerate(lengths) if length == longest]
-    assert f"{25 * len(cut):.1f} % of the training documents are longer than task.max_length {longest - 1}" in task.notes[1]
+    assert (
+        f"{25 * len(cut):.1f} % of the training documents are longer than task.max_length {longest - 1}"
+        in task.notes[1]
+    )
     row = task.train[cut[0]].inputs.tolist()
     assert len(row) == longest - 1
     assert row[-1] == wordpiece.sep_token_id
     assert row[:-1] == wordpiece(SENTENCES[cut[0]])["input_ids"][: longest - 2]
-    uncut = classification(data, wordpiece, TaskConfig(kind="classification", max_length=longest), id2label=None)
+    uncut = classification(
+        data, wordpiece, TaskConfig(kind="classification", max_length=longest), id2label=None
+    )
     assert len(uncut.notes) == 1
 
 
@@ -113,5 +125,7 @@ def test_ragged_batches(wordpiece, order):
 
 def test_held_out_label_outside_the_training_labels(wordpiece):
     data = Documents(records(["good", "bad"]), records(["god"]))
-    with pytest.raises(DataError, match=r"label: unknown value 'god'; did you mean 'good'\? accepted: bad, good"):
+    with pytest.raises(
+        DataError, match=r"label: unknown value 'god'; did you mean 'good'\? accepted: bad, good"
+    ):
         classification(data, wordpiece, TaskConfig(kind="classification"), id2label=None)

@@ -30,7 +30,8 @@ THREE_ONE = {"+++": 1, "++-": 1, "+-+": 0, "+--": 0, "-++": 1, "-+-": 1, "--+": 
 
 
 @pytest.mark.parametrize(
-    ("support", "table"), [((0, 2), THREE_SUPPORT_0_2), ((2, 0), THREE_SUPPORT_0_2), ((0, 1, 2), THREE_ALL), ((1,), THREE_ONE)]
+    ("support", "table"),
+    [((0, 2), THREE_SUPPORT_0_2), ((2, 0), THREE_SUPPORT_0_2), ((0, 1, 2), THREE_ALL), ((1,), THREE_ONE)],
 )
 def test_parity_of_three(support, table):
     task = Parity(3, support)
@@ -46,7 +47,9 @@ def test_parity_of_many_coordinates_does_not_overflow():
 
 
 def test_depth_one_is_parity():
-    assert labels(HierarchicalParity(3, ((0, 2),)), [signs(row) for row in THREE_SUPPORT_0_2]) == list(THREE_SUPPORT_0_2.values())
+    assert labels(HierarchicalParity(3, ((0, 2),)), [signs(row) for row in THREE_SUPPORT_0_2]) == list(
+        THREE_SUPPORT_0_2.values()
+    )
 
 
 def test_depth_two_with_single_coordinates():
@@ -92,7 +95,10 @@ def test_depth_three_with_single_coordinates():
         7: {1: 1, 3: 1, 7: 1},
     }
     X = list(product([1, -1], repeat=7))
-    expected = [next(leaf for leaf, path in paths.items() if all(x[j - 1] == sign for j, sign in path.items())) for x in X]
+    expected = [
+        next(leaf for leaf, path in paths.items() if all(x[j - 1] == sign for j, sign in path.items()))
+        for x in X
+    ]
     assert labels(task, X) == expected
     assert (task.classes, task.depth) == (8, 3)
 
@@ -115,7 +121,9 @@ def test_depth_three_with_pairs():
         "=≠=≠≠≠=": 7,
     }
     for ways in ({"=": [1, 1], "≠": [1, -1]}, {"=": [-1, -1], "≠": [-1, 1]}):
-        assert labels(task, [[x for pair in row for x in ways[pair]] for row in table]) == list(table.values())
+        assert labels(task, [[x for pair in row for x in ways[pair]] for row in table]) == list(
+            table.values()
+        )
 
 
 @given(depth=st.integers(1, 4), k=st.integers(1, 4), seed=st.integers(0, 99))
@@ -212,17 +220,33 @@ def test_a_support_that_is_none(wrong, right, found):
     ("wrong", "right", "found"),
     [
         ((), ((0,),), "task.features: 0 sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …"),
-        (((0,), (1,)), ((0,), (1,), (2,)), "task.features: 2 sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …"),
+        (
+            ((0,), (1,)),
+            ((0,), (1,), (2,)),
+            "task.features: 2 sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …",
+        ),
         (
             ((0,), (1,), (2,), (3,)),
             ((0,), (1,), (2,)),
             "task.features: 4 sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …",
         ),
-        (((0,), (), (2,)), ((0,), (1,), (2,)), "task.features: a set is empty; accepted: at least one coordinate each"),
+        (
+            ((0,), (), (2,)),
+            ((0,), (1,), (2,)),
+            "task.features: a set is empty; accepted: at least one coordinate each",
+        ),
         (((0,), (1,), (9,)), ((0,), (1,), (8,)), "task.features: 9 is outside the input; accepted: 0 to "),
         (((0,), (1,), (-1,)), ((0,), (1,), (8,)), "task.features: -1 is outside the input; accepted: 0 to "),
-        (((0, 1), (2,), (1, 3)), ((0, 1), (2,), (3,)), "task.features: 1 occurs twice; accepted: distinct coordinates"),
-        (((0, 0), (1,), (2,)), ((0,), (1,), (2,)), "task.features: 0 occurs twice; accepted: distinct coordinates"),
+        (
+            ((0, 1), (2,), (1, 3)),
+            ((0, 1), (2,), (3,)),
+            "task.features: 1 occurs twice; accepted: distinct coordinates",
+        ),
+        (
+            ((0, 0), (1,), (2,)),
+            ((0,), (1,), (2,)),
+            "task.features: 0 occurs twice; accepted: distinct coordinates",
+        ),
     ],
 )
 def test_features_that_are_no_tree(wrong, right, found):
@@ -238,7 +262,9 @@ def test_a_number_of_classes_that_is_no_power_of_two(wrong, right):
     )
 
 
-@pytest.mark.parametrize(("n", "wrong", "right"), [(35, 6, 5), (34, 5, 4), (7, 2, 1), (35, 0, 1), (35, -1, 1)])
+@pytest.mark.parametrize(
+    ("n", "wrong", "right"), [(35, 6, 5), (34, 5, 4), (7, 2, 1), (35, 0, 1), (35, -1, 1)]
+)
 def test_features_that_do_not_fit(n, wrong, right):
     assert len(HierarchicalParity.draw(n, right, 8).nodes[0]) == right
     message = refused(lambda: HierarchicalParity.draw(n, wrong, 8))

@@ -43,7 +43,9 @@ def test_empty(tmp_path, content):
 
 def test_not_utf8_names_the_byte_in_the_whole_file(tmp_path):
     start = "é" * 50_000  # past the first chunk of any decoder
-    one_line(write(tmp_path / "a.txt", start.encode() + b"\xe9 latin"), r"byte 0xe9 at offset 100000 is not UTF-8")
+    one_line(
+        write(tmp_path / "a.txt", start.encode() + b"\xe9 latin"), r"byte 0xe9 at offset 100000 is not UTF-8"
+    )
     assert read_records(write(tmp_path / "b.txt", start + "é"))[0].text == start + "é"
 
 
@@ -52,7 +54,9 @@ def test_binary_names_the_byte(tmp_path):
 
 
 def test_text_has_no_labels(tmp_path):
-    one_line(write(tmp_path / "a.txt", "x"), r"a .txt file has no labels; accepted .* \.jsonl", label_field="label")
+    one_line(
+        write(tmp_path / "a.txt", "x"), r"a .txt file has no labels; accepted .* \.jsonl", label_field="label"
+    )
 
 
 # --- files and directories ------------------------------------------------------------------------------------------
@@ -65,12 +69,20 @@ def test_missing_file_names_the_nearest(tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    one_line(write(tmp_path / "a.json", "{}"), r"a.json: suffix: unknown value '.json'; did you mean '.jsonl'\?")
+    one_line(
+        write(tmp_path / "a.json", "{}"), r"a.json: suffix: unknown value '.json'; did you mean '.jsonl'\?"
+    )
 
 
 def test_directory_is_read_in_order_of_paths(tmp_path):
     (tmp_path / "sub").mkdir()
-    files = {"b.txt": "two", "a.txt": "one", "sub/c.jsonl": '{"text": "three"}', "notes.md": "no", ".d.txt": "no"}
+    files = {
+        "b.txt": "two",
+        "a.txt": "one",
+        "sub/c.jsonl": '{"text": "three"}',
+        "notes.md": "no",
+        ".d.txt": "no",
+    }
     for name, text in files.items():
         write(tmp_path / name, text)
     assert [r.text for r in read_records(str(tmp_path))] == ["one", "two", "three"]
@@ -90,7 +102,9 @@ def test_nothing_given():
 
 def test_json_lines(tmp_path):
     lines = [{"text": "a\u2028b", "label": "x"}, {"text": "c", "label": 3}, {"text": "  ", "label": 1}]
-    path = write(tmp_path / "a.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n")
+    path = write(
+        tmp_path / "a.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n"
+    )
     assert [(r.text, r.label, r.where[-2:]) for r in read_records(path, label_field="label")] == [
         ("a\u2028b", "x", ":1"),
         ("c", 3, ":2"),
@@ -103,15 +117,27 @@ def test_json_lines(tmp_path):
     [
         ("{bad", r"a.jsonl:2: not JSON \(Expecting property name"),
         ("[1]", r"a.jsonl:2: found list; accepted: a JSON object"),
-        ('{"txt": "b", "label": 1}', r"a.jsonl:2: task.text_field: unknown value 'text'; did you mean 'txt'\? accepted: txt, la"),
-        ('{"text": "b", "lable": 1}', r"a.jsonl:2: task.label_field: unknown value 'label'; did you mean 'lable'\?"),
+        (
+            '{"txt": "b", "label": 1}',
+            r"a.jsonl:2: task.text_field: unknown value 'text'; did you mean 'txt'\? accepted: txt, la",
+        ),
+        (
+            '{"text": "b", "lable": 1}',
+            r"a.jsonl:2: task.label_field: unknown value 'label'; did you mean 'lable'\?",
+        ),
         ('{"text": 7, "label": 1}', r"a.jsonl:2: 'text' is int; accepted: text"),
         ('{"text": "b", "label": null}', r"a.jsonl:2: the label 'label' is missing"),
         ('{"text": "b", "label": " "}', r"a.jsonl:2: the label 'label' is missing"),
         ('{"text": "b", "label": NaN}', r"a.jsonl:2: the label 'label' is missing"),
         ('{"text": "b", "label": 1.5}', r"a.jsonl:2: label 'label' is 1.5; accepted: text or a whole number"),
-        ('{"text": "b", "label": Infinity}', r"a.jsonl:2: label 'label' is inf; accepted: text or a whole number"),
-        ('{"text": "b", "label": [1]}', r"a.jsonl:2: label 'label' is \[1\]; accepted: text or a whole number"),
+        (
+            '{"text": "b", "label": Infinity}',
+            r"a.jsonl:2: label 'label' is inf; accepted: text or a whole number",
+        ),
+        (
+            '{"text": "b", "label": [1]}',
+            r"a.jsonl:2: label 'label' is \[1\]; accepted: text or a whole number",
+        ),
     ],
 )
 def test_bad_json_line(tmp_path, line, message):
@@ -131,7 +157,11 @@ def test_labels_nearby_are_accepted(tmp_path, value, label):
 def test_csv(tmp_path):
     path = write(tmp_path / "a.csv", 'id,body,kind\n1,"two\nlines, one field",7\n2,plain,-1\n3,word,good\n')
     records = read_records(path, text_field="body", label_field="kind")
-    assert [(r.text, r.label) for r in records] == [("two\nlines, one field", 7), ("plain", -1), ("word", "good")]
+    assert [(r.text, r.label) for r in records] == [
+        ("two\nlines, one field", 7),
+        ("plain", -1),
+        ("word", "good"),
+    ]
     assert records[1].where.endswith(":4")
 
 
@@ -140,18 +170,27 @@ def test_bad_csv(tmp_path):
     one_line(path, r"a.csv:3: the label 'label' is missing", label_field="label")
     one_line(path, r"a.csv: task.text_field: unknown value 'test'; did you mean 'text'\?", text_field="test")
     one_line(write(tmp_path / "b.csv", "label,text\n1\n"), r"b.csv:2: 'text' is NoneType; accepted: text")
-    one_line(write(tmp_path / "c.csv", "text\n" + "x" * 200_000), r"c.csv:\d: not CSV \(field larger than field limit")
+    one_line(
+        write(tmp_path / "c.csv", "text\n" + "x" * 200_000),
+        r"c.csv:\d: not CSV \(field larger than field limit",
+    )
 
 
 # --- .parquet -------------------------------------------------------------------------------------------------------
 
 
 def test_parquet(tmp_path):
-    pq.write_table(pa.table({"text": ["a", " ", "c"], "label": [0, 1, 1], "other": [1, 2, 3]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"text": ["a", " ", "c"], "label": [0, 1, 1], "other": [1, 2, 3]}), tmp_path / "a.parquet"
+    )
     path = str(tmp_path / "a.parquet")
     found = [(r.text, r.label, r.where[-5:]) for r in read_records(path, label_field="label")]
     assert found == [("a", 0, "row 1"), ("c", 1, "row 3")]
-    one_line(path, r"a.parquet: task.label_field: unknown value 'labels'; did you mean 'label'\?", label_field="labels")
+    one_line(
+        path,
+        r"a.parquet: task.label_field: unknown value 'labels'; did you mean 'label'\?",
+        label_field="labels",
+    )
 
 
 def test_damaged_parquet(tmp_path):
@@ -165,13 +204,17 @@ def test_damaged_parquet(tmp_path):
 def hub(monkeypatch):
     """`datasets.load_dataset` of a data set with named classes; the list gets the arguments."""
     asked = []
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
 
     def load_dataset(name, config, split):
         asked.append((name, config, split))
         if name == "nobody/nothing":
-            raise datasets.exceptions.DatasetNotFoundError("Dataset 'nobody/nothing' doesn't exist on the Hub\nreally")
+            raise datasets.exceptions.DatasetNotFoundError(
+                "Dataset 'nobody/nothing' doesn't exist on the Hub\nreally"
+            )
         return data.select(range(3 if split == "test" else 2))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -179,15 +222,25 @@ def hub(monkeypatch):
 
 
 def test_dataset_name(hub):
-    assert [(r.text, r.label) for r in read_records("glue:sst2", label_field="label")] == [("a", "yes"), ("b", "no")]
+    assert [(r.text, r.label) for r in read_records("glue:sst2", label_field="label")] == [
+        ("a", "yes"),
+        ("b", "no"),
+    ]
     assert [r.text for r in read_records("org/name::test")] == ["a", "b", "c"]
     assert hub == [("glue", "sst2", "train"), ("org/name", None, "test")]
 
 
 def test_bad_dataset(hub):
-    one_line("nobody/nothing", r"cannot load 'nobody/nothing' \(Dataset 'nobody/nothing' doesn't exist on the Hub\); accepted: ")
+    one_line(
+        "nobody/nothing",
+        r"cannot load 'nobody/nothing' \(Dataset 'nobody/nothing' doesn't exist on the Hub\); accepted: ",
+    )
     one_line("glue::test", r"glue::test row 3: label -1; accepted: 0 to 1", label_field="label")
-    one_line("glue", r"glue: task.text_field: unknown value 'sentence'; .*accepted: text, label", text_field="sentence")
+    one_line(
+        "glue",
+        r"glue: task.text_field: unknown value 'sentence'; .*accepted: text, label",
+        text_field="sentence",
+    )
 
 
 # --- assets ---------------------------------------------------------------------------------------------------------
@@ -195,7 +248,10 @@ def test_bad_dataset(hub):
 
 @pytest.fixture
 def wikipedia(tmp_path, monkeypatch):
-    articles = {"Cat": {"extract": "A cat.", "topic": "Life"}, "X": {"extract": "Y.", "topic": "Uncategorized"}}
+    articles = {
+        "Cat": {"extract": "A cat.", "topic": "Life"},
+        "X": {"extract": "Y.", "topic": "Uncategorized"},
+    }
     path = Path(write(tmp_path / "summaries.json", json.dumps(articles)))
     monkeypatch.setattr("vigreux.tasks.reading.asset_path", lambda source: path)
 
@@ -203,11 +259,16 @@ def wikipedia(tmp_path, monkeypatch):
 def test_wikipedia(wikipedia):
     assert [(r.text, r.label) for r in read_records("asset:wikipedia")] == [("A cat.", None), ("Y.", None)]
     topics = read_records("asset:wikipedia-topics", label_field="label")
-    assert [(r.text, r.label, r.where) for r in topics] == [("A cat.", "Life", "asset:wikipedia-topics article 'Cat'")]
+    assert [(r.text, r.label, r.where) for r in topics] == [
+        ("A cat.", "Life", "asset:wikipedia-topics article 'Cat'")
+    ]
 
 
 def test_assets_that_are_not_text(wikipedia):
-    one_line("asset:minilm-l6", "task.data: unknown value 'asset:minilm-l6'; .*accepted: asset:wikipedia, asset:wikipedia-topics")
+    one_line(
+        "asset:minilm-l6",
+        "task.data: unknown value 'asset:minilm-l6'; .*accepted: asset:wikipedia, asset:wikipedia-topics",
+    )
     one_line("asset:wikipedia", "has no labels; .*asset:wikipedia-topics", label_field="label")
     assert {"wikipedia", "wikipedia-topics", "state-of-the-union", "hamlet"} <= set(assets.ASSETS)
 

@@ -27,11 +27,17 @@ def test_sentences_parse_and_corrupted_ones_do_not(name):
         for i in range(count):
             sentence = words(grammar, block, i)
             assert derives(grammar, tuple(sentence))
-            assert not derives(grammar, ("a", "a", "a", *sentence[3:]))  # no three of a kind begin a sentence of any of them
+            assert not derives(
+                grammar, ("a", "a", "a", *sentence[3:])
+            )  # no three of a kind begin a sentence of any of them
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**62), first=st.integers(0, 10**9), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=4))
+@given(
+    seed=st.integers(0, 2**62),
+    first=st.integers(0, 10**9),
+    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+)
 def test_a_sentence_is_the_same_in_any_block(seed, first, cuts):
     grammar = load_grammar("cfg3f").rooted("k")
     whole = SentenceSampler(grammar, seed).block(first, sum(cuts), ancestors=True)
@@ -40,8 +46,12 @@ def test_a_sentence_is_the_same_in_any_block(seed, first, cuts):
         parts.append(SentenceSampler(grammar, seed).block(at, count, ancestors=True))
         at += count
     for name in ("tokens", "boundaries", "ancestors"):
-        np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
-    assert np.diff(whole.ends, prepend=0).tolist() == [n for part in parts for n in np.diff(part.ends, prepend=0).tolist()]
+        np.testing.assert_array_equal(
+            getattr(whole, name), np.concatenate([getattr(part, name) for part in parts])
+        )
+    assert np.diff(whole.ends, prepend=0).tolist() == [
+        n for part in parts for n in np.diff(part.ends, prepend=0).tolist()
+    ]
 
 
 def test_streams_and_sentences_differ():
@@ -62,13 +72,24 @@ def test_ancestors_and_boundaries_by_hand():
 
 def test_rules_come_as_often_as_their_probabilities_say():
     """Level 1 of cfg3b: every symbol's expansions, told apart by the tokens under it."""
-    grammar = read_grammar("s -> x y 0.2\ns -> y x 0.7\ns -> x x 0.1\nx -> a b 0.3\nx -> b 0.7\ny -> c", "shares")
+    grammar = read_grammar(
+        "s -> x y 0.2\ns -> y x 0.7\ns -> x x 0.1\nx -> a b 0.3\nx -> b 0.7\ny -> c", "shares"
+    )
     block = SentenceSampler(grammar, 5).block(0, 20_000)
     counts: dict[str, int] = {}
     for i in range(len(block)):
         text = "".join(words(grammar, block, i))
         counts[text] = counts.get(text, 0) + 1
-    expected = {"abc": 0.06, "bc": 0.14, "cab": 0.21, "cb": 0.49, "abab": 0.009, "abb": 0.021, "bab": 0.021, "bb": 0.049}
+    expected = {
+        "abc": 0.06,
+        "bc": 0.14,
+        "cab": 0.21,
+        "cb": 0.49,
+        "abab": 0.009,
+        "abb": 0.021,
+        "bab": 0.021,
+        "bb": 0.049,
+    }
     assert counts.keys() == expected.keys()
     observed = [counts[text] for text in expected]
     assert chisquare(observed, [20_000 * share for share in expected.values()]).pvalue > 1e-3
@@ -79,7 +100,9 @@ def test_rule_frequencies_of_the_published_grammars(name):
     grammar = load_grammar(name)
     block = SentenceSampler(grammar, 11).block(0, 300, ancestors=True)
     places = {symbol: i for i, symbol in enumerate(grammar.nonterminals)}
-    for symbol in (s for s in grammar.nonterminals if grammar.levels[s] == 1 and len(grammar.alternatives[s]) > 1):
+    for symbol in (
+        s for s in grammar.nonterminals if grammar.levels[s] == 1 and len(grammar.alternatives[s]) > 1
+    ):
         counts = dict.fromkeys((rule.right for rule in grammar.alternatives[symbol]), 0)
         for i in range(len(block)):
             span = block.span(i)

@@ -13,7 +13,10 @@ def records(texts) -> list[Record]:
     return [Record(text, None, f"a.txt:{i}") for i, text in enumerate(texts, start=1)]
 
 
-@given(texts=st.lists(st.sampled_from("abcdefgh"), min_size=2).filter(lambda t: len(set(t)) > 1), seed=st.integers(-3, 99))
+@given(
+    texts=st.lists(st.sampled_from("abcdefgh"), min_size=2).filter(lambda t: len(set(t)) > 1),
+    seed=st.integers(-3, 99),
+)
 def test_split_is_a_partition_and_copies_stay_together(texts, seed):
     spaced = [f"{text}{' ' * (i % 3)} x" for i, text in enumerate(texts)]  # copies that differ in white space
     train, held_out = split_records(records(spaced), 0.3, seed)
@@ -32,7 +35,8 @@ def test_split_depends_on_the_seed_alone():
 
 def test_one_document_cannot_be_split():
     with pytest.raises(
-        DataError, match=r"task.data: 1 distinct document, which cannot be split; accepted: at least 2 .*task.eval_data"
+        DataError,
+        match=r"task.data: 1 distinct document, which cannot be split; accepted: at least 2 .*task.eval_data",
     ):
         split_records(records(["a", "a ", " a"]), 0.5, 0)
     train, held_out = split_records(records(["a", "b"]), 0.99, 0)  # the nearest that can
@@ -41,11 +45,16 @@ def test_one_document_cannot_be_split():
 
 def test_overlap_is_named():
     train, held_out = records(["one two", "three"]), records(["four", " one\n two", "one two"])
-    message = r"task.eval_data: 2 of 3 held-out documents .* such as a.txt:2 \('one two'\); accepted: none, unless"
+    message = (
+        r"task.eval_data: 2 of 3 held-out documents .* such as a.txt:2 \('one two'\); accepted: none, unless"
+    )
     with pytest.raises(DataError, match=message) as error:
         check_overlap(train, held_out, allow=False)
     assert "\n" not in str(error.value)
-    assert check_overlap(train, held_out, allow=True) == "2 of 3 held-out documents also occur in the training data"
+    assert (
+        check_overlap(train, held_out, allow=True)
+        == "2 of 3 held-out documents also occur in the training data"
+    )
     assert check_overlap(train, held_out[:1], allow=False) is None
 
 

@@ -20,7 +20,9 @@ def keys(stream: SampleStream) -> list[tuple[int, int, int]]:
     return [(sample.index, sample.seed, sample.t) for sample in stream]
 
 
-@given(size=st.integers(1, 9), seed=st.integers(-5, 2**40), offset=st.integers(0, 40), length=st.integers(0, 40))
+@given(
+    size=st.integers(1, 9), seed=st.integers(-5, 2**40), offset=st.integers(0, 40), length=st.integers(0, 40)
+)
 def test_resumed_at_any_place_equals_the_uninterrupted_stream(size, seed, offset, length):
     whole = keys(SampleStream(table(size), seed, 0, offset + length))
     assert keys(SampleStream(table(size), seed, offset, length)) == whole[offset:]
@@ -38,12 +40,18 @@ def test_sample_carries_the_example_of_its_index():
 
 
 def test_seeds_and_epochs_have_their_own_orders():
-    orders = [[s.index for s in SampleStream(table(50), seed, epoch * 50, 50)] for seed in (0, 1, -1) for epoch in (0, 1)]
+    orders = [
+        [s.index for s in SampleStream(table(50), seed, epoch * 50, 50)]
+        for seed in (0, 1, -1)
+        for epoch in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == len(orders)
 
 
 def test_randomness_of_a_sample_is_a_function_of_seed_and_place():
-    draws = {(s.seed, s.t): s.generator().random() for seed in (0, 1) for s in SampleStream(table(3), seed, 0, 50)}
+    draws = {
+        (s.seed, s.t): s.generator().random() for seed in (0, 1) for s in SampleStream(table(3), seed, 0, 50)
+    }
     again = SampleStream(table(8), 1, 20, 1)[0]  # other examples, other offset
     assert draws[1, 20] == again.generator().random()
     assert len(set(draws.values())) == 100
@@ -68,4 +76,7 @@ def test_worker_processes_see_the_same_stream():
 def test_order_is_fixed_across_versions_of_this_library():
     """A change here breaks the resume of runs that are under way."""
     assert [s.index for s in SampleStream(table(6), 0, 0, 12)] == [3, 2, 5, 4, 0, 1, 1, 4, 5, 3, 2, 0]
-    assert np.round(SampleStream(table(6), 0, 5, 1)[0].generator().random(2), 6).tolist() == [0.005705, 0.156703]
+    assert np.round(SampleStream(table(6), 0, 5, 1)[0].generator().random(2), 6).tolist() == [
+        0.005705,
+        0.156703,
+    ]

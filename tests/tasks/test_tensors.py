@@ -27,7 +27,10 @@ def test_task():
     ("change", "message"),
     [
         ({"labels": Y[:5]}, "inputs: 6 rows, and 5 of labels; accepted: the same number"),
-        ({"eval_inputs": X[:0], "eval_labels": Y[:0]}, "eval_inputs: 0 rows, and 0 of eval_labels; accepted: .* at least 1"),
+        (
+            {"eval_inputs": X[:0], "eval_labels": Y[:0]},
+            "eval_inputs: 0 rows, and 0 of eval_labels; accepted: .* at least 1",
+        ),
         ({"labels": Y.float()}, r"labels: shape \(6,\), torch.float32; accepted: one whole number a row"),
         ({"labels": Y[:, None]}, r"labels: shape \(6, 1\), torch.int64; accepted"),
         ({"labels": Y - 1}, "labels: row 0 is -1; accepted: 0 to 1"),

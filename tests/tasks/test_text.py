@@ -17,7 +17,9 @@ from vigreux.tasks.split import Documents
 from vigreux.tasks.stream import Example, Sample
 from vigreux.tasks.text import CausalCollator, MaskedCollator, causal_lm, cut, join, masked_lm
 
-DOCUMENTS = Documents([Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES[:3]])
+DOCUMENTS = Documents(
+    [Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES[:3]]
+)
 IDS = st.integers(10, 99)
 
 
@@ -32,7 +34,11 @@ def rows(table) -> list[list[int]]:
 # --- packing --------------------------------------------------------------------------------------------------------
 
 
-@given(documents=st.lists(st.lists(IDS, max_size=9), min_size=1, max_size=8), length=st.integers(2, 7), separator=st.just(7))
+@given(
+    documents=st.lists(st.lists(IDS, max_size=9), min_size=1, max_size=8),
+    length=st.integers(2, 7),
+    separator=st.just(7),
+)
 def test_packing_conserves_tokens(documents, length, separator):
     flat = np.asarray([token for document in documents for token in [*document, separator]], dtype=np.int32)
     expected = reference.packed(documents, length, separator)
@@ -54,7 +60,12 @@ def test_blocks_between_first_and_last(flat, length):
 
 def test_join_puts_the_separator_after_each_document(bpe):
     one, two = (bpe(text)["input_ids"] for text in SENTENCES[:2])
-    assert join(SENTENCES[:2], bpe, bpe.eos_token_id).tolist() == [*one, bpe.eos_token_id, *two, bpe.eos_token_id]
+    assert join(SENTENCES[:2], bpe, bpe.eos_token_id).tolist() == [
+        *one,
+        bpe.eos_token_id,
+        *two,
+        bpe.eos_token_id,
+    ]
     assert join(SENTENCES[:2], bpe, None).tolist() == one + two
 
 
@@ -65,7 +76,9 @@ def test_join_puts_the_separator_after_each_document(bpe):
 def test_causal_labels_are_the_next_tokens(blocks):
     batch = CausalCollator(pad_id=10)([sample(block) for block in blocks])  # 10 is also a token of the text
     assert batch["labels"].tolist() == reference.next_token_labels(blocks)
-    assert [row[keep.bool()].tolist() for row, keep in zip(batch["input_ids"], batch["attention_mask"])] == blocks
+    assert [
+        row[keep.bool()].tolist() for row, keep in zip(batch["input_ids"], batch["attention_mask"])
+    ] == blocks
 
 
 def test_causal_task(bpe):
@@ -141,7 +154,9 @@ def test_masks_have_their_rates():
     # a random token is the mask or the token itself once in 1,000 each
     expected = np.asarray([0.8 + 1e-4, 0.1 + 1e-4, 0.1 - 2e-4]) * chosen
     assert chisquare([masked, kept, other], expected).pvalue > 0.01
-    assert chisquare(np.histogram(drawn, bins=10, range=(0, size))[0]).pvalue > 0.01  # over the whole vocabulary
+    assert (
+        chisquare(np.histogram(drawn, bins=10, range=(0, size))[0]).pvalue > 0.01
+    )  # over the whole vocabulary
 
 
 def test_masks_are_a_function_of_seed_and_place(wordpiece):
@@ -156,14 +171,20 @@ def test_masks_are_a_function_of_seed_and_place(wordpiece):
         assert torch.equal(batch(5, 8, True)[name][0], batch(5, 8, False)[name][0][:length])
     size = len(task.train)
     same = [next(s for s in task.stream(0, epoch * size, size) if s.index == 0) for epoch in range(4)]
-    assert len({tuple(task.collate([s])["labels"][0].tolist()) for s in same}) > 1  # other masks in other epochs
+    assert (
+        len({tuple(task.collate([s])["labels"][0].tolist()) for s in same}) > 1
+    )  # other masks in other epochs
 
 
 def test_evaluation_masks_are_fixed(wordpiece):
     task = masked_lm(DOCUMENTS, wordpiece, TaskConfig(kind="masked-lm", max_length=16))
     whole = task.collate(_held_out(task))
     for size in (1, 2, 5):
-        labels = [row[keep.bool()] for b in task.eval_batches(size) for row, keep in zip(b["labels"], b["attention_mask"])]
+        labels = [
+            row[keep.bool()]
+            for b in task.eval_batches(size)
+            for row, keep in zip(b["labels"], b["attention_mask"])
+        ]
         expected = [row[keep.bool()] for row, keep in zip(whole["labels"], whole["attention_mask"])]
         assert all(torch.equal(a, b) for a, b in zip(labels, expected, strict=True))
 

@@ -47,8 +47,16 @@ def test_classification_and_embedding():
     [
         (ROWS.select([]), "causal-lm", "eval_dataset: no rows"),
         (ROWS.remove_columns("input_ids"), "causal-lm", "eval_dataset: no column input_ids; found labels"),
-        (ROWS.remove_columns("labels"), "classification", "eval_dataset: no column labels or label; found input_ids"),
-        (Dataset.from_dict({"input_ids": IDS, "label": [0, 1, 2]}), "classification", "row 2 has the label 2; accepted: 0 to 1"),
+        (
+            ROWS.remove_columns("labels"),
+            "classification",
+            "eval_dataset: no column labels or label; found input_ids",
+        ),
+        (
+            Dataset.from_dict({"input_ids": IDS, "label": [0, 1, 2]}),
+            "classification",
+            "row 2 has the label 2; accepted: 0 to 1",
+        ),
     ],
 )
 def test_bad_rows(rows, kind, message):

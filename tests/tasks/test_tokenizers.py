@@ -18,7 +18,10 @@ def test_longer_vocabulary_is_a_note(wordpiece, tmp_path):
     longer = AutoTokenizer.from_pretrained(tmp_path)
     longer.add_tokens(["<extra>"])
     n = len(wordpiece)
-    assert same_tokenizer(wordpiece, longer) == f"the tokenizers agree on {n} ids; the teacher's has {n}, the student's {n + 1}"
+    assert (
+        same_tokenizer(wordpiece, longer)
+        == f"the tokenizers agree on {n} ids; the teacher's has {n}, the student's {n + 1}"
+    )
     assert "the student's 150" in (same_tokenizer(longer, wordpiece) or "")
 
 
@@ -56,5 +59,7 @@ def test_training_gives_the_same_tokenizer_each_time(kind):
 @pytest.mark.parametrize(("kind", "smallest"), [("bpe", 258), ("wordpiece", 7)])
 def test_smallest_vocabulary(kind, smallest):
     assert len(train_tokenizer(SENTENCES, smallest, kind)) <= smallest
-    with pytest.raises(ConfigError, match=f"vocab_size: {smallest - 1}; accepted for {kind}: from {smallest}"):
+    with pytest.raises(
+        ConfigError, match=f"vocab_size: {smallest - 1}; accepted for {kind}: from {smallest}"
+    ):
         train_tokenizer(SENTENCES, smallest - 1, kind)

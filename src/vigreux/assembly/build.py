@@ -40,7 +40,9 @@ class Materials:
     series: dict[int, str]
     held_out: HeldOut
     notes: list[str]
-    matrices: dict[Projection, Tensor] = field(default_factory=dict)  # (d_T, d_S) by what they are a function of
+    matrices: dict[Projection, Tensor] = field(
+        default_factory=dict
+    )  # (d_T, d_S) by what they are a function of
 
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
@@ -65,7 +67,9 @@ def load_materials(config: RunConfig) -> Materials:
     _check_classes(model, task)
     series, notes = checkpoint_series(own.checkpoints, source)
     teacher = live(model, own)
-    held_out = HeldOut(task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"])
+    held_out = HeldOut(
+        task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"]
+    )
     return Materials(task, tokenizer, model, teacher, series, held_out, notes)
 
 
@@ -91,9 +95,13 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
         layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
     if getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None):
         if config.device is not None:
-            raise ConfigError("teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map")
+            raise ConfigError(
+                "teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map"
+            )
         if config.sharded:
-            raise ConfigError("teacher.sharded: of a model that is quantised or placed by device_map; accepted: false")
+            raise ConfigError(
+                "teacher.sharded: of a model that is quantised or placed by device_map; accepted: false"
+            )
         return LiveTeacher(model, layout)
     try:
         device = torch.device(config.device or training_device())
@@ -101,7 +109,9 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
             return LiveTeacher(model, layout, spread_on=device)
         return LiveTeacher(model.to(device), layout)
     except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
-        raise ConfigError(f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1") from error
+        raise ConfigError(
+            f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1"
+        ) from error
 
 
 def make_setup(config: RunConfig, materials: Materials) -> Setup:
@@ -122,7 +132,11 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
     return Setup(
         task=materials.task,
         student=student.to(training_device()),  # type: ignore[arg-type]
-        teachers=Teachers(teacher, materials.series, lambda source: live(_load_teacher(local(source), config), config.teacher)),
+        teachers=Teachers(
+            teacher,
+            materials.series,
+            lambda source: live(_load_teacher(local(source), config), config.teacher),
+        ),
         curriculum=curriculum,
         budget=config.budget,
         training=dict(config.training),
@@ -145,4 +159,6 @@ def _named_labels(model: nn.Module, config: TaskConfig) -> dict[int, str] | None
 def _check_classes(model: nn.Module, task: Task) -> None:
     teacher_classes = getattr(model.config, "num_labels", None)
     if task.num_labels is not None and teacher_classes != task.num_labels:
-        raise ConfigError(f"teacher.model: has {teacher_classes} classes, and the data has {task.num_labels} labels")
+        raise ConfigError(
+            f"teacher.model: has {teacher_classes} classes, and the data has {task.num_labels} labels"
+        )

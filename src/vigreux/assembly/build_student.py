@@ -43,7 +43,9 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
     return student, []
 
 
-def _start_model(model: str, auto_class: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
+def _start_model(
+    model: str, auto_class: str, config: RunConfig, materials: Materials
+) -> tuple[PreTrainedModel, list[str]]:
     source, teacher = local(model), materials.model
     note = same_tokenizer(materials.tokenizer, load_tokenizer(source))
     student = load_model(source, auto_class)
@@ -53,11 +55,15 @@ def _start_model(model: str, auto_class: str, config: RunConfig, materials: Mate
         raise ConfigError(f"student.model: has {classes} classes; accepted: {wanted}, as the teacher")
     rows, needed = student.config.vocab_size, len(materials.tokenizer)
     if rows < needed:
-        raise ConfigError(f"student.model: its vocabulary has {rows} rows; accepted: at least {needed}, the tokenizer's")
+        raise ConfigError(
+            f"student.model: its vocabulary has {rows} rows; accepted: at least {needed}, the tokenizer's"
+        )
     notes = [note] if note else []
     if rows != teacher.config.vocab_size:
         both = f"{teacher.config.vocab_size} rows in the teacher, {rows} in the student"
-        notes.append(f"the vocabularies are padded to different sizes ({both}): the rows that both have are compared")
+        notes.append(
+            f"the vocabularies are padded to different sizes ({both}): the rows that both have are compared"
+        )
     return student, notes
 
 
@@ -77,20 +83,28 @@ def first_weights_(
     layouts = {"student_layout": layout, "teacher_layout": materials.teacher.layout}
     if own.init == "projected-embeddings":
         widths = hidden_size(model, layouts["teacher_layout"]), hidden_size(student, layout)
-        return projected_embeddings_(student, model, shared_matrix(projection, widths, config, materials), **layouts)
+        return projected_embeddings_(
+            student, model, shared_matrix(projection, widths, config, materials), **layouts
+        )
     if own.init == "teacher-layers":
-        layers = own.from_layers or spread_layers(num_blocks(model, layouts["teacher_layout"]), num_blocks(student, layout))
+        layers = own.from_layers or spread_layers(
+            num_blocks(model, layouts["teacher_layout"]), num_blocks(student, layout)
+        )
         return copy_layers_(student, model, layers, **layouts)
     return []
 
 
-def shared_matrix(spec: Projection, widths: tuple[int, int], config: RunConfig, materials: Materials) -> Tensor:
+def shared_matrix(
+    spec: Projection, widths: tuple[int, int], config: RunConfig, materials: Materials
+) -> Tensor:
     """(d_T, d_S) the projection that projected embeddings and the hidden stages share.
 
     PCA takes the teacher's hidden states at the embeddings and after every block, on the samples of the first steps of seed 0, so
     that runs of a comparison share it whatever their seed.
     """
-    if spec.kind == "learned":  # trained with its stage, so unknown before it: the embeddings take its first value
+    if (
+        spec.kind == "learned"
+    ):  # trained with its stage, so unknown before it: the embeddings take its first value
         spec = Projection("gaussian", spec.seed)
     if spec not in materials.matrices:
         rows = _hidden_rows(config, materials) if spec.kind == "pca" else None

@@ -64,7 +64,9 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
         return load_tokenizer(local(source), trust_remote_code=config.model.trust_remote_code)
     texts = (document.text for document in documents.train)
     with _field_names(""):
-        return train_tokenizer(texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece")
+        return train_tokenizer(
+            texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece"
+        )
 
 
 def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Module:
@@ -87,7 +89,9 @@ def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Mod
         )
 
 
-def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: dict[str, Any]) -> PreTrainedConfig:
+def _random_config(
+    config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: dict[str, Any]
+) -> PreTrainedConfig:
     """The family's own config with our sizes, the tokenizer's ids and the task's labels."""
     assert config.family is not None
     if config.family not in CONFIG_MAPPING:
@@ -119,7 +123,9 @@ def _random_config(config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: 
 
 def _set_dropout(family: PreTrainedConfig, share: float) -> None:
     """Every dropout that the family has; a `None` among them is a default that follows another one."""
-    names = [name for name, value in family.to_dict().items() if "drop" in name and isinstance(value, (int, float))]
+    names = [
+        name for name, value in family.to_dict().items() if "drop" in name and isinstance(value, (int, float))
+    ]
     if not names:
         raise ConfigError(f"model.dropout: the family {family.model_type!r} has none; accepted: leave it out")
     for name in names:

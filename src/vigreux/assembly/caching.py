@@ -20,7 +20,14 @@ from vigreux.config import RunConfig, TaskConfig
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
 from vigreux.distillation.cache_store import SPLITS, CacheStore, Manifest
-from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed, parts_of, signal_name
+from vigreux.distillation.cached_teacher import (
+    CachedTeachers,
+    head_file,
+    head_to_plain,
+    keyed,
+    parts_of,
+    signal_name,
+)
 from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.calibrate import plan_stages
 from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
@@ -36,7 +43,14 @@ from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
 
 HELD_OUT, PROJECTIONS = "held-out", "projections"
-TASK_FIELDS = ("kind", "max_length", "mask_share", "attend_masked", "boundary_level", "pooling")  # what rows there are, and of what
+TASK_FIELDS = (
+    "kind",
+    "max_length",
+    "mask_share",
+    "attend_masked",
+    "boundary_level",
+    "pooling",
+)  # what rows there are, and of what
 LOOKED_AT = 256  # examples of a law, by which it is known: a file of rules may have changed under its name
 
 
@@ -162,11 +176,19 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
 
         series = checkpoint_series(config.teacher.checkpoints, local(config.teacher.model))[0]
     for ref in refs:
-        source = {"final": local(config.teacher.model), "checkpoint": series.get(ref.step or 0), "model": ref.model}[ref.kind]
+        source = {
+            "final": local(config.teacher.model),
+            "checkpoint": series.get(ref.step or 0),
+            "model": ref.model,
+        }[ref.kind]
         assert source is not None
         directory = Path(source).is_dir()
-        loaded = f" {_hash(config.teacher.options)}" if config.teacher.options else ""  # quantised: other signals of these weights
-        found[f"teacher ({ref})"] = (weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}") + loaded
+        loaded = (
+            f" {_hash(config.teacher.options)}" if config.teacher.options else ""
+        )  # quantised: other signals of these weights
+        found[f"teacher ({ref})"] = (
+            weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}"
+        ) + loaded
     return found
 
 
@@ -212,7 +234,9 @@ def open_cache(config: RunConfig, materials: Materials) -> CacheStore:
     refs = [_ref(name) for name in store.manifest.fits if name.startswith("teacher (")]
     store.manifest.check_fits(fingerprints(config, materials.task, materials.tokenizer, refs), store.root)
     if store.manifest.seed is not None and store.manifest.seed != config.seed:
-        raise CacheError(f"{store.root}: holds the samples of seed {store.manifest.seed}, which masks follow; accepted: that seed")
+        raise CacheError(
+            f"{store.root}: holds the samples of seed {store.manifest.seed}, which masks follow; accepted: that seed"
+        )
     return store
 
 
@@ -220,7 +244,11 @@ def _ref(name: str) -> TeacherRef:
     text = name.removeprefix("teacher (").removesuffix(")")
     if text == "final":
         return TeacherRef.final()
-    return TeacherRef.checkpoint(int(text.split()[1])) if text.startswith("checkpoint ") else TeacherRef.other(text)
+    return (
+        TeacherRef.checkpoint(int(text.split()[1]))
+        if text.startswith("checkpoint ")
+        else TeacherRef.other(text)
+    )
 
 
 def learn_from_cache(setup: Setup, store: CacheStore) -> None:
@@ -239,7 +267,9 @@ def learn_from_cache(setup: Setup, store: CacheStore) -> None:
 def _check_spans(setup: Setup, store: CacheStore) -> None:
     own = setup.budget.steps
     if own is None and any(stage.duration.unit == "share" for stage in setup.curriculum):
-        raise CacheError(f"{store.root}: holds samples for the stages of a run of so many steps; accepted: budget.steps")
+        raise CacheError(
+            f"{store.root}: holds samples for the stages of a run of so many steps; accepted: budget.steps"
+        )
     spans = stage_spans(setup, resolve_steps(setup.curriculum, own or 0, **setup.sizes))
     for stage, (first, end) in zip(setup.curriculum, spans):
         for part in parts_of(stage.target):
@@ -247,7 +277,9 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
             held = [name for name in names if name in store.manifest.signals]
             if held and not any(store.manifest.has(name, first, end) for name in held):
                 reads = f"stage {stage.name!r} reads samples {first:,} to {end:,} of the stream, which were not written for it"
-                raise CacheError(f"{store.root}: {reads}; accepted: the curriculum and steps that it was made for")
+                raise CacheError(
+                    f"{store.root}: {reads}; accepted: the curriculum and steps that it was made for"
+                )
 
 
 def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut:

@@ -9,7 +9,13 @@ from torch import nn
 
 from vigreux.assembly.build import Materials, make_setup
 from vigreux.assembly.build_teacher import make_teaching_setup
-from vigreux.assembly.caching import cached_held_out, cached_projections, learn_from_cache, open_cache, student_width
+from vigreux.assembly.caching import (
+    cached_held_out,
+    cached_projections,
+    learn_from_cache,
+    open_cache,
+    student_width,
+)
 from vigreux.assembly.running import run_setup
 from vigreux.config import RunConfig, TeachConfig
 from vigreux.curriculum import Embedding
@@ -17,7 +23,9 @@ from vigreux.engines.evaluation import HeldOut
 from vigreux.runs import Summary
 
 
-def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
+def distill_one(
+    materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False
+) -> Summary | None:
     """One student; the summary on the first process, `None` on the others."""
     held_out = materials.held_out
     if config.cache.path is None:
@@ -31,7 +39,9 @@ def distill_one(materials: Materials, config: RunConfig, *, resume: bool, quiet:
         held_out = cached_held_out(config, setup.task, store)
 
     def evaluate(student: nn.Module) -> dict[str, float]:
-        target = setup.curriculum[-1].target  # an embedding is held against the teacher's, projected as in training
+        target = setup.curriculum[
+            -1
+        ].target  # an embedding is held against the teacher's, projected as in training
         projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
         return held_out(student, projection, setup.student_layout)
 

@@ -75,14 +75,18 @@ def probed(run: Path, *, series: bool) -> list[Probed]:
         return [Probed(run.name, folder.student, task)]
     kept = {_step(path.parent): path.parent for path in run.glob(f"stages/*/checkpoint-*/{MANIFEST}")}
     if not kept:
-        raise CheckpointError(f"{run}: no checkpoint is kept; accepted: a run with keep_every, or no --series")
+        raise CheckpointError(
+            f"{run}: no checkpoint is kept; accepted: a run with keep_every, or no --series"
+        )
     return [Probed(f"{run.name}, step {step}", kept[step], task, step) for step in sorted(kept)]
 
 
 def _task_of(folder: RunFolder) -> TaskConfig:
     given = folder.config().get("task", {})
     if given.get("kind") not in AUTO_CLASS:
-        raise ConfigError(f"{folder.path}: a run on {given.get('kind')!r}; accepted for this probe: a run on a transformer")
+        raise ConfigError(
+            f"{folder.path}: a run on {given.get('kind')!r}; accepted for this probe: a run on a transformer"
+        )
     names = {field.name for field in fields(TaskConfig)}
     return TaskConfig(**{name: value for name, value in given.items() if name in names})
 
@@ -110,7 +114,9 @@ def boundary_batches(of: Probed, batch_size: int = 128) -> Iterator[tuple[Tensor
     generated_grammar(of.task)
     task, model = build_task(of.task, of.tokenizer()), of.model().eval()
     view, device = LogitsView(model), training_device()
-    ahead = int(task.kind == "causal-lm")  # labels stand where they are predicted, one place before their token
+    ahead = int(
+        task.kind == "causal-lm"
+    )  # labels stand where they are predicted, one place before their token
     for first, batch in zip(range(0, len(task.held_out), batch_size), task.eval_batches(batch_size)):
         rows = [task.held_out[first + r].levels for r in range(len(batch["labels"]))]
         levels, _ = pad([np.asarray(row)[ahead:] for row in rows], 0)
@@ -129,7 +135,9 @@ def layer_similarity(teacher: Probed, student: Probed, samples: int) -> Tensor:
     """
     tokenizer = teacher.tokenizer()
     if tokenizer.get_vocab() != student.tokenizer().get_vocab():
-        raise ConfigError(f"{student.name}: has another vocabulary than {teacher.name}; accepted: runs with one tokenizer")
+        raise ConfigError(
+            f"{student.name}: has another vocabulary than {teacher.name}; accepted: runs with one tokenizer"
+        )
     ids, padding = held_out_ids(teacher, samples), padding_id(tokenizer)
     batches = (pad(ids[first : first + _AT_ONCE], padding) for first in range(0, len(ids), _AT_ONCE))
     named = ({"input_ids": tokens, "attention_mask": mask} for tokens, mask in batches)
@@ -145,12 +153,19 @@ def nonterminal_data(of: Probed, count: int) -> ProbeData:
     """
     grammar, tokenizer, model = generated_grammar(of.task), of.tokenizer(), of.model().eval()
     if grammar.depth is None:
-        raise ConfigError(f"{of.task.data}: the grammar has no levels; accepted: one whose symbols expand to the next level alone")
-    view, sentences = cut(model, num_blocks(model)), SentenceSampler(grammar, _STREAM).block(0, count, ancestors=True)
+        raise ConfigError(
+            f"{of.task.data}: the grammar has no levels; accepted: one whose symbols expand to the next level alone"
+        )
+    view, sentences = (
+        cut(model, num_blocks(model)),
+        SentenceSampler(grammar, _STREAM).block(0, count, ancestors=True),
+    )
     parts = []
     for first in range(0, count, _AT_ONCE):
         rows = range(first, min(first + _AT_ONCE, count))
-        ids, mask = pad([_with_ends(sentences, i, of.task.max_length, tokenizer) for i in rows], tokenizer.pad_token_id)
+        ids, mask = pad(
+            [_with_ends(sentences, i, of.task.max_length, tokenizer) for i in rows], tokenizer.pad_token_id
+        )
         hidden = _hidden(view, ids, mask)
         parts.append(ProbeData(hidden, mask.bool(), _ancestors(sentences, rows, ids.shape[1])))
     return joined(parts)

@@ -62,6 +62,8 @@ def run_setup(
 def _new_folder(setup: Setup, root: Path, config: Mapping[str, Any], *, name: str | None) -> RunFolder:
     """Made once the budget is known to buy every stage: until then nothing is written."""
     plan = plan_stages(setup)
-    folder = RunFolder.create(root, config, to_plain(setup.curriculum), name=name, device=str(PartialState().device))
+    folder = RunFolder.create(
+        root, config, to_plain(setup.curriculum), name=name, device=str(PartialState().device)
+    )
     write_plan(root / PLAN, plan)
     return folder

@@ -24,7 +24,9 @@ def local(source: str) -> str:
     return str(asset_path(source)) if is_asset(source) else source
 
 
-def checkpoint_series(checkpoints: str | Sequence[str] | None, final: str) -> tuple[dict[int, str], list[str]]:
+def checkpoint_series(
+    checkpoints: str | Sequence[str] | None, final: str
+) -> tuple[dict[int, str], list[str]]:
     """Step → directory of the checkpoints before the final teacher, and a note where the series goes on to that one.
 
     Raises:
@@ -36,7 +38,9 @@ def checkpoint_series(checkpoints: str | Sequence[str] | None, final: str) -> tu
     fingerprint = cache(weights_fingerprint)
     series = {step: snapshot(source) for step, source in find_series(checkpoints).items()}
     check_series(series, fingerprint)
-    if not any(Path(final).glob("*.safetensors")):  # a hub id, or a plan of a model whose weights are not here
+    if not any(
+        Path(final).glob("*.safetensors")
+    ):  # a hub id, or a plan of a model whose weights are not here
         return series, []
     same = [step for step in series if fingerprint(series[step]) == fingerprint(final)]
     notes = [f"checkpoint {step} of the series is the final teacher, and is used as that" for step in same]
@@ -75,17 +79,25 @@ def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
     """
     if type(config).__module__.startswith("transformers_modules"):  # remote code brings its own classes
         return
-    classes = {name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()}
+    classes = {
+        name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()
+    }
     if classes[kind] is None:
         fitting = ", ".join(name for name, found in classes.items() if found is not None)
         family = f"the family {config.model_type!r} ({source})"
-        raise ConfigError(f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}")
+        raise ConfigError(
+            f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}"
+        )
     if kind == "causal-lm" and classes["masked-lm"] is not None and not getattr(config, "is_decoder", False):
         raise ConfigError(
             f"task.kind: 'causal-lm' of {config.model_type!r} ({source}), an encoder that sees the token it is to predict;"
             " accepted: masked-lm, or a config with is_decoder: true"
         )
-    if kind == "classification" and config.architectures and classes[kind].__name__ not in config.architectures:
+    if (
+        kind == "classification"
+        and config.architectures
+        and classes[kind].__name__ not in config.architectures
+    ):
         raise CheckpointError(
             f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
             " (vigreux teach --model.start fits one)"
@@ -99,4 +111,6 @@ def check_length(max_length: int, model: nn.Module) -> None:
     offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
     longest = (getattr(config, "max_position_embeddings", None) or max_length + offset) - offset
     if max_length > longest:
-        raise ConfigError(f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions")
+        raise ConfigError(
+            f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions"
+        )

@@ -14,7 +14,14 @@ POSITIVE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradie
 
 def words(hint: Any) -> str:
     """A type in words: `int | None` is "a whole number or null"."""
-    simple = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "null", Any: "anything"}
+    simple = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        types.NoneType: "null",
+        Any: "anything",
+    }
     if hint in simple:
         return simple[hint]
     inner = typing.get_args(hint)

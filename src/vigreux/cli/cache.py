@@ -18,7 +18,10 @@ A cache that was interrupted is gone on with, and damaged shards are made again:
 work (accelerate launch -m vigreux cache CONFIG.yaml)."""
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--quiet", {"action": "store_true", "help": "no progress bar"}),
-    ("--estimate", {"action": "store_true", "help": "print what it takes, and write nothing but an empty cache"}),
+    (
+        "--estimate",
+        {"action": "store_true", "help": "print what it takes, and write nothing but an empty cache"},
+    ),
 ]
 
 
@@ -37,7 +40,9 @@ def run(argv: Sequence[str]) -> None:
     if not flags["estimate"]:
         _write(begun, quiet=flags["quiet"] or not first_process())
         if first_process():
-            print(f"cache: {begun.store.root}\nnext: vigreux distill CONFIG.yaml --cache.path {begun.store.root}")
+            print(
+                f"cache: {begun.store.root}\nnext: vigreux distill CONFIG.yaml --cache.path {begun.store.root}"
+            )
 
 
 def _show(begun: Capture) -> None:

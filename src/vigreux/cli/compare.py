@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from vigreux.report.tables import ComparisonTable, Estimate
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
-    ("--curricula", {"type": str, "default": "supervised,one-shot,extraction", "help": "names or YAML files, with commas"}),
+    (
+        "--curricula",
+        {
+            "type": str,
+            "default": "supervised,one-shot,extraction",
+            "help": "names or YAML files, with commas",
+        },
+    ),
     ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9; 5, alone)"}),
     ("--jobs", {"type": int, "default": 1, "help": "runs at a time, each a process of its own"}),
     ("--resume", {"action": "store_true", "help": "go on: finished runs are kept, unfinished ones taken up"}),
@@ -51,7 +58,9 @@ def run(argv: Sequence[str]) -> None:
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
     if isinstance(config, RunConfig) and config.teacher.sharded:
-        raise ConfigError("teacher.sharded: true, and a comparison prepares its runs on one process; accepted: false, or distill")
+        raise ConfigError(
+            "teacher.sharded: true, and a comparison prepares its runs on one process; accepted: false, or distill"
+        )
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing: a comparison gives all the same; accepted: {BUDGETS}")
     root = Path(config.output)
@@ -78,7 +87,9 @@ def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
 def _begin(root: Path, config: AnyConfig, runs: Sequence[AnyConfig], *, resume: bool) -> None:
     """Writes compare.json, by which the report knows what belongs together."""
     if not resume and not _vacant(root):
-        raise ConfigError(f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on")
+        raise ConfigError(
+            f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on"
+        )
     metric = Metric.named(METRICS[config.task.kind])
     described = {
         "metric": metric.name,
@@ -96,22 +107,33 @@ def _begin(root: Path, config: AnyConfig, runs: Sequence[AnyConfig], *, resume: 
 
 def _vacant(root: Path) -> bool:
     """New, empty, or left by a comparison that ended before its first run."""
-    return not root.exists() or (root.is_dir() and all(entry.name == "compare.json" for entry in root.iterdir()))
+    return not root.exists() or (
+        root.is_dir() and all(entry.name == "compare.json" for entry in root.iterdir())
+    )
 
 
 def _check_same(path: Path, described: dict[str, Any]) -> None:
     """More seeds or curricula may join a comparison, another budget may not."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     same = ("metric", "budget", "baseline")
-    difference = first_difference({name: stored.get(name) for name in same}, {name: described[name] for name in same})
+    difference = first_difference(
+        {name: stored.get(name) for name in same}, {name: described[name] for name in same}
+    )
     if difference:
-        raise CheckpointError(f"{path}: belongs to another comparison: {difference}; accepted: the same, or another output")
+        raise CheckpointError(
+            f"{path}: belongs to another comparison: {difference}; accepted: the same, or another output"
+        )
 
 
 def grid(config: C, curricula: Sequence[str], seeds: Sequence[int]) -> list[C]:
     """One configuration a curriculum and seed, seeds outermost: an interrupted comparison has whole seeds to show."""
     return [
-        replace(config, curriculum=name, seed=seed, output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"))
+        replace(
+            config,
+            curriculum=name,
+            seed=seed,
+            output=str(Path(config.output) / f"{Path(name).stem}-seed{seed}"),
+        )
         for seed in seeds
         for name in curricula
     ]
@@ -132,7 +154,9 @@ def parse_seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: {text!r}; accepted: how many (from 1), or different whole numbers with commas")
+        raise ConfigError(
+            f"seeds: {text!r}; accepted: how many (from 1), or different whole numbers with commas"
+        )
     return seeds
 
 
@@ -140,7 +164,11 @@ def describe_budget(budget: BudgetConfig) -> str:
     """The budget in words."""
     if budget.steps is not None:
         return f"{budget.steps} steps each"
-    return f"{human_flops(budget.flops)} each" if budget.flops is not None else f"{human_time(budget.seconds or 0)} each"
+    return (
+        f"{human_flops(budget.flops)} each"
+        if budget.flops is not None
+        else f"{human_time(budget.seconds or 0)} each"
+    )
 
 
 def run_all(runs: Sequence[AnyConfig], *, jobs: int, resume: bool, quiet: bool) -> None:

@@ -87,7 +87,9 @@ def already_finished(config: Any, *, resume: bool) -> bool:
             check_vacant(output)
         return False
     if not output.exists():
-        raise ConfigError(f"--resume: there is no run in {config.output!r} yet; leave --resume out to start it")
+        raise ConfigError(
+            f"--resume: there is no run in {config.output!r} yet; leave --resume out to start it"
+        )
     if RunFolder.open(output).status != "finished":
         return False  # its configuration is compared when the run is taken up
     if first_process():
@@ -119,7 +121,11 @@ def print_summary(output: str, summary: Summary) -> None:
     table = Table("held out", "student", "teacher", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, value in summary.metrics.items():
         metric = Metric.named(name)
-        table.add_row(f"{metric.words} {metric.arrow}", metric.format(value), metric.format(summary.teacher_metrics.get(name)))
+        table.add_row(
+            f"{metric.words} {metric.arrow}",
+            metric.format(value),
+            metric.format(summary.teacher_metrics.get(name)),
+        )
     console().print(table)
     size = f"{summary.student_parameters or 0:,} parameters"
     if summary.teacher_parameters:

@@ -23,7 +23,9 @@ class OptionHelp(DefaultHelpFormatter):
 
     def _format_action_invocation(self, action: Action) -> str:
         options = ", ".join(option for option in action.option_strings if not option.endswith("+"))
-        return f"{options} {self._format_args(action, self._get_default_metavar_for_optional(action))}".rstrip()
+        return (
+            f"{options} {self._format_args(action, self._get_default_metavar_for_optional(action))}".rstrip()
+        )
 
 
 def hide_sections(parser: Any) -> None:

@@ -13,13 +13,28 @@ from vigreux.errors import ConfigError, VigreuxError, unknown
 # command → (module, what it does); a module is imported when its command runs
 COMMANDS = {
     "distill": ("vigreux.cli.distill", "distil a teacher into a smaller student through a curriculum"),
-    "compare": ("vigreux.cli.compare", "several curricula at the same budget, several seeds: one table, one plot"),
+    "compare": (
+        "vigreux.cli.compare",
+        "several curricula at the same budget, several seeds: one table, one plot",
+    ),
     "teach": ("vigreux.cli.teach", "train a teacher on labels or text, keeping a series of checkpoints"),
     "cache": ("vigreux.cli.cache", "teacher signals to disk, once: students then train without the teacher"),
-    "select": ("vigreux.cli.select", "phase transitions of a teacher's run, and the checkpoints to keep for p-shot"),
-    "probe": ("vigreux.cli.probe", "what a model's predictions and hidden states hang on: n-grams, non-terminals"),
-    "plan": ("vigreux.cli.plan", "stages, FLOPs, memory and time of a configuration, before anything is trained"),
-    "reproduce": ("vigreux.cli.reproduce", "run a claim of the papers as a test on numbers, with its verdict"),
+    "select": (
+        "vigreux.cli.select",
+        "phase transitions of a teacher's run, and the checkpoints to keep for p-shot",
+    ),
+    "probe": (
+        "vigreux.cli.probe",
+        "what a model's predictions and hidden states hang on: n-grams, non-terminals",
+    ),
+    "plan": (
+        "vigreux.cli.plan",
+        "stages, FLOPs, memory and time of a configuration, before anything is trained",
+    ),
+    "reproduce": (
+        "vigreux.cli.reproduce",
+        "run a claim of the papers as a test on numbers, with its verdict",
+    ),
     "report": ("vigreux.cli.report", "one self-contained HTML page from run folders"),
 }
 
@@ -43,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        print(
+            HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())),
+            end="",
+        )
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version
@@ -58,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if code == 0:
                 _leave_processes()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes nowhere
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # what Python flushes at its end goes nowhere
             return 141
         return code
 
@@ -88,7 +108,9 @@ def _leave_processes() -> None:
         distributed.destroy_process_group()
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object
+) -> None:
     if issubclass(category, UserWarning) and "vigreux" in filename:
         print(f"vigreux: warning: {message}", file=sys.stderr)
 

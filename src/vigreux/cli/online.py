@@ -75,7 +75,10 @@ def _check_training_options(argv: Sequence[str]) -> None:
     """Names the nearest of our own options: for other tasks the section takes any name."""
     for argument in argv:
         name = argument.split("=", 1)[0]
-        if name.startswith("--training.") and name.removeprefix("--training.") not in SGDConfig.__dataclass_fields__:
+        if (
+            name.startswith("--training.")
+            and name.removeprefix("--training.") not in SGDConfig.__dataclass_fields__
+        ):
             raise ConfigError(unknown(name, name.removeprefix("--training."), SGDConfig.__dataclass_fields__))
 
 
@@ -85,7 +88,11 @@ def _check_training_options(argv: Sequence[str]) -> None:
 def check_online(config: OnlineConfig) -> None:
     """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
     stated = stated_curriculum(config.curriculum)
-    taught = config.curriculum != "supervised" if stated is None else any(s.teacher.kind in ("final", "checkpoint") for s in stated)
+    taught = (
+        config.curriculum != "supervised"
+        if stated is None
+        else any(s.teacher.kind in ("final", "checkpoint") for s in stated)
+    )
     if taught and not config.teacher.model:
         raise ConfigError(f"teacher.model: missing; accepted: {TEACHERS}")
     shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
@@ -113,9 +120,15 @@ def _check_features(config: OnlineConfig) -> None:
     except (TypeError, ConfigError):
         return  # written by hand or by a later version: no word on what was learned
     if features != [set(feature) for feature in make_task(own).features]:
-        names = ("k", "seed") if learned.support is None and learned.features is None else ("k", "support", "features")
+        names = (
+            ("k", "seed")
+            if learned.support is None and learned.features is None
+            else ("k", "support", "features")
+        )
         options = " ".join(
-            f"--task.{name} {shlex.quote(str(value))}" for name in names if (value := getattr(learned, name)) is not None
+            f"--task.{name} {shlex.quote(str(value))}"
+            for name in names
+            if (value := getattr(learned, name)) is not None
         )
         raise ConfigError(
             f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"

@@ -21,7 +21,9 @@ from vigreux.errors import ConfigError, unknown
 T = typing.TypeVar("T")
 
 
-def make_parser(command: str, cls: type, description: str, extra: Sequence[tuple[str, dict[str, Any]]] = ()) -> Any:
+def make_parser(
+    command: str, cls: type, description: str, extra: Sequence[tuple[str, dict[str, Any]]] = ()
+) -> Any:
     """An `ArgumentParser` with `cls`'s fields as dotted options and the command's own `extra` flags."""
     from jsonargparse import ArgumentParser
 
@@ -43,7 +45,9 @@ def make_parser(command: str, cls: type, description: str, extra: Sequence[tuple
     return parser
 
 
-def parse(parser: Any, cls: type[T], argv: Sequence[str], flags: Sequence[str] = ()) -> tuple[T, dict[str, Any]]:
+def parse(
+    parser: Any, cls: type[T], argv: Sequence[str], flags: Sequence[str] = ()
+) -> tuple[T, dict[str, Any]]:
     """The configuration and the values of the extra `flags`.
 
     Raises `ConfigError` with one line for a file that cannot be read, an unknown key or a value of the wrong type.
@@ -110,7 +114,9 @@ def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None
         name = argument.split("=", 1)[0]
         if name.startswith("--") and name not in known and not name.startswith("--training."):
             near = get_close_matches(name, sorted(known), n=1)
-            raise ConfigError(f"{name}: no such option; {f'did you mean {near[0]}? ' if near else ''}accepted: see --help")
+            raise ConfigError(
+                f"{name}: no such option; {f'did you mean {near[0]}? ' if near else ''}accepted: see --help"
+            )
 
 
 def _fields(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -133,7 +139,9 @@ def _read_yaml(path: str) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); accepted: a YAML file") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); accepted: a YAML file"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}; accepted: a YAML file") from error
     try:

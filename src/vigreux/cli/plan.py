@@ -17,8 +17,18 @@ from vigreux.hardware import CachePrice, Cluster
 from vigreux.online_config import OnlineConfig
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
-    ("--hardware", {"default": None, "metavar": "NAMExN", "help": "price it for other machines as well, such as h100x64"}),
-    ("--students", {"type": int, "default": 3, "help": "how many students share one teacher, for the price of a cache"}),
+    (
+        "--hardware",
+        {
+            "default": None,
+            "metavar": "NAMExN",
+            "help": "price it for other machines as well, such as h100x64",
+        },
+    ),
+    (
+        "--students",
+        {"type": int, "default": 3, "help": "how many students share one teacher, for the price of a cache"},
+    ),
 ]
 
 if TYPE_CHECKING:
@@ -31,7 +41,9 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
     about = "What a configuration costs, before anything is loaded or trained."
-    parser = make_parser("plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")), [] if online else FLAGS)
+    parser = make_parser(
+        "plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")), [] if online else FLAGS
+    )
     config, flags = parse(parser, cls, argv, [] if online else ["hardware", "students"])
     check_given(config, data=False)
     if isinstance(config, OnlineConfig):
@@ -70,7 +82,9 @@ def _print_stages(curriculum: Curriculum, cost: Cost) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table("stage", "teacher", "target", "depth", "steps", "FLOPs", "time", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "stage", "teacher", "target", "depth", "steps", "FLOPs", "time", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for stage, own in zip(curriculum, cost.stages):
         depth = "whole" if stage.depth is None else str(stage.depth)
         costs = f"{own.steps:,}", human_flops(own.flops), human_time(own.seconds or 0)
@@ -84,10 +98,14 @@ def _print(plan: Plan) -> None:
         ("student", plan.student, plan.cost.student_flops),
         ("teacher", plan.teacher, plan.cost.teacher_flops),
     ):
-        print(f"{name}: {model.parameters:,} parameters, {model.layers} blocks of {model.hidden}, {human_flops(flops)}")
+        print(
+            f"{name}: {model.parameters:,} parameters, {model.layers} blocks of {model.hidden}, {human_flops(flops)}"
+        )
     seconds, rate = human_time(plan.cost.seconds or 0), human_flops(plan.rate)
     print(f"time: about {seconds} for {human_flops(plan.cost.flops)} (matrix products run at {rate}/s here)")
-    print(f"memory: about {human_bytes(plan.memory)} (weights, gradients, optimiser states, activations of one batch)")
+    print(
+        f"memory: about {human_bytes(plan.memory)} (weights, gradients, optimiser states, activations of one batch)"
+    )
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
     print("Counted on full blocks of task.max_length tokens: shorter documents cost less.")
 
@@ -101,7 +119,9 @@ def _print_prices(plan: Plan, price: CachePrice, cluster: Cluster | None, studen
 
     rate = cluster.rate if cluster else plan.rate / OVERHEAD
     where = f"on {cluster.name}, {100 * cluster.utilisation:.0f} % of its peak" if cluster else "here"
-    table = Table("teacher", "FLOPs", f"time {where}", "bytes read a second", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        "teacher", "FLOPs", f"time {where}", "bytes read a second", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for name, flops, reads in (
         ("live, one student", price.live_flops, 0.0),
         ("capture, once", price.capture_flops, 0.0),
@@ -110,10 +130,17 @@ def _print_prices(plan: Plan, price: CachePrice, cluster: Cluster | None, studen
         (f"cached, {students} students", price.flops(students, cached=True), students * price.bytes),
     ):
         seconds = flops / rate
-        table.add_row(name, human_flops(flops), human_time(seconds), human_bytes(reads / seconds) if reads and seconds else "–")
+        table.add_row(
+            name,
+            human_flops(flops),
+            human_time(seconds),
+            human_bytes(reads / seconds) if reads and seconds else "–",
+        )
     console().print(table)
     pays = f"from the {_ordinal(price.pays_from)} student on" if price.pays_from else "never"
-    print(f"a cache takes {human_bytes(price.bytes)} where each sample comes once, and costs less than the live teacher {pays}")
+    print(
+        f"a cache takes {human_bytes(price.bytes)} where each sample comes once, and costs less than the live teacher {pays}"
+    )
     if cluster:
         _print_memory(plan, cluster)
 
@@ -127,10 +154,18 @@ def _print_memory(plan: Plan, cluster: Cluster) -> None:
     teacher, student = plan.teacher.parameters, plan.student.parameters
     for what, size, beside in (
         ("teacher (bfloat16)", 2 * teacher, 0),
-        ("student (float32 weights, gradients, Adam)", 16 * student, 4 * student),  # beside: the whole copy (engines/sharding.py)
+        (
+            "student (float32 weights, gradients, Adam)",
+            16 * student,
+            4 * student,
+        ),  # beside: the whole copy (engines/sharding.py)
     ):
         share = size / cluster.count + beside
-        fits = "fits one device" if size < 0.8 * cluster.device.memory else f"{human_bytes(share)} a device when sharded over all"
+        fits = (
+            "fits one device"
+            if size < 0.8 * cluster.device.memory
+            else f"{human_bytes(share)} a device when sharded over all"
+        )
         print(f"memory, {what}: {human_bytes(size)}, {fits}")
 
 
@@ -146,4 +181,6 @@ def _print_online(plan: OnlinePlan) -> None:
     print(f"memory: about {human_bytes(plan.memory)} (weights, and what a block of samples needs)")
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
     if any(isinstance(stage.target, (Logits, Joint)) for stage in plan.curriculum):
-        print("A teacher's logits are kept: the next student on the same samples does not ask for them again.")
+        print(
+            "A teacher's logits are kept: the next student on the same samples does not ask for them again."
+        )

@@ -60,8 +60,14 @@ def run(argv: Sequence[str]) -> None:
 
 def _options(name: str, argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog=f"vigreux probe {name}", description=ABOUT[name])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of vigreux teach or vigreux distill")
-    parser.add_argument("--series", action="store_true", help="every checkpoint that the runs kept, not only the finished model")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders of vigreux teach or vigreux distill"
+    )
+    parser.add_argument(
+        "--series",
+        action="store_true",
+        help="every checkpoint that the runs kept, not only the finished model",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="models at a time, each in a process of its own")
     parser.add_argument("--json", action="store_true", help="one JSON line a model instead of a table")
     parser.add_argument("--save", type=Path, metavar="FILE.json", help="write all records to a file as well")
@@ -69,17 +75,32 @@ def _options(name: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("--n", default="2,3,4,5", help="lengths of n-grams, with commas")
         parser.add_argument("--positions", help="places in a sentence, with commas; default 30,60,…,420")
         parser.add_argument("--sentences", type=int, default=100, help="held-out samples of the run's task")
-        parser.add_argument("--convention", choices=("half", "l1"), default="half", help="total variation: half the l1 norm, or l1")
-        parser.add_argument("--attend-masked", action="store_true", help="attend to masked tokens; default as the run's task says")
+        parser.add_argument(
+            "--convention",
+            choices=("half", "l1"),
+            default="half",
+            help="total variation: half the l1 norm, or l1",
+        )
+        parser.add_argument(
+            "--attend-masked",
+            action="store_true",
+            help="attend to masked tokens; default as the run's task says",
+        )
     elif name == "similarity":
-        parser.add_argument("--sentences", type=int, default=100, help="held-out samples of the first run's task")
+        parser.add_argument(
+            "--sentences", type=int, default=100, help="held-out samples of the first run's task"
+        )
     elif name == "nonterminals":
-        parser.add_argument("--training", type=int, default=10_240, help="sentences that the probe is trained on")
+        parser.add_argument(
+            "--training", type=int, default=10_240, help="sentences that the probe is trained on"
+        )
         parser.add_argument("--held-out", type=int, default=1024, help="sentences that it is scored on")
     args = parser.parse_args(list(argv))
     for option in ("jobs", "sentences", "training", "held_out"):
         if getattr(args, option, 1) < 1:
-            raise ConfigError(f"--{option.replace('_', '-')}: {getattr(args, option)}; accepted: a whole number from 1")
+            raise ConfigError(
+                f"--{option.replace('_', '-')}: {getattr(args, option)}; accepted: a whole number from 1"
+            )
     return args
 
 
@@ -92,7 +113,12 @@ def _on_all(probe: Callable[[Probed], Record], models: Sequence[Probed], jobs: i
 
 
 def _probe(name: str, args: argparse.Namespace) -> Callable[[Probed], Record]:
-    makers = {"ngrams": _ngrams, "boundaries": _boundaries, "similarity": _similarity, "nonterminals": _nonterminals}
+    makers = {
+        "ngrams": _ngrams,
+        "boundaries": _boundaries,
+        "similarity": _similarity,
+        "nonterminals": _nonterminals,
+    }
     return makers[name](args)
 
 
@@ -103,7 +129,9 @@ def _ngrams(args: argparse.Namespace) -> Callable[[Probed], Record]:
     from vigreux.probes.ngrams import NgramSettings
 
     given: dict[str, Any] = {"positions": _numbers("--positions", args.positions)} if args.positions else {}
-    settings = NgramSettings(n=_numbers("--n", args.n), convention=args.convention, attend_masked=args.attend_masked, **given)
+    settings = NgramSettings(
+        n=_numbers("--n", args.n), convention=args.convention, attend_masked=args.attend_masked, **given
+    )
     return _NgramProbe(settings, args.sentences)
 
 
@@ -133,7 +161,9 @@ class _NgramProbe:
         tokenizer = of.tokenizer()
         settings = replace(self.settings, attend_masked=self.settings.attend_masked or of.task.attend_masked)
         ids = held_out_ids(of, self.sentences)
-        scores = probe_ngrams(predictor(of.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings)
+        scores = probe_ngrams(
+            predictor(of.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings
+        )
         return {"model": of.name, "step": of.step, "ngrams": [asdict(score) for score in scores]}
 
 
@@ -146,14 +176,20 @@ def _boundary_record(of: Probed) -> Record:
     from vigreux.probes.boundaries import accuracy_by_level
 
     scores = accuracy_by_level(boundary_batches(of))
-    return {"model": of.name, "step": of.step, "levels": [asdict(score) | {"accuracy": score.accuracy} for score in scores]}
+    return {
+        "model": of.name,
+        "step": of.step,
+        "levels": [asdict(score) | {"accuracy": score.accuracy} for score in scores],
+    }
 
 
 def _similarity(args: argparse.Namespace) -> Callable[[Probed], Record]:
     from vigreux.assembly.probing import probed
 
     if len(args.runs) < 2:
-        raise ConfigError("probe: similarity of one model; accepted: a teacher's run, then the runs of its students")
+        raise ConfigError(
+            "probe: similarity of one model; accepted: a teacher's run, then the runs of its students"
+        )
     (teacher,) = probed(args.runs[0], series=False)
     return _SimilarityProbe(teacher, args.sentences)
 
@@ -170,7 +206,13 @@ class _SimilarityProbe:
 
         matrix = layer_similarity(self.teacher, of, self.samples)
         pairs = {} if matrix.shape[1] > matrix.shape[0] else suggest_pairs(matrix)
-        return {"model": of.name, "step": of.step, "teacher": self.teacher.name, "cka": matrix.tolist(), "pairs": pairs}
+        return {
+            "model": of.name,
+            "step": of.step,
+            "teacher": self.teacher.name,
+            "cka": matrix.tolist(),
+            "pairs": pairs,
+        }
 
 
 def _nonterminals(args: argparse.Namespace) -> Callable[[Probed], Record]:
@@ -204,7 +246,10 @@ def _show(name: str, records: Sequence[Record]) -> None:
     if name == "ngrams":
         sizes = [score["n"] for score in records[0]["ngrams"]]
         table = Table(
-            "model", *(f"M_{what} {n}" for what in ("robust", "close") for n in sizes), box=box.SIMPLE_HEAD, pad_edge=False
+            "model",
+            *(f"M_{what} {n}" for what in ("robust", "close") for n in sizes),
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
         )
         for record in records:
             cells = [_with_half(score, what) for what in ("robust", "close") for score in record["ngrams"]]
@@ -214,17 +259,22 @@ def _show(name: str, records: Sequence[Record]) -> None:
         return
     elif name == "boundaries":
         most = max(len(record["levels"]) for record in records)
-        table = Table("model", *(f"level {level}" for level in range(most)), box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            "model", *(f"level {level}" for level in range(most)), box=box.SIMPLE_HEAD, pad_edge=False
+        )
         for record in records:
             table.add_row(
-                record["model"], *(f"{100 * level['accuracy']:.1f} % of {level['count']:,}" for level in record["levels"])
+                record["model"],
+                *(f"{100 * level['accuracy']:.1f} % of {level['count']:,}" for level in record["levels"]),
             )
     else:
         levels = range(1, len(records[0]["accuracy"]) + 1)
         table = Table("model", *(f"level {level}" for level in levels), box=box.SIMPLE_HEAD, pad_edge=False)
         for record in records:
             pairs = zip(record["accuracy"], record["majority"])
-            table.add_row(record["model"], *(f"{100 * own:.1f} % ({100 * guess:.0f})" for own, guess in pairs))
+            table.add_row(
+                record["model"], *(f"{100 * own:.1f} % ({100 * guess:.0f})" for own, guess in pairs)
+            )
         table.caption = "accuracy on held-out sentences (in brackets: of the most frequent symbol)"
     console().print(table)
 
@@ -238,7 +288,9 @@ def _show_similarity(records: Sequence[Record]) -> None:
     for record in records:
         depths = range(len(record["cka"][0]))
         title = f"CKA: layers of {record['teacher']} (down), of {record['model']} (across)"
-        table = Table("", *map(str, depths), box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        table = Table(
+            "", *map(str, depths), box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left"
+        )
         for layer, row in enumerate(record["cka"]):
             table.add_row(str(layer), *(f"{value:.2f}" for value in row))
         console().print(table)

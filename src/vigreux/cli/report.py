@@ -18,10 +18,13 @@ class _Parser(argparse.ArgumentParser):
 def run(argv: Sequence[str]) -> None:
     """Writes the page and prints its path."""
     parser = _Parser(
-        prog="vigreux report", description="One self-contained HTML page: table, curves, stages, cost and settings of runs."
+        prog="vigreux report",
+        description="One self-contained HTML page: table, curves, stages, cost and settings of runs.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or the folder of a comparison")
-    parser.add_argument("--output", type=Path, help="the page, or a folder for report.html; default the first RUN")
+    parser.add_argument(
+        "--output", type=Path, help="the page, or a folder for report.html; default the first RUN"
+    )
     args = parser.parse_args(argv)
     from vigreux.report.page import write_report
 

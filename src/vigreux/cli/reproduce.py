@@ -54,8 +54,12 @@ def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
         exit_on_error=False,
     )
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="C1, C2, …, or all")
-    parser.add_argument("--preset", default="laptop", help="smoke (seconds), laptop (minutes), paper (the papers' own scale)")
-    parser.add_argument("--runs", default="runs/reproduce", help="where teachers and students are trained and kept")
+    parser.add_argument(
+        "--preset", default="laptop", help="smoke (seconds), laptop (minutes), paper (the papers' own scale)"
+    )
+    parser.add_argument(
+        "--runs", default="runs/reproduce", help="where teachers and students are trained and kept"
+    )
     parser.add_argument("--results", default="results", help="where verdicts and figures go")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     try:

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 LOG_WIDTH = 160  # columns of a table that goes to a file
 # what an evaluation's record holds beside its metrics
-BESIDE = frozenset({"kind", "stage", "step", "global_step", "samples", "flops", "seconds", "learning_rate", "explained_variance"})
+BESIDE = frozenset(
+    {
+        "kind",
+        "stage",
+        "step",
+        "global_step",
+        "samples",
+        "flops",
+        "seconds",
+        "learning_rate",
+        "explained_variance",
+    }
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,15 +48,27 @@ def run(argv: Sequence[str]) -> None:
         description="The phase transitions of a teacher's run, and the checkpoints inside them to keep for p-shot distillation.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder of vigreux teach; of several stages the last is looked at"
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="a run folder of vigreux teach; of several stages the last is looked at",
     )
     parser.add_argument(
-        "--shots", type=int, metavar="P", help="p − 1 checkpoints, then the final teacher; default one a transition"
+        "--shots",
+        type=int,
+        metavar="P",
+        help="p − 1 checkpoints, then the final teacher; default one a transition",
     )
-    parser.add_argument("--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot goes; default RUN/selection.png")
     parser.add_argument(
-        "--phases", action="store_true", help="the three phases of the loss instead, where it falls on after its drop (grammars)"
+        "--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="where the plot goes; default RUN/selection.png"
+    )
+    parser.add_argument(
+        "--phases",
+        action="store_true",
+        help="the three phases of the loss instead, where it falls on after its drop (grammars)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
@@ -97,12 +121,18 @@ def _phases(root: Path, *, as_json: bool) -> None:
     if not inside:
         kept = ", ".join(map(str, teacher.available)) or "none"
         span = f"steps {found.start:,.0f} to {found.end:,.0f}"
-        raise ConfigError(f"{root}: no checkpoint lies in phase 2, {span}; kept: {kept}; accepted: a run with a smaller keep_every")
+        raise ConfigError(
+            f"{root}: no checkpoint lies in phase 2, {span}; kept: {kept}; accepted: a run with a smaller keep_every"
+        )
     step = min(inside, key=lambda each: abs(each - found.middle))
     arguments = _arguments(teacher, [step])
     if as_json:
         phases = {"start": found.start, "middle": found.middle, "end": found.end}
-        print(json.dumps({"run": str(root), "phase_2": phases, "checkpoints": [step], "arguments": arguments}, indent=1))
+        print(
+            json.dumps(
+                {"run": str(root), "phase_2": phases, "checkpoints": [step], "arguments": arguments}, indent=1
+            )
+        )
         return
     print(f"phase 1: to step {found.start:,.0f}")
     print(f"phase 2: steps {found.start:,.0f} to {found.end:,.0f}, half way down at {found.middle:,.0f}")
@@ -135,7 +165,9 @@ def _read(root: Path, wanted: str | None) -> _Teacher:
     name = stages[-1]["name"]
     records = [record for record in folder.metrics("eval") if record["stage"] == name]
     metric = Metric.named(_metric(root, records, wanted))
-    values = {record["step"]: record[metric.name] for record in records if record.get(metric.name) is not None}
+    values = {
+        record["step"]: record[metric.name] for record in records if record.get(metric.name) is not None
+    }
     if len(values) < FEWEST:
         raise DataError(
             f"{root}: {len(values)} evaluations of {metric.name!r}; accepted: at least {FEWEST}"
@@ -149,9 +181,18 @@ def _read(root: Path, wanted: str | None) -> _Teacher:
 
 def _metric(root: Path, records: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
     """The metric asked for, or the one that the papers look at."""
-    measured = sorted({key for record in records for key, value in record.items() if key not in BESIDE and value is not None})
+    measured = sorted(
+        {
+            key
+            for record in records
+            for key, value in record.items()
+            if key not in BESIDE and value is not None
+        }
+    )
     if not measured:
-        raise DataError(f"{root}: no evaluations; accepted: a run with held-out data that has been evaluated (vigreux teach)")
+        raise DataError(
+            f"{root}: no evaluations; accepted: a run with held-out data that has been evaluated (vigreux teach)"
+        )
     if wanted is None:
         return next((name for name in ("accuracy", "loss") if name in measured), measured[0])
     if wanted not in measured:
@@ -163,7 +204,9 @@ def _available(directory: Path, before: int) -> tuple[int, ...]:
     """Steps of the whole checkpoints before the last evaluation: the one at the end is the final teacher."""
     from vigreux.checkpoints import verify_manifest
 
-    numbered = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in directory.glob("checkpoint-*"))
+    numbered = (
+        (re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in directory.glob("checkpoint-*")
+    )
     steps = (int(match[1]) for match, path in numbered if match and not verify_manifest(path, contents=False))
     return tuple(sorted(step for step in steps if step < before))
 
@@ -172,14 +215,21 @@ def _available(directory: Path, before: int) -> tuple[int, ...]:
 
 
 def _show(
-    teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path, *, as_json: bool
+    teacher: _Teacher,
+    transitions: Sequence[PhaseTransition],
+    choices: Sequence[Choice],
+    plot: Path,
+    *,
+    as_json: bool,
 ) -> None:
     from vigreux.report.plot_selection import selection_figure
     from vigreux.report.style import LIGHT, save_png
 
     if not as_json:
         _print(teacher, transitions, choices)
-    save_png(selection_figure(teacher.curve, teacher.metric, transitions, choices, teacher.available), plot, LIGHT)
+    save_png(
+        selection_figure(teacher.curve, teacher.metric, transitions, choices, teacher.available), plot, LIGHT
+    )
     print(json.dumps(_plain(teacher, transitions, choices, plot), indent=1) if as_json else f"plot: {plot}")
 
 
@@ -209,7 +259,9 @@ def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: S
     (plain if plain.is_terminal else Console(width=LOG_WIDTH)).print(table)
     for choice in choices:
         number = list(transitions).index(choice.transition) + 1
-        print(f"checkpoint {choice.step:,}: inside transition {number}, {100 * choice.way:.0f} % of its way made")
+        print(
+            f"checkpoint {choice.step:,}: inside transition {number}, {100 * choice.way:.0f} % of its way made"
+        )
     if choices:
         print(f"use: {_arguments(teacher, [choice.step for choice in choices])}")
 
@@ -220,16 +272,25 @@ def _arguments(teacher: _Teacher, kept: Sequence[int]) -> str:
     return f"--teacher.checkpoints {shlex.quote(str(teacher.checkpoints))} --curriculum p-shot --checkpoints {shlex.quote(steps)}"
 
 
-def _plain(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path) -> dict[str, Any]:
+def _plain(
+    teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path
+) -> dict[str, Any]:
     return {
         "run": str(teacher.root),
         "metric": teacher.metric.name,
         "transitions": [
-            {name: getattr(transition, name) for name in ("start", "middle", "end", "before", "after", "sharpness")}
+            {
+                name: getattr(transition, name)
+                for name in ("start", "middle", "end", "before", "after", "sharpness")
+            }
             for transition in transitions
         ],
         "checkpoints": [
-            {"step": choice.step, "transition": list(transitions).index(choice.transition) + 1, "way": choice.way}
+            {
+                "step": choice.step,
+                "transition": list(transitions).index(choice.transition) + 1,
+                "way": choice.way,
+            }
             for choice in choices
         ],
         "arguments": _arguments(teacher, [choice.step for choice in choices]),

@@ -38,14 +38,22 @@ def run(argv: Sequence[str]) -> None:
         return
     summary = _teach(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
-        _print_summary(Path(config.output), summary, series=isinstance(config, OnlineConfig) or config.keep_every is not None)
+        _print_summary(
+            Path(config.output),
+            summary,
+            series=isinstance(config, OnlineConfig) or config.keep_every is not None,
+        )
 
 
 def _check(config: TeachConfig) -> None:
     if config.model.start is None and config.model.family is None:
-        raise ConfigError("model: missing; accepted: model.start (a model to go on from) or model.family (a random start)")
+        raise ConfigError(
+            "model: missing; accepted: model.start (a model to go on from) or model.family (a random start)"
+        )
     if config.task.kind == "embedding":
-        raise ConfigError("task.kind: 'embedding' has no labels to teach; accepted: causal-lm, masked-lm, classification")
+        raise ConfigError(
+            "task.kind: 'embedding' has no labels to teach; accepted: causal-lm, masked-lm, classification"
+        )
     if not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     if config.budget == BudgetConfig():
@@ -69,7 +77,10 @@ def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> 
 def _print_summary(output: Path, summary: Summary, *, series: bool) -> None:
     from vigreux.report.metrics import Metric
 
-    print("held out: " + ", ".join(f"{name} {Metric.named(name).format(value)}" for name, value in summary.metrics.items()))
+    print(
+        "held out: "
+        + ", ".join(f"{name} {Metric.named(name).format(value)}" for name, value in summary.metrics.items())
+    )
     for note in summary.notes:
         print(f"note: {note}")
     print(f"teacher: {output / 'student'} ({summary.student_parameters or 0:,} parameters)")

@@ -73,7 +73,9 @@ class Manifest:
         """Raises `CacheError` that names what is another than when the cache was made."""
         other = [name for name in fits if self.fits.get(name) != fits[name]]
         if other:
-            raise CacheError(f"{where}: was made with another {' and another '.join(other)}; accepted: a cache of this run's own")
+            raise CacheError(
+                f"{where}: was made with another {' and another '.join(other)}; accepted: a cache of this run's own"
+            )
 
 
 @dataclass
@@ -101,12 +103,18 @@ class CacheStore:
             store = cls.open(root)
             store.manifest.check_fits(manifest.fits, root)
             if store.manifest != manifest:
-                raise CacheError(f"{root}: holds other signals, or as many of them; accepted: an empty directory")
+                raise CacheError(
+                    f"{root}: holds other signals, or as many of them; accepted: an empty directory"
+                )
             return store
         with writing(root):
             for split in SPLITS:
                 (root / split).mkdir(parents=True, exist_ok=True)
-        plain = {"version": VERSION, **asdict(manifest), "signals": {k: to_plain(v) for k, v in manifest.signals.items()}}
+        plain = {
+            "version": VERSION,
+            **asdict(manifest),
+            "signals": {k: to_plain(v) for k, v in manifest.signals.items()},
+        }
         write_atomic(root / MANIFEST, json.dumps(plain, indent=1) + "\n")
         return cls(root, manifest)
 
@@ -116,13 +124,19 @@ class CacheStore:
         try:
             plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
             if plain.pop("version") != VERSION:
-                raise CacheError(f"{root}: was written by another version of Vigreux; accepted: version {VERSION} of caches")
+                raise CacheError(
+                    f"{root}: was written by another version of Vigreux; accepted: version {VERSION} of caches"
+                )
             signals = {name: from_plain(form) for name, form in plain.pop("signals").items()}
             return cls(root, Manifest(**plain, signals=signals))
         except OSError as error:
-            raise CacheError(f"{root}: is no cache ({MANIFEST} cannot be read); accepted: a directory of vigreux cache") from error
+            raise CacheError(
+                f"{root}: is no cache ({MANIFEST} cannot be read); accepted: a directory of vigreux cache"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CacheError(f"{root / MANIFEST}: is damaged; accepted: a directory of vigreux cache") from error
+            raise CacheError(
+                f"{root / MANIFEST}: is damaged; accepted: a directory of vigreux cache"
+            ) from error
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +156,9 @@ class CacheStore:
                 tensors[f"{name}:{part}"] = torch.cat([parts[part] for parts in samples]).contiguous()
         _write(self._path(split, number), tensors)
 
-    def missing(self, split: Split, *, contents: bool = False, process: int = 0, processes: int = 1) -> list[int]:
+    def missing(
+        self, split: Split, *, contents: bool = False, process: int = 0, processes: int = 1
+    ) -> list[int]:
         """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum.
 
         Of several processes each is told of its own alone. Whose a shard is follows from its number, not from what is missing:
@@ -153,7 +169,10 @@ class CacheStore:
 
     def write_beside(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Writes what belongs to no sample (a projection, an output head), with its checksum."""
-        _write(self.root / f"{name}.safetensors", {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        _write(
+            self.root / f"{name}.safetensors",
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+        )
 
     def read_beside(self, name: str) -> dict[str, Tensor]:
         """What `write_beside` wrote. Raises `CacheError` where it is missing or damaged."""
@@ -168,7 +187,9 @@ class CacheStore:
         """How a signal is written. Raises `CacheError` where the cache does not have it."""
         if name not in self.manifest.signals:
             held = ", ".join(self.manifest.signals)
-            raise CacheError(f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum")
+            raise CacheError(
+                f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum"
+            )
         return self.manifest.signals[name]
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -183,7 +204,9 @@ class CacheStore:
         pieces: dict[str, list[Tensor]] = {}
         for key in keys:
             if not 0 <= key < self.manifest.samples[split]:
-                raise CacheError(f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is asked for")
+                raise CacheError(
+                    f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is asked for"
+                )
             number, place = divmod(key, self.manifest.shard_samples)
             shard = self._shard(split, number)
             ends = self._ends_of(split, number, name, shard)
@@ -221,7 +244,9 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _check(path: Path) -> None:
     problem = _problem(path, contents=True)
     if problem is not None:
-        raise CacheError(f"{path}: {problem}; accepted: vigreux cache with the same configuration makes it alone again")
+        raise CacheError(
+            f"{path}: {problem}; accepted: vigreux cache with the same configuration makes it alone again"
+        )
 
 
 def _problem(path: Path, *, contents: bool) -> str | None:

@@ -74,7 +74,9 @@ class CachedTeacher:
         assert isinstance(form, Dense)
         return form.width
 
-    def signal(self, target: Target, batch: Batch, *, chunked: bool = False) -> Tensor | TopRows | tuple[Tensor, ...]:
+    def signal(
+        self, target: Target, batch: Batch, *, chunked: bool = False
+    ) -> Tensor | TopRows | tuple[Tensor, ...]:
         """The rows that `target` asks for, as `teacher_signal` gives them, hidden states and embeddings projected already.
 
         Args:

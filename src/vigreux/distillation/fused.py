@@ -64,11 +64,16 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         parts = list(chunks(len(hidden), weight.shape[0], total.element_size()))
-        make = torch.empty_like if parts else torch.zeros_like  # the first chunk overwrites: zeros would be one more pass
+        make = (
+            torch.empty_like if parts else torch.zeros_like
+        )  # the first chunk overwrites: zeros would be one more pass
         of_hidden, of_weight, of_bias = (
-            make(x) if x is not None and needed else None for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
+            make(x) if x is not None and needed else None
+            for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
         )
-        room = hidden.new_empty(parts[0].stop if parts else 0, weight.shape[0])  # every chunk's logits, and then their gradient
+        room = hidden.new_empty(
+            parts[0].stop if parts else 0, weight.shape[0]
+        )  # every chunk's logits, and then their gradient
         for rows in parts:
             own, own_labels = hidden[rows], None if labels is None else labels[rows]
             logits = head.logits(own, out=room[: len(own)])
@@ -78,7 +83,9 @@ class _Fused(torch.autograd.Function):
                 loss, gradient = label_rows(logits, own_labels)
             else:
                 assert teacher is not None
-                loss, gradient = logits_rows(logits, target, teacher(rows), own_labels, common_classes=common_classes)
+                loss, gradient = logits_rows(
+                    logits, target, teacher(rows), own_labels, common_classes=common_classes
+                )
             total += loss.sum()
             if not isinstance(slope, float) or slope != 1:
                 gradient.mul_(slope)  # (c, V), now in h Wᵀ + b
@@ -96,7 +103,9 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
         # in place: the gradients are as large as the head, and nobody else has them
-        gradients = (None if saved is None else saved.mul_(of_total.to(saved.dtype)) for saved in ctx.saved_tensors)
+        gradients = (
+            None if saved is None else saved.mul_(of_total.to(saved.dtype)) for saved in ctx.saved_tensors
+        )
         return (*gradients, *(None,) * 5)
 
 

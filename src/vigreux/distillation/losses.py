@@ -84,8 +84,14 @@ def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None
     probability 0: left out, they would stay untrained, and an untrained logit can win when the student is used.
     """
     common = min(classes, teacher.shape[-1]) if common_classes is None else common_classes
-    assert common <= min(classes, teacher.shape[-1]), f"{common} common classes of {classes} and {teacher.shape[-1]}"
-    return F.pad(teacher[:, :common], (0, classes - common), value=-math.inf) if common < classes else teacher[:, :common]
+    assert common <= min(classes, teacher.shape[-1]), (
+        f"{common} common classes of {classes} and {teacher.shape[-1]}"
+    )
+    return (
+        F.pad(teacher[:, :common], (0, classes - common), value=-math.inf)
+        if common < classes
+        else teacher[:, :common]
+    )
 
 
 # --- divergences of the student's distribution q from the teacher's p ----------------------------------------------------
@@ -122,7 +128,12 @@ def _jensen_shannon(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_chunk(
-    student: Tensor, teacher: Tensor, formula: _Formula, temperature: float, student_temperature: float, top_k: int | None
+    student: Tensor,
+    teacher: Tensor,
+    formula: _Formula,
+    temperature: float,
+    student_temperature: float,
+    top_k: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Loss (N,) and gradient (N, C) in `student / student_temperature`, for as many rows as fit the cache."""
     log_q = _log_softmax(_divided(_at_least_float32(student), student_temperature))
@@ -157,7 +168,9 @@ class _Divergence(torch.autograd.Function):
         loss = student.new_empty(rows, dtype=dtype)
         gradient = student.new_empty(student.shape if ctx.needs_input_grad[0] else (0, classes), dtype=dtype)
         for chunk in _chunks(student):
-            loss[chunk], of_chunk = _of_chunk(student[chunk], teacher[chunk], formula, temperature, student_temperature, top_k)
+            loss[chunk], of_chunk = _of_chunk(
+                student[chunk], teacher[chunk], formula, temperature, student_temperature, top_k
+            )
             if ctx.needs_input_grad[0]:
                 gradient[chunk] = of_chunk
         ctx.save_for_backward(gradient)
@@ -173,7 +186,11 @@ class _Divergence(torch.autograd.Function):
 
 
 def soft_cross_entropy(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    student_temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> Tensor:
     """`−Σ_c p_c log q_c`, logits (N, C), (N, C) → (N,), at least the teacher's entropy.
 
@@ -185,14 +202,22 @@ def soft_cross_entropy(
 
 
 def forward_kl(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    student_temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> Tensor:
     """`KL(p ‖ q) = Σ_c p_c (log p_c − log q_c)`, (N, C), (N, C) → (N,): the soft cross-entropy less the teacher's entropy."""
     return _Divergence.apply(student, teacher, _forward_kl, temperature, student_temperature, top_k)
 
 
 def reverse_kl(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    student_temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> Tensor:
     """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, (N, C), (N, C) → (N,), with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
 
@@ -203,7 +228,11 @@ def reverse_kl(
 
 
 def jensen_shannon(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, student_temperature: float = 1.0, top_k: int | None = None
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    student_temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> Tensor:
     """`½ KL(p ‖ m) + ½ KL(q ‖ m)`, `m = ½ (p + q)`, (N, C), (N, C) → (N,): symmetric in p and q, from 0 to log 2."""
     return _Divergence.apply(student, teacher, _jensen_shannon, temperature, student_temperature, top_k)
@@ -226,7 +255,12 @@ _FORMULAS: dict[Divergence, _Formula] = {
 
 
 def logits_loss(
-    student: Tensor, target: Logits, teacher: Tensor | None, labels: Tensor | None = None, *, common_classes: int | None = None
+    student: Tensor,
+    target: Logits,
+    teacher: Tensor | None,
+    labels: Tensor | None = None,
+    *,
+    common_classes: int | None = None,
 ) -> Tensor:
     """The loss of a stage that matches logits: `alpha · CE + (1 − alpha) · D · student_temperature²`, per row (N,).
 
@@ -239,7 +273,9 @@ def logits_loss(
     """
     assert teacher is not None, "alpha < 1 needs a teacher"
     teacher = fit_classes(teacher, student.shape[-1], common_classes)
-    divergence = _DIVERGENCES[target.divergence](student, teacher, target.temperature, target.student_temperature, target.top_k)
+    divergence = _DIVERGENCES[target.divergence](
+        student, teacher, target.temperature, target.student_temperature, target.top_k
+    )
     loss = (1 - target.alpha) * target.student_temperature**2 * divergence
     if target.alpha == 0:
         return loss
@@ -251,7 +287,12 @@ def logits_loss(
 
 
 def logits_rows(
-    student: Tensor, target: Logits, teacher: Tensor, labels: Tensor | None = None, *, common_classes: int | None = None
+    student: Tensor,
+    target: Logits,
+    teacher: Tensor,
+    labels: Tensor | None = None,
+    *,
+    common_classes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which takes their place in memory."""
     loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))

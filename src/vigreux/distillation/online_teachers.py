@@ -119,7 +119,9 @@ def read_shape(folder: Path) -> NetworkShape:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = described.get("model_type")
         if kind != MODEL_TYPE:
-            raise CheckpointError(f"{folder}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task")
+            raise CheckpointError(
+                f"{folder}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task"
+            )
         with safe_open(folder / WEIGHTS, "pt") as file:
             W, A = file.get_slice("hidden.weight"), file.get_slice("output.weight")
             (width, n), classes = W.get_shape(), A.get_shape()[0]
@@ -127,7 +129,9 @@ def read_shape(folder: Path) -> NetworkShape:
         if (n, width, classes) != (described["n"], described["width"], described["classes"]):
             raise ValueError(f"{CONFIG} and {WEIGHTS} describe different networks")
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: missing or damaged weights ({' '.join(str(error).split())})") from error
+        raise CheckpointError(
+            f"{folder}: missing or damaged weights ({' '.join(str(error).split())})"
+        ) from error
     return NetworkShape(n, width, classes, bytes_per)
 
 
@@ -157,7 +161,10 @@ class LogitCache:
     def block(self, first: int, count: int) -> Tensor:
         """(count, K) logits of samples `first` to `first + count − 1`."""
         numbers = range(first // _CHUNK, (first + count - 1) // _CHUNK + 1)
-        parts = [self._chunk(number)[max(first - number * _CHUNK, 0) : first + count - number * _CHUNK] for number in numbers]
+        parts = [
+            self._chunk(number)[max(first - number * _CHUNK, 0) : first + count - number * _CHUNK]
+            for number in numbers
+        ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _chunk(self, number: int) -> Tensor:

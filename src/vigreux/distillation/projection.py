@@ -20,7 +20,9 @@ from vigreux.errors import ConfigError
 _DRAWN = 1024  # rows of random numbers held at a time
 
 
-def projection_matrix(spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None) -> Tensor:
+def projection_matrix(
+    spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None
+) -> Tensor:
     """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU; the same in every process, whatever the global generator.
 
     Args:
@@ -58,7 +60,9 @@ def _gaussian(d_teacher: int, d_student: int, generator: torch.Generator) -> Ten
 def _orthogonal(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
     tall, thin = max(d_teacher, d_student), min(d_teacher, d_student)
     Q, R = torch.linalg.qr(torch.randn(tall, thin, generator=generator, dtype=torch.float64))
-    Q *= R.diagonal().sign()  # the unique factor with a positive diagonal of R is uniform, and the same for every LAPACK
+    Q *= (
+        R.diagonal().sign()
+    )  # the unique factor with a positive diagonal of R is uniform, and the same for every LAPACK
     return Q if d_student <= d_teacher else Q.T * math.sqrt(d_student / d_teacher)
 
 
@@ -140,7 +144,11 @@ def _pca(d_teacher: int, d_student: int, hidden: Iterable[Tensor] | None) -> Ten
 
 def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
     """Number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64, merged batch by batch (Chan, Golub and LeVeque 1979)."""
-    count, mean, scatter = 0, torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
+    count, mean, scatter = (
+        0,
+        torch.zeros(width, dtype=torch.float64),
+        torch.zeros(width, width, dtype=torch.float64),
+    )
     for batch in batches:
         rows = batch.detach().to("cpu", torch.float64)  # (N, d)
         delta = rows.mean(dim=0) - mean

@@ -35,9 +35,13 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
     for source in sources:
         found = _STEP.search(source.rstrip("/").rpartition("/")[2].rpartition("@")[2])
         if found is None:
-            raise ConfigError(f"teacher.checkpoints: {source!r} has no step in its name; accepted: names that end in a number")
+            raise ConfigError(
+                f"teacher.checkpoints: {source!r} has no step in its name; accepted: names that end in a number"
+            )
         if (step := int(found[1])) in series:
-            raise ConfigError(f"teacher.checkpoints: {series[step]!r} and {source!r} have the same step, {step}")
+            raise ConfigError(
+                f"teacher.checkpoints: {series[step]!r} and {source!r} have the same step, {step}"
+            )
         series[step] = source
     return dict(sorted(series.items()))
 
@@ -51,5 +55,7 @@ def check_series(series: Mapping[int, str], fingerprint: Callable[[str], str]) -
     for step, source in series.items():
         mark = fingerprint(source)
         if mark in seen:
-            raise CheckpointError(f"teacher.checkpoints: {source!r} (step {step}) holds the same weights as {seen[mark]!r}")
+            raise CheckpointError(
+                f"teacher.checkpoints: {source!r} (step {step}) holds the same weights as {seen[mark]!r}"
+            )
         seen[mark] = source

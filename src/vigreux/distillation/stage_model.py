@@ -10,11 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum import Embedding, Hidden, Joint, Labels, Logits, Projection, Stage, Target, hidden_part
+from vigreux.curriculum import (
+    Embedding,
+    Hidden,
+    Joint,
+    Labels,
+    Logits,
+    Projection,
+    Stage,
+    Target,
+    hidden_part,
+)
 from vigreux.distillation.cache_formats import TopRows
 from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.fused import TeacherLogits, fused_loss
-from vigreux.distillation.losses import TargetStatistics, cross_entropy, hidden_loss, logits_loss, scale_targets, target_statistics
+from vigreux.distillation.losses import (
+    TargetStatistics,
+    cross_entropy,
+    hidden_loss,
+    logits_loss,
+    scale_targets,
+    target_statistics,
+)
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.errors import ConfigError
@@ -34,7 +51,9 @@ def positions_of(task: Task, target: Target, batch: Batch) -> Tensor | None:
 def _predicted(task: Task, batch: Batch) -> Tensor:
     positions = task.positions(batch)
     if positions is None:
-        raise ConfigError("hidden.positions: 'predicted' is for language models, this task predicts no tokens; accepted: 'all'")
+        raise ConfigError(
+            "hidden.positions: 'predicted' is for language models, this task predicts no tokens; accepted: 'all'"
+        )
     return positions
 
 
@@ -56,7 +75,9 @@ def teacher_signal(task: Task, target: Target, teacher: Teacher | None, batch: B
         parts = (teacher_signal(task, part, teacher, batch) for part in (target.logits, target.hidden))
         return tuple(part for part in parts if isinstance(part, Tensor))
     if isinstance(target, Hidden):
-        hidden = teacher.hidden(batch, target.layer, final_norm=target.final_norm)  # (B, T, d_T), or (B, d_T) from a plain module
+        hidden = teacher.hidden(
+            batch, target.layer, final_norm=target.final_norm
+        )  # (B, T, d_T), or (B, d_T) from a plain module
         return hidden if positions is None else hidden[positions]
     if isinstance(target, Embedding):
         return teacher.embedding(batch, target.pooling)
@@ -141,7 +162,9 @@ class StageModel(nn.Module):
         assert positions is not None
         rows = self.view.head_input(batch, heads.student.module, positions, after=heads.student.after)
         labels = batch["labels"][positions]
-        return fused_loss(rows, heads.student.now(), self.target, teacher=_chunked(heads.teacher, signal), labels=labels)
+        return fused_loss(
+            rows, heads.student.now(), self.target, teacher=_chunked(heads.teacher, signal), labels=labels
+        )
 
     def _joint_loss(self, target: Joint, batch: Batch, logits: Tensor, hidden: Tensor) -> Tensor:
         """The logits' summed loss, and beside it the hidden states' mean over this micro-batch as often as there are logits."""
@@ -259,7 +282,11 @@ def build_stage_model(
     assert widths is not None
 
     def signals() -> Iterator[Tensor]:  # anew each time: one batch of hidden states is held at a time
-        return (rows for batch in calibration() if isinstance(rows := _vectors(task, target, teacher, batch), Tensor))
+        return (
+            rows
+            for batch in calibration()
+            if isinstance(rows := _vectors(task, target, teacher, batch), Tensor)
+        )
 
     projection: Tensor | LearnedProjection | None
     if target.projection.kind == "learned":
@@ -273,5 +300,7 @@ def build_stage_model(
             matrices.setdefault(target.projection, shared)
         projection = shared
     matrix = projection if isinstance(projection, Tensor) else None
-    statistics = reduce(TargetStatistics.merge, (target_statistics(_projected(rows, matrix)) for rows in signals()))
+    statistics = reduce(
+        TargetStatistics.merge, (target_statistics(_projected(rows, matrix)) for rows in signals())
+    )
     return StageModel(view, stage.target, task, projection, statistics)

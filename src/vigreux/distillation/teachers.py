@@ -48,11 +48,15 @@ class LiveTeacher:
             holds all, where they are.
     """
 
-    def __init__(self, model: nn.Module, layout: Layout | None = None, *, spread_on: torch.device | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, layout: Layout | None = None, *, spread_on: torch.device | None = None
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
-        self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}  # by hidden layer and final norm, or by pooling
+        self._views: dict[
+            tuple[int, bool] | Pooling, nn.Module
+        ] = {}  # by hidden layer and final norm, or by pooling
         self._head: LinearHead | None = None
         self._looked = False
         self._spread_on = spread_on
@@ -69,7 +73,9 @@ class LiveTeacher:
         """Spreads the weights where that was wanted; from here on all processes must ask alike. Until then the model is whole."""
         if self._spread_on is not None and self._spread is None:
             self._spread = Spread(self.model, block_list(self.model, self.layout), self._spread_on)
-            self._looked = False  # the first process may have looked for the head already, and looking takes all of them
+            self._looked = (
+                False  # the first process may have looked for the head already, and looking takes all of them
+            )
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """See `Teacher.logits`."""
@@ -95,10 +101,16 @@ class LiveTeacher:
         """See `Teacher.head_input`."""
         assert self._head is not None, "see find_head"
         view, head = LogitsView(self.model, self.layout), self._head
-        return self._run(lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions)
+        return self._run(
+            lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions
+        )
 
     def several(
-        self, batch: Batch, states: Sequence[tuple[int, bool]], end: Literal["logits", "head"] | None, positions: Tensor | None
+        self,
+        batch: Batch,
+        states: Sequence[tuple[int, bool]],
+        end: Literal["logits", "head"] | None,
+        positions: Tensor | None,
     ) -> tuple[dict[tuple[int, bool], Tensor], Tensor | None]:
         """Hidden states by (layer, whether with the final norm), and logits or what the head is given, of one forward pass.
 
@@ -108,9 +120,15 @@ class LiveTeacher:
             if end is None:
                 deepest = max(states)
                 last, ended = None, self.hidden(batch, deepest[0], final_norm=deepest[1])
-                kept.setdefault(deepest, ended)  # a cut view leaves before the block that would have been given it
+                kept.setdefault(
+                    deepest, ended
+                )  # a cut view leaves before the block that would have been given it
             else:
-                last = self.logits(batch, positions) if end == "logits" else self._whole_head_input(batch, positions)
+                last = (
+                    self.logits(batch, positions)
+                    if end == "logits"
+                    else self._whole_head_input(batch, positions)
+                )
         source = next(iter(batch.values())).device
         return {state: rows.to(source) for state, rows in kept.items()}, last
 
@@ -176,7 +194,9 @@ class Teachers:
                 )
             raise ConfigError(unknown(f"stage {stage!r}: checkpoint step", ref.step, self.checkpoints))
         if ref.kind == "model" and self._load is None:
-            raise ConfigError(f"stage {stage!r}: learns from the model {ref.model!r}, and there is nothing to load it with")
+            raise ConfigError(
+                f"stage {stage!r}: learns from the model {ref.model!r}, and there is nothing to load it with"
+            )
 
     def of(self, ref: TeacherRef) -> LiveTeacher | None:
         """The teacher of a stage, loaded now where it is not the final one; `None` for labels."""

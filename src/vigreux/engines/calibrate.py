@@ -94,4 +94,7 @@ def write_plan(path: Path, plan: Sequence[StagePlan]) -> None:
 
 def read_plan(path: Path) -> list[StagePlan]:
     """The plan that `write_plan` kept."""
-    return [StagePlan(stage["steps"], StepCost(**stage["cost"])) for stage in json.loads(path.read_text(encoding="utf-8"))]
+    return [
+        StagePlan(stage["steps"], StepCost(**stage["cost"]))
+        for stage in json.loads(path.read_text(encoding="utf-8"))
+    ]

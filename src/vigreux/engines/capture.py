@@ -51,7 +51,11 @@ class Wanted:
 
     def covers(self, split: Split, keys: range) -> bool:
         """Whether any of these samples has rows."""
-        return split == "held_out" or self.spans is None or any(a < keys.stop and keys.start < b for a, b in self.spans)
+        return (
+            split == "held_out"
+            or self.spans is None
+            or any(a < keys.stop and keys.start < b for a, b in self.spans)
+        )
 
 
 def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | None = None) -> list[Wanted]:
@@ -76,7 +80,9 @@ def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | Non
                 found[name] = _wanted(name, setup, stage, part, config, head=head)
             if span is not None:
                 measured = (0, CALIBRATION_BATCHES * setup.samples_per_step)
-                found[name] = replace(found[name], spans=joined_spans((*(found[name].spans or ()), measured, span)))
+                found[name] = replace(
+                    found[name], spans=joined_spans((*(found[name].spans or ()), measured, span))
+                )
     return list(found.values())
 
 
@@ -102,10 +108,16 @@ def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConf
     assert isinstance(teacher, LiveTeacher)
     batch = next(setup.batches())
     if head and teacher.find_head(batch) is None:
-        raise ConfigError("cache.logits: 'head-input' needs a linear output head, which the teacher has not; accepted: top")
-    projection = None if isinstance(part, Logits) or not isinstance(model.projection, Tensor) else model.projection
+        raise ConfigError(
+            "cache.logits: 'head-input' needs a linear output head, which the teacher has not; accepted: top"
+        )
+    projection = (
+        None if isinstance(part, Logits) or not isinstance(model.projection, Tensor) else model.projection
+    )
     bare = Wanted(name, stage.teacher, part, Dense(1), projection, head)
-    width = _all_rows(setup, teacher, [bare], batch)[0].shape[-1] if projection is None else projection.shape[-1]
+    width = (
+        _all_rows(setup, teacher, [bare], batch)[0].shape[-1] if projection is None else projection.shape[-1]
+    )
     return replace(bare, form=_form(setup, part, config, width, head=head))
 
 
@@ -181,7 +193,10 @@ def _all_rows(setup: Setup, teacher: LiveTeacher, wanted: Sequence[Wanted], batc
     rows = []
     for each in wanted:
         if isinstance(each.part, Hidden):
-            hidden, counted = kept[each.part.layer, each.part.final_norm], positions_of(setup.task, each.part, batch)
+            hidden, counted = (
+                kept[each.part.layer, each.part.final_norm],
+                positions_of(setup.task, each.part, batch),
+            )
             rows.append(hidden if counted is None else hidden[counted])
         elif isinstance(each.part, Embedding):
             rows.append(teacher.embedding(batch, each.part.pooling))
@@ -194,7 +209,11 @@ def _all_rows(setup: Setup, teacher: LiveTeacher, wanted: Sequence[Wanted], batc
 def _counts(setup: Setup, part: Part, batch: Batch) -> Tensor:
     """(B,) how many rows each sample has."""
     positions = positions_of(setup.task, part, batch)
-    return torch.ones(len(next(iter(batch.values()))), dtype=torch.long) if positions is None else positions.sum(1)
+    return (
+        torch.ones(len(next(iter(batch.values()))), dtype=torch.long)
+        if positions is None
+        else positions.sum(1)
+    )
 
 
 def _split(parts: Parts, counts: Tensor) -> list[Parts]:
@@ -228,6 +247,8 @@ def bytes_of(setup: Setup, wanted: Sequence[Wanted], train: int, held_out: int) 
     for one in wanted:
         positions = positions_of(setup.task, one.part, batch)
         rows = 1.0 if positions is None else int(positions.sum()) / size
-        with_rows = held_out + (train if one.spans is None else sum(min(b, train) - min(a, train) for a, b in one.spans))
+        with_rows = held_out + (
+            train if one.spans is None else sum(min(b, train) - min(a, train) for a, b in one.spans)
+        )
         total += with_rows * rows * one.form.bytes_per_row + 8 * (train + held_out)
     return round(total)

@@ -13,7 +13,8 @@ from vigreux.runs import Summary
 def model_card(setup: Setup, summary: Summary) -> str:
     """Markdown with the hub's YAML header."""
     scores = "\n".join(
-        f"| {name} | {value:.4g} | {_cell(summary.teacher_metrics.get(name))} |" for name, value in summary.metrics.items()
+        f"| {name} | {value:.4g} | {_cell(summary.teacher_metrics.get(name))} |"
+        for name, value in summary.metrics.items()
     )
     teacher = f", from a teacher of {summary.teacher_parameters:,}" if summary.teacher_parameters else ""
     notes = "".join(f"* {note}\n" for note in summary.notes)

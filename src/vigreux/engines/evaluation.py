@@ -44,7 +44,9 @@ class HeldOut:
         self.teacher_metrics: dict[str, float] = {}
         self._record = record
 
-    def __call__(self, student: nn.Module, projection: Tensor | None = None, layout: Layout | None = None) -> dict[str, float]:
+    def __call__(
+        self, student: nn.Module, projection: Tensor | None = None, layout: Layout | None = None
+    ) -> dict[str, float]:
         """The student's metrics under plain names (see `vigreux.tasks.evaluate.evaluate`).
 
         `projection` is what the teacher's embedding is held against the student's by.
@@ -54,11 +56,18 @@ class HeldOut:
         student.eval()
         forward = self._forward(student, layout)
         metrics = evaluate(
-            self.task, forward, self.teacher_record(device), batch_size=self.batch_size, device=device, projection=projection
+            self.task,
+            forward,
+            self.teacher_record(device),
+            batch_size=self.batch_size,
+            device=device,
+            projection=projection,
         )
         student.train(training)
         self.teacher_metrics = {
-            name.removeprefix(OF_TEACHER): value for name, value in metrics.items() if name.startswith(OF_TEACHER)
+            name.removeprefix(OF_TEACHER): value
+            for name, value in metrics.items()
+            if name.startswith(OF_TEACHER)
         }
         return {name: value for name, value in metrics.items() if not name.startswith(OF_TEACHER)}
 

@@ -23,7 +23,16 @@ from torch import Tensor
 
 from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
 from vigreux.cost import StepCost
-from vigreux.curriculum import Curriculum, Hidden, Joint, Logits, Stage, check_curriculum, hidden_part, resolve_steps
+from vigreux.curriculum import (
+    Curriculum,
+    Hidden,
+    Joint,
+    Logits,
+    Stage,
+    check_curriculum,
+    hidden_part,
+    resolve_steps,
+)
 from vigreux.distillation.losses import teacher_probabilities
 from vigreux.distillation.online_teachers import (
     LOGITS_LAYER,
@@ -34,7 +43,14 @@ from vigreux.distillation.online_teachers import (
     layer_width,
     read_shape,
 )
-from vigreux.engines.online_stages import OnlineTarget, check_stage, for_two_layers, needs_logits, peak_rate, step_cost
+from vigreux.engines.online_stages import (
+    OnlineTarget,
+    check_stage,
+    for_two_layers,
+    needs_logits,
+    peak_rate,
+    step_cost,
+)
 from vigreux.engines.progress import Totals, on_plateau, progress_bar
 from vigreux.errors import ConfigError, TrainingError, VigreuxError
 from vigreux.kernels.online import Loss, OnlineSGD
@@ -79,13 +95,17 @@ class OnlineSetup:
     @cached_property
     def stage_steps(self) -> tuple[int, ...]:
         """Steps of each stage."""
-        return resolve_steps(self.curriculum, self.steps, batch_size=self.settings.batch_size, train_samples=1)
+        return resolve_steps(
+            self.curriculum, self.steps, batch_size=self.settings.batch_size, train_samples=1
+        )
 
     def check(self) -> None:
         """Raises `ConfigError` or `CheckpointError` for stages that this engine, the networks or the teachers do not allow."""
         check_curriculum(self.curriculum, student_layers=1)
         if self.student.classes == 1 and self.settings.loss != "hinge":
-            raise ConfigError("training.loss: cross-entropy needs 2 logits or more; accepted for one logit: hinge")
+            raise ConfigError(
+                "training.loss: cross-entropy needs 2 logits or more; accepted for one logit: hinge"
+            )
         for stage in self.curriculum:
             check_stage(stage)
             if stage.teacher.kind != "labels":
@@ -94,11 +114,18 @@ class OnlineSetup:
 
     def _check_teacher(self, stage: Stage) -> None:
         if self.teachers is None:
-            raise ConfigError(f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux teach")
+            raise ConfigError(
+                f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux teach"
+            )
         teacher = read_shape(self.teachers.folder(stage.teacher))
-        for name, found, needed in (("n", teacher.n, self.task.n), ("classes", teacher.classes, self.student.classes)):
+        for name, found, needed in (
+            ("n", teacher.n, self.task.n),
+            ("classes", teacher.classes, self.student.classes),
+        ):
             if found != needed:
-                raise ConfigError(f"teacher.model: has {name} {found}; accepted: a teacher of the task's {name}, {needed}")
+                raise ConfigError(
+                    f"teacher.model: has {name} {found}; accepted: a teacher of the task's {name}, {needed}"
+                )
         hidden = hidden_part(stage.target)
         if hidden is None or hidden.projection.kind != "identity":
             return
@@ -155,10 +182,18 @@ class OnlineEngine:
         logits, labels = forward(network, self.held_out), torch.from_numpy(self.held_out_labels)
         if network.classes == 1:
             margins = logits[:, 0] * (2 * labels - 1).to(logits.dtype)
-            return {"loss": float((1 - margins).clamp(min=0).mean()), "accuracy": float((margins > 0).double().mean())}
+            return {
+                "loss": float((1 - margins).clamp(min=0).mean()),
+                "accuracy": float((margins > 0).double().mean()),
+            }
         functional = torch.nn.functional
-        criterion = functional.multi_margin_loss if self.setup.settings.loss == "hinge" else functional.cross_entropy
-        return {"loss": float(criterion(logits, labels)), "accuracy": float((logits.argmax(1) == labels).double().mean())}
+        criterion = (
+            functional.multi_margin_loss if self.setup.settings.loss == "hinge" else functional.cross_entropy
+        )
+        return {
+            "loss": float(criterion(logits, labels)),
+            "accuracy": float((logits.argmax(1) == labels).double().mean()),
+        }
 
     def _start(self) -> None:
         initial = self.folder.path / INITIAL
@@ -171,10 +206,15 @@ class OnlineEngine:
         """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole, and those after them."""
         finished = self.folder.stages()
         directories = [self.folder.stage_dir(i, stage.name) for i, stage in enumerate(self.setup.curriculum)]
-        whole = next((i for i, record in enumerate(finished) if _last_step(directories[i]) != record.steps), len(finished))
+        whole = next(
+            (i for i, record in enumerate(finished) if _last_step(directories[i]) != record.steps),
+            len(finished),
+        )
         if whole < len(finished):
             again = ", ".join(repr(stage.name) for stage in finished[whole:])
-            warnings.warn(f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2
+            )
             self.folder.truncate_stages(whole)
             for directory in directories[whole + 1 :]:  # their records go with those of the stage before
                 shutil.rmtree(directory, ignore_errors=True)
@@ -206,7 +246,9 @@ class OnlineEngine:
         teachers = self.setup.teachers
         assert teachers is not None
         return {
-            "bytes_kept": sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used}),
+            "bytes_kept": sum(
+                directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used}
+            ),
             "teacher_bytes": directory_bytes(teachers.final),
             "teacher_metrics": self.evaluate(TwoLayer.load(teachers.final)),
             "teacher_parameters": read_shape(teachers.final).parameters,
@@ -246,7 +288,9 @@ class _StageRun:
         step = self._resume()
         signal = _Signal(self.engine, self.stage)
         bar = progress.add_task(self.stage.name, total=self.steps, completed=step, loss="", rate="")
-        while step < self.steps and not on_plateau(self.stage.duration, [signal.own_loss(e) for e in self.evaluations]):
+        while step < self.steps and not on_plateau(
+            self.stage.duration, [signal.own_loss(e) for e in self.evaluations]
+        ):
             until = self._next_stop(step)
             self._train(signal, step, until)
             step = until
@@ -265,7 +309,10 @@ class _StageRun:
         """The next step at which something is due, or at which the drawn samples are used up."""
         samples = _CHUNK if hidden_part(self.stage.target) is None else _HIDDEN_CHUNK
         drawn = max(1, samples // self.settings.batch_size)
-        return min(self.steps, *(step - step % every + every for every in (drawn, self.settings.eval_every, self.save_every)))
+        return min(
+            self.steps,
+            *(step - step % every + every for every in (drawn, self.settings.eval_every, self.save_every)),
+        )
 
     def _train(self, signal: _Signal, step: int, until: int) -> None:
         batch = self.settings.batch_size
@@ -332,7 +379,9 @@ class _StageRun:
         loss = self._sum / max(1, self._count)
         self._sum, self._count = 0.0, 0
         self.losses.append(loss)
-        self._write("train", signal, step, {"loss": loss, "learning_rate": float(self._rates(step - 1, step)[0])})
+        self._write(
+            "train", signal, step, {"loss": loss, "learning_rate": float(self._rates(step - 1, step)[0])}
+        )
         self.evaluations.append(signal.evaluate() | self.engine.evaluate(self.student))
         self._write("eval", signal, step, self.evaluations[-1])
 
@@ -353,7 +402,11 @@ class _StageRun:
         explained = self.evaluations[-1].get("explained_variance")
         notes = []
         if explained is not None and explained <= 0:
-            matched = "logits" if signal.hidden is not None and signal.hidden.layer == LOGITS_LAYER else "hidden units"
+            matched = (
+                "logits"
+                if signal.hidden is not None and signal.hidden.layer == LOGITS_LAYER
+                else "hidden units"
+            )
             notes.append(
                 f"stage {self.stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
                 f" predicts the teacher's {matched} no better than their mean"
@@ -423,7 +476,9 @@ class _Signal:
             folder = self.setup.teachers.folder(stage.teacher)
             shape = read_shape(folder)
             if (hidden := hidden_part(self.target)) is not None:
-                self.hidden = HiddenTargets(TwoLayer.load(folder), hidden, self.setup.student.width, self.setup.data_seed)
+                self.hidden = HiddenTargets(
+                    TwoLayer.load(folder), hidden, self.setup.student.width, self.setup.data_seed
+                )
             if needs_logits(self.target):
                 self.logits = LogitCache(folder, engine.stream)
         self.cost = step_cost(self.target, self.setup.student, shape, self.setup.settings.batch_size)
@@ -440,7 +495,9 @@ class _Signal:
         targets = self._targets(X, first)
         if isinstance(self.target, Joint):
             hidden, weight = self._hidden_targets(X, first), self.target.weight
-            return kernel.fit_joint(inputs, targets, hidden, rates, weight=weight, before_relu=before, loss=loss, alpha=alpha)
+            return kernel.fit_joint(
+                inputs, targets, hidden, rates, weight=weight, before_relu=before, loss=loss, alpha=alpha
+            )
         return kernel.fit_logits(inputs, targets, rates, loss=loss, alpha=alpha)
 
     @property
@@ -493,5 +550,7 @@ class _Signal:
             return {}
         before = self.setup.settings.match == "before-relu"
         X = torch.from_numpy(self.engine.held_out).to(self.setup.student.dtype)
-        error = self.setup.student.hidden_states(X, before_relu=before) - self.hidden.block(self.engine.held_out).to(X.dtype)
+        error = self.setup.student.hidden_states(X, before_relu=before) - self.hidden.block(
+            self.engine.held_out
+        ).to(X.dtype)
         return {"explained_variance": 1 - float(error.square().sum(dim=1).mean()) / self.hidden.variance}

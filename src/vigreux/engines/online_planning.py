@@ -12,10 +12,23 @@ from torch import Tensor
 
 from vigreux.cost import Cost, StageCost
 from vigreux.curriculum import Curriculum, Hidden, Joint, Stage, hidden_part
-from vigreux.distillation.online_teachers import LOGITS_LAYER, HiddenTargets, NetworkShape, forward, layer_width, read_shape
+from vigreux.distillation.online_teachers import (
+    LOGITS_LAYER,
+    HiddenTargets,
+    NetworkShape,
+    forward,
+    layer_width,
+    read_shape,
+)
 from vigreux.distillation.projection import projection_entries
 from vigreux.engines.online import OnlineSetup
-from vigreux.engines.online_stages import OnlineTarget, for_two_layers, needs_logits, step_cost, teacher_products
+from vigreux.engines.online_stages import (
+    OnlineTarget,
+    for_two_layers,
+    needs_logits,
+    step_cost,
+    teacher_products,
+)
 from vigreux.kernels.forward import ROWS
 from vigreux.kernels.online import Blocking, Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
@@ -39,11 +52,17 @@ class OnlinePlan:
 
 def make_plan(setup: OnlineSetup) -> OnlinePlan:
     """The plan of a checked setup; its student is left as it is."""
-    student = NetworkShape(setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize)
+    student = NetworkShape(
+        setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize
+    )
     shapes = [_teacher_of(setup, stage) for stage in setup.curriculum]
-    stages = tuple(_stage_cost(setup, *planned) for planned in zip(setup.curriculum, setup.stage_steps, shapes))
+    stages = tuple(
+        _stage_cost(setup, *planned) for planned in zip(setup.curriculum, setup.stage_steps, shapes)
+    )
     teacher = next((shape for shape in reversed(shapes) if shape is not None), None)
-    return OnlinePlan(setup.curriculum, Cost(stages, _bytes_kept(setup)), student, teacher, _memory(setup, shapes))
+    return OnlinePlan(
+        setup.curriculum, Cost(stages, _bytes_kept(setup)), student, teacher, _memory(setup, shapes)
+    )
 
 
 def _teacher_of(setup: OnlineSetup, stage: Stage) -> NetworkShape | None:
@@ -56,23 +75,39 @@ def _teacher_of(setup: OnlineSetup, stage: Stage) -> NetworkShape | None:
 def _bytes_kept(setup: OnlineSetup) -> int:
     teachers = setup.teachers
     used = {stage.teacher for stage in setup.curriculum if stage.teacher.kind != "labels"}
-    return sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used}) if teachers is not None else 0
+    return (
+        sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used})
+        if teachers is not None
+        else 0
+    )
 
 
 def _memory(setup: OnlineSetup, shapes: list[NetworkShape | None]) -> int:
     """Student, the kernel's copy of it and its two blocks of rows, and a teacher with the hidden units of some samples."""
     student, rows = setup.student, Blocking.best(setup.student.width).rows
     own = student.dtype.itemsize * (
-        2 * sum(p.numel() for p in student.parameters()) + 2 * max(rows, setup.settings.batch_size) * student.width
+        2 * sum(p.numel() for p in student.parameters())
+        + 2 * max(rows, setup.settings.batch_size) * student.width
     )
-    taught = [_teacher_bytes(stage, shape, student.width) for stage, shape in zip(setup.curriculum, shapes) if shape is not None]
+    taught = [
+        _teacher_bytes(stage, shape, student.width)
+        for stage, shape in zip(setup.curriculum, shapes)
+        if shape is not None
+    ]
     return own + max(taught, default=0)
 
 
 def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
     hidden = hidden_part(stage.target)
-    entries = projection_entries(hidden.projection, layer_width(shape, hidden.layer), width) if hidden is not None else 0
-    return shape.bytes_per * (2 * shape.parameters + ROWS * torch.get_num_threads() * shape.width) + (shape.bytes_per + 8) * entries
+    entries = (
+        projection_entries(hidden.projection, layer_width(shape, hidden.layer), width)
+        if hidden is not None
+        else 0
+    )
+    return (
+        shape.bytes_per * (2 * shape.parameters + ROWS * torch.get_num_threads() * shape.width)
+        + (shape.bytes_per + 8) * entries
+    )
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -85,7 +120,9 @@ def _stage_cost(setup: OnlineSetup, stage: Stage, steps: int, teacher: NetworkSh
     seconds = _student_seconds(setup, target)
     if teacher is not None:
         seconds += _teacher_seconds(target, teacher, setup.student.width)
-    return StageCost(stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds)
+    return StageCost(
+        stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds
+    )
 
 
 def _student_seconds(setup: OnlineSetup, target: OnlineTarget) -> float:
@@ -93,7 +130,9 @@ def _student_seconds(setup: OnlineSetup, target: OnlineTarget) -> float:
     student, settings = setup.student, setup.settings
     batch = settings.batch_size
     samples = -(-(_SAMPLES if student.width <= _WIDE else _SAMPLES // 4) // batch) * batch
-    kernel = OnlineSGD(*(p.clone() for p in student.parameters_in_order()), batch=batch, threads=settings.threads)
+    kernel = OnlineSGD(
+        *(p.clone() for p in student.parameters_in_order()), batch=batch, threads=settings.threads
+    )
     stream = BitStream(student.n, 0, "calibrate")
     units = torch.zeros(samples, student.width, dtype=student.dtype)
     targets = torch.zeros(samples, max(student.classes, 2), dtype=student.dtype)
@@ -119,7 +158,10 @@ def _student_seconds(setup: OnlineSetup, target: OnlineTarget) -> float:
 def _teacher_seconds(target: OnlineTarget, teacher: NetworkShape, width: int) -> float:
     """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
     small = TwoLayer(
-        teacher.n, min(teacher.width, _WIDE), teacher.classes, dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per]
+        teacher.n,
+        min(teacher.width, _WIDE),
+        teacher.classes,
+        dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per],
     )
     X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
     asked: list[Callable[[np.ndarray], Tensor]] = []
@@ -127,9 +169,13 @@ def _teacher_seconds(target: OnlineTarget, teacher: NetworkShape, width: int) ->
     if hidden is not None:
         onto = layer_width(small, hidden.layer) if hidden.projection.kind == "identity" else width
         asked.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
-    if needs_logits(target) and (hidden is None or hidden.layer != LOGITS_LAYER):  # which are computed once, and projected
+    if needs_logits(target) and (
+        hidden is None or hidden.layer != LOGITS_LAYER
+    ):  # which are computed once, and projected
         asked.append(lambda rows: forward(small, rows))
-    ratio = teacher_products(target, teacher, width) / teacher_products(target, replace(teacher, width=small.width), width)
+    ratio = teacher_products(target, teacher, width) / teacher_products(
+        target, replace(teacher, width=small.width), width
+    )
     return ratio * _seconds(lambda: [ask(X) for ask in asked]) / _SAMPLES
 
 

@@ -35,7 +35,9 @@ def make_task(config: BooleanTaskConfig) -> BooleanTask:
             return Parity.draw(config.n, config.k, config.seed)
         task = Parity(config.n, tuple(config.support))
         if len(task.support) != config.k:
-            raise ConfigError(f"task.support: {len(task.support)} coordinates; accepted: task.k = {config.k} of them")
+            raise ConfigError(
+                f"task.support: {len(task.support)} coordinates; accepted: task.k = {config.k} of them"
+            )
         return task
     if config.support is not None:
         raise ConfigError("task.support: of parity; accepted for hierarchical-parity: task.features")
@@ -47,14 +49,20 @@ def make_task(config: BooleanTaskConfig) -> BooleanTask:
             f"task.features: {len(tree.nodes)} sets; accepted: {config.classes - 1}, one less than task.classes = {config.classes}"
         )
     if wrong := [node for node in tree.nodes if len(node) != config.k]:
-        raise ConfigError(f"task.features: a set of {len(wrong[0])} coordinates; accepted: task.k = {config.k} of them")
+        raise ConfigError(
+            f"task.features: a set of {len(wrong[0])} coordinates; accepted: task.k = {config.k} of them"
+        )
     return tree
 
 
 def make_setup(config: OnlineConfig) -> OnlineSetup:
     """One run: task, student with its first weights, and the curriculum fitted to the teacher's checkpoints; checked."""
     task = make_task(config.task)
-    teachers = OnlineTeachers.find(config.teacher.model, config.teacher.checkpoints) if config.teacher.model else None
+    teachers = (
+        OnlineTeachers.find(config.teacher.model, config.teacher.checkpoints)
+        if config.teacher.model
+        else None
+    )
     setup = OnlineSetup(
         task=task,
         student=_make_student(config, task),
@@ -85,7 +93,12 @@ def _make_student(config: OnlineConfig, task: BooleanTask) -> TwoLayer:
     dtype: torch.dtype = getattr(torch, own.dtype)
     try:
         return TwoLayer(task.n, own.width, task.classes, seed=config.seed, dtype=dtype)
-    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # how torch says that it is too large
+    except (
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+        TypeError,
+    ) as error:  # how torch says that it is too large
         size = human_bytes(dtype.itemsize * float(own.width) * (task.n + 1 + task.classes))
         raise ConfigError(
             f"student.width: {own.width} units of task.n = {task.n} inputs take {size}; accepted: what fits into memory"
@@ -98,7 +111,11 @@ def run_online(config: OnlineConfig, *, resume: bool, quiet: bool = False) -> Su
     plain, stages = asdict(config), to_plain(setup.curriculum)
     root = Path(config.output)
     defaults = asdict(OnlineConfig())
-    folder = RunFolder.resume(root, plain, stages, defaults=defaults) if resume else RunFolder.create(root, plain, stages)
+    folder = (
+        RunFolder.resume(root, plain, stages, defaults=defaults)
+        if resume
+        else RunFolder.create(root, plain, stages)
+    )
     with folder, torch_threads(config.training.threads), _memory(root):
         OnlineEngine(setup, folder, quiet=quiet).run()
     summary = RunFolder.open(root).summary()

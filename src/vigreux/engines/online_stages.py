@@ -24,22 +24,34 @@ def check_stage(stage: Stage) -> None:
     """Raises `ConfigError` for a stage that two-layer networks do not have."""
     target, where = stage.target, f"stage {stage.name!r}"
     if not for_two_layers(target):
-        raise ConfigError(f"{where}: {target} is not for two-layer networks; accepted: labels, logits, hidden, joint")
+        raise ConfigError(
+            f"{where}: {target} is not for two-layer networks; accepted: labels, logits, hidden, joint"
+        )
     hidden = hidden_part(target)
     if hidden is not None and hidden.layer not in (1, LOGITS_LAYER):
         raise ConfigError(
             f"{where}: hidden layer {hidden.layer}; accepted: layer 1, the hidden units, or {LOGITS_LAYER}, the teacher's logits"
         )
     if isinstance(target, Hidden) and stage.depth != 1:
-        raise ConfigError(f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: to depth 1, the only one")
+        raise ConfigError(
+            f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: to depth 1, the only one"
+        )
     if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
-        raise ConfigError(f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have neither")
+        raise ConfigError(
+            f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have neither"
+        )
     if stage.frozen is not None:
-        raise ConfigError(f"{where}: frozen {stage.frozen}; accepted: none, two-layer networks have no embeddings")
+        raise ConfigError(
+            f"{where}: frozen {stage.frozen}; accepted: none, two-layer networks have no embeddings"
+        )
     if hidden is not None and hidden.projection.kind in ("pca", "learned"):
-        raise ConfigError(f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity")
+        raise ConfigError(
+            f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity"
+        )
     if stage.duration.unit in ("epochs", "tokens"):
-        raise ConfigError(f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau")
+        raise ConfigError(
+            f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau"
+        )
 
 
 def peak_rate(target: Target, settings: SGDConfig) -> float:
@@ -61,7 +73,9 @@ def needs_logits(target: OnlineTarget) -> bool:
 
 def step_cost(target: OnlineTarget, student: TwoLayer, teacher: NetworkShape | None, batch: int) -> StepCost:
     """FLOPs of one step of a stage: the student forwards and backwards, the teacher forwards and projected."""
-    own = student.n + (0 if isinstance(target, Hidden) else 2 * student.classes)  # hidden: the output layer takes no part
+    own = student.n + (
+        0 if isinstance(target, Hidden) else 2 * student.classes
+    )  # hidden: the output layer takes no part
     asked = 2.0 * teacher_products(target, teacher, student.width) if teacher is not None else 0.0
     return StepCost(4.0 * student.width * own * batch, asked * batch)
 
@@ -72,6 +86,10 @@ def teacher_products(target: OnlineTarget, teacher: NetworkShape, width: int) ->
     One forward pass: a joint stage reads hidden units and logits from the same.
     """
     hidden = hidden_part(target)
-    projected = 0 if hidden is None else projection_entries(hidden.projection, layer_width(teacher, hidden.layer), width)
+    projected = (
+        0
+        if hidden is None
+        else projection_entries(hidden.projection, layer_width(teacher, hidden.layer), width)
+    )
     read = teacher.width * teacher.classes if needs_logits(target) else 0
     return teacher.width * teacher.n + read + projected

@@ -62,7 +62,9 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
     Raises `ConfigError` as building the run would, and where only the data can tell how long a stage lasts.
     """
     teacher, student = planned_models(config)
-    curriculum = from_config(config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series))
+    curriculum = from_config(
+        config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series)
+    )
     rate = matmul_rate()
     per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
     stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))
@@ -80,12 +82,16 @@ def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
     """Teacher and student, as far as their configs tell."""
     own = config.student
     teacher = load_config(
-        _local(config.teacher.model), revision=config.teacher.revision, trust_remote_code=config.teacher.trust_remote_code
+        _local(config.teacher.model),
+        revision=config.teacher.revision,
+        trust_remote_code=config.teacher.trust_remote_code,
     )
     if own.model is not None:
         student = load_config(_local(own.model))
     else:
-        student = student_config(teacher, layers=own.layers, hidden=own.hidden, heads=own.heads, intermediate=own.intermediate)
+        student = student_config(
+            teacher, layers=own.layers, hidden=own.hidden, heads=own.heads, intermediate=own.intermediate
+        )
     return _planned(teacher, config), _planned(student, config)
 
 
@@ -94,7 +100,13 @@ def _planned(model_config: PreTrainedConfig, config: RunConfig) -> Planned:
     with torch.device("meta"):
         model = build(model_config, auto_class)
     layout = find_layout(model, blocks=config.teacher.blocks, after=config.teacher.after_blocks)
-    return Planned(model_config, auto_class, count_parameters(model), num_blocks(model, layout), hidden_size(model, layout))
+    return Planned(
+        model_config,
+        auto_class,
+        count_parameters(model),
+        num_blocks(model, layout),
+        hidden_size(model, layout),
+    )
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
@@ -147,13 +159,21 @@ def samples_per_step(config: RunConfig) -> int:
 
 def _times(step: StageCost, steps: int) -> StageCost:
     assert step.seconds is not None
-    return StageCost(step.name, steps, steps * step.student_flops, steps * step.teacher_flops, steps * step.seconds)
+    return StageCost(
+        step.name, steps, steps * step.student_flops, steps * step.teacher_flops, steps * step.seconds
+    )
 
 
 def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost]) -> tuple[int, ...]:
     if any(stage.duration.unit == "epochs" for stage in curriculum):
-        raise ConfigError("plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares")
-    sizes = {"batch_size": samples_per_step(config), "train_samples": 1, "tokens_per_sample": config.task.max_length}
+        raise ConfigError(
+            "plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares"
+        )
+    sizes = {
+        "batch_size": samples_per_step(config),
+        "train_samples": 1,
+        "tokens_per_sample": config.task.max_length,
+    }
     budget = config.budget
     amount = budget.flops or budget.seconds
     if amount is not None:
@@ -177,7 +197,11 @@ def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
     if config.cache.by == "index" or (config.cache.by == "auto" and config.task.kind != "masked-lm"):
         # stages that ask for the same share it
-        named = {signal_name(stage.teacher, part): part for stage in plan.curriculum for part in parts_of(stage.target)}
+        named = {
+            signal_name(stage.teacher, part): part
+            for stage in plan.curriculum
+            for part in parts_of(stage.target)
+        }
         stages = [(sum(samples), list(named.values()))]
     size = sum(count * sum(_signal_bytes(config, plan, part) for part in parts) for count, parts in stages)
     capture = sum(count * _capture_flops(config, plan, parts) for count, parts in stages if parts)
@@ -210,13 +234,23 @@ def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logit
         return Dense(width, config.cache.precision)
     if _through_head(config):
         return Dense(plan.teacher.hidden, config.cache.head_precision)
-    classes = plan.teacher.config.vocab_size if config.task.kind.endswith("lm") else plan.teacher.config.num_labels or 1
-    return TopClasses(classes, min(config.cache.k, classes)) if config.task.kind.endswith("lm") else Dense(classes, "float32")
+    classes = (
+        plan.teacher.config.vocab_size
+        if config.task.kind.endswith("lm")
+        else plan.teacher.config.num_labels or 1
+    )
+    return (
+        TopClasses(classes, min(config.cache.k, classes))
+        if config.task.kind.endswith("lm")
+        else Dense(classes, "float32")
+    )
 
 
 def _share(config: RunConfig) -> float | None:
     """Of the positions of a language model, those that a loss on logits counts."""
-    return {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(config.task.kind)
+    return {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(
+        config.task.kind
+    )
 
 
 def _predicted(config: RunConfig) -> float:
@@ -242,9 +276,13 @@ def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
     """
     samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
     tokens = samples * config.task.max_length
-    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(config.task.kind, 0)
+    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(
+        config.task.kind, 0
+    )
     classes = student.config.vocab_size if config.task.kind.endswith("lm") else student.config.num_labels or 0
-    activations = 4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes
+    activations = (
+        4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes
+    )
     return memory_estimate(
         student.parameters,
         student.parameters,

@@ -82,7 +82,9 @@ class Recorder(TrainerCallback):
         control.should_log |= control.should_save
         self._mark = time.perf_counter()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
         if logs and "loss" in logs:
             record = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
             if "grad_norm" in logs:
@@ -126,13 +128,17 @@ class StageProgress(TrainerCallback):
         self._task: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._task = self.progress.add_task(self.stage.name, total=state.max_steps, completed=state.global_step, loss="", rate="")
+        self._task = self.progress.add_task(
+            self.stage.name, total=state.max_steps, completed=state.global_step, loss="", rate=""
+        )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         task = self.progress.tasks[self.progress.task_ids.index(self._task)]
         rate = f"{task.speed:.1f} steps/s" if task.speed else ""
         self.progress.update(self._task, completed=state.global_step, rate=rate)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
         if logs and "loss" in logs and self._task is not None:
             self.progress.update(self._task, loss=f"loss {logs['loss']:.4g}")

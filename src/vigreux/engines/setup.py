@@ -122,12 +122,16 @@ class Setup:
         check_training(self.training)
         check_launcher()
         self.arguments("unused", 1)
-        needs_blocks = any(hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum)
+        needs_blocks = any(
+            hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum
+        )
         final = self.teachers.final
         check_curriculum(
             self.curriculum,
             student_layers=num_blocks(self.student, self.layout) if needs_blocks else None,
-            teacher_layers=num_blocks(final.model, final.layout) if needs_blocks and final is not None else None,
+            teacher_layers=num_blocks(final.model, final.layout)
+            if needs_blocks and final is not None
+            else None,
         )
         self._check_budget()
         for stage in self.curriculum:
@@ -139,7 +143,9 @@ class Setup:
         if budget.flops is not None or budget.seconds is not None:
             return
         if budget.steps is None and any(stage.duration.unit == "share" for stage in self.curriculum):
-            raise ConfigError("budget: the curriculum's stages are shares of a budget; give one of budget.steps, .flops, .seconds")
+            raise ConfigError(
+                "budget: the curriculum's stages are shares of a budget; give one of budget.steps, .flops, .seconds"
+            )
         resolve_steps(self.curriculum, budget.steps or 0, **self.sizes)
 
     def arguments(self, output_dir: str, steps: int, stage: int = 0) -> TrainingArguments:
@@ -148,7 +154,8 @@ class Setup:
         fixed: dict[str, Any] = {
             "output_dir": output_dir,
             "max_steps": steps,
-            "seed": self.seed + stage,  # a stage's dropout is a function of its number, so a resume at its start is exact
+            "seed": self.seed
+            + stage,  # a stage's dropout is a function of its number, so a resume at its start is exact
             "remove_unused_columns": False,
             "save_strategy": "steps",  # and kept by manifest (StageTrainer), not by the Trainer's own rotation
             "logging_nan_inf_filter": False,
@@ -244,9 +251,15 @@ class Setup:
             self.student_layout = find_layout(self.student)
         return self.student_layout
 
-    def _heads(self, stage: Stage, view: nn.Module, teacher: LiveTeacher | CachedTeacher | None) -> Heads | None:
+    def _heads(
+        self, stage: Stage, view: nn.Module, teacher: LiveTeacher | CachedTeacher | None
+    ) -> Heads | None:
         """Both output heads, where logits are many and the heads are linear layers on one device: then a chunk is enough."""
-        if not (isinstance(stage.target, (Logits, Labels)) and isinstance(view, LogitsView) and self.task.is_language_model):
+        if not (
+            isinstance(stage.target, (Logits, Labels))
+            and isinstance(view, LogitsView)
+            and self.task.is_language_model
+        ):
             return None
         if getattr(getattr(self.student, "config", None), "vocab_size", 0) < FUSED_FROM:
             return None
@@ -270,16 +283,24 @@ class Setup:
         layers, blocks = num_blocks(teacher.model, teacher.layout), num_blocks(self.student, layout)
         layer = target.layer if isinstance(target, Hidden) else layers
         depth = blocks if stage.depth is None else stage.depth
-        if isinstance(target, Hidden) and not target.final_norm:  # as wide as the blocks, whatever comes after the last
+        if (
+            isinstance(target, Hidden) and not target.final_norm
+        ):  # as wide as the blocks, whatever comes after the last
             layer, depth = min(layer, layers - 1), min(depth, blocks - 1)
         return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
 
-    def _cached_widths(self, stage: Stage, target: Hidden | Embedding, teacher: CachedTeacher) -> tuple[int, int]:
+    def _cached_widths(
+        self, stage: Stage, target: Hidden | Embedding, teacher: CachedTeacher
+    ) -> tuple[int, int]:
         layout = self.layout
-        own = hidden_size(self.student, layout, num_blocks(self.student, layout) if stage.depth is None else stage.depth)
+        own = hidden_size(
+            self.student, layout, num_blocks(self.student, layout) if stage.depth is None else stage.depth
+        )
         written = teacher.width(target)
         if target.projection.kind != "learned" and written != own:
-            raise CacheError(f"{teacher.store.root}: was made for students of width {written}; accepted: that width, not {own}")
+            raise CacheError(
+                f"{teacher.store.root}: was made for students of width {written}; accepted: that width, not {own}"
+            )
         return written, own
 
     def _share_pca(self, stage: Stage) -> None:
@@ -287,7 +308,9 @@ class Setup:
         target = vector_part(stage.target)
         if target is not None and target.projection.kind == "pca" and target.projection not in self.matrices:
             parts = ((each, vector_part(each.target)) for each in self.curriculum)
-            first = next(each for each, part in parts if part is not None and part.projection == target.projection)
+            first = next(
+                each for each, part in parts if part is not None and part.projection == target.projection
+            )
             if first != stage:
                 self.stage_model(first)
 
@@ -301,14 +324,19 @@ def check_training(training: dict[str, Any]) -> None:
         if name not in fields:
             near = get_close_matches(str(name), fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise ConfigError(f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments")
+            raise ConfigError(
+                f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments"
+            )
         if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
             raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
 
 
 def check_launcher() -> None:
     """Raises `ConfigError` where the launcher would shard what the Trainer is given: a part of the student, another each stage."""
-    for variable, flag in (("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")):
+    for variable, flag in (
+        ("ACCELERATE_USE_FSDP", "--use_fsdp"),
+        ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed"),
+    ):
         if os.environ.get(variable, "").lower() == "true":
             reason = "a stage trains a part of the student, and a checkpoint holds the whole"
             raise ConfigError(f"accelerate launch {flag}: {reason}; accepted: --multi_gpu with sharded: true")
@@ -320,7 +348,9 @@ def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = N
         return
     layout = layout or find_layout(model)
     if blocks > num_blocks(model, layout):
-        raise ConfigError(f"model.freeze_blocks: {blocks}; accepted: 0 to {num_blocks(model, layout)}, the model's blocks")
+        raise ConfigError(
+            f"model.freeze_blocks: {blocks}; accepted: 0 to {num_blocks(model, layout)}, the model's blocks"
+        )
     for parameter in cut(model, blocks, layout).parameters():
         parameter.requires_grad_(False)
 

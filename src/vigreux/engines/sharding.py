@@ -37,19 +37,27 @@ class Shards:
         self._copy = copy.deepcopy(setup.student)
         self._layout = setup.layout  # each block is gathered by itself when it runs, the rest once a step
         self.setup = dataclasses.replace(setup, student=self._copy)  # its stage models are views of the copy
-        self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []  # of the whole student and of the spread copy
+        self._pairs: list[
+            tuple[nn.Parameter, nn.Parameter]
+        ] = []  # of the whole student and of the spread copy
 
     def spread_(self, model: StageModel) -> None:
         """Spreads a stage's model (of `self.setup`) over all processes, in place."""
         ids = {id(parameter): name for name, parameter in self._copy.named_parameters()}
-        names = {name: ids[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in ids}
+        names = {
+            name: ids[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in ids
+        }
         held = set(model.modules())
         units = [block for block in block_list(self._copy, self._layout) if block in held]
         if isinstance(model.projection, nn.Module):  # by itself, as it may have another dtype
             units.append(model.projection)
         spread_(model, units, next(model.parameters()).device)
         # kept from here: after a forward pass the model names whole parameters, which are thrown away
-        self._pairs = [(self.student.get_parameter(names[n]), spread) for n, spread in model.named_parameters() if n in names]
+        self._pairs = [
+            (self.student.get_parameter(names[n]), spread)
+            for n, spread in model.named_parameters()
+            if n in names
+        ]
 
     @torch.no_grad()
     def gather_(self) -> None:
@@ -69,7 +77,11 @@ class Shards:
 
     def states(self, optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, State]:
         """The optimiser's whole state of each of the student's parameters; to be called by all processes."""
-        return {own: whole_state(optimizer.state[spread]) for own, spread in self._pairs if spread in optimizer.state}
+        return {
+            own: whole_state(optimizer.state[spread])
+            for own, spread in self._pairs
+            if spread in optimizer.state
+        }
 
     def spread_states(self, states: Mapping[nn.Parameter, State]) -> dict[nn.Parameter, State]:
         """Of the whole student's parameters → of those of the spread copy."""
@@ -84,7 +96,11 @@ def keep_whole_states(optimizer: torch.optim.Optimizer) -> None:
 
     def spread(optimizer: torch.optim.Optimizer, plain: State) -> State:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return plain | {"state": {number: spread_state(state, parameters[number]) for number, state in plain["state"].items()}}
+        return plain | {
+            "state": {
+                number: spread_state(state, parameters[number]) for number, state in plain["state"].items()
+            }
+        }
 
     optimizer.register_state_dict_post_hook(gather)
     optimizer.register_load_state_dict_pre_hook(spread)
@@ -97,7 +113,11 @@ def whole_state(state: State) -> State:
 
 def spread_state(state: State, parameter: Tensor) -> State:
     """A parameter's state, spread as the parameter is; what has another shape (a number of steps) is left."""
-    alike = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.shape == parameter.shape}
+    alike = {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    }
     return state | {name: _spread_as(value, parameter) for name, value in alike.items()}
 
 
@@ -116,4 +136,6 @@ def _spread_as(value: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return value
     # every process has the whole: no communication
-    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )

@@ -69,7 +69,9 @@ class StageTrainer(Trainer):
         # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
         args._n_gpu = min(args.n_gpu, 1)
         super().__init__(model=model, args=args, **kwargs)
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the rows of the whole step: no division by micro-batches
+        self.model_accepts_loss_kwargs = (
+            True  # the loss is divided by the rows of the whole step: no division by micro-batches
+        )
         self.student = student
         self.teacher = teacher
         self.stage_model = model
@@ -80,7 +82,9 @@ class StageTrainer(Trainer):
         self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
         if shards is not None:
             shards.spread_(model)
-            self.is_distributed_loading_by_transformers = True  # so that the Trainer does not wrap it once more
+            self.is_distributed_loading_by_transformers = (
+                True  # so that the Trainer does not wrap it once more
+            )
 
     # --- data and loss ----------------------------------------------------------------------------------------------
 
@@ -93,7 +97,9 @@ class StageTrainer(Trainer):
         total = torch.stack([count.to(device) for count in rows]).sum()
         return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
 
-    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Sum over this micro-batch's rows / all rows of the step, times the processes whose gradients DDP averages."""
         assert not return_outputs
         signal = self.stage_model.signal(self.teacher, inputs)
@@ -140,7 +146,11 @@ class StageTrainer(Trainer):
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         if self._shards is not None:
             return self._shards.states(optimizer)
-        return {parameter: optimizer.state[parameter] for parameter in self.student.parameters() if parameter in optimizer.state}
+        return {
+            parameter: optimizer.state[parameter]
+            for parameter in self.student.parameters()
+            if parameter in optimizer.state
+        }
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -148,8 +158,12 @@ class StageTrainer(Trainer):
         if self._shards is not None:
             self._shards.gather_()
         if isinstance(self.stage_model.projection, nn.Module):
-            self._learned = {name: whole(value) for name, value in self.stage_model.projection.named_parameters()}
-        if not all(weights.isfinite().all() for weights in (*self.student.parameters(), *self._learned.values())):
+            self._learned = {
+                name: whole(value) for name, value in self.stage_model.projection.named_parameters()
+            }
+        if not all(
+            weights.isfinite().all() for weights in (*self.student.parameters(), *self._learned.values())
+        ):
             raise TrainingError(f"a weight is not finite after step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()

@@ -114,7 +114,9 @@ class CurriculumEngine:
         with self.setup.frozen(self.setup.curriculum[index]):
             return self._train_stage(index, plan, start, progress)
 
-    def _train_stage(self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress) -> Totals:
+    def _train_stage(
+        self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress
+    ) -> Totals:
         stage, planned = self.setup.curriculum[index], plan[index]
         directory = RunFolder(self.root).stage_dir(index, stage.name)
         done = self._finished_stage(index)
@@ -135,11 +137,15 @@ class CurriculumEngine:
             student=self.setup.student,
             teacher=teacher,
             args=self.setup.arguments(str(directory), steps, stage=index),
-            train_dataset=self.setup.task.stream(self.setup.seed, start.samples, steps * self.setup.samples_per_step),
+            train_dataset=self.setup.task.stream(
+                self.setup.seed, start.samples, steps * self.setup.samples_per_step
+            ),
             data_collator=self.setup.task.collate,
             processing_class=self.setup.processing_class,
             carried_states=self.carried,
-            carried_schedule=CarriedSchedule(start.steps, _all_steps(plan)) if self.setup.schedule == "carried" else None,
+            carried_schedule=CarriedSchedule(start.steps, _all_steps(plan))
+            if self.setup.schedule == "carried"
+            else None,
             keep=None if self.setup.keep_checkpoints else 1,
             shards=shards,
             callbacks=[recorder, StageProgress(progress, stage)],
@@ -149,7 +155,9 @@ class CurriculumEngine:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except TrainingError as error:
             last = latest_checkpoint(directory)
-            kept = f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+            kept = (
+                f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+            )
             raise TrainingError(f"stage {stage.name!r}: {error}; {kept}") from error
         if shards is not None:
             shards.gather_()
@@ -177,15 +185,26 @@ class CurriculumEngine:
             own = self._held_out(model, teacher) if isinstance(stage.target, (Hidden, Embedding)) else {}
             if shards is not None:
                 shards.gather_()
-            return own if isinstance(stage.target, Hidden) else own | self.evaluate(self.setup.student)  # a view has no head
+            return (
+                own if isinstance(stage.target, Hidden) else own | self.evaluate(self.setup.student)
+            )  # a view has no head
 
         recorder = Recorder(
-            self.folder, stage, start, planned.cost, self.setup.samples_per_step, model.target_variance, evaluate, every
+            self.folder,
+            stage,
+            start,
+            planned.cost,
+            self.setup.samples_per_step,
+            model.target_variance,
+            evaluate,
+            every,
         )
         if self.folder is not None:
             self.folder.truncate_metrics(start.steps + (_step_of(checkpoint) if checkpoint else 0))
         self._wait()
-        recorder.restore([record for record in RunFolder.open(self.root).metrics() if record["stage"] == stage.name])
+        recorder.restore(
+            [record for record in RunFolder.open(self.root).metrics() if record["stage"] == stage.name]
+        )
         return recorder
 
     @torch.no_grad()
@@ -205,7 +224,9 @@ class CurriculumEngine:
             result["explained_variance"] = explained_variance(result["loss"], model.target_variance)
         return result
 
-    def _record_stage(self, stage: Stage, steps: int, cost: StepCost, recorder: Recorder, directory: Path) -> None:
+    def _record_stage(
+        self, stage: Stage, steps: int, cost: StepCost, recorder: Recorder, directory: Path
+    ) -> None:
         if self.folder is not None:
             explained = recorder.evaluations[-1].get("explained_variance")
             notes = []
@@ -251,11 +272,15 @@ class CurriculumEngine:
         """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole."""
         finished = folder.stages()
         whole = len(finished)
-        while whole and not _has_its_checkpoint(folder.stage_dir(whole - 1, finished[whole - 1].name), finished[whole - 1]):
+        while whole and not _has_its_checkpoint(
+            folder.stage_dir(whole - 1, finished[whole - 1].name), finished[whole - 1]
+        ):
             whole -= 1
         if whole < len(finished):
             again = ", ".join(repr(stage.name) for stage in finished[whole:])
-            warnings.warn(f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2
+            )
             folder.truncate_stages(whole)
 
     def _restore_stage(self, index: int, directory: Path) -> None:
@@ -266,7 +291,9 @@ class CurriculumEngine:
         assert checkpoint is not None, "see _drop_damaged_stages"
         load_student(self.setup.student, checkpoint)
         if self._hands_on(index):
-            by_name = torch.load(directory / CARRIED, weights_only=True, map_location="cpu")  # the Trainer puts it on its device
+            by_name = torch.load(
+                directory / CARRIED, weights_only=True, map_location="cpu"
+            )  # the Trainer puts it on its device
             named = dict(self.setup.student.named_parameters())
             self.carried = {named[name]: state for name, state in by_name.items()}
 
@@ -278,7 +305,11 @@ class CurriculumEngine:
         """Keeps the optimiser's states for the next stage, here and on disk."""
         self.carried = {**self.carried, **states}
         if self.folder is not None:
-            by_name = {name: self.carried[p] for name, p in self.setup.student.named_parameters() if p in self.carried}
+            by_name = {
+                name: self.carried[p]
+                for name, p in self.setup.student.named_parameters()
+                if p in self.carried
+            }
             temporary = directory / f"{CARRIED}.tmp"
             torch.save(by_name, temporary)
             temporary.replace(directory / CARRIED)
@@ -308,7 +339,8 @@ class CurriculumEngine:
             steps=totals.steps,
             flops=totals.student_flops + totals.teacher_flops,
             seconds=totals.seconds,
-            bytes_kept=teacher_bytes * learns + sum(directory_bytes(teachers.checkpoints[step]) or teacher_bytes for step in used),
+            bytes_kept=teacher_bytes * learns
+            + sum(directory_bytes(teachers.checkpoints[step]) or teacher_bytes for step in used),
             teacher_bytes=teacher_bytes,
             notes=tuple(self.setup.notes),
             teacher_metrics=self.teacher_metrics(),

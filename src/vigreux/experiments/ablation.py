@@ -7,7 +7,14 @@ from vigreux.experiments.claim import Check, Claim, Outcome, Preset
 from vigreux.experiments.comparison import Method, compare
 from vigreux.experiments.figures import accuracy_figure, save
 from vigreux.experiments.lab import Lab
-from vigreux.experiments.parity import EXTRACTION, LEARNED, SETTINGS, ParitySettings, all_at_chance, all_learned
+from vigreux.experiments.parity import (
+    EXTRACTION,
+    LEARNED,
+    SETTINGS,
+    ParitySettings,
+    all_at_chance,
+    all_learned,
+)
 from vigreux.online_config import OnlineConfig
 from vigreux.plain import to_plain
 from vigreux.recipes import extraction, one_shot
@@ -30,7 +37,9 @@ def projected_logits(settings: ParitySettings, width: int, seed: int) -> OnlineC
 
     The projection is Gaussian: a sparse one would give some of the student's units nothing.
     """
-    stages = extraction(layers={2: 1}, hidden_share=EXTRACTION.hidden_share, projection=Projection("gaussian"))
+    stages = extraction(
+        layers={2: 1}, hidden_share=EXTRACTION.hidden_share, projection=Projection("gaussian")
+    )
     return settings.student(to_plain(stages), width, seed, settings.short_steps)
 
 
@@ -41,7 +50,9 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     steps = settings.short_steps
     methods: dict[str, Method] = {
         "one-shot": lambda width, seed: settings.student("one-shot", width, seed, steps),
-        "extraction": lambda width, seed: settings.student("extraction", width, seed, steps, extraction=EXTRACTION),
+        "extraction": lambda width, seed: settings.student(
+            "extraction", width, seed, steps, extraction=EXTRACTION
+        ),
         "all at once": lambda width, seed: all_at_once(settings, width, seed),
         "projected logits": lambda width, seed: projected_logits(settings, width, seed),
     }
@@ -63,7 +74,11 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         checks=checks,
         seeds=settings.seeds,
         config=settings.plain()
-        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection, "projection_of_logits": "gaussian"}
+        | {
+            "hidden_share": EXTRACTION.hidden_share,
+            "projection": EXTRACTION.projection,
+            "projection_of_logits": "gaussian",
+        }
         | {"joint_weight": weight},
         figures=[save(accuracy_figure(comparison.panels(), chance=0.5), lab.results, f"C12.{preset}")],
         notes=[
@@ -81,4 +96,6 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     )
 
 
-CLAIM = Claim("C12", "the gain of extraction comes from the order of its layers", "arXiv 2503.17494, ablations", run)
+CLAIM = Claim(
+    "C12", "the gain of extraction comes from the order of its layers", "arXiv 2503.17494, ablations", run
+)

@@ -71,7 +71,9 @@ class Claim:
     run: Callable[[Lab, Preset], Outcome]
 
 
-def write_result(claim: Claim, preset: Preset, outcome: Outcome, folder: Path, *, command: str, seconds: float) -> Path:
+def write_result(
+    claim: Claim, preset: Preset, outcome: Outcome, folder: Path, *, command: str, seconds: float
+) -> Path:
     """Writes `CLAIM.preset.json` into the results folder; gives its path."""
     document = {
         "claim": claim.name,
@@ -106,5 +108,7 @@ def machine() -> str:
     """Processor and cores, in words."""
     names = Path("/proc/cpuinfo")
     lines = names.read_text().splitlines() if names.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     return f"{model}, {os.cpu_count()} cores"

@@ -32,7 +32,10 @@ class Comparison:
                     "accuracy": [final_accuracy(run) for run in runs],
                     "cost": [cost(run) for run in runs],
                     "explained_variance": [
-                        own for run in runs for stage in run.stages() if (own := stage.explained_variance) is not None
+                        own
+                        for run in runs
+                        for stage in run.stages()
+                        if (own := stage.explained_variance) is not None
                     ],
                     "curves": [curve(run) for run in runs],
                 }
@@ -52,13 +55,19 @@ class Comparison:
         }
 
 
-def compare(lab: Lab, settings: ParitySettings, teacher: RunFolder | None, methods: Mapping[str, Method]) -> Comparison:
+def compare(
+    lab: Lab, settings: ParitySettings, teacher: RunFolder | None, methods: Mapping[str, Method]
+) -> Comparison:
     """Runs, or reads, every student. Methods outermost: a teacher's logits are then asked for in order."""
     return Comparison(
         {
             name: {
                 width: [
-                    lab.student(method(width, seed), teacher, f"{name.replace(' ', '-').replace(',', '')}-w{width}-seed{seed}")
+                    lab.student(
+                        method(width, seed),
+                        teacher,
+                        f"{name.replace(' ', '-').replace(',', '')}-w{width}-seed{seed}",
+                    )
                     for seed in settings.seeds
                 ]
                 for width in settings.widths

@@ -40,7 +40,9 @@ def run(lab: Lab, preset: Preset) -> Outcome:
               inside[peak] >= RATIO * outside[peak]),
         Check(f"it fades: the final teacher's is at most 1 / {RATIO} of it: {final:.4f}", final <= inside[peak] / RATIO),
     ]  # fmt: skip
-    paths = save_correlations(records, lab.results / "figures", f"C5.{preset}", transition=(round(place.start), round(place.end)))
+    paths = save_correlations(
+        records, lab.results / "figures", f"C5.{preset}", transition=(round(place.start), round(place.end))
+    )
     return Outcome(
         numbers={"transition": place.plain(), "peak": peak, "probes": [_short(record) for record in records]},
         checks=checks,
@@ -71,9 +73,14 @@ def _probe(teacher: RunFolder, task_seed: int, n: int, k: int, step: int) -> dic
 def _short(record: dict[str, Any]) -> dict[str, Any]:
     """A record with the support's correlations only: those outside are in the summary."""
     support = [c for c in record["correlations"] if c["where"] == "in"]
-    return record | {"correlations": [{key: c[key] for key in ("subset", "value", "low", "high")} for c in support]}
+    return record | {
+        "correlations": [{key: c[key] for key in ("subset", "value", "low", "high")} for c in support]
+    }
 
 
 CLAIM = Claim(
-    "C5", "a spike of degree-1 correlations inside the transition, that fades after it", "arXiv 2410.05464, figure 2b", run
+    "C5",
+    "a spike of degree-1 correlations inside the transition, that fades after it",
+    "arXiv 2410.05464, figure 2b",
+    run,
 )

@@ -29,12 +29,19 @@ def emergence(teacher: RunFolder, settings: HierarchicalSettings) -> dict[str, A
     steps = kept[:: max(1, len(kept) // PROBES)]
     probe = MonomialSettings(readout="probability", degree=1, samples=SAMPLES, outside=1)
     found = [
-        probe_monomials(TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}"), task, probe).summary(1)
+        probe_monomials(
+            TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}"), task, probe
+        ).summary(1)
         for step in steps
     ]
     products, variables = ([[at[i] or 0.0 for at in every] for i in range(len(task.features))]
                            for every in ([s.products for s in found], [s.features for s in found]))  # fmt: skip
-    return {"steps": steps, "correlation": products, "variables": variables, "half_way": half_way(steps, products)}
+    return {
+        "steps": steps,
+        "correlation": products,
+        "variables": variables,
+        "half_way": half_way(steps, products),
+    }
 
 
 def half_way(steps: Sequence[int], curves: Sequence[Sequence[float]]) -> list[int]:

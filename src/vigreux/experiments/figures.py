@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Curves = Sequence[Mapping[str, Sequence[float]]]  # one a seed: steps, accuracy
 
 
-def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float, theme: Theme = LIGHT) -> Figure:
+def accuracy_figure(
+    panels: Mapping[str, Mapping[str, Curves]], *, chance: float, theme: Theme = LIGHT
+) -> Figure:
     """One panel a title, one colour a method: the mean over seeds, and a thin line a seed.
 
     Args:
@@ -34,7 +36,13 @@ def accuracy_figure(panels: Mapping[str, Mapping[str, Curves]], *, chance: float
         for index, (method, curves) in enumerate(methods.items()):
             draw_curves(axis, method, curves, theme.series(index))
         axis.legend(
-            frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, borderaxespad=0
+            frameon=False,
+            fontsize=8,
+            labelcolor=theme.ink,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.18),
+            ncols=2,
+            borderaxespad=0,
         )  # under the curves, which may be anywhere
     axes[0].set_ylabel("held-out accuracy", color=theme.muted)
     return figure
@@ -84,7 +92,14 @@ def feature_figure(emerging: Mapping[str, Any], *, theme: Theme = LIGHT) -> Figu
 
 
 def draw_curves(
-    axis: Axes, method: str, curves: Curves, style: dict[str, Any], *, x: str = "steps", y: str = "accuracy", share: float = 100
+    axis: Axes,
+    method: str,
+    curves: Curves,
+    style: dict[str, Any],
+    *,
+    x: str = "steps",
+    y: str = "accuracy",
+    share: float = 100,
 ) -> None:
     for curve in curves:
         axis.plot(curve[x], [share * value for value in curve[y]], linewidth=0.7, alpha=0.45, **style)

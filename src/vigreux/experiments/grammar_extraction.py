@@ -35,7 +35,8 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         },
         checks=checks_of(needed, gain),
         seeds=settings.seeds,
-        config=settings.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        config=settings.plain()
+        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
         figures=[save(training_figure(students, methods), lab.results, f"C10.{preset}")],
     )
 
@@ -44,7 +45,10 @@ def checks_of(needed: dict[str, list[float | None]], gain: Sequence[float]) -> l
     """Fewer steps and FLOPs to one-shot's final accuracy in every seed, and a better final accuracy beyond the seeds' spread."""
     mean, half = mean_interval(gain)
     shown = f"{100 * mean:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-    better = Check(f"final accuracy above one-shot's, 95 % interval above 0: {shown} points", half is not None and mean > half)
+    better = Check(
+        f"final accuracy above one-shot's, 95 % interval above 0: {shown} points",
+        half is not None and mean > half,
+    )
     return [*speed_checks(needed), better]
 
 
@@ -63,9 +67,13 @@ def speed_checks(needed: dict[str, list[float | None]]) -> list[Check]:
 def share_needed(students: Students, unit: str) -> list[float | None]:
     """Steps or FLOPs that extraction takes to one-shot's final accuracy over what one-shot took in all, a seed each."""
     shares = []
-    for one_shot, extracted, wanted in zip(students.runs[ONE_SHOT], students.runs[EXTRACTED], students.finals(ONE_SHOT)):
+    for one_shot, extracted, wanted in zip(
+        students.runs[ONE_SHOT], students.runs[EXTRACTED], students.finals(ONE_SHOT)
+    ):
         curve = students.curve(extracted)
-        reached = next((at for at, accuracy in zip(curve[unit], curve["accuracy"]) if accuracy >= wanted), None)
+        reached = next(
+            (at for at, accuracy in zip(curve[unit], curve["accuracy"]) if accuracy >= wanted), None
+        )
         shares.append(None if reached is None else reached / students.curve(one_shot)[unit][-1])
     return shares
 
@@ -77,4 +85,6 @@ def final_of(teacher: Any) -> float:
     return summary.metrics["accuracy"]
 
 
-CLAIM = Claim("C10", "grammar: extraction is faster than one-shot, in steps and in FLOPs", "arXiv 2503.17494", run)
+CLAIM = Claim(
+    "C10", "grammar: extraction is faster than one-shot, in steps and in FLOPs", "arXiv 2503.17494", run
+)

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def phases_figure(
-    loss: dict[str, list[float]], phases: dict[str, Any], grams: dict[str, Any], n: int, students: Students, *, theme: Theme = LIGHT
+    loss: dict[str, list[float]],
+    phases: dict[str, Any],
+    grams: dict[str, Any],
+    n: int,
+    students: Students,
+    *,
+    theme: Theme = LIGHT,
 ) -> Figure:
     """Three panels.
 

@@ -46,9 +46,14 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "accuracy_at_level_or_higher": levels,
             "students": students.numbers(),
         },
-        checks=[*(above_one_shot(students, name) for name in CURRICULA), *speed_checks(needed), _highest(levels)],
+        checks=[
+            *(above_one_shot(students, name) for name in CURRICULA),
+            *speed_checks(needed),
+            _highest(levels),
+        ],
         seeds=settings.seeds,
-        config=settings.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        config=settings.plain()
+        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
         figures=[save(training_figure(students, methods), lab.results, f"C9g.{preset}")],
         notes=[
             "Accuracy at level l is that of the tokens that end a non-terminal of level l or a higher one. Of a sentence those of"
@@ -68,5 +73,8 @@ def _highest(levels: dict[str, list[dict[int, float]]]) -> Check:
 
 
 CLAIM = Claim(
-    "C9g", "GPT-2 on a grammar: curricula teach its boundaries better than one-shot", "arXiv 2410.05464; arXiv 2503.17494", run
+    "C9g",
+    "GPT-2 on a grammar: curricula teach its boundaries better than one-shot",
+    "arXiv 2410.05464; arXiv 2503.17494",
+    run,
 )

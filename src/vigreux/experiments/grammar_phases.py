@@ -49,12 +49,19 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "phases": found,
             "teacher_loss": loss,
             "ngrams": grams,
-            "inflection": inflection(grams["steps"], grams["robust"][str(NGRAM)], 2 * max(grams["robust_interval"][str(NGRAM)])),
+            "inflection": inflection(
+                grams["steps"], grams["robust"][str(NGRAM)], 2 * max(grams["robust_interval"][str(NGRAM)])
+            ),
             "nonterminals": probes,
             "nonterminals_of_teacher": nonterminal_scores(teacher, settings),
             "students": students.numbers(),
         },
-        checks=[*phase_checks(loss, found), *ngram_checks(grams, NGRAM), *_student_checks(students), _probe_check(probes)],
+        checks=[
+            *phase_checks(loss, found),
+            *ngram_checks(grams, NGRAM),
+            *_student_checks(students),
+            _probe_check(probes),
+        ],
         seeds=settings.seeds,
         config=settings.plain(),
         figures=[save(phases_figure(loss, found, grams, NGRAM, students), lab.results, f"C9.{preset}")],
@@ -93,4 +100,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-CLAIM = Claim("C9", "grammar: three phases, and the middle of the second teaches most", "arXiv 2410.05464", run)
+CLAIM = Claim(
+    "C9", "grammar: three phases, and the middle of the second teaches most", "arXiv 2410.05464", run
+)

@@ -27,11 +27,17 @@ def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) ->
     chosen += [] if chosen[-1] == kept[-1] else [kept[-1]]
     ids, tokenizer = held_out_ids(kept[0], sentences), kept[0].tokenizer()
     found = [
-        probe_ngrams(predictor(each.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings) for each in chosen
+        probe_ngrams(
+            predictor(each.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings
+        )
+        for each in chosen
     ]
     measures = ("robust", "close", "robust_interval", "close_interval")
     return {"steps": [each.step for each in chosen]} | {
-        measure: {str(score.n): [getattr(scores[i], measure) for scores in found] for i, score in enumerate(found[0])}
+        measure: {
+            str(score.n): [getattr(scores[i], measure) for scores in found]
+            for i, score in enumerate(found[0])
+        }
         for measure in measures
     }
 
@@ -43,7 +49,9 @@ def boundary_accuracy(run: RunFolder) -> dict[int, float]:
 
     (model,) = probed(run.path, series=False)
     scores = accuracy_by_level(boundary_batches(model))
-    return {level: at_least(scores, level).accuracy for level in range(model.task.boundary_level, len(scores))}
+    return {
+        level: at_least(scores, level).accuracy for level in range(model.task.boundary_level, len(scores))
+    }
 
 
 def nonterminal_scores(run: RunFolder, settings: GrammarSettings) -> dict[str, list[float]]:
@@ -53,5 +61,7 @@ def nonterminal_scores(run: RunFolder, settings: GrammarSettings) -> dict[str, l
 
     (model,) = probed(run.path, series=False)
     data = nonterminal_data(model, settings.probe_training + settings.probe_held_out)
-    scores = fit_nonterminal_probe(data.part(slice(settings.probe_training)), data.part(slice(settings.probe_training, None)))
+    scores = fit_nonterminal_probe(
+        data.part(slice(settings.probe_training)), data.part(slice(settings.probe_training, None))
+    )
     return {"accuracy": scores.accuracy, "majority": scores.majority}

@@ -21,7 +21,10 @@ BEFORE, MIDDLE, AFTER = "2-shot, end of phase 1", "2-shot, middle of phase 2", "
 
 def grammar_teacher(lab: Lab, settings: GrammarSettings) -> RunFolder:
     """The teacher, with its checkpoints."""
-    return lab.taught(settings.teacher(), "grammar-teacher" if settings.family == "bert" else f"grammar-{settings.family}-teacher")
+    return lab.taught(
+        settings.teacher(),
+        "grammar-teacher" if settings.family == "bert" else f"grammar-{settings.family}-teacher",
+    )
 
 
 def loss_of(teacher: RunFolder) -> dict[str, list[float]]:
@@ -48,7 +51,9 @@ def phases(teacher: RunFolder) -> dict[str, float]:
         "end": found.end,
         "before": max((step for step in available if step <= found.start), default=available[0]),
         "middle": min(available, key=lambda step: abs(step - found.middle)),
-        "after": min((step for step in available if step >= 2 * found.end - found.start), default=available[-1]),
+        "after": min(
+            (step for step in available if step >= 2 * found.end - found.start), default=available[-1]
+        ),
     }
 
 
@@ -63,7 +68,9 @@ class World(Protocol):
     def two_shot(self, checkpoint: int, seed: int) -> RunConfig: ...
 
 
-def methods_of(settings: World, found: dict[str, float], extraction: ExtractionConfig = EXTRACTION) -> dict[str, Method]:
+def methods_of(
+    settings: World, found: dict[str, float], extraction: ExtractionConfig = EXTRACTION
+) -> dict[str, Method]:
     """Every method's student; all take as many steps and start from the same random weights."""
     series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
     shots = {BEFORE: int(found["before"]), MIDDLE: int(found["middle"]), AFTER: int(found["after"])}
@@ -86,6 +93,11 @@ def above_one_shot(students: Students, name: str) -> Check:
 
 def above(students: Students, name: str, other: str) -> Check:
     """The mean over seeds of the gain in final accuracy over another method, with its interval."""
-    mean, half = mean_interval([own - plain for own, plain in zip(students.finals(name), students.finals(other))])
+    mean, half = mean_interval(
+        [own - plain for own, plain in zip(students.finals(name), students.finals(other))]
+    )
     shown = f"{100 * mean:+.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
-    return Check(f"{name} above {other}, 95 % interval above 0: {shown} points of accuracy", half is not None and mean > half)
+    return Check(
+        f"{name} above {other}, 95 % interval above 0: {shown} points of accuracy",
+        half is not None and mean > half,
+    )

@@ -41,14 +41,19 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     first, last = min(emerging["half_way"]), max(emerging["half_way"])
     checks = [
         Check(
-            f"the last feature emerges at {APART} × the steps of the first or later: {first:,} and {last:,}", last >= APART * first
+            f"the last feature emerges at {APART} × the steps of the first or later: {first:,} and {last:,}",
+            last >= APART * first,
         )
     ]
     for width in settings.widths:
-        two, three, both, one = (comparison.accuracies(m, width) for m in (TWO_SHOT, THREE_SHOT, BOTH_INSIDE, ONE_INSIDE))
+        two, three, both, one = (
+            comparison.accuracies(m, width) for m in (TWO_SHOT, THREE_SHOT, BOTH_INSIDE, ONE_INSIDE)
+        )
         checks += [
             Check(f"width {width}: 2-shot below 95 % in every seed: {_percent(two)}", all_failed(two)),
-            Check(f"width {width}: 3-shot at 99 % or more in every seed: {_percent(three)}", all_learned(three)),
+            Check(
+                f"width {width}: 3-shot at 99 % or more in every seed: {_percent(three)}", all_learned(three)
+            ),
             Check(
                 f"width {width}: two checkpoints inside the rise beat one inside and one after it by a point, in the mean:"
                 f" {_percent(three)} against {_percent(one)}",
@@ -60,7 +65,9 @@ def run(lab: Lab, preset: Preset) -> Outcome:
                 beats(both, two),
             ),
         ]
-    accuracy = accuracy_figure(_panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes)
+    accuracy = accuracy_figure(
+        _panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes
+    )
     return Outcome(
         numbers={
             "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
@@ -90,9 +97,14 @@ def run_progressive(lab: Lab, preset: Preset) -> Outcome:
         one, many = comparison.accuracies(ONE_SHOT, width), comparison.accuracies(PROGRESSIVE, width)
         checks += [
             Check(f"width {width}: one-shot below 95 % in every seed: {_percent(one)}", all_failed(one)),
-            Check(f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}", all_learned(many)),
+            Check(
+                f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}",
+                all_learned(many),
+            ),
         ]
-    figure = accuracy_figure(_panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes)
+    figure = accuracy_figure(
+        _panels(teacher, settings.teacher_width) | comparison.panels(), chance=1 / settings.classes
+    )
     return Outcome(
         numbers={
             "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
@@ -131,7 +143,10 @@ def _percent(accuracies: Sequence[float]) -> str:
 
 
 CLAIM = Claim(
-    "C6", "features emerge one after another, and 3-shot succeeds where 2-shot does not", "arXiv 2410.05464, section 3.3", run
+    "C6",
+    "features emerge one after another, and 3-shot succeeds where 2-shot does not",
+    "arXiv 2410.05464, section 3.3",
+    run,
 )
 PROGRESSIVE_CLAIM = Claim(
     "C2h",

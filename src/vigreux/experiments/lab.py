@@ -51,7 +51,9 @@ class Lab:
         if begun and RunFolder.open(path).status == "finished":
             return RunFolder.open(path)
         self.trained.append(path.name)
-        self.say(f"{path.name}: width {config.student.width}, seed {config.seed}, {config.budget.steps:,} steps")
+        self.say(
+            f"{path.name}: width {config.student.width}, seed {config.seed}, {config.budget.steps:,} steps"
+        )
         run_online(replace(config, output=str(path)), resume=begun, quiet=self.quiet)
         return RunFolder.open(path)
 
@@ -128,7 +130,9 @@ def train_beside(left: list[tuple[RunConfig, bool]], *, quiet: bool) -> None:
             _train(config, resume=begun, quiet=quiet)
         return
     jobs = min(len(left), len(os.sched_getaffinity(0)))
-    Parallel(n_jobs=jobs)(delayed(_train)(config, resume=begun, quiet=True, threads=1) for config, begun in left)
+    Parallel(n_jobs=jobs)(
+        delayed(_train)(config, resume=begun, quiet=True, threads=1) for config, begun in left
+    )
 
 
 _LOADED: dict[str, Materials] = {}  # of this process: what its last student shares with its next
@@ -178,4 +182,8 @@ def _fingerprint(config: Any, root: Path) -> str:
 
 def _inside(value: Any, root: Path) -> Any:
     """A path in the workspace as it reads from there."""
-    return str(Path(value).relative_to(root)) if isinstance(value, str) and Path(value).is_relative_to(root) else value
+    return (
+        str(Path(value).relative_to(root))
+        if isinstance(value, str) and Path(value).is_relative_to(root)
+        else value
+    )

@@ -60,8 +60,12 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "teacher": final_of(teacher),
             "teacher_elsewhere": scores_elsewhere([teacher], settings.elsewhere)[0],
             "ngrams": grams,
-            "ngrams_of_students": ngrams_of(students, (ONE_SHOT, MIDDLE, EXTRACTED), settings.probe_sentences, settings.ngrams()),
-            "inflection": inflection(grams["steps"], grams["robust"][str(NGRAM)], 2 * max(grams["robust_interval"][str(NGRAM)])),
+            "ngrams_of_students": ngrams_of(
+                students, (ONE_SHOT, MIDDLE, EXTRACTED), settings.probe_sentences, settings.ngrams()
+            ),
+            "inflection": inflection(
+                grams["steps"], grams["robust"][str(NGRAM)], 2 * max(grams["robust_interval"][str(NGRAM)])
+            ),
             "share_of_steps": needed["steps"],
             "share_of_flops": needed["flops"],
             "students": students.numbers(),
@@ -76,7 +80,8 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             _elsewhere(elsewhere),
         ],
         seeds=settings.seeds,
-        config=settings.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        config=settings.plain()
+        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
         figures=[
             save(phases_figure(loss, found, grams, NGRAM, students), lab.results, f"C11.{preset}"),
             save(training_figure(students, methods), lab.results, f"C11.{preset}.students"),

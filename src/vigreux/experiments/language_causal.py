@@ -67,7 +67,15 @@ class CausalSettings:
     def tiny_teacher(self) -> TeachConfig:
         """For the smallest scale."""
         return teacher_run(
-            self._task(), "llama", 4, 32, steps=40, keep_every=40, training=self._training(), head=HEAD, vocab_size=300
+            self._task(),
+            "llama",
+            4,
+            32,
+            steps=40,
+            keep_every=40,
+            training=self._training(),
+            head=HEAD,
+            vocab_size=300,
         )
 
     def student(self, curriculum: str, seed: int) -> RunConfig:
@@ -131,9 +139,13 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     settings = SETTINGS[preset]
     teacher = None
     if settings.teacher is None:
-        settings = replace(settings, teacher=str(lab.taught(settings.tiny_teacher(), "language-causal-teacher").student))
+        settings = replace(
+            settings, teacher=str(lab.taught(settings.tiny_teacher(), "language-causal-teacher").student)
+        )
     methods = methods_of(settings)
-    cached = settings.student("extraction", settings.seeds[0])  # its stages ask for all that the others ask for
+    cached = settings.student(
+        "extraction", settings.seeds[0]
+    )  # its stages ask for all that the others ask for
     students = train_students(lab, teacher, methods, settings.seeds, prefix="language-causal-", cached=cached)
     lab.say("text of another source")
     elsewhere = {name: scores_elsewhere(runs, settings.elsewhere) for name, runs in students.runs.items()}
@@ -156,7 +168,8 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             _elsewhere(elsewhere),
         ],
         seeds=settings.seeds,
-        config=SETTINGS[preset].plain() | {"stages": EXTRACTION.stages, "hidden_share": EXTRACTION.hidden_share},
+        config=SETTINGS[preset].plain()
+        | {"stages": EXTRACTION.stages, "hidden_share": EXTRACTION.hidden_share},
         figures=[save(training_figure(students, methods), lab.results, f"C11c.{preset}")],
         notes=[
             "The teacher ran over the text once, into a cache that all students learn from: FLOPs are theirs, and those of the"
@@ -175,5 +188,8 @@ def _elsewhere(scores: Mapping[str, list[dict[str, Any]]]) -> Check:
 
 
 CLAIM = Claim(
-    "C11c", "causal language model with final weights alone: extraction beats one-shot at equal steps", "arXiv 2503.17494", run
+    "C11c",
+    "causal language model with final weights alone: extraction beats one-shot at equal steps",
+    "arXiv 2503.17494",
+    run,
 )

@@ -25,20 +25,30 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
     scores = []
     for run in runs:
         (model,) = probed(run.path, series=False)
-        task = build_task(replace(model.task, data=source), model.tokenizer(), documents=Documents(records, records))
+        task = build_task(
+            replace(model.task, data=source), model.tokenizer(), documents=Documents(records, records)
+        )
         scores.append(HeldOut(task, None)(model.model()))
     return scores
 
 
 def held_out_losses(students: Students) -> dict[str, list[float]]:
     """Method → the loss on held-out text of the sources that were trained on, a seed each, in nats a token."""
-    metrics = {method: [summary.metrics for run in runs if (summary := run.summary())] for method, runs in students.runs.items()}
+    metrics = {
+        method: [summary.metrics for run in runs if (summary := run.summary())]
+        for method, runs in students.runs.items()
+    }
     return {method: [each["loss"] for each in found] for method, found in metrics.items()}
 
 
-def ngrams_of(students: Students, methods: Sequence[str], sentences: int, settings: NgramSettings) -> Mapping[str, object]:
+def ngrams_of(
+    students: Students, methods: Sequence[str], sentences: int, settings: NgramSettings
+) -> Mapping[str, object]:
     """M_robust and M_close of finished students: method → a list a seed, each by the length of the n-gram."""
-    return {method: [_by_length(_scores(run, sentences, settings)) for run in students.runs[method]] for method in methods}
+    return {
+        method: [_by_length(_scores(run, sentences, settings)) for run in students.runs[method]]
+        for method in methods
+    }
 
 
 def _scores(run: RunFolder, sentences: int, settings: NgramSettings) -> list[NgramScore]:
@@ -48,7 +58,9 @@ def _scores(run: RunFolder, sentences: int, settings: NgramSettings) -> list[Ngr
     (model,) = probed(run.path, series=False)
     tokenizer = model.tokenizer()
     ids = held_out_ids(model, sentences)
-    return probe_ngrams(predictor(model.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings)
+    return probe_ngrams(
+        predictor(model.model()), ids, tokenizer.mask_token_id, tokenizer.all_special_ids, settings
+    )
 
 
 def _by_length(scores: Sequence[NgramScore]) -> dict[str, dict[str, float]]:

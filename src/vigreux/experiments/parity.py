@@ -11,7 +11,10 @@ from vigreux.experiments.claim import Preset
 from vigreux.online_config import BooleanTaskConfig, NetworkConfig, OnlineConfig, SGDConfig
 from vigreux.runs import RunFolder
 
-CHANCE, LEARNED = 0.55, 0.99  # accuracies at or below, at or above which a student counts as not having, having learned
+CHANCE, LEARNED = (
+    0.55,
+    0.99,
+)  # accuracies at or below, at or above which a student counts as not having, having learned
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,25 @@ class ParitySettings:
             student=NetworkConfig(width=self.teacher_width),
             budget=BudgetConfig(steps=self.teacher_steps),
             training=SGDConfig(
-                learning_rate=self.teacher_rate, decay="constant", eval_every=self.every // 2, save_every=self.every
+                learning_rate=self.teacher_rate,
+                decay="constant",
+                eval_every=self.every // 2,
+                save_every=self.every,
             ),
         )
 
-    def student(self, curriculum: str | list[dict[str, Any]], width: int, seed: int, steps: int, **changes: Any) -> OnlineConfig:
+    def student(
+        self, curriculum: str | list[dict[str, Any]], width: int, seed: int, steps: int, **changes: Any
+    ) -> OnlineConfig:
         """A student's run; `changes` replace fields of the configuration."""
         config = OnlineConfig(
             task=BooleanTaskConfig(n=self.n, k=self.k, seed=self.task_seed),
             student=NetworkConfig(width=width),
             curriculum=curriculum,
             budget=BudgetConfig(steps=steps),
-            training=SGDConfig(learning_rate=self.rate, hidden_learning_rate=self.hidden_rate, eval_every=self.eval_every),
+            training=SGDConfig(
+                learning_rate=self.rate, hidden_learning_rate=self.hidden_rate, eval_every=self.eval_every
+            ),
             seed=seed,
         )
         return replace(config, **changes)

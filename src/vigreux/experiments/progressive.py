@@ -18,17 +18,26 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
     methods: dict[str, Method] = {
         "one-shot": lambda width, seed: settings.student("one-shot", width, seed, steps),
-        "progressive": lambda width, seed: settings.student("progressive", width, seed, steps, checkpoints=series),
+        "progressive": lambda width, seed: settings.student(
+            "progressive", width, seed, steps, checkpoints=series
+        ),
     }
     comparison = compare(lab, settings, teacher, methods)
     checks = []
     for width in settings.widths:
         one, many = comparison.accuracies("one-shot", width), comparison.accuracies("progressive", width)
         checks += [
-            Check(f"width {width}: one-shot at 55 % or less in every seed: {_percent(one)}", all_at_chance(one)),
-            Check(f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}", all_learned(many)),
+            Check(
+                f"width {width}: one-shot at 55 % or less in every seed: {_percent(one)}", all_at_chance(one)
+            ),
+            Check(
+                f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}",
+                all_learned(many),
+            ),
         ]
-    panels = {f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}} | comparison.panels()
+    panels = {
+        f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}
+    } | comparison.panels()
     return Outcome(
         numbers={
             "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
@@ -45,4 +54,9 @@ def _percent(accuracies: list[float]) -> str:
     return ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies)
 
 
-CLAIM = Claim("C2", "one-shot stays at chance where progressive reaches 100 %", "arXiv 2410.05464, section 3.1 and figure 2", run)
+CLAIM = Claim(
+    "C2",
+    "one-shot stays at chance where progressive reaches 100 %",
+    "arXiv 2410.05464, section 3.1 and figure 2",
+    run,
+)

@@ -40,7 +40,14 @@ def teacher_run(
     """A teacher on labels, with its checkpoints; `vocab_size` is that of a tokenizer trained on its text."""
     return TeachConfig(
         task=task,
-        model=ModelConfig(family=family, layers=layers, hidden=hidden, heads=hidden // head, vocab_size=vocab_size, dropout=0.0),
+        model=ModelConfig(
+            family=family,
+            layers=layers,
+            hidden=hidden,
+            heads=hidden // head,
+            vocab_size=vocab_size,
+            dropout=0.0,
+        ),
         budget=BudgetConfig(steps=steps),
         keep_every=keep_every,
         training=training,

@@ -71,13 +71,18 @@ def train_students(
 ) -> Students:
     """Trains, or reads, the students of all methods and seeds; `cached` as `Lab.distilled` takes it."""
     names = {(method, seed): f"{prefix}{_slug(method)}-seed{seed}" for seed in seeds for method in methods}
-    found = lab.distilled({names[method, seed]: methods[method](seed) for method, seed in names}, teacher, cached=cached)
+    found = lab.distilled(
+        {names[method, seed]: methods[method](seed) for method, seed in names}, teacher, cached=cached
+    )
     return Students({method: [found[names[method, seed]] for seed in seeds] for method in methods}, metric)
 
 
 def explained_variances(runs: Sequence[RunFolder]) -> list[list[float]]:
     """Of each run, those of its hidden stages."""
-    return [[stage.explained_variance for stage in run.stages() if stage.explained_variance is not None] for run in runs]
+    return [
+        [stage.explained_variance for stage in run.stages() if stage.explained_variance is not None]
+        for run in runs
+    ]
 
 
 def _slug(method: str) -> str:

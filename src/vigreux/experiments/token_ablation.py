@@ -25,7 +25,9 @@ def all_at_once(settings: TokenParitySettings, seed: int) -> RunConfig:
 
 def last_layer(settings: TokenParitySettings, seed: int) -> RunConfig:
     """Extraction whose one hidden stage matches the last layer, with the whole student."""
-    return settings.student("extraction", seed, extraction=replace(EXTRACTION, layers={settings.layers: settings.layers}))
+    return settings.student(
+        "extraction", seed, extraction=replace(EXTRACTION, layers={settings.layers: settings.layers})
+    )
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
@@ -44,17 +46,30 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     for method, wanted, holds in (
         ("one-shot", f"{100 * CHANCE:.0f} % or less in every seed", max(final["one-shot"]) <= CHANCE),
         ("extraction", f"{100 * LEARNED:.0f} % or more in every seed", min(final["extraction"]) >= LEARNED),
-        ("all at once", f"below {100 * LEARNED:.0f} % in at least one seed", min(final["all at once"]) < LEARNED),
-        ("last layer alone", f"below {100 * LEARNED:.0f} % in at least one seed", min(final["last layer alone"]) < LEARNED),
+        (
+            "all at once",
+            f"below {100 * LEARNED:.0f} % in at least one seed",
+            min(final["all at once"]) < LEARNED,
+        ),
+        (
+            "last layer alone",
+            f"below {100 * LEARNED:.0f} % in at least one seed",
+            min(final["last layer alone"]) < LEARNED,
+        ),
     ):
-        checks.append(Check(f"{method}: {wanted}: {', '.join(f'{100 * a:.1f} %' for a in final[method])}", holds))
+        checks.append(
+            Check(f"{method}: {wanted}: {', '.join(f'{100 * a:.1f} %' for a in final[method])}", holds)
+        )
     title = f"GPT-2 student, {settings.layers} layers of {settings.student_hidden}"
-    panels = {title: {method: [students.curve(run) for run in runs] for method, runs in students.runs.items()}}
+    panels = {
+        title: {method: [students.curve(run) for run in runs] for method, runs in students.runs.items()}
+    }
     return Outcome(
         numbers={"students": students.numbers()},
         checks=checks,
         seeds=settings.seeds,
-        config=settings.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection, "weight": WEIGHT},
+        config=settings.plain()
+        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection, "weight": WEIGHT},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C12t.{preset}")],
         notes=[
             "All at once has the hidden loss through the whole run, at the weight 1, which was set before the run and not tuned."
@@ -62,4 +77,9 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     )
 
 
-CLAIM = Claim("C12t", "Transformers: the gain of extraction comes from the order of its layers", "arXiv 2503.17494, ablations", run)
+CLAIM = Claim(
+    "C12t",
+    "Transformers: the gain of extraction comes from the order of its layers",
+    "arXiv 2503.17494, ablations",
+    run,
+)

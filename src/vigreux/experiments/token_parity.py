@@ -61,7 +61,9 @@ class TokenParitySettings:
             self.teacher_hidden,
             steps=self.teacher_steps,
             keep_every=self.every,
-            training=self._training(self.teacher_rate, self.every // 2, lr_scheduler_type="constant_with_warmup"),
+            training=self._training(
+                self.teacher_rate, self.every // 2, lr_scheduler_type="constant_with_warmup"
+            ),
         )
 
     def student(self, curriculum: str | Curriculum, seed: int, **changes: Any) -> RunConfig:

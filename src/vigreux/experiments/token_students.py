@@ -9,7 +9,11 @@ from vigreux.experiments.parity import CHANCE, LEARNED
 from vigreux.experiments.students import Method, Students, train_students
 from vigreux.experiments.token_parity import EXTRACTION, SETTINGS, TokenParitySettings, transition
 
-LEARNING = {"2-shot": "the selected checkpoint first", "progressive": "all checkpoints", "extraction": "the teacher's layers first"}
+LEARNING = {
+    "2-shot": "the selected checkpoint first",
+    "progressive": "all checkpoints",
+    "extraction": "the teacher's layers first",
+}
 
 
 def methods_of(settings: TokenParitySettings, selected: int) -> dict[str, Method]:
@@ -26,7 +30,9 @@ def methods_of(settings: TokenParitySettings, selected: int) -> dict[str, Method
 
 def checks_of(students: Students) -> list[Check]:
     """One-shot at chance, what has a curriculum at 99 %, in every seed."""
-    shown = {method: ", ".join(f"{100 * a:.1f} %" for a in students.finals(method)) for method in students.runs}
+    shown = {
+        method: ", ".join(f"{100 * a:.1f} %" for a in students.finals(method)) for method in students.runs
+    }
     checks = [
         Check(
             f"one-shot at {100 * CHANCE:.0f} % or less in every seed: {shown['one-shot']}",
@@ -47,7 +53,9 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     settings = SETTINGS[preset]
     teacher = lab.taught(settings.teacher(), "token-parity-teacher")
     found = transition(teacher)
-    students = train_students(lab, teacher, methods_of(settings, found["selected"]), settings.seeds, prefix="token-parity-")
+    students = train_students(
+        lab, teacher, methods_of(settings, found["selected"]), settings.seeds, prefix="token-parity-"
+    )
     panels = {
         f"GPT-2 student, {settings.layers} layers of {settings.student_hidden}": {
             method: [students.curve(run) for run in runs] for method, runs in students.runs.items()
@@ -57,7 +65,8 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         numbers={"transition": found, "students": students.numbers()},
         checks=checks_of(students),
         seeds=settings.seeds,
-        config=settings.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        config=settings.plain()
+        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C8.{preset}")],
         notes=[
             "Laptop: width 8 and half of the steps for the checkpoint of 2-shot were tried on student seed 7, which is not among"
@@ -68,4 +77,6 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     )
 
 
-CLAIM = Claim("C8", "Transformers on parity: a curriculum teaches what one-shot does not", "arXiv 2410.05464", run)
+CLAIM = Claim(
+    "C8", "Transformers on parity: a curriculum teaches what one-shot does not", "arXiv 2410.05464", run
+)

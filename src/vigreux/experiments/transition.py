@@ -33,7 +33,10 @@ class Around:
 
 def checkpoints(teacher: RunFolder) -> list[int]:
     """Steps of the kept checkpoints, the last (the final teacher) left out."""
-    found = sorted(int(path.parent.name.rsplit("-", 1)[1]) for path in teacher.path.glob(f"stages/*/checkpoint-*/{MANIFEST}"))
+    found = sorted(
+        int(path.parent.name.rsplit("-", 1)[1])
+        for path in teacher.path.glob(f"stages/*/checkpoint-*/{MANIFEST}")
+    )
     return found[:-1]
 
 

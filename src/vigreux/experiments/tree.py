@@ -57,7 +57,12 @@ class HierarchicalSettings:
 
     def teacher(self) -> OnlineConfig:
         """On labels. Its samples are not the students'."""
-        training = SGDConfig(learning_rate=self.teacher_rate, decay="constant", eval_every=self.every // 2, save_every=self.every)
+        training = SGDConfig(
+            learning_rate=self.teacher_rate,
+            decay="constant",
+            eval_every=self.every // 2,
+            save_every=self.every,
+        )
         return self._config(self.teacher_width, 0, self.teacher_steps, training, data_seed=100)
 
     def student(self, checkpoints: Sequence[int], each: int, width: int, seed: int) -> OnlineConfig:
@@ -65,7 +70,9 @@ class HierarchicalSettings:
         training = SGDConfig(learning_rate=self.rate, eval_every=self.eval_every)
         rest = Duration.steps(self.steps - each * len(checkpoints))
         stages = p_shot(checkpoints, stage=Duration.steps(each), final=rest) if checkpoints else None
-        return self._config(width, seed, self.steps, training, curriculum=to_plain(stages) if stages else "one-shot")
+        return self._config(
+            width, seed, self.steps, training, curriculum=to_plain(stages) if stages else "one-shot"
+        )
 
     def series(self) -> tuple[list[int], int]:
         """The checkpoints of progressive distillation, and the steps that each teaches.
@@ -86,7 +93,12 @@ class HierarchicalSettings:
             data_seed=changes.pop("data_seed", 0),
         )  # fmt: skip
         return OnlineConfig(
-            task=task, student=NetworkConfig(width=width), budget=BudgetConfig(steps=steps), training=training, seed=seed, **changes
+            task=task,
+            student=NetworkConfig(width=width),
+            budget=BudgetConfig(steps=steps),
+            training=training,
+            seed=seed,
+            **changes,
         )
 
 
@@ -131,7 +143,11 @@ def plans(accuracy: Curve, available: Sequence[int]) -> dict[str, list[int]]:
 
 
 def train(
-    lab: Lab, settings: HierarchicalSettings, teacher: RunFolder, methods: dict[str, list[int]], each: dict[str, int]
+    lab: Lab,
+    settings: HierarchicalSettings,
+    teacher: RunFolder,
+    methods: dict[str, list[int]],
+    each: dict[str, int],
 ) -> Comparison:
     """Students of all methods, widths and seeds; `each` method's steps a checkpoint, `settings.shot` where it names none.
 
@@ -146,7 +162,9 @@ def train(
 
     return Comparison(
         {
-            method: {width: [student(method, width, seed) for seed in settings.seeds] for width in settings.widths}
+            method: {
+                width: [student(method, width, seed) for seed in settings.seeds] for width in settings.widths
+            }
             for method in methods
         }
     )

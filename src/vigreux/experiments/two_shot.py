@@ -17,7 +17,9 @@ from vigreux.plain import to_plain
 from vigreux.recipes import p_shot
 
 
-def two_shot(settings: ParitySettings, steps: int, checkpoint: int, loss: LossConfig, width: int, seed: int) -> OnlineConfig:
+def two_shot(
+    settings: ParitySettings, steps: int, checkpoint: int, loss: LossConfig, width: int, seed: int
+) -> OnlineConfig:
     """`shot` steps from the checkpoint, the rest of the budget from the final teacher."""
     stages = p_shot(
         [checkpoint],
@@ -33,19 +35,34 @@ def run_positions(lab: Lab, preset: Preset) -> Outcome:
     settings = SETTINGS[preset]
     teacher = lab.teacher(settings.teacher())
     place, steps = around(teacher), budget(settings, teacher)
-    positions = {"before": place.before, "inside": place.selected, "after": place.after, "long after": place.long_after}
+    positions = {
+        "before": place.before,
+        "inside": place.selected,
+        "after": place.after,
+        "long after": place.long_after,
+    }
     methods: dict[str, Method] = {
-        f"2-shot, {name}": partial(two_shot, settings, steps, step, LossConfig()) for name, step in positions.items()
+        f"2-shot, {name}": partial(two_shot, settings, steps, step, LossConfig())
+        for name, step in positions.items()
     }
     comparison = compare(lab, settings, teacher, methods)
     checks = []
     for width in settings.widths:
         for name, step in positions.items():
             accuracies = comparison.accuracies(f"2-shot, {name}", width)
-            wanted, holds = ("99 % or more", all_learned) if name == "inside" else ("55 % or less", all_at_chance)
+            wanted, holds = (
+                ("99 % or more", all_learned) if name == "inside" else ("55 % or less", all_at_chance)
+            )
             shown = ", ".join(f"{100 * a:.1f} %" for a in accuracies)
-            checks.append(Check(f"width {width}: checkpoint {step:,} ({name}): {wanted} in every seed: {shown}", holds(accuracies)))
-    panels = {f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}} | comparison.panels()
+            checks.append(
+                Check(
+                    f"width {width}: checkpoint {step:,} ({name}): {wanted} in every seed: {shown}",
+                    holds(accuracies),
+                )
+            )
+    panels = {
+        f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}
+    } | comparison.panels()
     return Outcome(
         numbers={"transition": place.plain(), "students": comparison.numbers()},
         checks=checks,
@@ -71,7 +88,10 @@ def run_hard(lab: Lab, preset: Preset) -> Outcome:
     comparison = compare(lab, settings, teacher, methods)
     checks = []
     for width in settings.widths:
-        one, two = comparison.accuracies("one-shot, hard", width), comparison.accuracies("2-shot, hard", width)
+        one, two = (
+            comparison.accuracies("one-shot, hard", width),
+            comparison.accuracies("2-shot, hard", width),
+        )
         shown = [", ".join(f"{100 * a:.1f} %" for a in own) for own in (one, two)]
         checks += [
             Check(f"width {width}: one-shot at 55 % or less in every seed: {shown[0]}", all_at_chance(one)),
@@ -87,6 +107,9 @@ def run_hard(lab: Lab, preset: Preset) -> Outcome:
 
 
 POSITIONS = Claim(
-    "C3", "only a checkpoint inside the phase transition helps", "arXiv 2410.05464, section 3.1 and figure 2", run_positions
+    "C3",
+    "only a checkpoint inside the phase transition helps",
+    "arXiv 2410.05464, section 3.1 and figure 2",
+    run_positions,
 )
 HARD_TARGETS = Claim("C4", "the same with hard targets (τ = 1e-4)", "arXiv 2410.05464, section 3.1", run_hard)

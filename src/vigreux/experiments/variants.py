@@ -18,7 +18,9 @@ from vigreux.files import write_atomic
 from vigreux.report.style import LIGHT, save_png
 from vigreux.runs import RunFolder
 
-Variant = Callable[[Any, int], RunConfig]  # the scale (GrammarSettings, LanguageSettings), a student's seed → its run
+Variant = Callable[
+    [Any, int], RunConfig
+]  # the scale (GrammarSettings, LanguageSettings), a student's seed → its run
 
 
 class Scale(Protocol):
@@ -32,13 +34,17 @@ class Scale(Protocol):
 def parser(about: str | None, save: Path) -> argparse.ArgumentParser:
     """The options of a script that compares variants and writes `save`."""
     options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--runs", type=Path, default=Path("runs/reproduce/laptop"), help="the runs of vigreux reproduce")
+    options.add_argument(
+        "--runs", type=Path, default=Path("runs/reproduce/laptop"), help="the runs of vigreux reproduce"
+    )
     options.add_argument("--preset", choices=("smoke", "laptop", "paper"), default="laptop")
     options.add_argument("--save", type=Path, default=save)
     return options
 
 
-def compared(lab: Lab, teacher: RunFolder, settings: Scale, variants: Mapping[str, Variant], prefix: str) -> dict[str, Any]:
+def compared(
+    lab: Lab, teacher: RunFolder, settings: Scale, variants: Mapping[str, Variant], prefix: str
+) -> dict[str, Any]:
     """One row a variant: finals with their interval, FLOPs, and the explained variance of the hidden stages."""
     methods = {name: partial(make, settings) for name, make in variants.items()}
     students = train_students(lab, teacher, methods, settings.seeds, prefix=prefix)
@@ -62,20 +68,29 @@ def save(document: Mapping[str, Any], path: Path) -> None:
 
 def gains(rows: Mapping[str, Any], name: str, baseline: str) -> tuple[float, float | None]:
     """Points of accuracy above the baseline's student of the same seed: mean and half-width of the 95 % interval."""
-    mean, half = mean_interval([own - other for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])])
+    mean, half = mean_interval(
+        [own - other for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])]
+    )
     return 100 * mean, None if half is None else 100 * half
 
 
 def table(rows: Mapping[str, Any], baseline: str = "one-shot") -> str:
     """One row a variant: accuracy, the gain over the baseline's student of the same seed, loss, FLOPs, explained variance."""
-    lines = [f"| | accuracy | above {baseline} | loss | FLOPs | explained variance |", "|---|--:|--:|--:|--:|---|"]
+    lines = [
+        f"| | accuracy | above {baseline} | loss | FLOPs | explained variance |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
     for name, row in rows.items():
         mean, half = gains(rows, name, baseline)
         gained = "–" if name == baseline else f"{mean:+.1f}" + ("" if half is None else f" ± {half:.1f}")
-        explained = ", ".join(f"{sum(values) / len(values):.2f}" for values in zip(*row["explained_variance"]))
+        explained = ", ".join(
+            f"{sum(values) / len(values):.2f}" for values in zip(*row["explained_variance"])
+        )
         loss, flops = (sum(row[key]) / len(row[key]) for key in ("loss", "flops"))
         accuracy = 100 * row["interval"][0]
-        lines.append(f"| {name} | {accuracy:.1f} % | {gained} | {loss:.3f} | {flops / 1e12:.1f} T | {explained or '–'} |")
+        lines.append(
+            f"| {name} | {accuracy:.1f} % | {gained} | {loss:.3f} | {flops / 1e12:.1f} T | {explained or '–'} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +103,11 @@ def figure(panels: Mapping[str, Mapping[str, Any]], path: Path, baseline: str = 
     axes: Any = drawn.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, rows) in zip(axes, panels.items()):
         _draw(axis, title, rows, baseline)
-    axes[-1].set_xlabel(f"points of accuracy above {baseline}, mean over seeds and 95 % interval", color=LIGHT.muted, fontsize=8)
+    axes[-1].set_xlabel(
+        f"points of accuracy above {baseline}, mean over seeds and 95 % interval",
+        color=LIGHT.muted,
+        fontsize=8,
+    )
     save_png(drawn, path, LIGHT)
 
 
@@ -97,7 +116,9 @@ def _draw(axis: Any, title: str, rows: Mapping[str, Any], baseline: str) -> None
     style = LIGHT.series(0)
     for place, name in enumerate(names):
         mean, half = gains(rows, name, baseline)
-        seeds = [100 * (own - other) for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])]
+        seeds = [
+            100 * (own - other) for own, other in zip(rows[name]["accuracy"], rows[baseline]["accuracy"])
+        ]
         axis.plot(seeds, [place] * len(seeds), "x", markersize=4, color=LIGHT.muted)
         axis.errorbar(mean, place, xerr=half, fmt="o", markersize=5, capsize=3, color=style["color"])
     axis.axvline(0, color=LIGHT.muted, linewidth=0.8)

@@ -46,14 +46,18 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     widest, narrowest = reached[study.widths[-1]], reached[study.widths[0]]
     checks = [
         Check(
-            f"rank correlation of width and steps to {THRESHOLD:.0%} accuracy at most -0.8: {correlation:.2f}", correlation <= -0.8
+            f"rank correlation of width and steps to {THRESHOLD:.0%} accuracy at most -0.8: {correlation:.2f}",
+            correlation <= -0.8,
         ),
         Check(
-            f"every seed of width {study.widths[-1]} gets there before any of width {study.widths[0]}", max(widest) < min(narrowest)
+            f"every seed of width {study.widths[-1]} gets there before any of width {study.widths[0]}",
+            max(widest) < min(narrowest),
         ),
     ]
     panels = {
-        f"labels alone, n = {study.n}, k = {study.k}": {f"width {w:,}": [curve(run) for run in own] for w, own in runs.items()}
+        f"labels alone, n = {study.n}, k = {study.k}": {
+            f"width {w:,}": [curve(run) for run in own] for w, own in runs.items()
+        }
     }
     figure = save(accuracy_figure(panels, chance=0.5), lab.results, f"C1.{preset}")
     return Outcome(
@@ -72,18 +76,36 @@ def run(lab: Lab, preset: Preset) -> Outcome:
 
 def _run(lab: Lab, study: WidthStudy, width: int, seed: int) -> RunFolder:
     settings = ParitySettings(
-        study.n, study.k, width, study.steps, study.rate, study.steps, (width,), study.steps, study.rate, 0, 0, 0, study.eval_every
+        study.n,
+        study.k,
+        width,
+        study.steps,
+        study.rate,
+        study.steps,
+        (width,),
+        study.steps,
+        study.rate,
+        0,
+        0,
+        0,
+        study.eval_every,
     )
     training = SGDConfig(learning_rate=study.rate, decay="constant", eval_every=study.eval_every)
     return lab.student(
-        settings.student("supervised", width, seed, study.steps, training=training), None, f"labels-w{width}-seed{seed}"
+        settings.student("supervised", width, seed, study.steps, training=training),
+        None,
+        f"labels-w{width}-seed{seed}",
     )
 
 
 def steps_to(run: RunFolder, budget: int, threshold: float = THRESHOLD) -> int:
     """Steps until the accuracy first reaches `threshold`; twice the budget where it does not."""
     found = curve(run)
-    return next((int(step) for step, a in zip(found["steps"], found["accuracy"]) if a >= threshold), 2 * budget)
+    return next(
+        (int(step) for step, a in zip(found["steps"], found["accuracy"]) if a >= threshold), 2 * budget
+    )
 
 
-CLAIM = Claim("C1", "wider networks learn parity in fewer steps from labels", "arXiv 2410.05464, section 3", run)
+CLAIM = Claim(
+    "C1", "wider networks learn parity in fewer steps from labels", "arXiv 2410.05464, section 3", run
+)

@@ -11,7 +11,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_SPINS = 256  # looks at the counter before a thread offers its core to others: a busy machine must not stand still
+_SPINS = (
+    256  # looks at the counter before a thread offers its core to others: a busy machine must not stand still
+)
 
 
 def new_counter() -> np.ndarray:
@@ -45,7 +47,9 @@ def _atomic_read(typingctx, counter):  # type: ignore[no-untyped-def]
 @intrinsic
 def _yield_core(typingctx):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield"
+        )
         builder.call(function, [])
         return context.get_dummy_value()
 

@@ -17,11 +17,15 @@ from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Sa
 
 
 @njit(cache=True, nogil=True)
-def train(network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting) -> float:
+def train(
+    network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting
+) -> float:
     """Takes all samples through; gives the scale by which `network.tiles` is still to be multiplied."""
     Z, G, U = block.Z, block.G, block.U
     count, scale, earlier, earlier_start = samples.losses.shape[1], 1.0, 0, 0
-    two_classes = samples.targets.shape == (count, 2) and rules.kind == SOFT_CROSS_ENTROPY and len(block.P) == 0
+    two_classes = (
+        samples.targets.shape == (count, 2) and rules.kind == SOFT_CROSS_ENTROPY and len(block.P) == 0
+    )
     two_classes = two_classes and rules.batch == 1 and meeting.work.shape[1] == 1
     for start in range(0, count, len(Z)):
         rows = min(len(Z), count - start)
@@ -35,7 +39,9 @@ def train(network: Network, block: Block, samples: Samples, rules: Rules, place:
             if two_classes:
                 scale = two_class_steps(network, block, samples, place, start, first, last, scale)
             elif len(samples.targets) > 0:
-                scale = logits_steps(network, block, samples, rules, place, meeting, start, first, last, scale)
+                scale = logits_steps(
+                    network, block, samples, rules, place, meeting, start, first, last, scale
+                )
             else:
                 scale = hidden_steps(block, samples, rules, place, start, first, last, scale)
         U[rows : -(-rows // FOUR) * FOUR] = 0
@@ -57,7 +63,19 @@ def _through_tiles(tiles: np.ndarray, block: Block, place: Place, earlier: int, 
         vectors = min(size, place.padded - column) // place.lanes
         if earlier > 0:
             write_sums(table, U, column, units, row_chunks, vectors)
-            add_sums(table, tiles, tile, size, place.length, inputs * size, row_codes, 1, row_codes.shape[1], row_chunks, vectors)
+            add_sums(
+                table,
+                tiles,
+                tile,
+                size,
+                place.length,
+                inputs * size,
+                row_codes,
+                1,
+                row_codes.shape[1],
+                row_chunks,
+                vectors,
+            )
         if rows > 0:
             write_sums(table, tiles, tile, size, input_chunks, vectors)
             set_sums(table, Z, column, units, rows, size, input_codes, input_chunks, 1, input_chunks, vectors)

@@ -18,9 +18,14 @@ ROWS, VECTORS = 4, 6  # of a tile: 24 sums, and 6 vectors of U, stay in the 32 r
 def _tile(rows: int, vectors: int) -> Callable[..., None]:
     """The sums of `rows` rows of Z over `vectors` vectors of units, held in registers while the earlier rows pass by."""
 
-    def write(e: Lanes, Z: Any, G: Any, U: Any, row: Any, first: Any, last: Any, column: Any, units: Any, block: Any) -> None:
+    def write(
+        e: Lanes, Z: Any, G: Any, U: Any, row: Any, first: Any, last: Any, column: Any, units: Any, block: Any
+    ) -> None:
         b = e.builder
-        places = [[e.at(e.times(e.at(row, r), units), column, v * e.lanes) for v in range(vectors)] for r in range(rows)]
+        places = [
+            [e.at(e.times(e.at(row, r), units), column, v * e.lanes) for v in range(vectors)]
+            for r in range(rows)
+        ]
         sums = [[e.register(e.load(Z, place)) for place in own] for own in places]
         with e.loop(b.sub(last, first)) as step:
             i = e.at(first, step)
@@ -46,7 +51,15 @@ _one_six, _one_one = lanes_intrinsic(_tile(1, VECTORS)), lanes_intrinsic(_tile(1
 
 @njit(cache=True, nogil=True)
 def correct(
-    Z: np.ndarray, G: np.ndarray, U: np.ndarray, row: int, end: int, first: int, last: int, padded: int, lanes: int
+    Z: np.ndarray,
+    G: np.ndarray,
+    U: np.ndarray,
+    row: int,
+    end: int,
+    first: int,
+    last: int,
+    padded: int,
+    lanes: int,
 ) -> None:
     """Rows `row` … `end − 1` of Z take in the steps of rows `first` … `last − 1`.
 
@@ -93,7 +106,10 @@ def _minus_signs(typingctx, X, place):  # type: ignore[no-untyped-def]
     """A bit for each of 64 bytes from element `place` on: whether it is negative."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        data, vector = context.make_array(signature.args[0])(context, builder, arguments[0]).data, ir.VectorType(ir.IntType(8), 64)
+        data, vector = (
+            context.make_array(signature.args[0])(context, builder, arguments[0]).data,
+            ir.VectorType(ir.IntType(8), 64),
+        )
         found = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer()), align=1)
         return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(vector, None)), ir.IntType(64))
 

@@ -53,7 +53,9 @@ class Room(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def expand(table: RuleTable, seed: np.uint64, first: int, done: int, ends: np.ndarray, room: Room, longest: int) -> int:
+def expand(
+    table: RuleTable, seed: np.uint64, first: int, done: int, ends: np.ndarray, room: Room, longest: int
+) -> int:
     """Writes sentences `first + done`, …, behind the `done` that stand in `room`, until there are len(ends).
 
     Args:
@@ -83,14 +85,22 @@ def expand(table: RuleTable, seed: np.uint64, first: int, done: int, ends: np.nd
 
 
 @njit(cache=True, nogil=True)
-def _sentence(table: RuleTable, state: np.uint64, at: int, limit: int, room: Room, waiting: np.ndarray, path: np.ndarray) -> int:
+def _sentence(
+    table: RuleTable, state: np.uint64, at: int, limit: int, room: Room, waiting: np.ndarray, path: np.ndarray
+) -> int:
     """Writes one sentence from place `at` on; gives its length, or −1 where that exceeds `limit`.
 
     The right side at hand is read from `child` to `stop`; its last symbol's last token is the last of `last_of + 1` ancestors.
     `waiting` holds these three numbers of the right sides around it that have symbols left, `path` the symbol read last at each
     level. A rule is found by a sum, not by branches, which no processor could predict.
     """
-    terminals, first, threshold, begin, right = table.terminals, table.first, table.threshold, table.begin, table.right
+    terminals, first, threshold, begin, right = (
+        table.terminals,
+        table.first,
+        table.threshold,
+        table.begin,
+        table.right,
+    )
     tokens, boundaries, ancestors, depth = room.tokens, room.boundaries, room.ancestors, len(path)
     child, stop, last_of = len(right) - 1, len(right), -1
     sides, length, symbols = 0, 0, 1  # symbols: tokens written, and symbols that wait

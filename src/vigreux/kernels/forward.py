@@ -42,7 +42,10 @@ class SignForward:
 
         def work(rows: slice) -> None:
             size = self.tiles.shape[2]
-            Z, sums = aligned(ROWS, size, dtype=self.A.dtype), aligned(ROWS, len(self.A), self.lanes, dtype=self.A.dtype)
+            Z, sums = (
+                aligned(ROWS, size, dtype=self.A.dtype),
+                aligned(ROWS, len(self.A), self.lanes, dtype=self.A.dtype),
+            )
             _logits(self.tiles, self.A, self.c, *self._workspace(X, rows), Z, sums, found[rows])
 
         self._in_parts(work, len(X))
@@ -82,7 +85,9 @@ class SignForward:
             list(pool.map(run, parts))
 
 
-def _write_relu_dots(e: Lanes, Z: Any, A: Any, sums: Any, column: Any, stride: Any, count: Any, logits: Any) -> None:
+def _write_relu_dots(
+    e: Lanes, Z: Any, A: Any, sums: Any, column: Any, stride: Any, count: Any, logits: Any
+) -> None:
     """sums[r, k] ← sums[r, k] + A[k, column :] relu(Z[r]), lane by lane, of a tile."""
     size = TILE * e.lanes
     with e.loop(count) as r:

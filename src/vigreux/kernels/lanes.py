@@ -48,7 +48,9 @@ class Lanes:
             for kind, value in zip(signature.args, arguments)
         ]
         number = next(
-            kind.dtype for kind in signature.args if isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float)
+            kind.dtype
+            for kind in signature.args
+            if isinstance(kind, types.Array) and isinstance(kind.dtype, types.Float)
         )
         self.element = context.get_value_type(number)
         self.lanes = BYTES * 8 // number.bitwidth
@@ -75,7 +77,9 @@ class Lanes:
     @contextmanager
     def loop(self, count: Any, step: int = 1) -> Iterator[Any]:
         """`for i in range(0, count, step)`; gives i."""
-        with cgutils.for_range_slice(self.builder, self.integer(0), self.integer(count), self.integer(step), _INDEX) as (i, _):
+        with cgutils.for_range_slice(
+            self.builder, self.integer(0), self.integer(count), self.integer(step), _INDEX
+        ) as (i, _):
             yield i
 
     def each_tile(self, units: Any, body: Callable[[Any, int], None]) -> None:
@@ -102,10 +106,14 @@ class Lanes:
         """Has the cache line of an element brought in, to be read or written soon; beyond the array's end nothing happens."""
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0"
+            self.builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, number, number, number]),
+            "llvm.prefetch.p0",
         )
         address = self.builder.bitcast(self.builder.gep(data, [self.integer(place)]), byte)
-        self.builder.call(function, [address, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)])
+        self.builder.call(
+            function, [address, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)]
+        )
 
     def scalar(self, data: Any, place: Any) -> Any:
         """One element."""
@@ -115,7 +123,9 @@ class Lanes:
         """One number in all lanes; a double is rounded to the arrays' type."""
         if value.type != self.element:
             value = self.builder.fptrunc(value, self.element)
-        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        one = self.builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
+        )
         first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), first)
 
@@ -124,7 +134,9 @@ class Lanes:
         bits = ir.IntType(32 if self.element == ir.FloatType() else 64)
         short = self.builder.trunc(minus, bits) if bits.width < 64 else minus
         one = ir.Constant(bits, 0x3F800000 if bits.width == 32 else 0x3FF0000000000000)
-        return self.builder.bitcast(self.builder.or_(self.builder.shl(short, ir.Constant(bits, bits.width - 1)), one), self.element)
+        return self.builder.bitcast(
+            self.builder.or_(self.builder.shl(short, ir.Constant(bits, bits.width - 1)), one), self.element
+        )
 
     def zero(self) -> Any:
         """A vector of zeros."""
@@ -162,7 +174,9 @@ class Lanes:
         return self.builder.bitcast(self.builder.gep(data, [self.integer(place)]), self.vector.as_pointer())
 
     def _function(self, name: str, gives: Any, takes: Sequence[Any]) -> Any:
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(gives, takes), f"{name}.{self._suffix}")
+        return cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(gives, takes), f"{name}.{self._suffix}"
+        )
 
 
 def lanes_intrinsic(write: Callable[..., Any], gives: int = 0) -> Any:

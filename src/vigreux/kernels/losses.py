@@ -25,7 +25,14 @@ def two_class_loss(o0: float, o1: float, q0: float, q1: float) -> tuple[float, f
 
 @njit(cache=True, nogil=True, forceinline=True)
 def loss_and_gradient(
-    o: np.ndarray, targets: np.ndarray, sample: int, kind: int, alpha: float, g: np.ndarray, r: int, losses: np.ndarray
+    o: np.ndarray,
+    targets: np.ndarray,
+    sample: int,
+    kind: int,
+    alpha: float,
+    g: np.ndarray,
+    r: int,
+    losses: np.ndarray,
 ) -> float:
     """The loss of logits o (K,) for q = targets[sample], and its gradient in g[r] (K,).
 

@@ -96,7 +96,13 @@ class OnlineSGD:
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def fit_logits(
-        self, X: Tensor, targets: Tensor, rate: np.ndarray, *, loss: Loss = "soft-cross-entropy", alpha: float = 0.0
+        self,
+        X: Tensor,
+        targets: Tensor,
+        rate: np.ndarray,
+        *,
+        loss: Loss = "soft-cross-entropy",
+        alpha: float = 0.0,
     ) -> np.ndarray:
         """One step on each `batch` rows of X; gives each sample's loss (N,) before its step.
 
@@ -140,7 +146,9 @@ class OnlineSGD:
             hidden, before_relu: the targets of `fit_hidden`.
             weight: of the hidden layer's loss.
         """
-        return self._fit(X, targets, hidden, rate, loss=loss, alpha=alpha, weight=weight, before_relu=before_relu)
+        return self._fit(
+            X, targets, hidden, rate, loss=loss, alpha=alpha, weight=weight, before_relu=before_relu
+        )
 
     def _fit(
         self,
@@ -156,11 +164,18 @@ class OnlineSGD:
     ) -> np.ndarray:
         assert len(X) == len(rate) * self.batch
         none = torch.empty(0, 1, dtype=self.dtype)
-        q, t = ((none if given is None else given.to(self.dtype).contiguous()).numpy() for given in (targets, hidden))
+        q, t = (
+            (none if given is None else given.to(self.dtype).contiguous()).numpy()
+            for given in (targets, hidden)
+        )
         assert all(len(given) in (0, len(X)) for given in (q, t))
         kind = kinds.SOFT_CROSS_ENTROPY if loss == "soft-cross-entropy" else kinds.MULTI_MARGIN
         kind = kinds.SIGNED_MARGIN if len(self.c) == 1 else kind
-        work, signs, shrink = np.empty((4, len(self.shards), self.batch, len(self.c))), self._signs(X), 1 - rate * self.weight_decay
+        work, signs, shrink = (
+            np.empty((4, len(self.shards), self.batch, len(self.c))),
+            self._signs(X),
+            1 - rate * self.weight_decay,
+        )
         meeting, c_before = Meeting(work, new_counter()), self.c.copy()
 
         def run(thread: int) -> np.ndarray:
@@ -177,7 +192,9 @@ class OnlineSGD:
     def _signs(self, X: Tensor) -> np.ndarray:
         """See `Samples.X`."""
         count = len(X) + FOUR - 1
-        if len(self._room) < count:  # kept from call to call: fresh memory costs more than what is written into it
+        if (
+            len(self._room) < count
+        ):  # kept from call to call: fresh memory costs more than what is written into it
             self._room = np.ones((count, -(-(self.n + FOUR) // _WORD) * _WORD), np.int8)
         self._room[: len(X), : self.n] = X.numpy()
         return self._room[:count]
@@ -201,7 +218,16 @@ class OnlineSGD:
 class _Shard:
     """One thread's hidden units, and its workspace."""
 
-    def __init__(self, W: np.ndarray, b: np.ndarray, A: Tensor, batch: int, blocking: Blocking, column: int, thread: int) -> None:
+    def __init__(
+        self,
+        W: np.ndarray,
+        b: np.ndarray,
+        A: Tensor,
+        batch: int,
+        blocking: Blocking,
+        column: int,
+        thread: int,
+    ) -> None:
         self.W, self.b, self.A, self.batch = W, b, A, batch
         (m, n), dtype, lanes = W.shape, W.dtype, lanes_of(W.dtype)
         self.quad = FOUR if FOUR % batch == 0 else batch  # a row has at most 3 of them before it
@@ -209,7 +235,10 @@ class _Shard:
         rows = _whole(blocking.rows, self.group)
         padded, size, chunks, spare = _whole(m, lanes), TILE * lanes, -(-(n + 1) // FOUR), _whole(rows, FOUR)
         width = (padded // lanes | 1) * lanes
-        self.tiles, self.padded_A = aligned(-(-m // size), chunks * FOUR, size, dtype=dtype), aligned(len(A), width, dtype=dtype)
+        self.tiles, self.padded_A = (
+            aligned(-(-m // size), chunks * FOUR, size, dtype=dtype),
+            aligned(len(A), width, dtype=dtype),
+        )
         self.block = Block(
             Z=aligned(rows, width, dtype=dtype),
             G=np.zeros((rows, rows), dtype),
@@ -223,7 +252,14 @@ class _Shard:
         self.place = Place(column, m, padded, lanes, n + 1, thread)
 
     def train(
-        self, c: np.ndarray, samples: Samples, kind: int, alpha: float, weight: float, before_relu: bool, meeting: Meeting
+        self,
+        c: np.ndarray,
+        samples: Samples,
+        kind: int,
+        alpha: float,
+        weight: float,
+        before_relu: bool,
+        meeting: Meeting,
     ) -> None:
         """Takes these units through all samples."""
         m, logits = len(self.b), len(samples.targets) > 0

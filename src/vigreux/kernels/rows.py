@@ -94,7 +94,10 @@ def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) ->
     return write
 
 
-activate_one, activate_two = lanes_intrinsic(_activate(1, keep=False), 1), lanes_intrinsic(_activate(2, keep=False), 2)
+activate_one, activate_two = (
+    lanes_intrinsic(_activate(1, keep=False), 1),
+    lanes_intrinsic(_activate(2, keep=False), 2),
+)
 keep_one, keep_two = lanes_intrinsic(_activate(1, keep=True), 1), lanes_intrinsic(_activate(2, keep=True), 2)
 dot_one, dot_two = lanes_intrinsic(_dots(1), 1), lanes_intrinsic(_dots(2), 2)
 both_of_one = lanes_intrinsic(_backward(1, hidden=True, output=True))

@@ -60,8 +60,13 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
             sums = [[e.register(e.load(out, place) if onto else e.zero()) for place in own] for own in places]
             with e.loop(chunks) as chunk:
                 for row, own in zip(i, sums):
-                    both = b.zext(e.scalar(codes, e.at(e.times(row, row_step), e.times(chunk, chunk_step))), chunk.type)
-                    code, sign = b.and_(both, e.integer(SUMS - 1)), e.splat(e.signed_one(b.lshr(both, e.integer(3))))
+                    both = b.zext(
+                        e.scalar(codes, e.at(e.times(row, row_step), e.times(chunk, chunk_step))), chunk.type
+                    )
+                    code, sign = (
+                        b.and_(both, e.integer(SUMS - 1)),
+                        e.splat(e.signed_one(b.lshr(both, e.integer(3)))),
+                    )
                     entry = e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes)
                     for v in range(vectors):
                         e.add_to(own[v], e.load(table, e.at(entry, v * e.lanes)), sign)
@@ -73,13 +78,21 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
 
 
 _sums_of_tile, _sums_of_one = lanes_intrinsic(_sums(TILE)), lanes_intrinsic(_sums(1))
-_add_many, _add_one = lanes_intrinsic(_adder(ROWS, TILE, onto=True)), lanes_intrinsic(_adder(1, TILE, onto=True))
-_set_many, _set_one = lanes_intrinsic(_adder(ROWS, TILE, onto=False)), lanes_intrinsic(_adder(1, TILE, onto=False))
+_add_many, _add_one = (
+    lanes_intrinsic(_adder(ROWS, TILE, onto=True)),
+    lanes_intrinsic(_adder(1, TILE, onto=True)),
+)
+_set_many, _set_one = (
+    lanes_intrinsic(_adder(ROWS, TILE, onto=False)),
+    lanes_intrinsic(_adder(1, TILE, onto=False)),
+)
 _add_narrow, _set_narrow = lanes_intrinsic(_adder(1, 1, onto=True)), lanes_intrinsic(_adder(1, 1, onto=False))
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def write_sums(table: np.ndarray, source: np.ndarray, start: int, stride: int, chunks: int, vectors: int) -> None:
+def write_sums(
+    table: np.ndarray, source: np.ndarray, start: int, stride: int, chunks: int, vectors: int
+) -> None:
     """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, which begin at `start + row · stride`."""
     if vectors == TILE:
         _sums_of_tile(table, source, start, stride, chunks)
@@ -125,7 +138,12 @@ def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> N
         x, code = X[first + r], codes[r]
         for c in range(codes.shape[1]):
             s = x[FOUR * c]
-            code[c] = (x[FOUR * c + 1] != s) | (x[FOUR * c + 2] != s) << 1 | (x[FOUR * c + 3] != s) << 2 | (s < 0) << 3
+            code[c] = (
+                (x[FOUR * c + 1] != s)
+                | (x[FOUR * c + 2] != s) << 1
+                | (x[FOUR * c + 3] != s) << 2
+                | (s < 0) << 3
+            )
 
 
 @njit(cache=True, nogil=True)

@@ -50,7 +50,9 @@ def logits_steps(
                     o[k] = c[k]
                     for other in range(threads):
                         o[k] += work[side, other, r, k]
-                losses[0, sample + r] = loss_and_gradient(o, targets, sample + r, rules.kind, rules.alpha, g, r, losses)
+                losses[0, sample + r] = loss_and_gradient(
+                    o, targets, sample + r, rules.kind, rules.alpha, g, r, losses
+                )
             shrink, rate = shrinks[step], rates[step]
             scale *= shrink
             _backward(A, Z, U, g, start, batch, rate, rate / scale, shrink, padded)
@@ -70,7 +72,14 @@ def logits_steps(
 
 @njit(cache=True, nogil=True)
 def two_class_steps(
-    network: Network, block: Block, samples: Samples, place: Place, offset: int, first: int, last: int, scale: float
+    network: Network,
+    block: Block,
+    samples: Samples,
+    place: Place,
+    offset: int,
+    first: int,
+    last: int,
+    scale: float,
 ) -> float:
     """What `logits_steps` does, for the commonest case: two classes, soft cross-entropy, batch size 1, one thread.
 
@@ -152,7 +161,9 @@ def _forward(
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _unknown_steps(G: np.ndarray, row: int, first: int, start: int, step: int) -> tuple[int, int, int, float, float, float]:
+def _unknown_steps(
+    G: np.ndarray, row: int, first: int, start: int, step: int
+) -> tuple[int, int, int, float, float, float]:
     """Where U has the steps of rows `first` … `start − 1`, at most 3, that Z[row] does not know yet, and their weights; a missing
     one has the weight 0.
     """
@@ -173,7 +184,12 @@ def _backward(
     if batch == 1:
         z = start * step
         for k in range(0, K - 1, 2):
-            m0, m1, r0, r1 = -hidden_rate * g[0, k], -hidden_rate * g[0, k + 1], -rate * g[0, k], -rate * g[0, k + 1]
+            m0, m1, r0, r1 = (
+                -hidden_rate * g[0, k],
+                -hidden_rate * g[0, k + 1],
+                -rate * g[0, k],
+                -rate * g[0, k + 1],
+            )
             if k == 0:
                 rows.both_of_two(Z, U, A, z, 0, step, m0, m1, shrink, r0, r1, m)
             else:
@@ -193,7 +209,9 @@ def _backward(
     for r in range(batch):
         for k in range(K):
             kept = shrink if r == 0 else 1.0
-            rows.output_of_one(Z, U, A, (start + r) * step, k * step, step, 0.0, 0.0, kept, -rate * g[r, k], 0.0, m)
+            rows.output_of_one(
+                Z, U, A, (start + r) * step, k * step, step, 0.0, 0.0, kept, -rate * g[r, k], 0.0, m
+            )
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

@@ -68,7 +68,9 @@ def view_flops(
     view = LogitsView(model, layout) if depth is None else cut(model, depth, layout, final_norm=final_norm)
     try:
         return count_flops(lambda: _run(view(inputs, *index), backward))
-    except RuntimeError:  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none
+    except (
+        RuntimeError
+    ):  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none
         without_mask = {name: value for name, value in inputs.items() if name != "attention_mask"}
         return count_flops(lambda: _run(view(without_mask, *index), backward))
 

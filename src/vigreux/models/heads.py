@@ -23,7 +23,10 @@ from vigreux.models.views import Batch, LogitsView
 _TILE = 512
 _ATTENTION = "attention"
 _LARGEST = 50.0  # logits at which a head is tried: where a cap shows
-_TRIED = slice(2), slice(64)  # samples and tokens of the trial, which holds all of their logits several times over
+_TRIED = (
+    slice(2),
+    slice(64),
+)  # samples and tokens of the trial, which holds all of their logits several times over
 _CLOSE = 1e-2  # of the largest logit: far above the rounding of half precision, far below a wrong factor
 
 
@@ -64,7 +67,9 @@ class Head:
 
     def slope(self, logits: Tensor) -> Tensor | float:
         """d logits / d (h Wᵀ + b), from the logits: `scale · (1 − (z / cap)²)`."""
-        return self.scale if self.cap is None else (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
+        return (
+            self.scale if self.cap is None else (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
+        )
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,15 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
         return None
     training = model.training
     model.eval()
-    batch = {name: value[_TRIED[: value.dim()]] for name, value in batch.items()}  # one number a sample: its key in a cache
+    batch = {
+        name: value[_TRIED[: value.dim()]] for name, value in batch.items()
+    }  # one number a sample: its key in a cache
     try:
         with torch.no_grad():
             hidden = view.head_input(batch, module)  # (N, d)
-            factor = _LARGEST / nn.functional.linear(hidden, module.weight, module.bias).abs().max().clamp(min=1e-6)
+            factor = _LARGEST / nn.functional.linear(hidden, module.weight, module.bias).abs().max().clamp(
+                min=1e-6
+            )
             expected = _logits_of(view, batch, module, factor)
             for scale, cap in _candidates(model.config):
                 found = LinearHead(module, scale, cap).now().logits(hidden * factor)

@@ -83,7 +83,11 @@ def _same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
 def _front(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
     """The modules with parameters of their own that make hidden state 0, by their path in the base model."""
     view = cut(model, 0, layout).module
-    return {name: module for name, module in view.named_modules() if any(p is not None for p in module._parameters.values())}
+    return {
+        name: module
+        for name, module in view.named_modules()
+        if any(p is not None for p in module._parameters.values())
+    }
 
 
 def _bridge(front_s: dict[str, nn.Module], front_t: dict[str, nn.Module]) -> nn.Linear | None:
@@ -104,13 +108,17 @@ def _last_norm(front: dict[str, nn.Module], width: int) -> nn.LayerNorm | None:
     return norms[-1] if norms else None
 
 
-def _maps(norm: nn.LayerNorm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+def _maps(
+    norm: nn.LayerNorm | None, bridge: nn.Linear | None, matrix: Tensor
+) -> tuple[dict[int, Tensor], Tensor]:
     """What takes an embedding to the student, by its width, (width, d_S); and the constant that the norm and bridge add, (d_S,).
 
     A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it.
     """
     width, constant = matrix.shape[0], matrix.new_zeros(matrix.shape[1])
-    last = bridge is not None and norm is not None and norm.normalized_shape != (width,)  # ELECTRA: norm, then bridge
+    last = (
+        bridge is not None and norm is not None and norm.normalized_shape != (width,)
+    )  # ELECTRA: norm, then bridge
     after = matrix if bridge is None or not last else bridge.weight.float().T @ matrix
     if bridge is not None and bridge.bias is not None:
         constant = bridge.bias.float() @ matrix
@@ -130,7 +138,9 @@ def _spread(teacher: PreTrainedModel, layout: Layout, matrix: Tensor, constant: 
     ids = torch.arange(0, vocabulary, max(1, vocabulary // SAMPLED_ROWS), device=matrix.device)
     ids = ids[: len(ids) // 16 * 16].view(-1, 16) if len(ids) >= 16 else ids.unsqueeze(0)
     was_training = teacher.training
-    states = cut(teacher.eval(), 0, layout)({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).float()
+    states = cut(teacher.eval(), 0, layout)(
+        {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    ).float()
     teacher.train(was_training)
     return float((states @ matrix - constant).std(dim=-1, correction=0).mean())
 
@@ -150,7 +160,9 @@ def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, 
         new, old = _project(source, value.float(), maps) * factor, target.get_parameter(key)
         if new.shape[1:] != old.shape[1:] or (new.dim() == 1 and new.shape != old.shape):
             widths = f"{tuple(old.shape)} in the student, {tuple(new.shape)} wanted"
-            raise ConfigError(f"student.init: {name}.{key} is {widths}; projected-embeddings needs another student.hidden")
+            raise ConfigError(
+                f"student.init: {name}.{key} is {widths}; projected-embeddings needs another student.hidden"
+            )
         notes += _copy_rows(f"{name}.{key}", old, new)
     return notes
 
@@ -170,7 +182,9 @@ def _copy_rows(name: str, target: Tensor, rows: Tensor) -> list[str]:
     target[:common].copy_(rows[:common])
     if len(target) == len(rows):
         return []
-    return [f"{name}: {len(rows)} rows in the teacher, {len(target)} in the student; the first {common} are the teacher's"]
+    return [
+        f"{name}: {len(rows)} rows in the teacher, {len(target)} in the student; the first {common} are the teacher's"
+    ]
 
 
 def _set_head(student: PreTrainedModel, teacher: PreTrainedModel, matrix: Tensor) -> list[str]:
@@ -235,9 +249,15 @@ def copy_layers_(
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
     blocks_s, blocks_t = block_list(student, layout_s), block_list(teacher, layout_t)
     _check_copy(
-        hidden_size(student, layout_s), hidden_size(teacher, layout_t), layers, len(blocks_s), num_blocks(teacher, layout_t)
+        hidden_size(student, layout_s),
+        hidden_size(teacher, layout_t),
+        layers,
+        len(blocks_s),
+        num_blocks(teacher, layout_t),
     )
-    first = blocks_t[0].state_dict()  # T5's first block alone holds the relative positions: they stay with the student's first
+    first = blocks_t[
+        0
+    ].state_dict()  # T5's first block alone holds the relative positions: they stay with the student's first
     for target, layer in zip(blocks_s, layers):
         source = first | blocks_t[layer].state_dict()
         for name, value in target.state_dict(keep_vars=True).items():
@@ -252,17 +272,25 @@ def copy_layers_(
 
 def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: int, available: int) -> None:
     if width != teacher_width:
-        raise ConfigError(f"student.hidden: {width}; layers can only be copied from a teacher of the same width, {teacher_width}")
+        raise ConfigError(
+            f"student.hidden: {width}; layers can only be copied from a teacher of the same width, {teacher_width}"
+        )
     if outside := [layer for layer in layers if not 0 <= layer < available]:
-        raise ConfigError(f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {available - 1}")
+        raise ConfigError(
+            f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {available - 1}"
+        )
     if len(layers) != wanted:
-        raise ConfigError(f"student.from_layers: {len(layers)} layers for {wanted} student blocks; accepted: one for each")
+        raise ConfigError(
+            f"student.from_layers: {len(layers)} layers for {wanted} student blocks; accepted: one for each"
+        )
 
 
 def _copy_same_shape(name: str, target: Tensor, source: Tensor) -> None:
     if target.shape != source.shape:
         shapes = f"{tuple(target.shape)} in the student, {tuple(source.shape)} in the teacher"
-        raise ConfigError(f"student.init: {name} is {shapes}; teacher-layers needs the same heads and intermediate size")
+        raise ConfigError(
+            f"student.init: {name} is {shapes}; teacher-layers needs the same heads and intermediate size"
+        )
     target.copy_(source)
 
 

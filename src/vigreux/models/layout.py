@@ -73,7 +73,11 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
         _check_blocks(model, blocks)
     base = _base_of(model, blocks)
     around = [path for path in _parents(blocks) if _within(path, base)]
-    named = list(_existing(model, around, AFTER_BLOCKS)) if after is None else [_resolve(model, around, name) for name in after]
+    named = (
+        list(_existing(model, around, AFTER_BLOCKS))
+        if after is None
+        else [_resolve(model, around, name) for name in after]
+    )
     unused = list(_existing(model, around, POOLERS))
     between = list(_existing(model, around, ONLY_FOR_BLOCKS))
     vision = after is None and getattr(model, "main_input_name", "input_ids") != "input_ids"
@@ -103,7 +107,9 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
     """
     layout = layout or find_layout(model)
     if isinstance(model, PreTrainedModel):
-        projection = next((model.get_submodule(path) for path in layout.after if path.endswith("project_out")), None)
+        projection = next(
+            (model.get_submodule(path) for path in layout.after if path.endswith("project_out")), None
+        )
         if isinstance(projection, nn.Linear) and depth == num_blocks(model, layout):
             return projection.out_features
         return int(model.config.hidden_size)
@@ -111,7 +117,9 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
     before = [m for block in blocks[:depth] for m in block.modules() if isinstance(m, nn.Linear)]
     every = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
     if not every:
-        raise ConfigError(f"teacher.blocks: {layout.blocks!r} holds no nn.Linear, so its width cannot be told")
+        raise ConfigError(
+            f"teacher.blocks: {layout.blocks!r} holds no nn.Linear, so its width cannot be told"
+        )
     return before[-1].out_features if before else every[0].in_features
 
 
@@ -137,9 +145,17 @@ def _find_blocks(model: nn.Module) -> str:
             f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks to cut a view from"
         )
     inside = {id(module) for module in model.base_model.modules()}
-    found = [path for path, count in candidates.items() if count == layers and id(model.get_submodule(path)) in inside]
+    found = [
+        path
+        for path, count in candidates.items()
+        if count == layers and id(model.get_submodule(path)) in inside
+    ]
     if len(found) > 1:
-        found = [path for path in found if len({type(block) for block in model.get_submodule(path).children()}) == 1]
+        found = [
+            path
+            for path in found
+            if len({type(block) for block in model.get_submodule(path).children()}) == 1
+        ]
     if len(found) != 1:
         what = "has several lists" if found else "has no list"
         raise ConfigError(_by_hand(model, f"{what} of {layers} blocks", candidates))
@@ -167,7 +183,9 @@ def _check_blocks(model: nn.Module, path: str) -> None:
         raise ConfigError(unknown("teacher.blocks", path, _candidates(model)))
     if not isinstance(module, (nn.ModuleList, nn.Sequential)):
         accepted = ", ".join(repr(candidate) for candidate in _candidates(model)) or "none in this model"
-        raise ConfigError(f"teacher.blocks: {path!r} is a {type(module).__name__}, not a list of blocks; accepted: {accepted}")
+        raise ConfigError(
+            f"teacher.blocks: {path!r} is a {type(module).__name__}, not a list of blocks; accepted: {accepted}"
+        )
 
 
 def _parents(path: str) -> list[str]:
@@ -195,5 +213,9 @@ def _resolve(model: nn.Module, parents: Sequence[str], name: str) -> str:
     for path in (name, *(_join(parent, name) for parent in parents)):
         if path in modules:
             return path
-    beside = [_join(parent, child) for parent in parents for child, _ in model.get_submodule(parent).named_children()]
+    beside = [
+        _join(parent, child)
+        for parent in parents
+        for child, _ in model.get_submodule(parent).named_children()
+    ]
     raise ConfigError(unknown("teacher.after_blocks", name, beside))

@@ -24,7 +24,14 @@ from vigreux.models.student import model_class
 
 ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one .gguf file"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -86,7 +93,9 @@ def load_model(
     return model
 
 
-def load_config(path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedConfig:
+def load_config(
+    path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
     """The config of a model, read without its weights: they need not be there.
 
     Args:
@@ -104,10 +113,14 @@ def load_config(path_or_id: str | Path, *, revision: str | None = None, trust_re
         if not (path / "config.json").is_file():
             gguf_file = _only_gguf(path)
             if gguf_file is None:
-                raise CheckpointError(f"{path}: no config.json; accepted: a directory made by save_pretrained, or one .gguf file")
+                raise CheckpointError(
+                    f"{path}: no config.json; accepted: a directory made by save_pretrained, or one .gguf file"
+                )
             kwargs["gguf_file"] = gguf_file
     with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **kwargs)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            where, trust_remote_code=trust_remote_code, **kwargs
+        )
     return config
 
 
@@ -120,7 +133,11 @@ def task_class(kind: TaskKind, config: PreTrainedConfig) -> str:
 
 
 def load_tokenizer(
-    path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False, gguf_file: str | None = None
+    path_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    gguf_file: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer that a model directory, a GGUF file in it or a hub model carries; raises `CheckpointError` if there is none."""
     where = str(path_or_id)
@@ -129,11 +146,15 @@ def load_tokenizer(
         if not any((path / name).is_file() for name in TOKENIZER_FILES):
             gguf_file = gguf_file or _only_gguf(path)
             if gguf_file is None:
-                raise CheckpointError(f"{path}: no tokenizer; accepted: {', '.join(TOKENIZER_FILES)}, or one .gguf file")
+                raise CheckpointError(
+                    f"{path}: no tokenizer; accepted: {', '.join(TOKENIZER_FILES)}, or one .gguf file"
+                )
     kwargs = {"revision": revision} if revision else {}
     kwargs |= {"gguf_file": gguf_file} if gguf_file else {}
     with _one_line(where), _quiet(also_stderr=gguf_file is not None):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code, **kwargs)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            where, trust_remote_code=trust_remote_code, **kwargs
+        )
     return tokenizer
 
 
@@ -175,29 +196,39 @@ def _is_local(where: str) -> bool:
 
 def _directory(path: Path) -> Path:
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such directory; accepted: a directory made by save_pretrained, or a hub id")
+        raise CheckpointError(
+            f"{path}: no such directory; accepted: a directory made by save_pretrained, or a hub id"
+        )
     return path
 
 
 def _check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> str | None:
     """Checks that the weights can be read; returns the GGUF file to load, if they are in one."""
     _directory(path)
-    if gguf_file is not None or not ((path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()):
+    if gguf_file is not None or not (
+        (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()
+    ):
         chosen = gguf_file or _only_gguf(path)
         if chosen is not None:
             if not (path / chosen).is_file():
-                raise CheckpointError(unknown(f"{path}: GGUF file", chosen, [file.name for file in path.glob("*.gguf")]))
+                raise CheckpointError(
+                    unknown(f"{path}: GGUF file", chosen, [file.name for file in path.glob("*.gguf")])
+                )
             return chosen
     files = _safetensors_files(path)
     for file in files:
         _tensor_names(file)
     if not files and any((path / name).exists() for name in PICKLED):
         if not allow_pickle:
-            raise CheckpointError(f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true")
+            raise CheckpointError(
+                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true"
+            )
     elif not files:
         raise CheckpointError(f"{path}: no weights; accepted: {ACCEPTED}")
     if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path}: no config.json beside the weights; accepted: a directory made by save_pretrained")
+        raise CheckpointError(
+            f"{path}: no config.json beside the weights; accepted: a directory made by save_pretrained"
+        )
     return None
 
 
@@ -218,7 +249,9 @@ def _safetensors_files(path: Path) -> list[Path]:
     except (ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{index}: not an index of safetensors shards ({error})") from error
     if missing := [shard for shard in shards if not (path / shard).is_file()]:
-        raise CheckpointError(f"{path / missing[0]}: this shard of the weights is missing (named in {index.name})")
+        raise CheckpointError(
+            f"{path / missing[0]}: this shard of the weights is missing (named in {index.name})"
+        )
     return [path / shard for shard in shards]
 
 
@@ -227,7 +260,9 @@ def _tensor_names(file: Path) -> list[str]:
         with safe_open(file, framework="pt") as opened:
             return list(opened.keys())
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: truncated or corrupted safetensors ({error}); copy or download it again") from error
+        raise CheckpointError(
+            f"{file}: truncated or corrupted safetensors ({error}); copy or download it again"
+        ) from error
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -236,14 +271,18 @@ def _tensor_names(file: Path) -> list[str]:
 def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:
     if mismatched := sorted(str(key[0]) for key in info["mismatched_keys"]):
         shapes = {str(key[0]): key[1:] for key in info["mismatched_keys"]}[mismatched[0]]
-        raise CheckpointError(f"{where}: {mismatched[0]} is {tuple(shapes[0])} in the weights, {tuple(shapes[1])} by the config")
+        raise CheckpointError(
+            f"{where}: {mismatched[0]} is {tuple(shapes[0])} in the weights, {tuple(shapes[1])} by the config"
+        )
     missing = sorted(info["missing_keys"])
     if model.base_model is model:
         missing = [name for name in missing if not name.startswith("pooler.")]
     if missing and not allow_missing:
         listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         saved = ", ".join(model.config.architectures or ["another class"])
-        raise CheckpointError(f"{where}: the weights lack {listed} of {type(model).__name__}; they were saved from {saved}")
+        raise CheckpointError(
+            f"{where}: the weights lack {listed} of {type(model).__name__}; they were saved from {saved}"
+        )
 
 
 @contextlib.contextmanager

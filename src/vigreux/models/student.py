@@ -37,7 +37,11 @@ def make_student(
     seed: int = 0,
 ) -> PreTrainedModel:
     """A student with random weights: `build(student_config(teacher, ...), auto_class, seed)`."""
-    return build(student_config(teacher, layers=layers, hidden=hidden, heads=heads, intermediate=intermediate), auto_class, seed)
+    return build(
+        student_config(teacher, layers=layers, hidden=hidden, heads=heads, intermediate=intermediate),
+        auto_class,
+        seed,
+    )
 
 
 def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
@@ -135,10 +139,16 @@ def _set_layers(student: PreTrainedConfig, layers: int) -> None:
 def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, heads: int | None) -> None:
     size = teacher.hidden_size // teacher.num_attention_heads
     own_size = getattr(teacher, "head_dim", None)
-    decoupled = own_size is not None and own_size != size  # Gemma, Qwen3, T5-11B: heads × head size is not the hidden size
-    accepted = [n for n in range(1, hidden + 1) if hidden % n == 0 and (decoupled or _rotates(teacher, hidden // n))]
+    decoupled = (
+        own_size is not None and own_size != size
+    )  # Gemma, Qwen3, T5-11B: heads × head size is not the hidden size
+    accepted = [
+        n for n in range(1, hidden + 1) if hidden % n == 0 and (decoupled or _rotates(teacher, hidden // n))
+    ]
     if heads is None:
-        wanted = max(1, teacher.num_attention_heads * hidden // teacher.hidden_size)  # keeps the head size where it divides
+        wanted = max(
+            1, teacher.num_attention_heads * hidden // teacher.hidden_size
+        )  # keeps the head size where it divides
         at_most = wanted if decoupled or hidden % size == 0 else teacher.num_attention_heads
         heads = max((n for n in accepted if n <= at_most), default=None)
     if heads not in accepted:
@@ -146,7 +156,11 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
         raise ConfigError(
             f"student.heads: hidden size {hidden} does not divide into {heads or 'any number of'} heads"
             + (" of an even rotary size" if heads and hidden % heads == 0 else "")
-            + (f"; nearest that works: {near}" if near else "; no number of heads works: choose another student.hidden")
+            + (
+                f"; nearest that works: {near}"
+                if near
+                else "; no number of heads works: choose another student.hidden"
+            )
         )
     student.num_attention_heads = heads
     if own_size is not None:
@@ -170,13 +184,17 @@ def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
     return turned > 0 and turned % 2 == 0
 
 
-def _set_intermediate(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, intermediate: int | None) -> None:
+def _set_intermediate(
+    student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, intermediate: int | None
+) -> None:
     name = next((name for name in INTERMEDIATE if hasattr(teacher, name)), None)
     before = getattr(teacher, name) if name else None
     if intermediate is None and before is None:  # GPT-2's n_inner: None is 4 × hidden
         return
     if name is None:
-        raise ConfigError(f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set")
+        raise ConfigError(
+            f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set"
+        )
     if intermediate is None:
         assert before is not None
         intermediate = round(before * hidden / teacher.hidden_size)

@@ -31,10 +31,15 @@ class TwoLayer(nn.Module):
         dtype: of the parameters.
     """
 
-    def __init__(self, n: int, width: int, classes: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, n: int, width: int, classes: int, *, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.hidden, self.output = _linear(n, width, dtype, generator), _linear(width, classes, dtype, generator)
+        self.hidden, self.output = (
+            _linear(n, width, dtype, generator),
+            _linear(width, classes, dtype, generator),
+        )
         self.requires_grad_(False)  # the online kernels know their gradients
 
     @property
@@ -73,7 +78,9 @@ class TwoLayer(nn.Module):
         """Writes model.safetensors and config.json into `directory`, which is made."""
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(directory / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()}))
+        write_atomic(
+            directory / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()})
+        )
         described = {"model_type": MODEL_TYPE, "n": self.n, "width": self.width, "classes": self.classes}
         write_atomic(directory / CONFIG, json.dumps(described, indent=1))
 
@@ -86,7 +93,9 @@ class TwoLayer(nn.Module):
         weights = _read_weights(directory)
         for name, own in self.state_dict().items():
             if weights[name].shape != own.shape:
-                raise CheckpointError(f"{directory}: {name} is {tuple(weights[name].shape)}; accepted: {tuple(own.shape)}")
+                raise CheckpointError(
+                    f"{directory}: {name} is {tuple(weights[name].shape)}; accepted: {tuple(own.shape)}"
+                )
         self.load_state_dict(weights)
 
     @classmethod
@@ -100,12 +109,16 @@ class TwoLayer(nn.Module):
         try:
             described = json.loads((directory / CONFIG).read_text())
         except OSError as error:
-            raise CheckpointError(f"{directory}: no {CONFIG}; accepted: a directory that vigreux teach or distill wrote") from error
+            raise CheckpointError(
+                f"{directory}: no {CONFIG}; accepted: a directory that vigreux teach or distill wrote"
+            ) from error
         except ValueError as error:
             raise CheckpointError(f"{directory / CONFIG}: is damaged ({error})") from error
         kind = described.get("model_type") if isinstance(described, dict) else None
         if kind != MODEL_TYPE:
-            raise CheckpointError(f"{directory}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task")
+            raise CheckpointError(
+                f"{directory}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task"
+            )
         weights = _read_weights(directory)
         (width, n), classes = weights["hidden.weight"].shape, len(weights["output.bias"])
         network = cls(n, width, classes, dtype=weights["hidden.weight"].dtype)
@@ -129,5 +142,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: missing or damaged ({' '.join(str(error).split())})") from error
     wanted = {"hidden.weight": 2, "hidden.bias": 1, "output.weight": 2, "output.bias": 1}
     if {name: value.dim() for name, value in weights.items()} != wanted:
-        raise CheckpointError(f"{path}: holds {', '.join(sorted(weights)[:4])}; accepted: {', '.join(wanted)}")
+        raise CheckpointError(
+            f"{path}: holds {', '.join(sorted(weights)[:4])}; accepted: {', '.join(wanted)}"
+        )
     return weights

@@ -42,7 +42,13 @@ class _Exit(nn.Module):
 
     def __init__(self, dropped: nn.Module) -> None:
         super().__init__()
-        self.__dict__.update({name: value for name, value in vars(dropped).items() if name not in self.__dict__ and name[0] != "_"})
+        self.__dict__.update(
+            {
+                name: value
+                for name, value in vars(dropped).items()
+                if name not in self.__dict__ and name[0] != "_"
+            }
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise _Left(args[0] if args else kwargs["hidden_states"])
@@ -140,7 +146,9 @@ class LogitsView(_Called):
         """Logits (B, ..., V), or (N, V) at `positions`: a BoolTensor (B, T), or N flat indices into B·T."""
         if positions is None:
             return _first(self.call(batch))
-        index = positions.flatten().nonzero().squeeze(1) if positions.dtype == torch.bool else positions  # (N,)
+        index = (
+            positions.flatten().nonzero().squeeze(1) if positions.dtype == torch.bool else positions
+        )  # (N,)
         if not self._base_path:  # no head of its own
             return _rows(_first(self.call(batch)), index)
         handle = _selecting_hook(self.module.get_submodule(self._base_path), index)
@@ -151,7 +159,9 @@ class LogitsView(_Called):
         assert len(logits) == len(index), "the head did not read what the base model returned"
         return logits
 
-    def head_input(self, batch: Batch, head: nn.Module, positions: Tensor | None = None, *, after: str | None = None) -> Tensor:
+    def head_input(
+        self, batch: Batch, head: nn.Module, positions: Tensor | None = None, *, after: str | None = None
+    ) -> Tensor:
         """(N, d) what `head`, the last layer, is given at the positions that count (`None`: at all of B · T); it does not run.
 
         `after` is a module inside the last block from which on everything goes position by position: the others are dropped there.
@@ -180,7 +190,9 @@ class LogitsView(_Called):
 class JointView(LogitsView):
     """`view(batch, positions)` is what `LogitsView` gives and hidden state `depth` (B, T, H), of one forward pass."""
 
-    def __init__(self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True
+    ) -> None:
         layout = layout or find_layout(model)
         super().__init__(model, layout)
         self._layout, self._state = layout, (depth, final_norm)
@@ -284,8 +296,12 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
         raise ConfigError(f"depth: {depth} is outside the model; accepted: 0 (embeddings) to {len(blocks)}")
     without_norm = not final_norm and depth == len(blocks)
     if without_norm and not layout.after:
-        raise ConfigError(f"hidden.final_norm: {type(model).__name__} has no norm after its last block; accepted: true")
-    whole = depth == len(blocks) and bool(layout.after)  # then the norm must run, and so the base model's own ending
+        raise ConfigError(
+            f"hidden.final_norm: {type(model).__name__} has no norm after its last block; accepted: true"
+        )
+    whole = depth == len(blocks) and bool(
+        layout.after
+    )  # then the norm must run, and so the base model's own ending
     kept = copy.copy(blocks)
     kept._modules = dict(list(blocks._modules.items())[:depth])
     if not whole:
@@ -295,7 +311,11 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
         edits |= {path: _Exit(model.get_submodule(path)) for path in layout.after}
     elif not whole:
         edits |= dict.fromkeys(layout.after)
-    edits |= {path: _without_parameters(model.get_submodule(path)) for path in layout.between} if depth == 0 else {}
+    edits |= (
+        {path: _without_parameters(model.get_submodule(path)) for path in layout.between}
+        if depth == 0
+        else {}
+    )
     edits[layout.blocks] = kept
     prefix = f"{layout.base}." if layout.base else ""
     inside = {path.removeprefix(prefix): module for path, module in edits.items()}
@@ -311,7 +331,9 @@ def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
     edited = copy.copy(module)
     edited._modules = dict(module._modules)
     for child in {path.partition(".")[0] for path in edits}:
-        inner = {path.partition(".")[2]: new for path, new in edits.items() if path.partition(".")[0] == child}
+        inner = {
+            path.partition(".")[2]: new for path, new in edits.items() if path.partition(".")[0] == child
+        }
         edited._modules[child] = None if inner == {"": None} else _edited(module.get_submodule(child), inner)
     return edited
 
@@ -319,8 +341,12 @@ def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
 def _without_parameters(module: nn.Module) -> nn.Module:
     """The same module with its parameters as constants: what it computes is thrown away at depth 0, but still asked for."""
     constant = copy.copy(module)
-    constant._modules = {name: child and _without_parameters(child) for name, child in module._modules.items()}
-    constant._buffers = dict(module._buffers) | {name: p.detach() for name, p in module._parameters.items() if p is not None}
+    constant._modules = {
+        name: child and _without_parameters(child) for name, child in module._modules.items()
+    }
+    constant._buffers = dict(module._buffers) | {
+        name: p.detach() for name, p in module._parameters.items() if p is not None
+    }
     constant._parameters = {name: None for name, p in module._parameters.items() if p is None}
     constant._non_persistent_buffers_set = set(constant._buffers)
     return constant
@@ -335,7 +361,9 @@ def unused_parameters(view: nn.Module, batch: Batch, *args: Any) -> list[str]:
     output = view(batch, *args)
     if not output.requires_grad:
         return [name for name, _ in named]
-    gradients = torch.autograd.grad(output.float().sum(), [parameter for _, parameter in named], allow_unused=True)
+    gradients = torch.autograd.grad(
+        output.float().sum(), [parameter for _, parameter in named], allow_unused=True
+    )
     return [name for (name, _), gradient in zip(named, gradients) if gradient is None]
 
 
@@ -377,7 +405,9 @@ def _watch(model: nn.Module, layout: Layout, batch: Batch) -> tuple[list[int], l
 
         return hook
 
-    handles = [block.register_forward_hook(see(index)) for index, block in enumerate(block_list(model, layout))]
+    handles = [
+        block.register_forward_hook(see(index)) for index, block in enumerate(block_list(model, layout))
+    ]
     try:
         with _same_random_state(), torch.no_grad():
             _Called(model.get_submodule(layout.base)).call(batch)

@@ -51,7 +51,9 @@ def accuracy_by_level(batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]])
             )
         asked = labels != IGNORE
         if (levels[asked] < 0).any():
-            raise DataError(f"boundaries: level {levels[asked].min()}; accepted: from 0, inside every non-terminal")
+            raise DataError(
+                f"boundaries: level {levels[asked].min()}; accepted: from 0, inside every non-terminal"
+            )
         count = _added(count, levels[asked])
         right = _added(right, levels[asked & (predicted == labels)])
     if not count.any():

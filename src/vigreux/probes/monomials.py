@@ -74,7 +74,9 @@ class MonomialSettings:
         if self.method not in get_args(Method):
             raise ConfigError(unknown("probe.method", self.method, get_args(Method)))
         if not 1 <= self.degree <= _DEGREE:
-            raise ConfigError(f"probe.degree: {self.degree}; accepted: 1 to {_DEGREE}; feature_degree goes on inside a feature")
+            raise ConfigError(
+                f"probe.degree: {self.degree}; accepted: 1 to {_DEGREE}; feature_degree goes on inside a feature"
+            )
         if self.feature_degree is not None and self.feature_degree < 1:
             raise ConfigError(f"probe.feature_degree: {self.feature_degree}; accepted: from 1")
         least = {"inside": 0, "outside": 0, "samples": 2, "block": 1, "seed": 0}
@@ -169,9 +171,14 @@ class MonomialProbe:
             out_max=max(outside, default=None),
             ratio=ratio,
             z=z,
-            features=tuple(_mean([abs(c.value) for c in found if c.feature == j]) for j in range(len(self.features))),
+            features=tuple(
+                _mean([abs(c.value) for c in found if c.feature == j]) for j in range(len(self.features))
+            ),
             products=tuple(
-                max((abs(c.value) for c in self.correlations if c.feature == j and c.degree == len(feature)), default=None)
+                max(
+                    (abs(c.value) for c in self.correlations if c.feature == j and c.degree == len(feature)),
+                    default=None,
+                )
                 for j, feature in enumerate(self.features)
             ),
         )
@@ -181,7 +188,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def probe_monomials(network: Network, task: BooleanTask, settings: MonomialSettings | None = None) -> MonomialProbe:
+def probe_monomials(
+    network: Network, task: BooleanTask, settings: MonomialSettings | None = None
+) -> MonomialProbe:
     """The correlations of a network with the monomials that `settings` ask for.
 
     Args:
@@ -198,7 +207,9 @@ def probe_monomials(network: Network, task: BooleanTask, settings: MonomialSetti
     settings = settings or MonomialSettings()
     exact = settings.method == "exact" or (settings.method == "auto" and task.n <= EXACT_UP_TO)
     if exact and task.n > EXACT_UP_TO:
-        raise ConfigError(f"probe.method: exact with task.n = {task.n}; accepted: exact up to n = {EXACT_UP_TO}, or monte-carlo")
+        raise ConfigError(
+            f"probe.method: exact with task.n = {task.n}; accepted: exact up to n = {EXACT_UP_TO}, or monte-carlo"
+        )
     classes = _classes(task, settings)
     among = places(
         task,
@@ -209,7 +220,9 @@ def probe_monomials(network: Network, task: BooleanTask, settings: MonomialSetti
     )
     monomials = choose_monomials(task, among, settings.seed)
     read = _reader(network, task, settings.readout, classes)
-    values, halves = _exact(read, task.n, monomials, settings) if exact else _sampled(read, task.n, monomials, settings)
+    values, halves = (
+        _exact(read, task.n, monomials, settings) if exact else _sampled(read, task.n, monomials, settings)
+    )
     correlations = tuple(
         Correlation(m.subset, m.where, len(m.subset), m.feature, c, value, value - half, value + half)
         for c, of_class, widths in zip(classes, values.T.tolist(), halves.T.tolist())
@@ -217,7 +230,9 @@ def probe_monomials(network: Network, task: BooleanTask, settings: MonomialSetti
     )
     probed = Counter((len(m.subset), m.where) for m in monomials)
     coverage = tuple(Coverage(p.degree, p.where, probed[p.degree, p.where], p.existing) for p in among)
-    return MonomialProbe(correlations, coverage, 2**task.n if exact else settings.samples, exact, task.features)
+    return MonomialProbe(
+        correlations, coverage, 2**task.n if exact else settings.samples, exact, task.features
+    )
 
 
 # --- what is read from the network ------------------------------------------------------------------------------------
@@ -225,16 +240,22 @@ def probe_monomials(network: Network, task: BooleanTask, settings: MonomialSetti
 
 def _classes(task: BooleanTask, settings: MonomialSettings) -> tuple[int, ...]:
     if settings.readout == "tanh" and task.classes != 2:
-        raise ConfigError(f"probe.readout: tanh with {task.classes} classes; accepted: difference or probability")
+        raise ConfigError(
+            f"probe.readout: tanh with {task.classes} classes; accepted: difference or probability"
+        )
     if settings.classes is None:
         return (1,) if task.classes == 2 else tuple(range(task.classes))
     wrong = [c for c in settings.classes if not 0 <= c < task.classes]
     if wrong or not settings.classes:
-        raise ConfigError(f"probe.classes: {wrong[0] if wrong else 'empty'}; accepted: 0 to {task.classes - 1}")
+        raise ConfigError(
+            f"probe.classes: {wrong[0] if wrong else 'empty'}; accepted: 0 to {task.classes - 1}"
+        )
     return settings.classes
 
 
-def _reader(network: Network, task: BooleanTask, readout: Readout, classes: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+def _reader(
+    network: Network, task: BooleanTask, readout: Readout, classes: tuple[int, ...]
+) -> Callable[[np.ndarray], np.ndarray]:
     """(B, n) int8 → g (B, C) float64."""
     takes = getattr(network, "n", task.n)
     if takes != task.n:
@@ -247,9 +268,13 @@ def _reader(network: Network, task: BooleanTask, readout: Readout, classes: tupl
             logits = torch.cat((-logits / 2, logits / 2), dim=1)
         if logits.shape != (len(X), task.classes):
             found = " × ".join(map(str, logits.shape))
-            raise ConfigError(f"probe: the network gives {found} logits for {len(X)} inputs; accepted: {task.classes} an input")
+            raise ConfigError(
+                f"probe: the network gives {found} logits for {len(X)} inputs; accepted: {task.classes} an input"
+            )
         if not logits.isfinite().all():
-            raise CheckpointError("probe: the network's logits are not finite; accepted: a checkpoint from before it diverged")
+            raise CheckpointError(
+                "probe: the network's logits are not finite; accepted: a checkpoint from before it diverged"
+            )
         return _read_out(logits, readout)[:, list(classes)].numpy()
 
     return read
@@ -282,10 +307,16 @@ def _read_out(f: Tensor, readout: Readout) -> Tensor:
 
 
 def _exact(
-    read: Callable[[np.ndarray], np.ndarray], n: int, monomials: Sequence[Monomial], settings: MonomialSettings
+    read: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    monomials: Sequence[Monomial],
+    settings: MonomialSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
     """c_A (A, C) as means over the hypercube, and half widths of 0."""
-    blocks = [read(hypercube(n, first, min(settings.block, 2**n - first))) for first in range(0, 2**n, settings.block)]
+    blocks = [
+        read(hypercube(n, first, min(settings.block, 2**n - first)))
+        for first in range(0, 2**n, settings.block)
+    ]
     coefficients = walsh_hadamard(np.concatenate(blocks).T) / 2**n  # (C, 2^n)
     values = coefficients[:, [sum(1 << i for i in m.subset) for m in monomials]].T
     return values, np.zeros_like(values)
@@ -309,7 +340,10 @@ def walsh_hadamard(values: np.ndarray) -> np.ndarray:
 
 
 def _sampled(
-    read: Callable[[np.ndarray], np.ndarray], n: int, monomials: Sequence[Monomial], settings: MonomialSettings
+    read: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    monomials: Sequence[Monomial],
+    settings: MonomialSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample covariances of g and χ_A (A, C), and the half widths of their 95 % intervals."""
     stream, N, indices = BitStream(n, settings.seed, "probe"), settings.samples, list(_indices(monomials))

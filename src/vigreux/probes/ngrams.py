@@ -25,7 +25,9 @@ from vigreux.errors import ConfigError, unknown
 from vigreux.models.views import LogitsView
 
 Convention = Literal["half", "l1"]
-Predict = Callable[[dict[str, Tensor], Tensor], Tensor]  # a batch and flat places (N,) in its B · T → logits (N, V)
+Predict = Callable[
+    [dict[str, Tensor], Tensor], Tensor
+]  # a batch and flat places (N,) in its B · T → logits (N, V)
 _PAPER_POSITIONS = tuple(range(30, 450, 30))
 
 
@@ -85,7 +87,11 @@ def span_of(position: int, n: int) -> range:
 
 
 def probe_ngrams(
-    predict: Predict, sentences: Sequence[np.ndarray], mask_id: int, special: Sequence[int], settings: NgramSettings
+    predict: Predict,
+    sentences: Sequence[np.ndarray],
+    mask_id: int,
+    special: Sequence[int],
+    settings: NgramSettings,
 ) -> list[NgramScore]:
     """M_robust and M_close of a masked language model.
 
@@ -102,12 +108,19 @@ def probe_ngrams(
     scores = []
     kept = np.asarray(special)
     for n in settings.n:
-        places = [(i, p) for i in range(len(sentences)) for p in settings.positions if _fits(sentences[i], p, n, kept)]
+        places = [
+            (i, p)
+            for i in range(len(sentences))
+            for p in settings.positions
+            if _fits(sentences[i], p, n, kept)
+        ]
         if not places:
             raise ConfigError(
                 f"positions: {settings.positions}: in no sentence does a {n}-gram fit about one; accepted: smaller ones"
             )
-        found = np.array(list(_distances(predict, sentences, places, n, mask_id, kept, settings)))  # (places, 2)
+        found = np.array(
+            list(_distances(predict, sentences, places, n, mask_id, kept, settings))
+        )  # (places, 2)
         owners = np.array([i for i, _ in places])
         means = [[found[owners == i, side].mean() for i in np.unique(owners)] for side in range(2)]
         (robust, robust_half), (close, close_half) = (mean_interval(values) for values in means)
@@ -128,8 +141,12 @@ def predictor(model: nn.Module) -> Predict:
     Raises:
         ConfigError: a model that looks to the left alone.
     """
-    if type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or getattr(model.config, "is_decoder", False):
-        raise ConfigError(f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language model")
+    if type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or getattr(
+        model.config, "is_decoder", False
+    ):
+        raise ConfigError(
+            f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language model"
+        )
     view, device = LogitsView(model), next(model.parameters()).device
 
     @torch.no_grad()
@@ -152,14 +169,20 @@ def _distances(
     scale, step = 0.5 if settings.convention == "half" else 1.0, max(1, settings.batch_size // 3)
     for part in (places[first : first + step] for first in range(0, len(places), step)):
         hidden = [rows for i, p in part for rows in _hidden(sentences[i], p, n, special)]
-        batch, begins = _batch([sentences[i] for i, _ in part for _ in range(3)], hidden, mask_id, settings.attend_masked)
-        logits = predict(batch, begins + torch.tensor([p for _, p in part for _ in range(3)]))  # (3 · places, V)
+        batch, begins = _batch(
+            [sentences[i] for i, _ in part for _ in range(3)], hidden, mask_id, settings.attend_masked
+        )
+        logits = predict(
+            batch, begins + torch.tensor([p for _, p in part for _ in range(3)])
+        )  # (3 · places, V)
         full, without, alone = logits.double().softmax(-1).unflatten(0, (-1, 3)).unbind(1)
         robust, close = ((full - other).abs().sum(-1) * scale for other in (without, alone))
         yield from zip(robust.tolist(), close.tolist())
 
 
-def _hidden(ids: np.ndarray, position: int, n: int, special: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hidden(
+    ids: np.ndarray, position: int, n: int, special: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(T,) bool each: what is masked. The position alone; its whole n-gram; all but the rest of its n-gram."""
     alone, gram = np.zeros((2, len(ids)), bool)
     alone[position] = True
@@ -176,5 +199,8 @@ def _batch(
     for r, (row, masked) in enumerate(zip(rows, hidden)):
         ids[r, : len(row)] = np.where(masked, mask_id, row)
         attention[r, : len(row)] = 1 if attend else ~masked
-    batch = {"input_ids": torch.from_numpy(ids.astype(np.int64)), "attention_mask": torch.from_numpy(attention)}
+    batch = {
+        "input_ids": torch.from_numpy(ids.astype(np.int64)),
+        "attention_mask": torch.from_numpy(attention),
+    }
     return batch, torch.arange(len(rows)) * longest

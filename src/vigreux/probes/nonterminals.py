@@ -100,21 +100,29 @@ class PositionProbe(nn.Module):
         length = hidden.shape[1]
         scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
         scores = scores / math.sqrt(self.queries.shape[-1])
-        weights = (scores - scores.amax(-1, keepdim=True)).exp()  # of all sentences; each divides by its own tokens' sum
+        weights = (
+            scores - scores.amax(-1, keepdim=True)
+        ).exp()  # of all sentences; each divides by its own tokens' sum
         tokens = mask[:, None, :, None].to(hidden.dtype)  # (N, 1, T, 1)
-        read = torch.einsum("ntd,hds->nhts", hidden, self.values)  # narrower than hidden states: mixed after, not before
+        read = torch.einsum(
+            "ntd,hds->nhts", hidden, self.values
+        )  # narrower than hidden states: mixed after, not before
         mixed = (weights @ (tokens * read)) / (weights @ tokens)  # (N, H, T, levels · symbols)
         return mixed.sum(1).add(self.bias).unflatten(-1, self.shape)
 
 
-def fit_nonterminal_probe(train: ProbeData, held_out: ProbeData, settings: ProbeSettings | None = None) -> NonterminalScores:
+def fit_nonterminal_probe(
+    train: ProbeData, held_out: ProbeData, settings: ProbeSettings | None = None
+) -> NonterminalScores:
     """Trains the probe on one set of sentences, and gives its accuracy on another."""
     settings = settings or ProbeSettings()
     symbols = int(torch.cat([train.ancestors.flatten(), held_out.ancestors.flatten()]).max()) + 1
     positions, levels = max(train.hidden.shape[1], held_out.hidden.shape[1]), train.ancestors.shape[-1]
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        probe = PositionProbe(positions, train.hidden.shape[-1], levels, symbols, settings.heads, settings.rank).to(train.hidden)
+        probe = PositionProbe(
+            positions, train.hidden.shape[-1], levels, symbols, settings.heads, settings.rank
+        ).to(train.hidden)
         optimizer = torch.optim.Adam(probe.parameters(), lr=settings.rate)
         for _ in range(settings.epochs):
             for rows in torch.randperm(len(train.hidden)).split(settings.batch):
@@ -122,7 +130,9 @@ def fit_nonterminal_probe(train: ProbeData, held_out: ProbeData, settings: Probe
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-    return NonterminalScores(_accuracy(probe, held_out, settings.batch), _majority(train.ancestors, held_out.ancestors))
+    return NonterminalScores(
+        _accuracy(probe, held_out, settings.batch), _majority(train.ancestors, held_out.ancestors)
+    )
 
 
 def _loss(logits: Tensor, ancestors: Tensor) -> Tensor:
@@ -139,7 +149,9 @@ def _accuracy(probe: PositionProbe, data: ProbeData, batch: int) -> list[float]:
 def _majority(train: Tensor, held_out: Tensor) -> list[float]:
     """(levels,) of one guess a level."""
     flat = train.flatten(0, 1)
-    guess = torch.stack([flat[flat[:, level] != IGNORE, level].mode().values for level in range(flat.shape[1])])
+    guess = torch.stack(
+        [flat[flat[:, level] != IGNORE, level].mode().values for level in range(flat.shape[1])]
+    )
     return _shares(held_out == guess, held_out)
 
 

@@ -51,7 +51,9 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     slow = np.flatnonzero(speed <= SHARE * later)
     rest = speed[slow[0] :] if len(slow) else speed[:0]
     if len(rest) < WINDOW or rest.max() <= max(rest[0], 0):
-        raise DataError("phases: the loss has no plateau before it falls; accepted: evaluations from the beginning, more often")
+        raise DataError(
+            "phases: the loss has no plateau before it falls; accepted: evaluations from the beginning, more often"
+        )
     top = slow[0] + int(rest.argmax())
     fast = speed >= SHARE * speed[top]
     first, last = top, top
@@ -61,9 +63,13 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
         last += 1
     start, end = float(at[first]), float(at[last])
     levels = np.interp([start, end], x, y)
-    noise = np.std(np.diff(y[slow[0] :], 2)) / np.sqrt(6)  # second differences of independent noise have 6 times its variance
+    noise = np.std(np.diff(y[slow[0] :], 2)) / np.sqrt(
+        6
+    )  # second differences of independent noise have 6 times its variance
     if levels[0] - levels[1] < NOISE * noise:
-        raise DataError(f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most, with noise of {noise:.3g}: no drop")
+        raise DataError(
+            f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most, with noise of {noise:.3g}: no drop"
+        )
     inside = np.flatnonzero((x >= start) & (x <= end))
     middle = next(float(x[i]) for i in inside if y[i] <= levels.mean())
     return Phases(start, middle, end)
@@ -74,7 +80,9 @@ def inflection(steps: Sequence[float], robust: Sequence[float], tolerance: float
 
     `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two half-widths of its interval).
     """
-    values = np.convolve(np.pad(np.asarray(robust, dtype=np.float64), 1, mode="edge"), np.ones(3) / 3, mode="valid")
+    values = np.convolve(
+        np.pad(np.asarray(robust, dtype=np.float64), 1, mode="edge"), np.ones(3) / 3, mode="valid"
+    )
     top = int(values.argmax())
     turns = min(values[top] - values[0], values[top] - values[-1]) > tolerance
     return float(steps[top]) if turns else None

@@ -29,7 +29,12 @@ _VARIES = 1e-12  # of ‖Xᵀ X‖²: a layer with less HSIC of its own is const
 
 
 def compare_layers(
-    teacher: nn.Module, student: nn.Module, batches: Iterable[Batch], *, unbiased: bool = True, device: torch.device | str = "cpu"
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    unbiased: bool = True,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """CKA of every hidden state of the teacher with every one of the student, over all tokens that are not padding.
 
@@ -52,7 +57,10 @@ def compare_layers(
     """
     with _evaluating(teacher), _evaluating(student):
         on_device = ({name: values.to(device) for name, values in batch.items()} for batch in batches)
-        return linear_cka(((token_states(teacher, batch), token_states(student, batch)) for batch in on_device), unbiased=unbiased)
+        return linear_cka(
+            ((token_states(teacher, batch), token_states(student, batch)) for batch in on_device),
+            unbiased=unbiased,
+        )
 
 
 @torch.no_grad()
@@ -60,7 +68,9 @@ def token_states(model: nn.Module, batch: Batch) -> list[Tensor]:
     """Hidden states 0 … L of a Hugging Face model at the tokens of a batch that are not padding, (N, d) each."""
     base = model.get_submodule(find_layout(model).base)
     named = inspect.signature(type(base).forward).parameters
-    states = base(**{name: values for name, values in batch.items() if name in named}, output_hidden_states=True).hidden_states
+    states = base(
+        **{name: values for name, values in batch.items() if name in named}, output_hidden_states=True
+    ).hidden_states
     mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()  # (B, T)
     return [state[mask] for state in states]
 
@@ -92,7 +102,9 @@ def linear_cka(batches: Iterable[tuple[States, States]], *, unbiased: bool = Tru
         totals = [total.add_(product) for total, product in zip(totals, products)] if totals else products
     tokens = int(totals[0][-1, -1]) if totals else 0
     if tokens < _FEWEST:
-        raise DataError(f"similarity: {tokens} tokens; accepted: at least {_FEWEST}, and many more than a layer is wide")
+        raise DataError(
+            f"similarity: {tokens} tokens; accepted: at least {_FEWEST}, and many more than a layer is wide"
+        )
     hsic = torch.stack([(_unbiased_hsic if unbiased else _biased_hsic)(moments) for moments in totals])
     K, M = len(ones), len(others)
     rows, columns = _where_it_varies(hsic, totals)[K * M :].split([K, M])
@@ -119,7 +131,11 @@ def _unbiased_hsic(moments: Tensor) -> Tensor:
     product, tokens = moments[:-2, :-2], moments[-1, -1]
     x_sum, y_sum = moments[:-2, -1], moments[-1, :-2]  # Σ x, Σ y
     x_weighted, y_weighted = moments[:-2, -2], moments[-2, :-2]  # Σ x ‖y‖², Σ y ‖x‖²
-    both, x_squares, y_squares = moments[-2, -2], moments[-2, -1], moments[-1, -2]  # Σ ‖x‖²‖y‖², Σ ‖x‖², Σ ‖y‖²
+    both, x_squares, y_squares = (
+        moments[-2, -2],
+        moments[-2, -1],
+        moments[-1, -2],
+    )  # Σ ‖x‖²‖y‖², Σ ‖x‖², Σ ‖y‖²
     trace = product.square().sum() - both
     totals = (x_sum @ x_sum - x_squares) * (y_sum @ y_sum - y_squares)
     rows = x_sum @ product @ y_sum - x_sum @ x_weighted - y_sum @ y_weighted + both
@@ -153,14 +169,22 @@ def suggest_pairs(similarity: Tensor) -> dict[int, int]:
     """
     L_T, L_S = (size - 1 for size in similarity.shape)
     if L_S > L_T:
-        raise ConfigError(f"student.layers: {L_S} is deeper than the teacher's {L_T} blocks; give extraction.layers by hand")
+        raise ConfigError(
+            f"student.layers: {L_S} is deeper than the teacher's {L_T} blocks; give extraction.layers by hand"
+        )
     depths = range(1, max(L_S, 2))
     layers = range(1, L_T + 1 if L_S == 1 else L_T)
-    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # by its last layer: the best rising path so far
+    best: dict[int, tuple[float, tuple[int, ...]]] = {
+        0: (0.0, ())
+    }  # by its last layer: the best rising path so far
     for depth in depths:
         best = {
             layer: max(
-                ((total + float(similarity[layer, depth]), (*path, layer)) for last, (total, path) in best.items() if last < layer),
+                (
+                    (total + float(similarity[layer, depth]), (*path, layer))
+                    for last, (total, path) in best.items()
+                    if last < layer
+                ),
                 key=lambda candidate: candidate[0],
             )
             for layer in layers

@@ -45,7 +45,11 @@ class _Unions:
 
     def member(self, rank: int) -> tuple[int, ...]:
         one, two = divmod(rank, comb(len(self.second), self.take_second))
-        return tuple(sorted(_combination(self.first, self.take, one) + _combination(self.second, self.take_second, two)))
+        return tuple(
+            sorted(
+                _combination(self.first, self.take, one) + _combination(self.second, self.take_second, two)
+            )
+        )
 
 
 def _combination(items: Sequence[int], take: int, rank: int) -> list[int]:
@@ -90,7 +94,9 @@ class Place:
             yield self.unions[which].member(rank - (ends[which - 1] if which else 0))
 
 
-def places(task: BooleanTask, *, degree: int, feature_degree: int | None, inside: int, outside: int) -> list[Place]:
+def places(
+    task: BooleanTask, *, degree: int, feature_degree: int | None, inside: int, outside: int
+) -> list[Place]:
     """Up to `degree` the whole support and what is not in it, beyond it the inside of each feature; by rising degree.
 
     Args:

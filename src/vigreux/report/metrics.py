@@ -62,5 +62,7 @@ class Metric:
 
 def main_metric(config: Mapping[str, Any], measured: Mapping[str, float]) -> Metric:
     """The metric a task is judged by: accuracy for classification and parity, the loss for the rest, else the first there is."""
-    wanted = "accuracy" if (config.get("task") or {}).get("kind") in ("classification", *ONLINE_KINDS) else "loss"
+    wanted = (
+        "accuracy" if (config.get("task") or {}).get("kind") in ("classification", *ONLINE_KINDS) else "loss"
+    )
     return Metric.named(wanted if wanted in measured else next(iter(measured), wanted))

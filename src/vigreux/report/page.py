@@ -47,7 +47,9 @@ def render(experiment: Experiment) -> str:
 
     table = comparison_table(experiment)
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("page.html.j2").render(
         title=words.title(experiment),
         light=Markup(LIGHT.css()),
@@ -84,7 +86,11 @@ def _comparison_svgs(experiment: Experiment) -> list[str]:
 def _variance_svg(experiment: Experiment) -> str:
     figure = explained_variance_figure(experiment)
     return (
-        to_svg(figure, "variance", "Explained variance of each hidden stage; the numbers are in the stage tables.")
+        to_svg(
+            figure,
+            "variance",
+            "Explained variance of each hidden stage; the numbers are in the stage tables.",
+        )
         if figure
         else ""
     )
@@ -95,7 +101,11 @@ def _run(run: Run, index: int, metric: Metric) -> dict[str, Any]:
     from markupsafe import Markup
 
     curves = [
-        to_svg(curves_figure(run, metric, x), f"run{index}-{x}", f"Training curves of {run.name} against {name}, stage by stage.")
+        to_svg(
+            curves_figure(run, metric, x),
+            f"run{index}-{x}",
+            f"Training curves of {run.name} against {name}, stage by stage.",
+        )
         for x, name in XS.items()
         if run.metrics
     ]
@@ -108,10 +118,14 @@ def _run(run: Run, index: int, metric: Metric) -> dict[str, Any]:
         "environment": words.environment(run),
         "curves": [Markup(svg) for svg in curves],
         "stages": [_stage(i, stage) for i, stage in enumerate(run.stages, start=1)],
-        "pending": [(i, stage["name"]) for i, stage in enumerate(run.curriculum, start=1) if i > len(run.stages)],
+        "pending": [
+            (i, stage["name"]) for i, stage in enumerate(run.curriculum, start=1) if i > len(run.stages)
+        ],
         "notes": list(run.summary.notes) if run.summary else [],
         "config": yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
-        "curriculum": yaml.safe_dump([dict(stage) for stage in run.curriculum], sort_keys=False, allow_unicode=True),
+        "curriculum": yaml.safe_dump(
+            [dict(stage) for stage in run.curriculum], sort_keys=False, allow_unicode=True
+        ),
     }
 
 

@@ -52,7 +52,9 @@ def correlations_figure(
 
     records = sorted(records, key=lambda record: record["step"])
     inside, outside = _lines(records, "in", degree), _lines(records, "out", degree)
-    unit, label = (1e6, "million steps of the teacher") if records[-1]["step"] >= 2e6 else (1.0, "steps of the teacher")
+    unit, label = (
+        (1e6, "million steps of the teacher") if records[-1]["step"] >= 2e6 else (1.0, "steps of the teacher")
+    )
     steps = [record["step"] / unit for record in records]
     with rc_context(rc(theme)):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
@@ -63,7 +65,9 @@ def correlations_figure(
             _draw_outside(below, steps, list(outside.values()), theme)
         for axes in (above, below):
             if transition is not None:
-                axes.axvspan(transition[0] / unit, transition[1] / unit, color=theme.shade, linewidth=0, zorder=0)
+                axes.axvspan(
+                    transition[0] / unit, transition[1] / unit, color=theme.shade, linewidth=0, zorder=0
+                )
         _set_axes(above, below, label, degree)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=10, labelcolor="linecolor")
     return figure
@@ -81,7 +85,9 @@ def save_correlations(
     paths = []
     for scheme, theme in (("light", LIGHT), ("dark", DARK)):
         paths.append(directory / f"{name}-{scheme}.png")
-        save_png(correlations_figure(records, degree=degree, transition=transition, theme=theme), paths[-1], theme)
+        save_png(
+            correlations_figure(records, degree=degree, transition=transition, theme=theme), paths[-1], theme
+        )
     return paths
 
 
@@ -107,7 +113,9 @@ def _lines(records: Sequence[Record], where: str, degree: int) -> dict[Subset, L
         for key, value in found.items():
             lines.setdefault(key, []).append(value)
     if where == "in" and not lines:
-        raise DataError(f"correlations: none of degree {degree} inside the support; accepted: records of a probe with that degree")
+        raise DataError(
+            f"correlations: none of degree {degree} inside the support; accepted: records of a probe with that degree"
+        )
     return lines
 
 
@@ -143,7 +151,9 @@ def _draw_inside(axes: Axes, steps: Sequence[float], lines: Mapping[Subset, Line
         return
     mean = _mean(list(lines.values()))
     if len(lines) > _LINES:
-        axes.fill_between(steps, *_extremes(list(lines.values())), color=theme.series1, alpha=0.16, linewidth=0)
+        axes.fill_between(
+            steps, *_extremes(list(lines.values())), color=theme.series1, alpha=0.16, linewidth=0
+        )
     elif len(lines) > 1:
         for line in lines.values():
             axes.plot(steps, line, color=theme.series1, linewidth=0.8, alpha=0.45)
@@ -152,7 +162,9 @@ def _draw_inside(axes: Axes, steps: Sequence[float], lines: Mapping[Subset, Line
 
 def _draw_outside(axes: Axes, steps: Sequence[float], lines: Sequence[Line], theme: Theme) -> None:
     axes.fill_between(steps, 0, _extremes(lines)[1], color=theme.muted, alpha=0.16, linewidth=0)
-    axes.plot(steps, _mean(lines), color=theme.muted, linestyle=(0, (1, 1.2)), label="outside (band: largest)")
+    axes.plot(
+        steps, _mean(lines), color=theme.muted, linestyle=(0, (1, 1.2)), label="outside (band: largest)"
+    )
 
 
 def _extremes(lines: Sequence[Line]) -> tuple[Line, Line]:
@@ -162,7 +174,9 @@ def _extremes(lines: Sequence[Line]) -> tuple[Line, Line]:
 def _set_axes(above: Axes, below: Axes, label: str, degree: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    below.set_title(f"|Correlations| with {'single variables' if degree == 1 else f'products of {degree} variables'}")
+    below.set_title(
+        f"|Correlations| with {'single variables' if degree == 1 else f'products of {degree} variables'}"
+    )
     below.set_xlabel(label)
     below.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))

@@ -39,7 +39,9 @@ def selection_figure(
         figure = Figure(figsize=(7.2, 3.7), layout="constrained")
         axes = figure.subplots()
         for transition in transitions:
-            axes.axvspan(transition.start, transition.end, color=theme.series2, alpha=0.16, linewidth=0, zorder=0)
+            axes.axvspan(
+                transition.start, transition.end, color=theme.series2, alpha=0.16, linewidth=0, zorder=0
+            )
         axes.plot(curve.steps, curve.values, color=theme.series1, marker="o", markersize=2.5, linewidth=1.4)
         bottom = axes.get_xaxis_transform()
         axes.plot(available, [0.015] * len(available), "|", color=theme.muted, markersize=5, transform=bottom)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 X = Literal["global_step", "flops", "seconds"]
 XS: dict[X, str] = {"global_step": "steps", "flops": "FLOPs", "seconds": "time"}
 
-_WIDTH = 5.2  # inches at 72 dots: 374 units, a phone's width, so that 11-point text is as large as it says there
+_WIDTH = (
+    5.2  # inches at 72 dots: 374 units, a phone's width, so that 11-point text is as large as it says there
+)
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -93,10 +95,14 @@ def _label_ends(axes: Axes, theme: Theme, ends: Sequence[tuple[float, float, str
         heights = [(high - low) * 13 * (text.count("\n") + 1) / points for text in texts]
         for (x, _, _, color), text, place in zip(near, texts, _spread([y for _, y, _, _ in near], heights)):
             box = {"facecolor": theme.ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
-            axes.annotate(text, (x, place), (7, 0), textcoords="offset points", va="center", color=color, bbox=box)
+            axes.annotate(
+                text, (x, place), (7, 0), textcoords="offset points", va="center", color=color, bbox=box
+            )
 
 
-def _clusters(ends: Sequence[tuple[float, float, str, str]], reach: float) -> list[list[tuple[float, float, str, str]]]:
+def _clusters(
+    ends: Sequence[tuple[float, float, str, str]], reach: float
+) -> list[list[tuple[float, float, str, str]]]:
     """Ends, by rising x, in groups whose names could touch: less than `reach` from one to the next."""
     clusters = [[ends[0]]] if ends else []
     for before, end in pairwise(ends):
@@ -163,10 +169,16 @@ def _axis_of(runs: Sequence[Run], x: X) -> XAxis:
     return XAxis.reaching(x, max((record[x] for run in runs for record in run.metrics), default=1.0))
 
 
-def seed_curve(runs: Sequence[Run], metric: str, axis: XAxis) -> tuple[list[float], list[float], list[float], list[float]]:
+def seed_curve(
+    runs: Sequence[Run], metric: str, axis: XAxis
+) -> tuple[list[float], list[float], list[float], list[float]]:
     """x, mean, lowest and highest over seeds, at the steps that every run evaluated (finished runs, if there are any)."""
     by_step = [
-        {record["global_step"]: (axis.of(record), record[metric]) for record in run.evaluations if record.get(metric) is not None}
+        {
+            record["global_step"]: (axis.of(record), record[metric])
+            for record in run.evaluations
+            if record.get(metric) is not None
+        }
         for run in finished(runs) or runs
     ]
     steps = sorted(set.intersection(*(set(points) for points in by_step)))
@@ -182,7 +194,13 @@ def seed_curve(runs: Sequence[Run], metric: str, axis: XAxis) -> tuple[list[floa
 
 def _limits(curves: Iterable[tuple[list[float], ...]], teacher: float | None) -> tuple[float, float]:
     """The y axis covers what comes after the first quarter of each line: where lines differ, the climb before it is cut off."""
-    seen = [value for xs, _, low, high in curves for at, *pair in zip(xs, low, high) if at >= xs[-1] / 4 for value in pair]
+    seen = [
+        value
+        for xs, _, low, high in curves
+        for at, *pair in zip(xs, low, high)
+        if at >= xs[-1] / 4
+        for value in pair
+    ]
     seen += [] if teacher is None else [teacher]
     bottom, top = min(seen, default=0.0), max(seen, default=1.0)
     margin = 0.07 * (top - bottom) or 0.05
@@ -204,11 +222,23 @@ def _has_teacher(run: Run, metric: Metric) -> bool:
 def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme = LIGHT) -> Figure:
     """One run: training loss, held-out metric, and explained variance where stages match hidden states; stages shaded."""
     axis = _axis_of([run], x)
-    panels: list[tuple[str, Callable[[Axes], None]]] = [("Training loss", lambda axes: _draw_loss(axes, run, axis, theme))]
+    panels: list[tuple[str, Callable[[Axes], None]]] = [
+        ("Training loss", lambda axes: _draw_loss(axes, run, axis, theme))
+    ]
     if any(record.get("explained_variance") is not None for record in run.training):
-        panels.append(("Explained variance ↑", lambda axes: _draw_by_stage(axes, run, "explained_variance", axis, theme)))
+        panels.append(
+            (
+                "Explained variance ↑",
+                lambda axes: _draw_by_stage(axes, run, "explained_variance", axis, theme),
+            )
+        )
     if any(record.get(metric.name) is not None for record in run.evaluations):
-        panels.append((f"Held-out {metric.words} {metric.arrow}", lambda axes: _draw_metric(axes, run, metric, axis, theme)))
+        panels.append(
+            (
+                f"Held-out {metric.words} {metric.arrow}",
+                lambda axes: _draw_metric(axes, run, metric, axis, theme),
+            )
+        )
     with _new_figure(0.7 + 1.75 * len(panels), len(panels), theme) as (figure, all_axes):
         for axes, (title, draw) in zip(all_axes, panels):
             draw(axes)
@@ -234,11 +264,16 @@ def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
 
 def _draw_by_stage(axes: Axes, run: Run, key: str, axis: XAxis, theme: Theme) -> None:
     for stage in _stage_spans(run, axis):
-        points = [(axis.of(r), r[key]) for r in run.training if r["stage"] == stage and r.get(key) is not None]
+        points = [
+            (axis.of(r), r[key]) for r in run.training if r["stage"] == stage and r.get(key) is not None
+        ]
         if points:
             bad = key == "explained_variance" and points[-1][1] <= 0
             axes.plot(
-                *zip(*points), color=theme.warn if bad else theme.series1, marker="o" if len(points) == 1 else None, markersize=4
+                *zip(*points),
+                color=theme.warn if bad else theme.series1,
+                marker="o" if len(points) == 1 else None,
+                markersize=4,
             )
     if key == "explained_variance":
         axes.axhline(0, color=theme.warn, linewidth=1)
@@ -276,7 +311,13 @@ def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: boo
         text = name if names_fit else str(number)
         if named and len(text) < width:
             axes.text(
-                (start + end) / 2, 1.03, text, transform=axes.get_xaxis_transform(), ha="center", color=theme.muted, fontsize=9
+                (start + end) / 2,
+                1.03,
+                text,
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                color=theme.muted,
+                fontsize=9,
             )
 
 
@@ -301,12 +342,23 @@ def explained_variance_figure(experiment: Experiment, theme: Theme = LIGHT) -> F
             mean = sum(values) / len(values)
             color = theme.series1 if min(values) > 0 else theme.warn
             axes.plot((0, mean), (y, y), color=color, linewidth=1.4, alpha=0.5)
-            axes.plot(values, [y] * len(values), "o", color=color, markersize=6, alpha=0.75, markeredgewidth=0)
+            axes.plot(
+                values, [y] * len(values), "o", color=color, markersize=6, alpha=0.75, markeredgewidth=0
+            )
             axes.annotate(
-                f"{mean:.2f}".replace("-", "−"), (max(*values, 0), y), (9, 0), textcoords="offset points", va="center", color=color
+                f"{mean:.2f}".replace("-", "−"),
+                (max(*values, 0), y),
+                (9, 0),
+                textcoords="offset points",
+                va="center",
+                color=color,
             )
         axes.axvline(0, color=theme.ink, linewidth=1)
-        axes.set_yticks(range(len(rows)), [f"{group} · {stage}" if several else stage for group, stage in rows], color=theme.ink)
+        axes.set_yticks(
+            range(len(rows)),
+            [f"{group} · {stage}" if several else stage for group, stage in rows],
+            color=theme.ink,
+        )
         axes.set_ylim(len(rows) - 0.4, -0.6)
         lowest = min(min(values) for values in rows.values())
         axes.set_xlim(min(0.0, 1.15 * lowest), 1.08)

@@ -57,7 +57,9 @@ class Run:
     def evaluations(self) -> list[Mapping[str, Any]]:
         """The held-out evaluations of the whole student: those of a hidden stage are of its own loss, which is another quantity."""
         hidden = {stage["name"] for stage in self.curriculum if "hidden" in stage["target"]}
-        return [record for record in self.metrics if record["kind"] == "eval" and record["stage"] not in hidden]
+        return [
+            record for record in self.metrics if record["kind"] == "eval" and record["stage"] not in hidden
+        ]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ class Experiment:
     @property
     def groups(self) -> dict[str, list[Run]]:
         """Runs by group, both in the order given."""
-        return {group: [run for run in self.runs if run.group == group] for group in dict.fromkeys(r.group for r in self.runs)}
+        return {
+            group: [run for run in self.runs if run.group == group]
+            for group in dict.fromkeys(r.group for r in self.runs)
+        }
 
 
 def read_experiment(paths: Sequence[Path | str]) -> Experiment:
@@ -156,13 +161,21 @@ def _grouped(runs: Sequence[Run]) -> tuple[Run, ...]:
     ambiguous = {name for name, n in Counter(name for name, _ in groups).items() if n > 1}
     folders = {key: runs[keys.index(key)].path for key in groups}
     short = len({folder.name for folder in folders.values()}) == len(groups)
-    labels = {key: f"{key[0]} ({folders[key].name if short else folders[key]})" for key in groups if key[0] in ambiguous}
+    labels = {
+        key: f"{key[0]} ({folders[key].name if short else folders[key]})"
+        for key in groups
+        if key[0] in ambiguous
+    }
     return tuple(replace(run, group=labels.get(key, run.group)) for key, run in zip(keys, runs))
 
 
 def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = relevant(config)
-    training = {key: value for key, value in (plain.pop("training", None) or {}).items() if key not in ("seed", "data_seed")}
+    training = {
+        key: value
+        for key, value in (plain.pop("training", None) or {}).items()
+        if key not in ("seed", "data_seed")
+    }
     return {key: value for key, value in plain.items() if key != "seed"} | {"training": training}
 
 
@@ -177,6 +190,16 @@ def final_metrics(run: Run) -> dict[str, float]:
     """The run's last held-out metrics: its summary's, or while there is none the last evaluation's."""
     if run.summary is not None:
         return dict(run.summary.metrics)
-    beside = {"kind", "stage", "step", "global_step", "samples", "flops", "seconds", "learning_rate", "explained_variance"}
+    beside = {
+        "kind",
+        "stage",
+        "step",
+        "global_step",
+        "samples",
+        "flops",
+        "seconds",
+        "learning_rate",
+        "explained_variance",
+    }
     last = run.evaluations[-1] if run.evaluations else {}
     return {key: value for key, value in last.items() if key not in beside and value is not None}

@@ -73,7 +73,9 @@ def comparison_table(experiment: Experiment) -> ComparisonTable:
 def _row(group: str, runs: Sequence[Run], reference: Sequence[Run], metric: Metric) -> Row:
     summaries = [run.summary for run in finished(runs) if run.summary is not None]
     names = dict.fromkeys(name for summary in summaries for name in summary.metrics)
-    measured = {name: [s.metrics[name] for s in summaries if s.metrics.get(name) is not None] for name in names}
+    measured = {
+        name: [s.metrics[name] for s in summaries if s.metrics.get(name) is not None] for name in names
+    }
 
     def mean(value: Callable[..., float]) -> float | None:
         return sum(map(value, summaries)) / len(summaries) if summaries else None
@@ -83,7 +85,9 @@ def _row(group: str, runs: Sequence[Run], reference: Sequence[Run], metric: Metr
         finished=len(summaries),
         total=len(runs),
         metrics={name: mean_interval(values) for name, values in measured.items() if values},
-        difference=None if reference and reference[0].group == group else paired_difference(runs, reference, metric),
+        difference=None
+        if reference and reference[0].group == group
+        else paired_difference(runs, reference, metric),
         flops=mean(lambda summary: summary.flops),
         seconds=mean(lambda summary: summary.seconds),
         steps=mean(lambda summary: summary.steps),
@@ -113,10 +117,17 @@ def _value(run: Run, metric: Metric) -> float | None:
 
 def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:
     """Header and rows as text, the same for every rendering."""
-    others = list(dict.fromkeys(name for row in table.rows for name in row.metrics if name != table.metric.name))[:OTHERS]
+    others = list(
+        dict.fromkeys(name for row in table.rows for name in row.metrics if name != table.metric.name)
+    )[:OTHERS]
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("curriculum", lambda row: row.group),
-        ("seeds", lambda row: str(row.total) if row.finished == row.total else f"{row.finished} of {row.total} finished"),
+        (
+            "seeds",
+            lambda row: (
+                str(row.total) if row.finished == row.total else f"{row.finished} of {row.total} finished"
+            ),
+        ),
         _metric_column(table.metric),
     ]
     if table.baseline:
@@ -132,7 +143,9 @@ def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:
 
 
 def _metric_column(metric: Metric) -> tuple[str, Callable[[Row], str]]:
-    return f"{metric.words} {metric.arrow}", lambda row: metric.format(*row.metrics.get(metric.name, (None, None)))
+    return f"{metric.words} {metric.arrow}", lambda row: metric.format(
+        *row.metrics.get(metric.name, (None, None))
+    )
 
 
 def _difference_cell(row: Row, table: ComparisonTable) -> str:
@@ -175,8 +188,17 @@ def to_markdown(table: ComparisonTable) -> str:
     """A Markdown table; the best curriculum in bold."""
     header, rows = cells(table)
     rule = ["---", *["--:"] * (len(header) - 1)]
-    bold = [[f"**{cell}**" if row.best and i in (0, 2) else cell for i, cell in enumerate(r)] for row, r in zip(table.rows, rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [header, rule, *bold]) + "\n"
+    bold = [
+        [f"**{cell}**" if row.best and i in (0, 2) else cell for i, cell in enumerate(r)]
+        for row, r in zip(table.rows, rows)
+    ]
+    return (
+        "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+            for line in [header, rule, *bold]
+        )
+        + "\n"
+    )
 
 
 def to_html(table: ComparisonTable) -> str:

@@ -41,7 +41,9 @@ def listed(names: Sequence[str]) -> str:
 
 def summary(experiment: Experiment, table: ComparisonTable) -> list[str]:
     """The opening paragraph, a sentence an entry."""
-    body = _one_group(experiment, table.rows[0]) if len(table.rows) == 1 else _several_groups(experiment, table)
+    body = (
+        _one_group(experiment, table.rows[0]) if len(table.rows) == 1 else _several_groups(experiment, table)
+    )
     return [_what(experiment), *body]
 
 
@@ -51,8 +53,16 @@ def _what(experiment: Experiment) -> str:
     task, teacher, student = (config.get(key) or {} for key in ("task", "teacher", "student"))
     source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
     source += _count(parameters[0])
-    sizes = [f"{student[key]} {word}" for key, word in (("layers", "layers"), ("heads", "heads")) if student.get(key)]
-    sizes += [f"{words} {student[key]}" for key, words in (("hidden", "hidden size"), ("width", "width")) if student.get(key)]
+    sizes = [
+        f"{student[key]} {word}"
+        for key, word in (("layers", "layers"), ("heads", "heads"))
+        if student.get(key)
+    ]
+    sizes += [
+        f"{words} {student[key]}"
+        for key, words in (("hidden", "hidden size"), ("width", "width"))
+        if student.get(key)
+    ]
     into = (
         f"the student {_name(student['model'])}"
         if student.get("model")
@@ -68,7 +78,9 @@ def _what(experiment: Experiment) -> str:
 
 def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
     """Of teacher and student, from the first run that counted them."""
-    counted = [(s.teacher_parameters, s.student_parameters) for s in (run.summary for run in runs) if s is not None]
+    counted = [
+        (s.teacher_parameters, s.student_parameters) for s in (run.summary for run in runs) if s is not None
+    ]
     return next((pair for pair in counted if pair[1] is not None), (None, None))
 
 
@@ -106,7 +118,9 @@ def _several_groups(experiment: Experiment, table: ComparisonTable) -> list[str]
     if best is None:
         return [*sentences, "Too few runs have finished to compare them."]
     value = table.metric.format(*best.metrics[table.metric.name])
-    sentences.append(f"Best on held-out {table.metric.words} is {best.group} with {value}{_teacher(experiment)}.")
+    sentences.append(
+        f"Best on held-out {table.metric.words} is {best.group} with {value}{_teacher(experiment)}."
+    )
     if table.baseline:
         sentences.append(_against_baseline(best, table))
     return [*sentences, _cost(best, experiment.groups[best.group])]
@@ -119,7 +133,9 @@ def _against_baseline(best: Row, table: ComparisonTable) -> str:
     if best.difference is None:
         return f"The baseline, {table.baseline}, has no finished run of the same seeds to compare with."
     mean, half = best.difference
-    shown = table.metric.format_difference(mean, half) + (" percentage points" if table.metric.is_share else "")
+    shown = table.metric.format_difference(mean, half) + (
+        " percentage points" if table.metric.is_share else ""
+    )
     against = f"Against the baseline, {table.baseline}, that is {shown}"
     if half is None:
         return f"{against}: a single seed, which cannot tell a difference from chance."
@@ -162,7 +178,11 @@ def status_words(run: Run) -> str:
 
 def warnings(experiment: Experiment) -> list[str]:
     """What must not be overlooked: runs that did not finish, and hidden stages that learned nothing."""
-    lines = [f"{status_words(run)}; its numbers are not in the table." for run in experiment.runs if run.status != "finished"]
+    lines = [
+        f"{status_words(run)}; its numbers are not in the table."
+        for run in experiment.runs
+        if run.status != "finished"
+    ]
     if experiment.missing:
         lines.append(f"not started yet: {listed(experiment.missing)}.")
     for run in experiment.runs:
@@ -199,14 +219,19 @@ def facts(run: Run, metric: Metric) -> list[tuple[str, str]]:
             ("compute", f"{human_flops(s.flops)} of student and teacher"),
             ("time", human_time(s.seconds)),
             ("steps", f"{s.steps:,}"),
-            ("teacher weights kept", f"{human_bytes(s.bytes_kept)} (the final teacher alone: {human_bytes(s.teacher_bytes)})"),
+            (
+                "teacher weights kept",
+                f"{human_bytes(s.bytes_kept)} (the final teacher alone: {human_bytes(s.teacher_bytes)})",
+            ),
         ]
     return lines
 
 
 def environment(run: Run) -> list[tuple[str, str]]:
     """Where and how the run was made."""
-    versions = ", ".join(f"{package} {version}" for package, version in run.info["versions"].items() if version)
+    versions = ", ".join(
+        f"{package} {version}" for package, version in run.info["versions"].items() if version
+    )
     times = [
         ("started", run.info["started"]),
         *(("resumed", time) for time in run.info["resumed"]),

@@ -35,5 +35,7 @@ class BitStream:
         """(count, n) int8: samples `first` to `first + count − 1`."""
         words = self._counters * _BITS // 64
         raw = np.random.Philox(key=self._key, counter=first * self._counters).random_raw(count * words)
-        bits = np.unpackbits(raw.astype("<u8", copy=False).view(np.uint8).reshape(count, words * 8), axis=1, count=self.n)
+        bits = np.unpackbits(
+            raw.astype("<u8", copy=False).view(np.uint8).reshape(count, words * 8), axis=1, count=self.n
+        )
         return 1 - 2 * bits.view(np.int8)

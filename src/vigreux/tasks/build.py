@@ -45,7 +45,9 @@ def build_task(
         "classification": partial(classification, id2label=id2label),
         "embedding": embedding,
     }
-    return builders[config.kind](read_documents(config) if documents is None else documents, tokenizer, config)
+    return builders[config.kind](
+        read_documents(config) if documents is None else documents, tokenizer, config
+    )
 
 
 def read_documents(config: TaskConfig) -> Documents:
@@ -66,4 +68,8 @@ def _read_all(sources: str | list[str], text_field: str, label_field: str | None
     every = [sources] if isinstance(sources, str) else sources
     if laws := [source for source in every if is_generated(source)]:
         raise ConfigError(f"task.data: {laws[0]!r} among other sources; accepted: a law alone, or documents")
-    return [record for source in every for record in read_records(source, text_field=text_field, label_field=label_field)]
+    return [
+        record
+        for source in every
+        for record in read_records(source, text_field=text_field, label_field=label_field)
+    ]

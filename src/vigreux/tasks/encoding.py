@@ -11,7 +11,9 @@ from vigreux.tasks.reading import Record
 _AT_ONCE = 1000  # documents a call: bounds the ids that exist as Python lists
 
 
-def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object) -> Iterator[list[int]]:
+def encode(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object
+) -> Iterator[list[int]]:
     """Token ids of each text; `options` are the tokenizer's own."""
     for start in range(0, len(texts), _AT_ONCE):
         part = list(texts[start : start + _AT_ONCE])

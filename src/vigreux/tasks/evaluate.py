@@ -21,7 +21,9 @@ from vigreux.tasks.task import Batch, Task
 Forward = Callable[[Batch], Tensor]
 _ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
 _PAIRED = 2000  # similarities of pairs are compared among this many first held-out texts: 2 million pairs
-_ROUNDING = 1e-6  # standard deviation of cosine similarities below which a float32 model gives all pairs the same
+_ROUNDING = (
+    1e-6  # standard deviation of cosine similarities below which a float32 model gives all pairs the same
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def record_from(tensors: Mapping[str, Tensor]) -> TeacherRecord:
 
 
 @torch.no_grad()
-def record_teacher(task: Task, teacher: Forward, *, batch_size: int, device: torch.device | str = "cpu") -> TeacherRecord:
+def record_teacher(
+    task: Task, teacher: Forward, *, batch_size: int, device: torch.device | str = "cpu"
+) -> TeacherRecord:
     """Runs the teacher over the held-out data once, so that any number of students can be compared with it."""
     if task.kind == "embedding":
         return EmbeddingRecord(_embeddings(task, teacher, batch_size, device))
@@ -96,12 +100,20 @@ def evaluate(
     """
     if task.kind == "embedding":
         assert teacher is not None, "embeddings are evaluated against a teacher"
-        record = record_teacher(task, teacher, batch_size=batch_size, device=device) if callable(teacher) else teacher
+        record = (
+            record_teacher(task, teacher, batch_size=batch_size, device=device)
+            if callable(teacher)
+            else teacher
+        )
         assert isinstance(record, EmbeddingRecord)
-        return compare_embeddings(_embeddings(task, student, batch_size, device), record.embeddings, projection)
+        return compare_embeddings(
+            _embeddings(task, student, batch_size, device), record.embeddings, projection
+        )
     means = _mean_measures(task, student, teacher, batch_size, device)
     if task.is_language_model:
-        means["perplexity"] = torch.tensor(means["loss"], dtype=torch.float64).exp().item()  # infinite rather than an overflow
+        means["perplexity"] = (
+            torch.tensor(means["loss"], dtype=torch.float64).exp().item()
+        )  # infinite rather than an overflow
     return means
 
 
@@ -109,7 +121,11 @@ def evaluate(
 
 
 def _mean_measures(
-    task: Task, student: Forward, teacher: Forward | TeacherRecord | None, batch_size: int, device: torch.device | str
+    task: Task,
+    student: Forward,
+    teacher: Forward | TeacherRecord | None,
+    batch_size: int,
+    device: torch.device | str,
 ) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     rows = 0
@@ -123,7 +139,9 @@ def _mean_measures(
                 measures |= _teacher_measures(scores[part], teacher_scores[part], labels[part])
             elif isinstance(teacher, LogitsRecord):
                 seen = slice(rows, rows + len(labels[part]))
-                measures |= _recorded_measures(scores[part], teacher.argmax[seen], teacher.label_log_prob[seen], labels[part])
+                measures |= _recorded_measures(
+                    scores[part], teacher.argmax[seen], teacher.label_log_prob[seen], labels[part]
+                )
             for name, values in measures.items():
                 sums[name] += values.cpu().double().sum().item()
             rows += len(labels[part])
@@ -132,10 +150,15 @@ def _mean_measures(
 
 def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Per row (N,), from logits (N, C) and labels (N,)."""
-    return {"loss": F.cross_entropy(scores.float(), labels, reduction="none"), "accuracy": scores.argmax(-1) == labels}
+    return {
+        "loss": F.cross_entropy(scores.float(), labels, reduction="none"),
+        "accuracy": scores.argmax(-1) == labels,
+    }
 
 
-def _recorded_measures(scores: Tensor, argmax: Tensor, label_log_prob: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _recorded_measures(
+    scores: Tensor, argmax: Tensor, label_log_prob: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
     """Per row (N,), from the student's logits (N, C) and the teacher's argmax (N,) and log-probability of the label (N,)."""
     return {
         "agreement": scores.argmax(-1).cpu() == argmax,
@@ -173,13 +196,17 @@ def _on_device(task: Task, batch_size: int, device: torch.device | str) -> Itera
 # --- embeddings -----------------------------------------------------------------------------------------------------
 
 
-def compare_embeddings(student: Tensor, teacher: Tensor, projection: Tensor | None = None) -> dict[str, float]:
+def compare_embeddings(
+    student: Tensor, teacher: Tensor, projection: Tensor | None = None
+) -> dict[str, float]:
     """The measures of `evaluate` for embeddings student (n, d_S) and teacher (n, d_T), projection (d_T, d_S)."""
     target = teacher if projection is None else teacher @ projection.to(teacher)  # (n, d_S) where it fits
     measures = {}
     if target.shape == student.shape:
         measures["cosine"] = F.cosine_similarity(student, target).mean().item()
-    return measures | _correlations(_pair_similarities(student[:_PAIRED]), _pair_similarities(teacher[:_PAIRED]))
+    return measures | _correlations(
+        _pair_similarities(student[:_PAIRED]), _pair_similarities(teacher[:_PAIRED])
+    )
 
 
 def _embeddings(task: Task, forward: Forward, batch_size: int, device: torch.device | str) -> Tensor:

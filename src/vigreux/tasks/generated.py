@@ -58,7 +58,11 @@ def generated_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Ta
         DataError, ConfigError: no such law, a kind that it does not have, a tokenizer without its symbols.
     """
     law = _law(config)
-    return _grammar_task(law, config, tokenizer) if isinstance(law, Grammar) else _parity_task(law, config, tokenizer)
+    return (
+        _grammar_task(law, config, tokenizer)
+        if isinstance(law, Grammar)
+        else _parity_task(law, config, tokenizer)
+    )
 
 
 def generated_grammar(config: TaskConfig) -> Grammar:
@@ -69,7 +73,9 @@ def generated_grammar(config: TaskConfig) -> Grammar:
     """
     law = _law(config) if is_generated(config.data) else None
     if not isinstance(law, Grammar):
-        raise ConfigError(f"task.data: {config.data!r} is no grammar; accepted: grammar:NAME, such as grammar:cfg3b")
+        raise ConfigError(
+            f"task.data: {config.data!r} is no grammar; accepted: grammar:NAME, such as grammar:cfg3b"
+        )
     return law
 
 
@@ -80,7 +86,9 @@ def _law(config: TaskConfig) -> Grammar | BooleanTask:
         return _grammar(rest)
     given = _settings(config.data, rest)
     if given.get("seed", 0) < 0:
-        raise ConfigError(f"task.data: {config.data!r}: seed {given['seed']}; accepted: a whole number from 0")
+        raise ConfigError(
+            f"task.data: {config.data!r}: seed {given['seed']}; accepted: a whole number from 0"
+        )
     try:
         if name == "parity":
             return Parity.draw(**({"n": 20, "k": 4} | given))
@@ -104,7 +112,10 @@ def _grammar(name: str) -> Grammar:
 def _settings(data: str, text: str) -> dict[str, int]:
     """`n=20,k=4` as a mapping."""
     try:
-        return {name.strip(): int(value) for name, value in (part.split("=") for part in text.split(",") if part.strip())}
+        return {
+            name.strip(): int(value)
+            for name, value in (part.split("=") for part in text.split(",") if part.strip())
+        }
     except ValueError as error:
         raise ConfigError(f"task.data: {data!r}; accepted: NAME:n=20,k=4,seed=0, whole numbers") from error
 
@@ -144,7 +155,11 @@ class Fixed:
 
 
 def _drawn_task(
-    draw: Draw, config: TaskConfig, collate: Collator, notes: Sequence[str] = (), classes: dict[int, str] | None = None
+    draw: Draw,
+    config: TaskConfig,
+    collate: Collator,
+    notes: Sequence[str] = (),
+    classes: dict[int, str] | None = None,
 ) -> Task:
     held = Fixed(draw, _HELD_OUT, config.max_eval)
     train: Examples | Drawn = Drawn(draw)
@@ -163,25 +178,38 @@ def _grammar_task(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTok
     if config.kind not in ("masked-lm", "causal-lm"):
         raise ConfigError(f"task.kind: {config.kind!r} on a grammar; accepted: masked-lm, causal-lm")
     if not 0 <= config.boundary_level <= (grammar.depth or 0):
-        raise ConfigError(f"task.boundary_level: {config.boundary_level}; accepted: 0 to {grammar.depth or 0}, the grammar's depth")
+        raise ConfigError(
+            f"task.boundary_level: {config.boundary_level}; accepted: 0 to {grammar.depth or 0}, the grammar's depth"
+        )
     _check_symbols(tokenizer, grammar.terminals)
-    task = _drawn_task(_sentences(grammar, config.max_length, tokenizer), config, _sentence_collator(grammar, config, tokenizer))
+    task = _drawn_task(
+        _sentences(grammar, config.max_length, tokenizer),
+        config,
+        _sentence_collator(grammar, config, tokenizer),
+    )
     cut = sum(
-        int(example.inputs[-1]) != tokenizer.eos_token_id for example in (task.held_out[i] for i in range(len(task.held_out)))
+        int(example.inputs[-1]) != tokenizer.eos_token_id
+        for example in (task.held_out[i] for i in range(len(task.held_out)))
     )
     if not cut:
         return task
     share = f"{100 * cut / len(task.held_out):.1f} % of the sentences"
-    return replace(task, notes=(*task.notes, f"{share} are longer than task.max_length {config.max_length} and are cut"))
+    return replace(
+        task, notes=(*task.notes, f"{share} are longer than task.max_length {config.max_length} and are cut")
+    )
 
 
 def _sentence_collator(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Collator:
     pad = padding_id(tokenizer)
     if config.kind == "causal-lm":
         return CausalCollator(pad, config.boundary_level)
-    terminals = len(grammar.terminals)  # of which one stands in for a hidden token at random: they have the first ids
+    terminals = len(
+        grammar.terminals
+    )  # of which one stands in for a hidden token at random: they have the first ids
     special = tuple(tokenizer.all_special_ids)
-    return MaskedCollator(pad, tokenizer.mask_token_id, terminals, special, config.mask_share, config.attend_masked)
+    return MaskedCollator(
+        pad, tokenizer.mask_token_id, terminals, special, config.mask_share, config.attend_masked
+    )
 
 
 def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizerBase) -> Draw:
@@ -207,7 +235,9 @@ def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedToke
     if config.kind != "classification":
         raise ConfigError(f"task.kind: {config.kind!r} on parity; accepted: classification")
     if law.n + 1 > config.max_length:
-        raise ConfigError(f"task.max_length: {config.max_length}; accepted: from {law.n + 1}, the bits and [BOS]")
+        raise ConfigError(
+            f"task.max_length: {config.max_length}; accepted: from {law.n + 1}, the bits and [BOS]"
+        )
     _check_symbols(tokenizer, _BITS)
     first = np.int32(tokenizer.bos_token_id)
 
@@ -218,7 +248,9 @@ def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedToke
 
     names = {0: "-1", 1: "+1"} if law.classes == 2 else {i: f"leaf {i}" for i in range(law.classes)}
     support = " ".join(str(set(feature)) for feature in law.features)
-    return _drawn_task(draw, config, LabelledCollator(padding_id(tokenizer)), [f"coordinates: {support}"], names)
+    return _drawn_task(
+        draw, config, LabelledCollator(padding_id(tokenizer)), [f"coordinates: {support}"], names
+    )
 
 
 def _check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> None:
@@ -229,4 +261,6 @@ def _check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -
             raise ConfigError(f"task.data: the model's tokenizer: {unknown('symbol', symbol, vocabulary)}")
     for name in ("bos_token", "eos_token", "mask_token"):
         if getattr(tokenizer, name) is None:
-            raise ConfigError(f"task.data: the model's tokenizer has no {name}; accepted: one that vigreux made for such a task")
+            raise ConfigError(
+                f"task.data: the model's tokenizer has no {name}; accepted: one that vigreux made for such a task"
+            )

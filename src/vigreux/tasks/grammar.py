@@ -65,7 +65,9 @@ class Grammar:
     @cached_property
     def terminals(self) -> tuple[str, ...]:
         """What never stands on the left, sorted: a terminal's place here is its token id."""
-        return tuple(sorted({symbol for rule in self.rules for symbol in rule.right} - set(self.nonterminals)))
+        return tuple(
+            sorted({symbol for rule in self.rules for symbol in rule.right} - set(self.nonterminals))
+        )
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -104,7 +106,9 @@ class Grammar:
             return None
         longest = dict.fromkeys(self.terminals, 1)
         for left in self._bottom_up:
-            longest[left] = max(sum(longest[symbol] for symbol in rule.right) for rule in self.alternatives[left])
+            longest[left] = max(
+                sum(longest[symbol] for symbol in rule.right) for rule in self.alternatives[left]
+            )
         return longest[self.start]
 
     @cached_property
@@ -115,7 +119,9 @@ class Grammar:
         number = {left: i for i, left in enumerate(self.nonterminals)}
         terminals = np.zeros(len(number))  # t
         for rule in self.rules:
-            terminals[number[rule.left]] += rule.probability * sum(symbol not in number for symbol in rule.right)
+            terminals[number[rule.left]] += rule.probability * sum(
+                symbol not in number for symbol in rule.right
+            )
         M = _expectation(self.rules, self.nonterminals)
         return float(np.linalg.solve(np.eye(len(number)) - M, terminals)[number[self.start]])
 
@@ -160,7 +166,9 @@ def load_grammar(name_or_path: str | Path) -> Grammar:
         DataError: no such name or file, not UTF-8, or what `read_grammar` refuses.
     """
     if str(name_or_path) in published():
-        return read_grammar((_PUBLISHED / f"{name_or_path}.grammar").read_text("utf-8"), f"{name_or_path}.grammar")
+        return read_grammar(
+            (_PUBLISHED / f"{name_or_path}.grammar").read_text("utf-8"), f"{name_or_path}.grammar"
+        )
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise DataError(unknown("grammar", name_or_path, published()) + ", or the path of a file")
@@ -169,7 +177,9 @@ def load_grammar(name_or_path: str | Path) -> Grammar:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte 0x{error.object[error.start]:02x} is not UTF-8; accepted: UTF-8") from None
+        raise DataError(
+            f"{path}: byte 0x{error.object[error.start]:02x} is not UTF-8; accepted: UTF-8"
+        ) from None
 
 
 def read_grammar(text: str, where: str) -> Grammar:
@@ -260,9 +270,13 @@ def _total(group: list[_Line]) -> float:
     left, total = group[0].left, math.fsum(given)
     for line in group:
         if line.probability is None:
-            line.refuse(f"no probability, but other rules of '{left}' have one; accepted: on all of them, or on none (uniform)")
+            line.refuse(
+                f"no probability, but other rules of '{left}' have one; accepted: on all of them, or on none (uniform)"
+            )
     if abs(total - 1) > _ROUNDED:
-        group[0].refuse(f"the probabilities of '{left}' sum to {total:.7g}; accepted: 1, or no probabilities (uniform)")
+        group[0].refuse(
+            f"the probabilities of '{left}' sum to {total:.7g}; accepted: 1, or no probabilities (uniform)"
+        )
     return total
 
 
@@ -273,7 +287,9 @@ def _check_reached(lines: list[_Line], rules: Iterable[Rule]) -> None:
     reached = _reached(lines[0].left, _produced(rules))
     for line in lines:
         if line.left not in reached:
-            line.refuse(f"'{line.left}' cannot be reached from the start symbol '{lines[0].left}'; accepted: only symbols that can")
+            line.refuse(
+                f"'{line.left}' cannot be reached from the start symbol '{lines[0].left}'; accepted: only symbols that can"
+            )
 
 
 def _check_productive(lines: Iterable[_Line], rules: Iterable[Rule]) -> None:
@@ -284,7 +300,9 @@ def _check_productive(lines: Iterable[_Line], rules: Iterable[Rule]) -> None:
         open_rules = [rule for rule in open_rules if rule.left not in productive]
     for line in lines:
         if line.left not in productive:
-            line.refuse(f"'{line.left}' derives no finite sentence; accepted: some rule of it has to lead to terminals alone")
+            line.refuse(
+                f"'{line.left}' derives no finite sentence; accepted: some rule of it has to lead to terminals alone"
+            )
 
 
 def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:

@@ -19,7 +19,10 @@ from vigreux.tasks.task import Batch, Task, stack_labels
 
 
 def classification(
-    documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig, id2label: dict[int, str] | None
+    documents: Documents,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TaskConfig,
+    id2label: dict[int, str] | None,
 ) -> Task:
     """One of C classes a document. The classes are `id2label` (the teacher's) where given, else those of the training labels."""
     classes = class_names(documents.train) if id2label is None else id2label
@@ -28,7 +31,11 @@ def classification(
     held_rows, _ = encode_documents(documents.held_out, tokenizer, config.max_length)
     table = TokenTable.of_rows(rows, labels)
     held = TokenTable.of_rows(held_rows, held_labels).draw(config.max_eval, config.split_seed)
-    notes = (*documents.notes, f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes", *cut)
+    notes = (
+        *documents.notes,
+        f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes",
+        *cut,
+    )
     collate = LabelledCollator(padding_id(tokenizer))
     return Task("classification", table, held, collate, table.mean_length, classes, notes)
 
@@ -52,7 +59,9 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
     """
     labels = {record.label for record in records}
     if len(labels) < 2:
-        raise DataError(f"task.label_field: every document has the label {labels.pop()!r}; accepted: at least 2 classes")
+        raise DataError(
+            f"task.label_field: every document has the label {labels.pop()!r}; accepted: at least 2 classes"
+        )
     if all(isinstance(label, int) for label in labels):
         classes = {i: str(i) for i in range(len(labels))}
         label_ids(records, classes)  # complains about the record that has a number outside

@@ -85,7 +85,9 @@ class HierarchicalParity:
 
     def __post_init__(self) -> None:
         if len(self.nodes) < 1 or (len(self.nodes) + 1) & len(self.nodes):
-            raise ConfigError(f"task.features: {len(self.nodes)} sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …")
+            raise ConfigError(
+                f"task.features: {len(self.nodes)} sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …"
+            )
         if not all(self.nodes):
             raise ConfigError("task.features: a set is empty; accepted: at least one coordinate each")
         _check_coordinates("task.features", [i for node in self.nodes for i in node], self.n)
@@ -104,7 +106,9 @@ class HierarchicalParity:
         return self.nodes
 
     def labels(self, X: np.ndarray) -> np.ndarray:
-        right = np.stack([X[:, list(node)].prod(axis=1, dtype=np.int64) > 0 for node in self.nodes], axis=1)  # (N, nodes)
+        right = np.stack(
+            [X[:, list(node)].prod(axis=1, dtype=np.int64) > 0 for node in self.nodes], axis=1
+        )  # (N, nodes)
         place = np.ones(len(X), np.int64)
         for _ in range(self.depth):
             place = 2 * place + right[np.arange(len(X)), place - 1]
@@ -123,7 +127,9 @@ class HierarchicalParity:
             raise ConfigError(
                 f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted: {_fitting(n, classes)}"
             )
-        drawn = np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)
+        drawn = (
+            np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)
+        )
         return cls(n, tuple(tuple(sorted(int(i) for i in node)) for node in drawn))
 
 

@@ -106,7 +106,9 @@ def _decoded(path: Path) -> str:
         return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError:
         offset = _first_bad_byte(data)
-        raise DataError(f"{path}: byte 0x{data[offset]:02x} at offset {offset} is not UTF-8; accepted: UTF-8") from None
+        raise DataError(
+            f"{path}: byte 0x{data[offset]:02x} at offset {offset} is not UTF-8; accepted: UTF-8"
+        ) from None
 
 
 def _first_bad_byte(data: bytes) -> int:
@@ -120,10 +122,15 @@ def _first_bad_byte(data: bytes) -> int:
 
 def _read_paragraphs(path: Path, columns: _Columns) -> Iterator[Record]:
     if columns.label is not None:
-        raise DataError(f"{path}: a .txt file has no labels; accepted for classification: .jsonl, .csv, .parquet")
+        raise DataError(
+            f"{path}: a .txt file has no labels; accepted for classification: .jsonl, .csv, .parquet"
+        )
     text = _decoded(path)
     line, start = 1, 0
-    for blank in [*re.finditer(r"\n(?:[^\S\n]*\n)+", text), None]:  # a line end, then lines of white space alone
+    for blank in [
+        *re.finditer(r"\n(?:[^\S\n]*\n)+", text),
+        None,
+    ]:  # a line end, then lines of white space alone
         paragraph = text[start : blank.start() if blank else len(text)]
         if paragraph.strip():
             first = line + paragraph[: len(paragraph) - len(paragraph.lstrip())].count("\n")
@@ -141,7 +148,9 @@ def _read_json_lines(path: Path, columns: _Columns) -> Iterator[Record]:
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: found {type(row).__name__}; accepted: a JSON object on each line")
+            raise DataError(
+                f"{path}:{number}: found {type(row).__name__}; accepted: a JSON object on each line"
+            )
         yield from _record(row, columns, f"{path}:{number}")
 
 
@@ -171,7 +180,12 @@ def _read_parquet(path: Path, columns: _Columns) -> Iterator[Record]:
         yield from _record(row, columns, f"{path} row {number}")
 
 
-_READERS = {".txt": _read_paragraphs, ".jsonl": _read_json_lines, ".csv": _read_csv, ".parquet": _read_parquet}
+_READERS = {
+    ".txt": _read_paragraphs,
+    ".jsonl": _read_json_lines,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
 
 
 # --- assets and `datasets` ------------------------------------------------------------------------------------------
@@ -194,7 +208,9 @@ def _read_wikipedia(source: str) -> Iterator[Record]:
     articles = json.loads(asset_path(source).read_text("utf-8"))
     for title, article in articles.items():
         if not (with_topics and article["topic"] == "Uncategorized"):
-            yield Record(article["extract"], article["topic"] if with_topics else None, f"{source} article {title!r}")
+            yield Record(
+                article["extract"], article["topic"] if with_topics else None, f"{source} article {title!r}"
+            )
 
 
 def _read_dataset(source: str, columns: _Columns) -> Iterator[Record]:
@@ -205,7 +221,9 @@ def _read_dataset(source: str, columns: _Columns) -> Iterator[Record]:
         data = datasets.load_dataset(name, config or None, split=split or "train")
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"task.data: `datasets` cannot load {source!r} ({reason}); accepted: {_ACCEPTED}") from None
+        raise DataError(
+            f"task.data: `datasets` cannot load {source!r} ({reason}); accepted: {_ACCEPTED}"
+        ) from None
     _check_columns(data.column_names, columns, source)
     names = getattr(data.features[columns.label], "names", None) if columns.label else None
     for number, row in enumerate(data.select_columns([c for c in columns if c]), start=1):

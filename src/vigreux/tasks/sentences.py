@@ -70,7 +70,9 @@ class SentenceSampler:
         columns = (self.grammar.depth or 0) if ancestors else 0
         ends, done = np.empty(count, np.int64), 0
         room = _room(int(_SPARE * (count + 1) * min(self.grammar.mean_length, LONGEST)) + 1, columns)
-        while (done := expand(self._table, np.uint64(self.seed % 2**64), first, done, ends, room, LONGEST)) < count:
+        while (
+            done := expand(self._table, np.uint64(self.seed % 2**64), first, done, ends, room, LONGEST)
+        ) < count:
             used = int(ends[done - 1]) if done > 0 else 0
             if len(room.tokens) - used >= LONGEST:
                 raise DataError(self._too_long(first + done))
@@ -97,7 +99,9 @@ def _rule_table(grammar: Grammar) -> RuleTable:
     return RuleTable(
         terminals=len(grammar.terminals),
         first=np.cumsum([0, *map(len, alternatives)]),
-        threshold=np.concatenate([_thresholds([rule.probability for rule in rules]) for rules in alternatives]),
+        threshold=np.concatenate(
+            [_thresholds([rule.probability for rule in rules]) for rules in alternatives]
+        ),
         begin=np.cumsum([0, *map(len, rights)]),
         right=np.array([*(symbol for right in rights for symbol in right), number[grammar.start]], np.int32),
         level=np.array([levels[symbol] for symbol in grammar.nonterminals]),
@@ -106,7 +110,9 @@ def _rule_table(grammar: Grammar) -> RuleTable:
 
 def _thresholds(probabilities: list[float]) -> np.ndarray:
     """(rules,) uint64, see `RuleTable.threshold`; sums may round to 2^64, which does not fit."""
-    return np.array([min(int(share * 2.0**64), 2**64 - 1) for share in np.cumsum(probabilities)], dtype=np.uint64)
+    return np.array(
+        [min(int(share * 2.0**64), 2**64 - 1) for share in np.cumsum(probabilities)], dtype=np.uint64
+    )
 
 
 # --- room -----------------------------------------------------------------------------------------------------------

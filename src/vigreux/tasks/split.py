@@ -25,7 +25,9 @@ class Documents(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def split_records(records: Sequence[Record], eval_share: float, seed: int) -> tuple[list[Record], list[Record]]:
+def split_records(
+    records: Sequence[Record], eval_share: float, seed: int
+) -> tuple[list[Record], list[Record]]:
     """Holds out `eval_share` of the distinct documents, at least one; all copies of a text (white space aside) go to the same side.
 
     Returns:
@@ -35,10 +37,14 @@ def split_records(records: Sequence[Record], eval_share: float, seed: int) -> tu
         DataError: fewer than two distinct documents.
     """
     texts = [_normalised(record.text) for record in records]
-    distinct = list(dict.fromkeys(texts))  # in order of first appearance, so that the draw depends on the data and the seed alone
+    distinct = list(
+        dict.fromkeys(texts)
+    )  # in order of first appearance, so that the draw depends on the data and the seed alone
     if len(distinct) < 2:
         accepted = "at least 2 (in .txt, paragraphs between blank lines), or task.eval_data"
-        raise DataError(f"task.data: {len(distinct)} distinct document, which cannot be split; accepted: {accepted}")
+        raise DataError(
+            f"task.data: {len(distinct)} distinct document, which cannot be split; accepted: {accepted}"
+        )
     held = min(max(1, round(eval_share * len(distinct))), len(distinct) - 1)
     chosen = {distinct[i] for i in np.random.default_rng(seed % 2**64).permutation(len(distinct))[:held]}
     train = [record for record, text in zip(records, texts) if text not in chosen]

@@ -14,7 +14,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-_ORDER, _SAMPLE = 0, 1  # what a draw is for: keeps the order of an epoch and the masks of a sample independent
+_ORDER, _SAMPLE = (
+    0,
+    1,
+)  # what a draw is for: keeps the order of an epoch and the masks of a sample independent
 
 
 class Example(NamedTuple):

@@ -27,11 +27,15 @@ class TokenTable:
     labels: np.ndarray | None = None
 
     @classmethod
-    def of_rows(cls, rows: Iterable[Sequence[int] | np.ndarray], labels: Sequence[int] | None = None) -> TokenTable:
+    def of_rows(
+        cls, rows: Iterable[Sequence[int] | np.ndarray], labels: Sequence[int] | None = None
+    ) -> TokenTable:
         """From one sequence of ids per example."""
         arrays = [np.asarray(row, dtype=np.int32) for row in rows]
         ends = np.cumsum([len(row) for row in arrays], dtype=np.int64)
-        return cls(np.concatenate(arrays), ends, None if labels is None else np.asarray(labels, dtype=np.int64))
+        return cls(
+            np.concatenate(arrays), ends, None if labels is None else np.asarray(labels, dtype=np.int64)
+        )
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -48,7 +52,9 @@ class TokenTable:
         if len(self) <= most:
             return self
         chosen = np.sort(np.random.default_rng(seed % 2**64).permutation(len(self))[:most]).tolist()
-        return TokenTable.of_rows([self.row(i) for i in chosen], None if self.labels is None else self.labels[chosen].tolist())
+        return TokenTable.of_rows(
+            [self.row(i) for i in chosen], None if self.labels is None else self.labels[chosen].tolist()
+        )
 
     @property
     def mean_length(self) -> int:

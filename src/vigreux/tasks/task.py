@@ -71,18 +71,24 @@ class Task:
         if self.kind == "tensor":
             return None
         seen, labels = batch["attention_mask"].bool(), self.positions(batch)
-        return seen if labels is None else seen | labels  # a masked token can be hidden from attention, and counts
+        return (
+            seen if labels is None else seen | labels
+        )  # a masked token can be hidden from attention, and counts
 
     def counts(self, batch: Batch, what: Literal["samples", "tokens", "positions"]) -> int:
         """Samples, tokens without padding, or rows that carry a loss, in this batch. A plain module's sample is one token."""
         samples = len(next(iter(batch.values())))
-        mask = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}[what]
+        mask = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}[
+            what
+        ]
         return samples if mask is None else int(mask.sum())
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """The held-out examples in their order; the same batches, masks included, each time."""
         for start in range(0, len(self.held_out), batch_size):
-            yield self.collate(self.held_out_samples(range(start, min(start + batch_size, len(self.held_out)))))
+            yield self.collate(
+                self.held_out_samples(range(start, min(start + batch_size, len(self.held_out))))
+            )
 
     def held_out_samples(self, places: Iterable[int]) -> list[Sample]:
         """Some of the held-out examples; what is random in their collation is the same in every run."""

@@ -40,21 +40,36 @@ class TensorTask(Task):
     """
 
     def __init__(
-        self, inputs: Tensor, labels: Tensor, *, eval_inputs: Tensor, eval_labels: Tensor, num_labels: int | None = None
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        eval_inputs: Tensor,
+        eval_labels: Tensor,
+        num_labels: int | None = None,
     ) -> None:
         for name, x, y in (("", inputs, labels), ("eval_", eval_inputs, eval_labels)):
             if len(x) != len(y) or len(x) == 0:
-                raise DataError(f"{name}inputs: {len(x)} rows, and {len(y)} of {name}labels; accepted: the same number, at least 1")
+                raise DataError(
+                    f"{name}inputs: {len(x)} rows, and {len(y)} of {name}labels; accepted: the same number, at least 1"
+                )
             if y.dim() != 1 or y.is_floating_point():
-                raise DataError(f"{name}labels: shape {tuple(y.shape)}, {y.dtype}; accepted: one whole number a row")
+                raise DataError(
+                    f"{name}labels: shape {tuple(y.shape)}, {y.dtype}; accepted: one whole number a row"
+                )
         classes = num_labels if num_labels is not None else int(labels.max()) + 1
         for name, y in (("labels", labels), ("eval_labels", eval_labels)):
             if wrong := torch.nonzero((y < 0) | (y >= classes)).flatten().tolist():
                 raise DataError(f"{name}: row {wrong[0]} is {int(y[wrong[0]])}; accepted: 0 to {classes - 1}")
         names = {i: str(i) for i in range(classes)}
-        super().__init__("tensor", _Rows(inputs, labels), _Rows(eval_inputs, eval_labels), collate_tensors, 1, names)
+        super().__init__(
+            "tensor", _Rows(inputs, labels), _Rows(eval_inputs, eval_labels), collate_tensors, 1, names
+        )
 
 
 def collate_tensors(samples: Sequence[Sample]) -> Batch:
     """inputs (B, …) and labels (B,)."""
-    return {"inputs": torch.stack([torch.as_tensor(sample.example.inputs) for sample in samples]), "labels": stack_labels(samples)}
+    return {
+        "inputs": torch.stack([torch.as_tensor(sample.example.inputs) for sample in samples]),
+        "labels": stack_labels(samples),
+    }

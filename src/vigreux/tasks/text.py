@@ -75,7 +75,9 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     end = tokenizer.eos_token_id
     blocks, held, notes = _packed(documents, tokenizer, config, separator=end)
     if end is None:
-        notes += ("the tokenizer has no end-of-text token: documents follow one another with nothing between",)
+        notes += (
+            "the tokenizer has no end-of-text token: documents follow one another with nothing between",
+        )
     collate = CausalCollator(padding_id(tokenizer))
     return Task("causal-lm", blocks, held, collate, config.max_length, notes=notes)
 
@@ -106,10 +108,14 @@ class CausalCollator:
 def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
     """Prediction of hidden tokens, in blocks [CLS] … [SEP] where the tokenizer has these; training masks change every epoch."""
     if tokenizer.mask_token_id is None:
-        raise ConfigError("task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm")
+        raise ConfigError(
+            "task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm"
+        )
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     if config.max_length < 2 + (first is not None) + (last is not None):
-        raise ConfigError(f"task.max_length: {config.max_length}; accepted for masked-lm with [CLS] and [SEP]: from 4")
+        raise ConfigError(
+            f"task.max_length: {config.max_length}; accepted for masked-lm with [CLS] and [SEP]: from 4"
+        )
     blocks, held, notes = _packed(documents, tokenizer, config, separator=last, first=first, last=last)
     special = tuple(tokenizer.all_special_ids)
     pad, mask = padding_id(tokenizer), tokenizer.mask_token_id

@@ -45,13 +45,17 @@ def tokenised_task(
         ConfigError: masked-lm with a tokenizer that has no mask token.
     """
     classes = len(id2label) if kind == "classification" and id2label is not None else None
-    table, held = (_table(name, rows, classes) for name, rows in (("train_dataset", train), ("eval_dataset", held_out)))
+    table, held = (
+        _table(name, rows, classes) for name, rows in (("train_dataset", train), ("eval_dataset", held_out))
+    )
     pad_id = padding_id(tokenizer)
     collate: Collator
     if kind == "masked-lm":
         if tokenizer.mask_token_id is None:
             raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
-        collate = MaskedCollator(pad_id, tokenizer.mask_token_id, len(tokenizer), tuple(tokenizer.all_special_ids), mask_share)
+        collate = MaskedCollator(
+            pad_id, tokenizer.mask_token_id, len(tokenizer), tuple(tokenizer.all_special_ids), mask_share
+        )
     else:
         collators: dict[str, Callable[[int], Collator]] = {
             "causal-lm": CausalCollator,
@@ -75,5 +79,7 @@ def _table(name: str, rows: Rows, classes: int | None) -> TokenTable:
         raise DataError(f"{name}: no column labels or label; found {', '.join(columns)}")
     labels = [int(row[column]) for row in rows]
     if wrong := [(i, label) for i, label in enumerate(labels) if not 0 <= label < classes]:
-        raise DataError(f"{name}: row {wrong[0][0]} has the label {wrong[0][1]}; accepted: 0 to {classes - 1}")
+        raise DataError(
+            f"{name}: row {wrong[0][0]} has the label {wrong[0][1]}; accepted: 0 to {classes - 1}"
+        )
     return TokenTable.of_rows((row["input_ids"] for row in rows), labels)

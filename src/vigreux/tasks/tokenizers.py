@@ -26,19 +26,25 @@ def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenize
     Raises:
         ConfigError: an id that means different tokens; names the first.
     """
-    ours, theirs = ({i: token for token, i in tokenizer.get_vocab().items()} for tokenizer in (teacher, student))
+    ours, theirs = (
+        {i: token for token, i in tokenizer.get_vocab().items()} for tokenizer in (teacher, student)
+    )
     differ = sorted(i for i in ours.keys() & theirs.keys() if ours[i] != theirs[i])
     if differ:
         i = differ[0]
         found = f"has {theirs[i]!r} for id {i}, the teacher's {ours[i]!r} ({len(differ)} ids differ)"
-        raise ConfigError(f"student.model: its tokenizer {found}; accepted: a student with the teacher's tokenizer")
+        raise ConfigError(
+            f"student.model: its tokenizer {found}; accepted: a student with the teacher's tokenizer"
+        )
     if ours == theirs:
         return None
     common = len(ours.keys() & theirs.keys())
     return f"the tokenizers agree on {common} ids; the teacher's has {len(ours)}, the student's {len(theirs)}"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: Literal["bpe", "wordpiece"]) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, kind: Literal["bpe", "wordpiece"]
+) -> PreTrainedTokenizerFast:
     """A tokenizer made from the texts.
 
     Args:
@@ -85,7 +91,11 @@ def _wordpiece(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """The trainer numbers the pieces ##a … as a hash table gives them, and so breaks ties anew each time: they are fixed first."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     alphabet = _alphabet(texts, min(_ALPHABET, (vocab_size - len(special)) // 2))  # each also as ##piece
-    continuing = sorted(piece for piece in _wordpieces(texts, 0, special, alphabet) if len(piece) == 3 and piece.startswith("##"))
+    continuing = sorted(
+        piece
+        for piece in _wordpieces(texts, 0, special, alphabet)
+        if len(piece) == 3 and piece.startswith("##")
+    )
     vocabulary = _wordpieces(texts, vocab_size, special + continuing, alphabet)
     tokenizer = _wordpiece_tokenizer(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -123,4 +133,6 @@ def _alphabet(texts: list[str], most: int) -> list[str]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(normalizer.normalize_str(text))
-    return sorted(counts.keys() - set(string.whitespace), key=lambda character: (-counts[character], character))[:most]
+    return sorted(
+        counts.keys() - set(string.whitespace), key=lambda character: (-counts[character], character)
+    )[:most]
