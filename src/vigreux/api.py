@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
-from transformers.models.auto import modeling_auto
+from torch import nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from vigreux.assembly.from_python import task_from_python
 from vigreux.config import BudgetConfig, Carry, TaskKind
 from vigreux.curriculum import Curriculum, Embedding, Pooling
 from vigreux.distillation.series import check_series, find_series
@@ -19,20 +19,11 @@ from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import OWNED, Setup, device_of
 from vigreux.engines.trainer import CurriculumEngine
-from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_model, weights_fingerprint
 from vigreux.plain import to_plain
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
-from vigreux.tasks.tensors import TensorTask
-from vigreux.tasks.tokenised import tokenised_task
-
-_HEADS: dict[str, TaskKind] = {
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
-}
 
 
 def distill(
@@ -81,7 +72,7 @@ def distill(
     Raises:
         VigreuxError: see its subclasses; the message is one line that says how to put it right.
     """
-    made = _task(student, train_dataset, eval_dataset, processing_class, task)
+    made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
     live = None
     if teacher is not None:
         layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
@@ -107,6 +98,7 @@ def distill(
         seed=seed,
         student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
         processing_class=processing_class,
+        notes=list(made.notes),
     )
     setup.check()
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
@@ -123,36 +115,6 @@ def distill(
         )
         engine.run()
     return RunFolder.open(root)
-
-
-def _task(
-    student: nn.Module,
-    train: Any,
-    held_out: Any,
-    tokenizer: PreTrainedTokenizerBase | None,
-    kind: TaskKind | None,
-) -> Task:
-    if not isinstance(student, PreTrainedModel):
-        for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
-            if not (
-                isinstance(data, Sequence)
-                and len(data) == 2
-                and all(isinstance(part, Tensor) for part in data)
-            ):
-                raise ConfigError(f"{name}: a torch module takes a pair of tensors (inputs, labels)")
-        return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
-    if tokenizer is None:
-        raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
-    labels: Any = student.config.id2label
-    return tokenised_task(kind or _kind_of(student), train, held_out, tokenizer, id2label=labels)
-
-
-def _kind_of(student: PreTrainedModel) -> TaskKind:
-    """What a model with this head is for; one without a head gives embeddings."""
-    for mapping, kind in _HEADS.items():
-        if type(student).__name__ in getattr(modeling_auto, mapping).values():
-            return kind
-    return "embedding"
 
 
 def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:

@@ -1,0 +1,54 @@
+"""The task of models and data that a Python caller hands over: what is learned, and of which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto import modeling_auto
+
+from vigreux.config import TaskKind
+from vigreux.errors import ConfigError
+from vigreux.tasks.task import Task
+from vigreux.tasks.tensors import TensorTask
+from vigreux.tasks.tokenised import tokenised_task
+
+_HEADS: dict[str, TaskKind] = {
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
+}
+
+
+def task_from_python(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    train: Any,
+    held_out: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    kind: TaskKind | None,
+) -> Task:
+    """The task of `vigreux.distill`: by the student's class, unless `kind` says so; see there for the data."""
+    if not isinstance(student, PreTrainedModel):
+        for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
+            if not (
+                isinstance(data, Sequence)
+                and len(data) == 2
+                and all(isinstance(part, Tensor) for part in data)
+            ):
+                raise ConfigError(f"{name}: a torch module takes a pair of tensors (inputs, labels)")
+        return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
+    if tokenizer is None:
+        raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
+    labels: Any = student.config.id2label
+    return tokenised_task(kind or _kind_of(student), train, held_out, tokenizer, id2label=labels)
+
+
+def _kind_of(student: PreTrainedModel) -> TaskKind:
+    """What a model with this head is for; one without a head gives embeddings."""
+    for mapping, kind in _HEADS.items():
+        if type(student).__name__ in getattr(modeling_auto, mapping).values():
+            return kind
+    return "embedding"
