@@ -37,6 +37,7 @@ run = vx.distill(
     train_dataset=rows.select(range(48)),
     eval_dataset=rows.select(range(48, 64)),
     processing_class=tokenizer,
+    init="projected-embeddings",  # as the command starts its students; None keeps the weights that the student has
     args=TrainingArguments(output_dir="runs/python", learning_rate=1e-3, per_device_train_batch_size=8),
 )
 print(run.summary().metrics, run.student)

@@ -6,22 +6,23 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from vigreux.assembly.build_student import start_from_teacher_
 from vigreux.assembly.from_python import task_from_python
-from vigreux.config import BudgetConfig, Carry, TaskKind
-from vigreux.curriculum import Curriculum, Embedding, Pooling
+from vigreux.assembly.running import run_setup
+from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
+from vigreux.curriculum import Curriculum, Embedding, Pooling, Projection, shared_projection
 from vigreux.distillation.series import check_series, find_series
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import OWNED, Setup, device_of
-from vigreux.engines.trainer import CurriculumEngine
+from vigreux.errors import ConfigError, unknown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_model, weights_fingerprint
-from vigreux.plain import to_plain
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
 
@@ -38,6 +39,7 @@ def distill(
     checkpoints: str | Sequence[str] | None = None,
     task: TaskKind | None = None,
     blocks: str | None = None,
+    init: StudentInit | None = None,
     optimizer: Carry = "carried",
     schedule: Carry = "per-stage",
     sharded: bool = False,
@@ -59,6 +61,9 @@ def distill(
         checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
         task: what is learned; default by the student's class.
         blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
+        init: what the student starts from. `None` keeps the weights that it has; `projected-embeddings` takes the teacher's
+            embedding tables times the curriculum's projection (PCA where it has none), as the command does by default;
+            `teacher-layers` copies whole blocks of a teacher of the same width, evenly spread.
         optimizer: whether the optimiser's state is carried from stage to stage.
         schedule: whether one learning-rate schedule runs over all stages.
         sharded: several processes spread the student's weights, gradients and optimiser states among them (FSDP2).
@@ -100,21 +105,45 @@ def distill(
         processing_class=processing_class,
         notes=list(made.notes),
     )
-    setup.check()
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
+    if init is not None:
+        setup.notes += _start(setup, init)
     pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
-    held_out = HeldOut(made, live, pooling)
-    with _folder(setup, root, resume) as folder:
-        engine = CurriculumEngine(
-            setup,
-            folder,
-            root,
-            lambda model: held_out(model, layout=setup.student_layout),
-            teacher_metrics=lambda: held_out.teacher_metrics,
-            quiet=quiet,
-        )
-        engine.run()
+    held_out = HeldOut(made, live, pooling, setup.eval_batch_size)
+    run_setup(
+        setup,
+        root,
+        _config(setup, init),
+        held_out=held_out,
+        name="-".join(stage.name for stage in setup.curriculum)[:40],
+        resume=resume,
+        quiet=quiet,
+    )
     return RunFolder.open(root)
+
+
+def _start(setup: Setup, init: StudentInit) -> list[str]:
+    """Gives the student its first weights; returns notes."""
+    teacher = setup.teachers.final
+    if init not in get_args(StudentInit):
+        raise ConfigError(unknown("init", init, get_args(StudentInit)))
+    if teacher is None:
+        raise ConfigError(
+            f"init: {init!r} starts the student from a teacher, and none was given; accepted: None"
+        )
+    if not isinstance(setup.student, PreTrainedModel) or not isinstance(teacher.model, PreTrainedModel):
+        raise ConfigError(f"init: {init!r} is for Hugging Face models; accepted for torch modules: None")
+    return start_from_teacher_(
+        setup.student,
+        teacher,
+        init,
+        task=setup.task,
+        projection=shared_projection(setup.curriculum) or Projection("pca"),
+        matrices=setup.matrices,
+        batch_size=setup.arguments("unused", 1).per_device_train_batch_size,
+        samples_per_step=setup.samples_per_step,
+        layout=setup.layout,
+    )
 
 
 def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:
@@ -146,17 +175,13 @@ def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) 
     return BudgetConfig(steps=math.ceil(args.num_train_epochs * task.train_samples / batch))
 
 
-def _folder(setup: Setup, root: Path, resume: bool) -> RunFolder:
-    """The run folder. It knows the settings, not the caller's models and data: those the caller must hand over again to resume."""
-    config = {
+def _config(setup: Setup, init: StudentInit | None) -> dict[str, Any]:
+    """What the run folder keeps of the settings. The models and data must be handed over again to resume."""
+    return {
         "curriculum": "python",
         "training": setup.training,
         "optimizer": setup.optimizer,
         "schedule": setup.schedule,
         "seed": setup.seed,
+        "init": init,
     }
-    stages = to_plain(setup.curriculum)
-    if resume:
-        return RunFolder.resume(root, config, stages)
-    name = "-".join(stage.name for stage in setup.curriculum)[:40]
-    return RunFolder.create(root, config, stages, name=name, device=str(device_of(setup.student)))

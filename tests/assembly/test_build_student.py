@@ -9,7 +9,7 @@ import torch
 
 from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.build import Materials, load_materials
-from vigreux.assembly.build_student import shared_matrix
+from vigreux.assembly.build_student import start_projection
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
@@ -46,6 +46,8 @@ def test_pca_sees_every_layer_on_the_first_steps_samples(
     save_llama(tmp_path / "teacher", tiny.bpe)
     config = config_of(tiny, tmp_path / "teacher", **training)
     materials = load_materials(config)
-    width = materials.model.config.hidden_size
-    found = shared_matrix(Projection("pca"), (width, 8), config, materials)
+    size = training["per_device_train_batch_size"]
+    found = start_projection(
+        Projection("pca"), materials.teacher, 8, task=materials.task, batch_size=size, samples_per_step=4
+    )
     torch.testing.assert_close(found, by_layer(materials, 4 * CALIBRATION_BATCHES, 8), rtol=0, atol=1e-5)

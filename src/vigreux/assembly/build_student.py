@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from vigreux.assembly.sources import check_length, local
-from vigreux.config import RunConfig
+from vigreux.config import RunConfig, StudentInit
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
+from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
-from vigreux.models.layout import Layout, hidden_size, num_blocks
+from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_model, load_tokenizer, task_class
 from vigreux.same_run import process_count
+from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import same_tokenizer
 
 if TYPE_CHECKING:
@@ -79,51 +81,96 @@ def first_weights_(
         config: `student.init` and `student.from_layers` are read.
         materials: the teacher; a projection that is made here is added.
     """
-    own, model = config.student, materials.model
-    layouts = {"student_layout": layout, "teacher_layout": materials.teacher.layout}
-    if own.init == "projected-embeddings":
-        widths = hidden_size(model, layouts["teacher_layout"]), hidden_size(student, layout)
-        return projected_embeddings_(
-            student, model, shared_matrix(projection, widths, config, materials), **layouts
-        )
-    if own.init == "teacher-layers":
-        layers = own.from_layers or spread_layers(
-            num_blocks(model, layouts["teacher_layout"]), num_blocks(student, layout)
-        )
-        return copy_layers_(student, model, layers, **layouts)
-    return []
+    batch_size = int((DEFAULTS | config.training)["per_device_train_batch_size"])
+    return start_from_teacher_(
+        student,
+        materials.teacher,
+        config.student.init,
+        task=materials.task,
+        projection=projection,
+        matrices=materials.matrices,
+        batch_size=batch_size,
+        samples_per_step=batch_size * config.training.get("gradient_accumulation_steps", 1) * process_count(),
+        layout=layout,
+        from_layers=config.student.from_layers,
+    )
 
 
-def shared_matrix(
-    spec: Projection, widths: tuple[int, int], config: RunConfig, materials: Materials
-) -> Tensor:
-    """(d_T, d_S) the projection that projected embeddings and the hidden stages share.
+def start_from_teacher_(
+    student: PreTrainedModel,
+    teacher: LiveTeacher,
+    init: StudentInit,
+    *,
+    task: Task,
+    projection: Projection,
+    matrices: dict[Projection, Tensor],
+    batch_size: int,
+    samples_per_step: int,
+    layout: Layout | None = None,
+    from_layers: Sequence[int] | None = None,
+) -> list[str]:
+    """Gives `student` first weights made from the teacher; returns notes for the user.
 
-    PCA takes the teacher's hidden states at the embeddings and after every block, on the samples of the first steps of seed 0, so
-    that runs of a comparison share it whatever their seed.
+    Args:
+        student: changed in place. With `random` it stays as it is.
+        teacher: of the student's family.
+        init: random, projected-embeddings or teacher-layers (see `StudentConfig`).
+        task: its training samples are those on which PCA looks at the teacher's hidden states.
+        projection: of the curriculum's hidden stages, for projected embeddings.
+        matrices: (d_T, d_S) by projection; a matrix that is made here is added.
+        batch_size: samples of one forward pass of the teacher.
+        samples_per_step: training samples of one optimiser step, over all processes.
+        layout: where the student's blocks are; default found.
+        from_layers: teacher block (0-based) for each student block, for teacher-layers; default evenly spread.
+
+    Raises:
+        ConfigError: student and teacher do not fit the start that is asked for.
     """
-    if (
-        spec.kind == "learned"
-    ):  # trained with its stage, so unknown before it: the embeddings take its first value
-        spec = Projection("gaussian", spec.seed)
-    if spec not in materials.matrices:
-        rows = _hidden_rows(config, materials) if spec.kind == "pca" else None
-        materials.matrices[spec] = projection_matrix(spec, *widths, hidden=rows)
-    return materials.matrices[spec]
+    if init == "random":
+        return []
+    layout = layout or find_layout(student)
+    layouts = {"student_layout": layout, "teacher_layout": teacher.layout}
+    model: Any = teacher.model
+    if init == "teacher-layers":
+        layers = from_layers or spread_layers(num_blocks(model, teacher.layout), num_blocks(student, layout))
+        return copy_layers_(student, model, layers, **layouts)
+    if projection.kind == "learned":  # trained with its stage, so unknown before it: its first value is taken
+        projection = Projection("gaussian", projection.seed)
+    if projection not in matrices:
+        width = hidden_size(student, layout)
+        samples = {"batch_size": batch_size, "samples_per_step": samples_per_step}
+        matrices[projection] = start_projection(projection, teacher, width, task=task, **samples)
+    return projected_embeddings_(student, model, matrices[projection], **layouts)
 
 
-def _hidden_rows(config: RunConfig, materials: Materials) -> Iterator[Tensor]:
-    """(N, d_T) hidden states of every layer, a batch and layer at a time."""
-    task, teacher = materials.task, materials.teacher
-    args = DEFAULTS | config.training
-    size = args["per_device_train_batch_size"]
-    per_step = size * args.get("gradient_accumulation_steps", 1) * process_count()
-    stream = task.stream(0, 0, CALIBRATION_BATCHES * per_step)  # the same samples however a step is split
+def start_projection(
+    projection: Projection,
+    teacher: LiveTeacher,
+    width: int,
+    *,
+    task: Task,
+    batch_size: int,
+    samples_per_step: int,
+) -> Tensor:
+    """(d_T, width) the projection that projected embeddings and the hidden stages share.
+
+    PCA takes the teacher's hidden states at the embeddings and after every block, on the training samples of the
+    first steps of seed 0, so that the runs of a comparison share it whatever their seed.
+    """
+    rows = _hidden_rows(teacher, task, batch_size, samples_per_step) if projection.kind == "pca" else None
+    return projection_matrix(projection, hidden_size(teacher.model, teacher.layout), width, hidden=rows)
+
+
+def _hidden_rows(
+    teacher: LiveTeacher, task: Task, batch_size: int, samples_per_step: int
+) -> Iterator[Tensor]:
+    """(N, d_T) the teacher's hidden states, a batch and layer at a time."""
+    stream = task.stream(0, 0, CALIBRATION_BATCHES * samples_per_step)  # the same however a step is split
     states = [(layer, True) for layer in range(num_blocks(teacher.model, teacher.layout) + 1)]
-    for start in range(0, len(stream), size):
-        batch = task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
+    for start in range(0, len(stream), batch_size):
+        batch = task.collate([stream[i] for i in range(start, min(start + batch_size, len(stream)))])
         positions = task.token_positions(batch)
         assert positions is not None
-        kept, _ = teacher.several(batch, states, None, None)
+        hidden, _ = teacher.several(batch, states, None, None)
         for state in states:
-            yield kept[state][positions]
+            yield hidden[state][positions]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import nn
-
 from vigreux.assembly.build import Materials, make_setup
 from vigreux.assembly.build_teacher import make_teaching_setup
 from vigreux.assembly.caching import (
@@ -18,7 +16,6 @@ from vigreux.assembly.caching import (
 )
 from vigreux.assembly.running import run_setup
 from vigreux.config import RunConfig, TeachConfig
-from vigreux.curriculum import Embedding
 from vigreux.engines.evaluation import HeldOut
 from vigreux.runs import Summary
 
@@ -38,20 +35,12 @@ def distill_one(
         materials.release_teacher()
         held_out = cached_held_out(config, setup.task, store)
 
-    def evaluate(student: nn.Module) -> dict[str, float]:
-        target = setup.curriculum[
-            -1
-        ].target  # an embedding is held against the teacher's, projected as in training
-        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
-        return held_out(student, projection, setup.student_layout)
-
     return run_setup(
         setup,
         Path(config.output),
         asdict(config),
-        evaluate=evaluate,
+        held_out=held_out,
         defaults=asdict(RunConfig()),
-        teacher_metrics=lambda: held_out.teacher_metrics,
         resume=resume,
         quiet=quiet,
     )
@@ -65,7 +54,7 @@ def teach_one(config: TeachConfig, *, resume: bool, quiet: bool = False) -> Summ
         setup,
         Path(config.output),
         asdict(config),
-        evaluate=held_out,
+        held_out=held_out,
         defaults=asdict(TeachConfig()),
         name="supervised",
         resume=resume,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from torch import nn
 
+from vigreux.curriculum import Embedding
 from vigreux.engines.calibrate import plan_stages, write_plan
+from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import Setup
 from vigreux.engines.trainer import PLAN, CurriculumEngine
 from vigreux.plain import to_plain
@@ -21,9 +23,8 @@ def run_setup(
     root: Path,
     config: Mapping[str, Any],
     *,
-    evaluate: Callable[[nn.Module], dict[str, float]],
-    defaults: Mapping[str, Any],
-    teacher_metrics: Callable[[], Mapping[str, float]] = dict,
+    held_out: HeldOut,
+    defaults: Mapping[str, Any] | None = None,
     name: str | None = None,
     resume: bool,
     quiet: bool,
@@ -34,9 +35,8 @@ def run_setup(
         setup: models, data and settings.
         root: the run folder.
         config: what was asked, as plain values.
-        evaluate: held-out metrics of the student.
+        held_out: scores the student, and the final teacher, on the held-out data.
         defaults: what `config` is where nothing is asked.
-        teacher_metrics: the final teacher's, asked for last.
         name: of the curriculum in tables.
         resume: go on with the run in `root`.
         quiet: no progress bars.
@@ -50,7 +50,16 @@ def run_setup(
         else:
             folder = _new_folder(setup, root, config, name=name)
     state.wait_for_everyone()
-    engine = CurriculumEngine(setup, folder, root, evaluate, teacher_metrics=teacher_metrics, quiet=quiet)
+
+    def evaluate(student: nn.Module) -> dict[str, float]:
+        # an embedding is compared with the teacher's, projected as in training
+        target = setup.curriculum[-1].target
+        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
+        return held_out(student, projection, setup.student_layout)
+
+    engine = CurriculumEngine(
+        setup, folder, root, evaluate, teacher_metrics=lambda: held_out.teacher_metrics, quiet=quiet
+    )
     if folder is None:
         engine.run()
         return None
