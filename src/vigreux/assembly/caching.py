@@ -197,7 +197,9 @@ def _of_data(task: Task, config: TaskConfig) -> str:
     digest = hashlib.sha256()
     for part in (task.train, task.held_out):
         if isinstance(part, TokenTable):
-            for array in (part.tokens, part.ends, part.labels):
+            for name, array in part.arrays():
+                if name not in ("tokens", "ends", "labels"):
+                    digest.update(name.encode())
                 digest.update(b"" if array is None else np.ascontiguousarray(array).data)
             continue
         digest.update(str(config.data).encode())

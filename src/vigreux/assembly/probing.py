@@ -26,7 +26,7 @@ from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.generated import generated_grammar
 from vigreux.tasks.sentences import Sentences, SentenceSampler
-from vigreux.tasks.table import pad
+from vigreux.tasks.table import pad, pad_inputs
 
 _STREAM = 2**62  # of a grammar: sentences that neither training nor evaluation sees
 _AT_ONCE = 128  # sentences of a forward pass
@@ -138,10 +138,12 @@ def layer_similarity(teacher: Probed, student: Probed, samples: int) -> Tensor:
         raise ConfigError(
             f"{student.name}: has another vocabulary than {teacher.name}; accepted: runs with one tokenizer"
         )
-    ids, padding = held_out_ids(teacher, samples), padding_id(tokenizer)
-    batches = (pad(ids[first : first + _AT_ONCE], padding) for first in range(0, len(ids), _AT_ONCE))
-    named = ({"input_ids": tokens, "attention_mask": mask} for tokens, mask in batches)
-    return compare_layers(teacher.model(), student.model(), named, device=training_device())
+    held_out, padding = build_task(teacher.task, tokenizer).held_out, padding_id(tokenizer)
+    examples = [held_out[i] for i in range(min(samples, len(held_out)))]
+    batches = (
+        pad_inputs(examples[first : first + _AT_ONCE], padding) for first in range(0, len(examples), _AT_ONCE)
+    )
+    return compare_layers(teacher.model(), student.model(), batches, device=training_device())
 
 
 @torch.no_grad()

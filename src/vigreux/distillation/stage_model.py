@@ -34,7 +34,7 @@ from vigreux.distillation.losses import (
 )
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.distillation.teachers import Batch, Teacher
-from vigreux.errors import ConfigError
+from vigreux.errors import ConfigError, DataError
 from vigreux.models.heads import Head, LinearHead
 from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.views import JointView, LogitsView, PooledView, cut
@@ -173,6 +173,8 @@ class StageModel(nn.Module):
         labels = batch.get("labels")
         labels = labels[positions] if labels is not None and positions is not None else labels
         own = logits_loss(rows, target.logits, logits, labels)
+        if len(own) == 0:  # a batch without labels adds nothing, and its hidden rows may have no mean
+            return own.sum()
         states = states if tokens is None else states[tokens]
         if isinstance(self.projection, LearnedProjection):
             states = self.projection(states.to(self.projection.weight.dtype))
@@ -285,7 +287,7 @@ def build_stage_model(
         return (
             rows
             for batch in calibration()
-            if isinstance(rows := _vectors(task, target, teacher, batch), Tensor)
+            if isinstance(rows := _vectors(task, target, teacher, batch), Tensor) and len(rows)
         )
 
     projection: Tensor | LearnedProjection | None
@@ -300,7 +302,11 @@ def build_stage_model(
             matrices.setdefault(target.projection, shared)
         projection = shared
     matrix = projection if isinstance(projection, Tensor) else None
-    statistics = reduce(
-        TargetStatistics.merge, (target_statistics(_projected(rows, matrix)) for rows in signals())
-    )
+    measured = [target_statistics(_projected(rows, matrix)) for rows in signals()]
+    if not measured:
+        raise DataError(
+            f"stage {stage.name!r}: the first batches have no labelled token to measure the scale of the targets on;"
+            " accepted: hidden.positions 'all', or rows with labels among the first"
+        )
+    statistics = reduce(TargetStatistics.merge, measured)
     return StageModel(view, stage.target, task, projection, statistics)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from vigreux.tasks.reading import Record
+from vigreux.tasks.table import TokenTable
 
+TOKEN_TYPES = "token_type_ids"
 _AT_ONCE = 1000  # documents a call: bounds the ids that exist as Python lists
 
 
@@ -15,23 +18,43 @@ def encode(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object
 ) -> Iterator[list[int]]:
     """Token ids of each text; `options` are the tokenizer's own."""
+    yield from (row["input_ids"] for row in encode_rows(texts, tokenizer, **options))
+
+
+def encode_rows(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object
+) -> Iterator[dict[str, list[int]]]:
+    """What the tokenizer gives of each text, without a mask: `input_ids`, and `token_type_ids` where it has them."""
     for start in range(0, len(texts), _AT_ONCE):
         part = list(texts[start : start + _AT_ONCE])
-        yield from tokenizer(part, return_attention_mask=False, verbose=False, **options)["input_ids"]
+        columns = tokenizer(part, return_attention_mask=False, verbose=False, **options)
+        for i in range(len(part)):
+            yield {name: columns[name][i] for name in ("input_ids", TOKEN_TYPES) if name in columns}
 
 
 def encode_documents(
-    records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> tuple[list[list[int]], tuple[str, ...]]:
-    """Token ids of each document with its special tokens, cut to `max_length`; and a note where documents were cut."""
-    rows = list(encode([record.text for record in records], tokenizer))
-    long = [i for i, row in enumerate(rows) if len(row) > max_length]
+    records: Sequence[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: Sequence[int] | None = None,
+) -> tuple[TokenTable, tuple[str, ...]]:
+    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note where documents were cut.
+
+    Token types that the tokenizer gives become a column, unless all are 0, which models take them for.
+    """
+    rows = list(encode_rows([record.text for record in records], tokenizer))
+    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > max_length]
     # Cut by the tokenizer, which keeps the special tokens at the end.
-    cut = encode([records[i].text for i in long], tokenizer, truncation=True, max_length=max_length)
+    cut = encode_rows([records[i].text for i in long], tokenizer, truncation=True, max_length=max_length)
     for i, row in zip(long, cut):
         rows[i] = row
+    columns = {}
+    if any(any(row.get(TOKEN_TYPES, ())) for row in rows):
+        columns[TOKEN_TYPES] = [np.asarray(row[TOKEN_TYPES], dtype=np.int64) for row in rows]
     share = f"{100 * len(long) / len(rows):.1f} % of the training documents"
-    return rows, (f"{share} are longer than task.max_length {max_length} and are cut",) if long else ()
+    note = f"{share} are longer than task.max_length {max_length} and are cut"
+    table = TokenTable.of_rows((row["input_ids"] for row in rows), labels, columns=columns)
+    return table, (note,) if long else ()
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:

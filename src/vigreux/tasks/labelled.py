@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from vigreux.config import TaskConfig
@@ -14,7 +13,7 @@ from vigreux.tasks.encoding import encode_documents, padding_id
 from vigreux.tasks.reading import Record
 from vigreux.tasks.split import Documents
 from vigreux.tasks.stream import Sample
-from vigreux.tasks.table import TokenTable, pad
+from vigreux.tasks.table import pad_inputs
 from vigreux.tasks.task import Batch, Task, stack_labels
 
 
@@ -27,10 +26,9 @@ def classification(
     """One of C classes a document. The classes are `id2label` (the teacher's) where given, else those of the training labels."""
     classes = class_names(documents.train) if id2label is None else id2label
     labels, held_labels = label_ids(documents.train, classes), label_ids(documents.held_out, classes)
-    rows, cut = encode_documents(documents.train, tokenizer, config.max_length)
-    held_rows, _ = encode_documents(documents.held_out, tokenizer, config.max_length)
-    table = TokenTable.of_rows(rows, labels)
-    held = TokenTable.of_rows(held_rows, held_labels).draw(config.max_eval, config.split_seed)
+    table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels)
+    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, held_labels)
+    held = held.draw(config.max_eval, config.split_seed)
     notes = (
         *documents.notes,
         f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes",
@@ -42,13 +40,13 @@ def classification(
 
 @dataclass(frozen=True)
 class LabelledCollator:
-    """input_ids (B, T), attention_mask (B, T), padded to the batch's longest, and labels (B,)."""
+    """The model's inputs, padded to the batch's longest (see `pad_inputs`), and labels (B,)."""
 
     pad_id: int
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        ids, mask = pad([np.asarray(sample.example.inputs) for sample in samples], self.pad_id)
-        return {"input_ids": ids, "attention_mask": mask, "labels": stack_labels(samples)}
+        inputs = pad_inputs([sample.example for sample in samples], self.pad_id)
+        return inputs | {"labels": stack_labels(samples)}
 
 
 def class_names(records: Sequence[Record]) -> dict[int, str]:

@@ -6,6 +6,7 @@ order with the same masks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -20,12 +21,25 @@ _ORDER, _SAMPLE = (
 )  # what a draw is for: keeps the order of an epoch and the masks of a sample independent
 
 
+NO_COLUMNS: Mapping[str, np.ndarray] = {}
+
+
 class Example(NamedTuple):
-    """Token ids (n,) int32 or a row of a tensor; the class id, if any; each token's boundary level in a sentence of a grammar."""
+    """One row of the data.
+
+    Args:
+        inputs: token ids (n,) int32, or a row of a tensor.
+        label: the class id, if any.
+        levels: (n,) each token's boundary level in a sentence of a grammar.
+        columns: further inputs of the model by name: one value a token (n, …), or one a row ().
+        token_labels: (n,) what each position is to predict, −100 where no loss counts; `None`: the collator's own labels.
+    """
 
     inputs: np.ndarray | Tensor
     label: int | None
     levels: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = NO_COLUMNS
+    token_labels: np.ndarray | None = None
 
 
 class Examples(Protocol):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vigreux.config import TaskKind
 from vigreux.tasks.stream import Endless, Examples, Sample, SampleStream
+from vigreux.tasks.table import TokenTable
 
 Batch = dict[str, Tensor]
 Collator = Callable[[Sequence[Sample]], Batch]
@@ -33,6 +34,7 @@ class Task:
         tokens_per_sample: block length of a packed language model, else the mean length of a training example, rounded up.
         id2label: class id → name (classification).
         notes: things worth telling the user, one line each.
+        masks_given: the rows of a masked-lm come with hidden tokens and their labels, so that no masks are drawn.
     """
 
     kind: TaskKind | Literal["tensor"]
@@ -42,6 +44,7 @@ class Task:
     tokens_per_sample: int
     id2label: dict[int, str] | None = None
     notes: tuple[str, ...] = ()
+    masks_given: bool = False
 
     @property
     def num_labels(self) -> int | None:
@@ -97,7 +100,17 @@ class Task:
     @property
     def draws_again(self) -> bool:
         """Whether a sample is another each time it comes: masks are drawn anew, or samples have no end."""
-        return self.kind == "masked-lm" or isinstance(self.train, Endless)
+        drawn = self.kind == "masked-lm" and not self.masks_given
+        return drawn or isinstance(self.train, Endless)
+
+    def longest_samples(self) -> list[Sample]:
+        """The longest stored row of the training data and that of the held-out data; endless ones are left out."""
+        samples = []
+        if isinstance(self.train, TokenTable):
+            samples.append(Sample(self.train[self.train.longest], self.train.longest, _EVALUATION_SEED, 0))
+        if isinstance(self.held_out, TokenTable):
+            samples += self.held_out_samples([self.held_out.longest])
+        return samples
 
 
 def stack_labels(samples: Sequence[Sample]) -> Tensor:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vigreux.config import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.encoding import encode, padding_id
 from vigreux.tasks.split import Documents
-from vigreux.tasks.stream import Sample
-from vigreux.tasks.table import TokenTable, pad
+from vigreux.tasks.stream import Example, Sample
+from vigreux.tasks.table import TokenTable, pad, pad_inputs
 from vigreux.tasks.task import IGNORE, Batch, Task
 
 # --- packing --------------------------------------------------------------------------------------------------------
@@ -84,22 +85,37 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 
 @dataclass(frozen=True)
 class CausalCollator:
-    """input_ids, attention_mask and labels, each (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at the end of each row.
+    """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at row ends.
 
-    With a boundary level (sentences of a grammar) only tokens that end a non-terminal of this level or a higher one are predicted.
+    Labels that an example brings take their place. A token that the attention mask hides neither predicts nor is
+    predicted. With a boundary level (sentences of a grammar) only tokens that end a non-terminal of this level or a
+    higher one are predicted.
     """
 
     pad_id: int
     boundary_level: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        ids, mask = pad([np.asarray(sample.example.inputs) for sample in samples], self.pad_id)
+        examples = [sample.example for sample in samples]
+        inputs = pad_inputs(examples, self.pad_id)
+        if (labels := pad_token_labels(examples)) is not None:
+            return inputs | {"labels": labels}
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
         labels = torch.full_like(ids, IGNORE)
-        labels[:, :-1] = ids[:, 1:].masked_fill(mask[:, 1:] == 0, IGNORE)
+        labels[:, :-1] = ids[:, 1:].masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORE)
         if self.boundary_level:
             levels, _ = pad([np.asarray(sample.example.levels) for sample in samples], 0)
             labels[:, :-1].masked_fill_(levels[:, 1:] < self.boundary_level, IGNORE)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return inputs | {"labels": labels}
+
+
+def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
+    """(B, T) the labels that examples bring for each token, −100 behind their ends; `None` where they bring none."""
+    rows = [example.token_labels for example in examples if example.token_labels is not None]
+    if not rows:
+        return None
+    assert len(rows) == len(examples), "all examples of a data set bring labels, or none"
+    return pad(rows, IGNORE)[0]
 
 
 # --- masked ---------------------------------------------------------------------------------------------------------
@@ -125,10 +141,12 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 
 @dataclass(frozen=True)
 class MaskedCollator:
-    """input_ids with hidden tokens, attention_mask, and labels: the token that was hidden, −100 elsewhere; each (B, T).
+    """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100 elsewhere.
 
-    Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any token, 10 % stay
-    (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a loss. A function of (seed, t).
+    Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any
+    token, 10 % stay (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a
+    loss. A function of (seed, t). A token that the example's own attention mask hides is not chosen. An example that
+    brings labels has been hidden by its maker, and stays as it is.
 
     Without `attend`, [MASK] tokens are hidden from attention, so that their number cannot be seen; they are predicted all the same.
     """
@@ -141,20 +159,26 @@ class MaskedCollator:
     attend: bool = True
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
+        examples = [sample.example for sample in samples]
+        if (given := pad_token_labels(examples)) is not None:
+            return pad_inputs(examples, self.pad_id) | {"labels": given}
         hidden = [self._hide(sample) for sample in samples]
-        ids, mask = pad([row for row, _ in hidden], self.pad_id)
+        rows = [example._replace(inputs=ids) for example, (ids, _) in zip(examples, hidden)]
+        inputs = pad_inputs(rows, self.pad_id)
         if not self.attend:
-            mask[ids == self.mask_id] = 0
+            inputs["attention_mask"][inputs["input_ids"] == self.mask_id] = 0
         labels, _ = pad([row for _, row in hidden], IGNORE)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return inputs | {"labels": labels}
 
     def _hide(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Input ids (n,) and labels (n,) of one block."""
-        ids = np.asarray(sample.example.inputs)
+        ids, columns = np.asarray(sample.example.inputs), sample.example.columns
         random = sample.generator()
         draw, fate = random.random((2, len(ids)))
         anything = random.integers(self.vocabulary, size=len(ids))
         draw[np.isin(ids, self.special)] = np.inf
+        if "attention_mask" in columns:
+            draw[columns["attention_mask"] == 0] = np.inf
         chosen = draw < self.share
         if not chosen.any():
             chosen[draw.argmin()] = np.isfinite(draw.min())
