@@ -7,9 +7,14 @@ Our own invariants are `assert`ed instead.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from vigreux.secrets import redact_text
+
 
 class VigreuxError(Exception):
-    """Something the user can put right. The message is one line that says how."""
+    """Something the user can put right. The message is one line that says how, without tokens or passwords."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact_text(str(message)))
 
 
 class ConfigError(VigreuxError):

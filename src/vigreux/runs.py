@@ -24,7 +24,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shlex
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,6 +46,7 @@ from vigreux.files import (
     writing,
 )
 from vigreux.same_run import config_hash, deal_alike, filled, first_difference, process_count, relevant
+from vigreux.secrets import redact, redact_command, redact_text
 
 FORMAT = 1
 
@@ -156,6 +156,7 @@ class RunFolder:
             TrainingError: the disk is full.
         """
         run = cls(path)
+        config = redact(config)
         check_vacant(run.path)
         with writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
@@ -168,7 +169,9 @@ class RunFolder:
                 "seed": config.get("seed", 0),
                 "device": device,
                 "processes": process_count(),
-                "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "command": redact_text(command)
+                if command
+                else redact_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "config_hash": config_hash(config),
                 "versions": {package: _version(package) for package in ("vigreux", "torch", "transformers")},
                 "status": "running",
@@ -181,7 +184,7 @@ class RunFolder:
         write_atomic(
             run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         )
-        stages = [dict(stage) for stage in curriculum]
+        stages = redact([dict(stage) for stage in curriculum])
         write_atomic(
             run.path / "curriculum.yaml", yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
         )
@@ -221,13 +224,13 @@ class RunFolder:
             CheckpointError: no run there, the run of another configuration, other samples a step, or another process writes it.
         """
         run = cls.open(path)
-        stored, given = relevant(filled(run.config(), defaults or {})), relevant(config)
+        stored, given = relevant(filled(redact(run.config()), defaults or {})), relevant(redact(config))
         if run.status != "finished":  # of a finished run no step is left to take
             deal_alike(stored, run.info().get("processes", process_count()), given, run.path)
         difference = first_difference(stored, given)
         if difference is None and curriculum is not None:
-            stages = yaml.safe_load(yaml.safe_dump([dict(stage) for stage in curriculum]))
-            difference = first_difference(run.curriculum(), stages, "curriculum")
+            stages = yaml.safe_load(yaml.safe_dump(redact([dict(stage) for stage in curriculum])))
+            difference = first_difference(redact(run.curriculum()), stages, "curriculum")
         if difference:
             raise CheckpointError(
                 f"{run.path}: belongs to another configuration: {difference}; accepted: the same configuration, or another output"
@@ -261,7 +264,7 @@ class RunFolder:
 
     def finish_stage(self, record: StageRecord) -> None:
         """Appends one finished stage to stages.jsonl; call it after the stage's last checkpoint has its manifest."""
-        append_line(self.path / "stages.jsonl", dataclasses.asdict(record))
+        append_line(self.path / "stages.jsonl", redact(dataclasses.asdict(record)))
 
     def truncate_stages(self, count: int) -> None:
         """Keeps the first `count` finished stages: the last checkpoint of a later one turned out to be damaged."""
@@ -271,7 +274,8 @@ class RunFolder:
 
     def finish(self, summary: Summary) -> None:
         """Writes summary.json, marks the run as finished and lets go of the lock."""
-        write_atomic(self.path / "summary.json", json.dumps(finite(dataclasses.asdict(summary)), indent=1))
+        plain = redact(finite(dataclasses.asdict(summary)))
+        write_atomic(self.path / "summary.json", json.dumps(plain, indent=1))
         self._write_info({**self.info(), "status": "finished", "finished": _now(), "failure": None})
         self.close()
 
@@ -281,7 +285,12 @@ class RunFolder:
             VigreuxError
         ):  # on a full disk the reason that is already on its way matters more than this one
             self._write_info(
-                {**self.info(), "status": "failed", "finished": _now(), "failure": " ".join(message.split())}
+                {
+                    **self.info(),
+                    "status": "failed",
+                    "finished": _now(),
+                    "failure": redact_text(" ".join(message.split())),
+                }
             )
         self.close()
 

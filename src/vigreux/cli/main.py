@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from vigreux.errors import ConfigError, VigreuxError, unknown
+from vigreux.secrets import redact_command, redact_text
 
 # command → (module, what it does); a module is imported when its command runs
 COMMANDS = {
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    redact_command(arguments)  # what it finds is left out of every message
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(
             HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())),
@@ -112,7 +114,7 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *args: object
 ) -> None:
     if issubclass(category, UserWarning) and "vigreux" in filename:
-        print(f"vigreux: warning: {message}", file=sys.stderr)
+        print(f"vigreux: warning: {redact_text(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from vigreux.assembly.values import words
 from vigreux.errors import ConfigError, unknown
+from vigreux.secrets import redact
 
 T = typing.TypeVar("T")
 
@@ -62,6 +63,7 @@ def parse(
         plain = parser.parse_args(argv).as_dict()
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, cls)) from error
+    redact(plain)  # what it finds is left out of every message
     return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
 
 

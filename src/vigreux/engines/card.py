@@ -8,6 +8,7 @@ from vigreux.cost import human_bytes, human_flops, human_time
 from vigreux.curriculum import table
 from vigreux.engines.setup import Setup
 from vigreux.runs import Summary
+from vigreux.secrets import redact_text
 
 
 def model_card(setup: Setup, summary: Summary) -> str:
@@ -53,4 +54,4 @@ def _cell(value: float | None) -> str:
 
 def write_card(directory: Path, setup: Setup, summary: Summary) -> None:
     """Writes the card as `README.md`."""
-    (directory / "README.md").write_text(model_card(setup, summary), encoding="utf-8")
+    (directory / "README.md").write_text(redact_text(model_card(setup, summary)), encoding="utf-8")

@@ -17,6 +17,7 @@ from vigreux.report.read import Experiment, Run, read_experiment
 from vigreux.report.style import DARK, LIGHT, to_svg
 from vigreux.report.tables import comparison_table, to_html
 from vigreux.runs import StageRecord
+from vigreux.secrets import redact
 
 _OPEN_RUNS = 2  # with more runs than this each is folded away
 
@@ -122,7 +123,7 @@ def _run(run: Run, index: int, metric: Metric) -> dict[str, Any]:
             (i, stage["name"]) for i, stage in enumerate(run.curriculum, start=1) if i > len(run.stages)
         ],
         "notes": list(run.summary.notes) if run.summary else [],
-        "config": yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(redact(run.config), sort_keys=False, allow_unicode=True),
         "curriculum": yaml.safe_dump(
             [dict(stage) for stage in run.curriculum], sort_keys=False, allow_unicode=True
         ),

@@ -13,6 +13,7 @@ from vigreux.errors import CheckpointError
 from vigreux.report.metrics import Metric, main_metric
 from vigreux.runs import RunFolder, StageRecord, Summary
 from vigreux.same_run import relevant
+from vigreux.secrets import redact
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _read_compare(path: Path) -> dict[str, Any]:
 
 def _read_run(path: Path) -> Run:
     folder = RunFolder.open(path)
-    info = folder.info()
+    info = redact(folder.info())
     return Run(
         path=path,
         group=str(info["name"]),
