@@ -16,6 +16,11 @@ class VigreuxError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(redact_text(str(message)))
 
+    def __str__(self) -> str:
+        """The message; a line end or control character in a name from outside is written as its escape."""
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_printable, text))
+
 
 class ConfigError(VigreuxError):
     """A field of the configuration, a curriculum or an argument is not acceptable."""
@@ -35,6 +40,11 @@ class CacheError(VigreuxError):
 
 class TrainingError(VigreuxError):
     """A training run cannot go on (a loss that is not finite, a full disk)."""
+
+
+def _printable(character: str) -> str:
+    plain = character.isprintable() or character == "\xa0"
+    return character if plain else character.encode("unicode_escape").decode()
 
 
 def unknown(field: str, found: object, accepted: Iterable[object]) -> str:

@@ -42,14 +42,16 @@ def test_teachers_classes(data, wordpiece):
 
 def test_split_of_one_source(data):
     documents = read_documents(TaskConfig(data=str(data / "train.jsonl"), eval_share=0.25, max_train=12))
-    assert (len(documents.train), len(documents.held_out), documents.notes) == (12, 10, ())
+    assert (len(documents.train), len(documents.held_out)) == (12, 10)
+    assert documents.notes == (f"{data / 'train.jsonl'}: the column 'label' is not used",)
     assert not {r.text for r in documents.train} & {r.text for r in documents.held_out}
 
 
 def test_held_out_data_of_its_own(data):
     config = TaskConfig(data=str(data / "train.jsonl"), eval_data=str(data / "eval.jsonl"))
     documents = read_documents(config)
-    assert (len(documents.train), len(documents.held_out), documents.notes) == (40, 10, ())
+    assert (len(documents.train), len(documents.held_out)) == (40, 10)
+    assert [note.rsplit(": ")[1] for note in documents.notes] == ["the column 'label' is not used"] * 2
 
 
 def test_several_sources_follow_one_another(data):
@@ -67,7 +69,8 @@ def test_held_out_data_that_overlaps(data):
     with pytest.raises(DataError, match=r"task.eval_data: 40 of 40 held-out documents also occur"):
         read_documents(TaskConfig(data=path, eval_data=path))
     allowed = read_documents(TaskConfig(data=path, eval_data=path, allow_overlap=True))
-    assert allowed.notes == ("40 of 40 held-out documents also occur in the training data",)
+    assert allowed.notes[-1] == "40 of 40 held-out documents also occur in the training data"
+    assert len(allowed.notes) == 2  # the column that is not used is said of the file once
     assert len(allowed.train) == len(allowed.held_out) == 40
 
 

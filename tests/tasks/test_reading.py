@@ -70,8 +70,29 @@ def test_missing_file_names_the_nearest(tmp_path):
 
 def test_unknown_suffix(tmp_path):
     one_line(
-        write(tmp_path / "a.json", "{}"), r"a.json: suffix: unknown value '.json'; did you mean '.jsonl'\?"
+        write(tmp_path / "a.jsonn", "{}"), r"a.jsonn: suffix: unknown value '.jsonn'; did you mean '.json'\?"
     )
+    one_line(
+        write(tmp_path / "texts", "a"),
+        "texts: its name has no suffix, which says how it is read; accepted: .txt",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.jsonl.gz", "unpack it"),
+        ("a.MD", "save it as .txt"),
+        ("a.xlsx", "as .csv"),
+        ("a.arrow", "save_to_disk"),
+    ],
+)
+def test_files_of_other_kinds(tmp_path, name, advice):
+    one_line(write(tmp_path / name, "x"), rf"{name}: .* files are not read; .*{advice}.*; accepted: .txt")
+
+
+def test_suffixes_in_capitals(tmp_path):
+    assert read_records(write(tmp_path / "A.TXT", "x"))[0].text == "x"
 
 
 def test_directory_is_read_in_order_of_paths(tmp_path):
@@ -119,7 +140,7 @@ def test_json_lines(tmp_path):
         ("[1]", r"a.jsonl:2: found list; accepted: a JSON object"),
         (
             '{"txt": "b", "label": 1}',
-            r"a.jsonl:2: task.text_field: unknown value 'text'; did you mean 'txt'\? accepted: txt, la",
+            r"a.jsonl:2: task.text_field: unknown value 'text'; did you mean 'txt'\? accepted: txt$",
         ),
         (
             '{"text": "b", "lable": 1}',
@@ -171,9 +192,31 @@ def test_bad_csv(tmp_path):
     one_line(path, r"a.csv: task.text_field: unknown value 'test'; did you mean 'text'\?", text_field="test")
     one_line(write(tmp_path / "b.csv", "label,text\n1\n"), r"b.csv:2: 'text' is NoneType; accepted: text")
     one_line(
-        write(tmp_path / "c.csv", "text\n" + "x" * 200_000),
-        r"c.csv:\d: not CSV \(field larger than field limit",
+        write(tmp_path / "c.csv", 'text\na\n"never closed\nb\n'), r"c.csv:3: not CSV \(unexpected end of data"
     )
+    one_line(
+        write(tmp_path / "d.csv", "text,label\nthe fox, ate,1\n"), r"d.csv:2: more fields than the header's 2"
+    )
+    one_line(
+        write(tmp_path / "e.csv", "text;label\na;1\n"),
+        r"e.csv: its columns are separated by ';'; accepted: ','",
+    )
+    one_line(write(tmp_path / "f.csv", "text,text\na,b\n"), r"f.csv: the column 'text' is there 2 times")
+
+
+def test_csv_nearby_is_accepted(tmp_path):
+    path = write(tmp_path / "a.csv", f'text,label\n"the fox, ate ""corn""",{"1" * 5000}\n{"x" * 200_000},2\n')
+    records = read_records(path, label_field="label")
+    assert [r.text for r in records] == ['the fox, ate "corn"', "x" * 200_000]
+    assert [r.label for r in records] == ["1" * 5000, 2]  # no class number has so many digits
+
+
+def test_tsv(tmp_path):
+    path = write(tmp_path / "a.tsv", 'text\tlabel\nthe fox, ate\t1\n"a\tb"\tx\n')
+    assert [(r.text, r.label) for r in read_records(path, label_field="label")] == [
+        ("the fox, ate", 1),
+        ("a\tb", "x"),
+    ]
 
 
 # --- .parquet -------------------------------------------------------------------------------------------------------
@@ -195,6 +238,24 @@ def test_parquet(tmp_path):
 
 def test_damaged_parquet(tmp_path):
     one_line(write(tmp_path / "a.parquet", "PAR1 not really"), r"a.parquet: not a parquet file")
+    one_line(write(tmp_path / "b.parquet", ""), r"b.parquet: not a parquet file")
+    pq.write_table(pa.table({"text": ["a word", "b"] * 500}), tmp_path / "c.parquet")
+    whole = (tmp_path / "c.parquet").read_bytes()
+    one_line(
+        write(tmp_path / "c.parquet", whole[:8] + b"\xff" * 20 + whole[28:]), "c.parquet: not a parquet file"
+    )
+
+
+def test_odd_columns_of_parquet(tmp_path):
+    texts = pa.array(["a", "b", "a"]).dictionary_encode()
+    pq.write_table(
+        pa.table({"text": texts, "bytes": [b"a", b"b", b"c"], "list": [["a"], [], []]}),
+        tmp_path / "a.parquet",
+    )
+    path = str(tmp_path / "a.parquet")
+    assert [r.text for r in read_records(path)] == ["a", "b", "a"]
+    one_line(path, "a.parquet row 1: 'bytes' is bytes; accepted: text", text_field="bytes")
+    one_line(path, "a.parquet row 1: 'list' is list; accepted: text", text_field="list")
 
 
 # --- `datasets` -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from vigreux.errors import ConfigError
 from vigreux.tasks.embedding import embedding
 from vigreux.tasks.generated import generated_task, is_generated
 from vigreux.tasks.labelled import classification
-from vigreux.tasks.reading import Record, read_records
+from vigreux.tasks.reading import Record, read_with_notes
 from vigreux.tasks.split import Documents, check_overlap, draw_records, split_records
 from vigreux.tasks.task import Task
 from vigreux.tasks.text import causal_lm, masked_lm
@@ -53,23 +53,28 @@ def build_task(
 def read_documents(config: TaskConfig) -> Documents:
     """Training and held-out documents of the configuration."""
     label_field = config.label_field if config.kind == "classification" else None
-    records = _read_all(config.data, config.text_field, label_field)
+    records, notes = _read_all(config.data, config.text_field, label_field)
     if config.eval_data is None:
         train, held_out = split_records(records, config.eval_share, config.split_seed)
-        return Documents(draw_records(train, config.max_train, config.split_seed), held_out)
-    held_out = _read_all(config.eval_data, config.text_field, label_field)
+        return Documents(draw_records(train, config.max_train, config.split_seed), held_out, tuple(notes))
+    held_out, held_notes = _read_all(config.eval_data, config.text_field, label_field)
     train = draw_records(records, config.max_train, config.split_seed)
     overlap = check_overlap(train, held_out, allow=config.allow_overlap)
-    return Documents(train, held_out, () if overlap is None else (overlap,))
+    notes = list(dict.fromkeys([*notes, *held_notes]))
+    return Documents(train, held_out, (*notes, *([] if overlap is None else [overlap])))
 
 
-def _read_all(sources: str | list[str], text_field: str, label_field: str | None) -> list[Record]:
-    """The documents of one source, or of several, one after the other."""
+def _read_all(
+    sources: str | list[str], text_field: str, label_field: str | None
+) -> tuple[list[Record], list[str]]:
+    """The documents of one source, or of several, one after the other; and what the user should know of them."""
     every = [sources] if isinstance(sources, str) else sources
     if laws := [source for source in every if is_generated(source)]:
         raise ConfigError(f"task.data: {laws[0]!r} among other sources; accepted: a law alone, or documents")
-    return [
-        record
-        for source in every
-        for record in read_records(source, text_field=text_field, label_field=label_field)
-    ]
+    records: list[Record] = []
+    notes: list[str] = []
+    for source in every:
+        more, said = read_with_notes(source, text_field=text_field, label_field=label_field)
+        records += more
+        notes += said
+    return records, notes

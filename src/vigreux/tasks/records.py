@@ -1,0 +1,210 @@
+"""One row of a data file becomes one record: its text, its label where labels are read, and where it stands."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from vigreux.errors import DataError, unknown
+
+Label = str | int
+
+LONGEST = 10_000_000  # characters of a document: a tokenizer takes about 15 s and 2 GB for these
+_NAMED = 8  # columns that a message or a note names
+
+# Columns that hold more than one text a row. They are not read yet; a message says so, and what to do.
+_CONVERSATIONS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
+_PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("question", "answer"),
+    ("question", "context"),
+    ("question", "sentence"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("query", "passage"),
+    ("query", "document"),
+    ("anchor", "positive"),
+    ("chosen", "rejected"),
+)
+
+
+class Record(NamedTuple):
+    """One document.
+
+    Args:
+        text: not empty.
+        label: class name or number; `None` where none was asked for.
+        where: file and line (or row), for messages.
+    """
+
+    text: str
+    label: Label | None
+    where: str
+
+
+@dataclass
+class Columns:
+    """The columns that are read, and the names of those that are not.
+
+    Args:
+        text: holds the text.
+        label: holds the label; `None` reads no labels.
+        unused: the other columns, in the order of their first appearance.
+    """
+
+    text: str
+    label: str | None
+    unused: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [self.text] if self.label is None else [self.text, self.label]
+
+    def notes(self) -> list[str]:
+        """What the user should know of the columns that are not read."""
+        if not self.unused:
+            return []
+        pair = next((pair for pair in _PAIRS if self.text in pair and self._other(pair) in self.unused), None)
+        if pair is not None:
+            return [
+                f"{_listed(self.unused)} not used: pairs of texts are not read, the models see {self.text!r} alone"
+            ]
+        return [f"{_listed(self.unused)} not used"]
+
+    def _other(self, pair: tuple[str, str]) -> str:
+        return pair[1] if pair[0] == self.text else pair[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`the column 'a' is`, `the columns 'a', 'b' and 3 more are`."""
+    names = list(names)
+    shown = ", ".join(repr(name) for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"the column{'s' if len(names) > 1 else ''} {shown}{more} {'are' if len(names) > 1 else 'is'}"
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
+    """Checks that the columns to read are there, and keeps the names of the others.
+
+    Raises:
+        DataError: a column is missing, or is there twice.
+    """
+    names = list(names)
+    text_missing = columns.text not in names
+    label_missing = columns.label is not None and columns.label not in names
+    if text_missing and (form := _several_texts(names, columns.text)):
+        raise DataError(f"{where}: {form}")
+    if text_missing and label_missing:
+        accepted = ", ".join(map(str, names[:_NAMED])) or "none"
+        raise DataError(
+            f"{where}: task.text_field: no column {columns.text!r}; task.label_field: no column {columns.label!r};"
+            f" columns: {accepted}"
+        )
+    if text_missing:
+        others = [name for name in names if name != columns.label]
+        raise DataError(f"{where}: {unknown('task.text_field', columns.text, others)}")
+    if label_missing:
+        others = [name for name in names if name != columns.text]
+        if not others:
+            raise DataError(
+                f"{where}: no column {columns.label!r}; classification needs a label for each text,"
+                " in a column that task.label_field names"
+            )
+        raise DataError(f"{where}: {unknown('task.label_field', columns.label, others)}")
+    for name in columns.names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{where}: the column {name!r} is there {names.count(name)} times; accepted: once"
+            )
+    if len(columns.unused) < 1000:  # rows of .jsonl may each have other keys
+        columns.unused.update((str(name), None) for name in names if name not in columns.names)
+
+
+def _several_texts(names: list[str], asked: str) -> str | None:
+    """What to say where rows hold conversations or pairs of texts."""
+    parts = [part for part in re.split(r"[\s,\[\]'\"+]+", asked) if part]
+    if len(parts) > 1 and all(part in names for part in parts):
+        return f"task.text_field: {asked!r}; accepted: one column, which holds the whole text"
+    if chats := [name for name in names if name in _CONVERSATIONS]:
+        return conversations(chats[0])
+    pair = next((pair for pair in _PAIRS if pair[0] in names and pair[1] in names), None)
+    if pair is not None:
+        return (
+            f"no column {asked!r}; pairs of texts such as {pair[0]!r} and {pair[1]!r} are not read;"
+            " accepted: one column with the whole text, named by task.text_field"
+        )
+    return None
+
+
+def conversations(name: str) -> str:
+    """What to say of a column of conversations."""
+    return (
+        f"{name!r} holds conversations, which are not read; accepted: one column with each conversation as one text"
+        " (the tokenizer's apply_chat_template makes it)"
+    )
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
+    """The row's document, or nothing where its text is white space.
+
+    Raises:
+        DataError: a column is missing; the text or label is missing, of another type or cannot be used.
+    """
+    check_columns(row, columns, where)
+    text = row[columns.text]
+    if not isinstance(text, str):
+        if isinstance(text, list) and text and isinstance(text[0], Mapping):
+            raise DataError(f"{where}: {conversations(columns.text)}")
+        raise DataError(f"{where}: {columns.text!r} is {type(text).__name__}; accepted: text")
+    if text.strip():
+        label = None if columns.label is None else _label(row[columns.label], columns.label, where)
+        yield Record(checked(text, where), label, where)
+
+
+def checked(text: str, where: str) -> str:
+    """`text`, where a tokenizer can take it.
+
+    Raises:
+        DataError: half of a surrogate pair, which is no character, or a text that is too long.
+    """
+    if len(text) > LONGEST:
+        raise DataError(
+            f"{where}: a document of {len(text):,} characters; accepted: at most {LONGEST:,} (cut it into several)"
+        )
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X} at character {error.start}"
+            raise DataError(
+                f"{where}: {half} is half of a surrogate pair; accepted: whole characters"
+            ) from None
+    return text
+
+
+def _label(value: object, name: str, where: str) -> Label:
+    """A class name or number; a float that is whole is a number (a table with gaps makes floats of its integers)."""
+    if isinstance(value, str):
+        value = value.strip()
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        raise DataError(f"{where}: the label {name!r} is missing")
+    if isinstance(value, str):
+        return checked(value, where)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    raise DataError(f"{where}: label {name!r} is {str(value)[:60]}; accepted: text or a whole number")
