@@ -12,7 +12,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from vigreux.assembly.build_student import start_from_teacher_
-from vigreux.assembly.from_python import task_from_python
+from vigreux.assembly.from_python import other_teacher_class, task_from_python
+from vigreux.assembly.meaning import check_other_teachers, meaning_from_python
 from vigreux.assembly.running import run_setup
 from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
 from vigreux.curriculum import Curriculum, Embedding, Pooling, Projection, shared_projection
@@ -22,7 +23,7 @@ from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import OWNED, Setup, device_of
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.layout import find_layout
-from vigreux.models.load import load_model, weights_fingerprint
+from vigreux.models.load import load_config, load_model, weights_fingerprint
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
 
@@ -78,16 +79,22 @@ def distill(
         VigreuxError: see its subclasses; the message is one line that says how to put it right.
     """
     made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
-    live = None
+    meaning = meaning_from_python(made, processing_class)
+    live, notes = None, list(made.notes)
     if teacher is not None:
         layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
-        live = LiveTeacher(teacher.to(device_of(student)), layout)
+        match = meaning.match(getattr(teacher, "config", None), "teacher")
+        notes += [match.note] if match.note is not None else []
+        live = LiveTeacher(teacher.to(device_of(student)), layout, class_order=match.order)
     series = find_series(checkpoints) if checkpoints is not None else {}
     check_series(series, weights_fingerprint)
 
+    notes += check_other_teachers(meaning, curriculum, series, load_config)
+
     def load(source: str) -> LiveTeacher:
-        checkpoint: Any = load_model(source, type(teacher).__name__)
-        return LiveTeacher(checkpoint.to(device_of(student)))
+        model: Any = load_model(source, other_teacher_class(source, teacher, made.kind))
+        order = meaning.match(model.config, source).order
+        return LiveTeacher(model.to(device_of(student)), class_order=order)
 
     training, seed = _training(args)
     setup = Setup(
@@ -103,7 +110,7 @@ def distill(
         seed=seed,
         student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
         processing_class=processing_class,
-        notes=list(made.notes),
+        notes=notes,
     )
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
     if init is not None:

@@ -1,5 +1,5 @@
-"""The tiny models of the commands' tests."""
+"""The tiny models of the commands' tests, and the commands themselves."""
 
-from tests.cli.conftest import tiny
+from tests.cli.conftest import tiny, vigreux
 
-__all__ = ["tiny"]
+__all__ = ["tiny", "vigreux"]

@@ -169,8 +169,25 @@ def test_parameters_of_another_shape_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"classifier\.bias is \(3,\) in the weights, \(5,\) by the config"
     ):
-        load_model(tmp_path, CLASSES, num_labels=5, allow_missing=True)
+        load_model(tmp_path, CLASSES, num_labels=5)
     assert load_model(tmp_path, CLASSES).num_labels == 3
+
+
+def test_a_head_of_another_size_is_made_new_on_request(tmp_path: Path) -> None:
+    before = model_of("bert", CLASSES)
+    before.save_pretrained(tmp_path)
+    fitted = load_model(tmp_path, CLASSES, num_labels=5, allow_missing=True)
+    assert fitted.classifier.weight.shape[0] == 5
+    assert torch.isfinite(fitted.classifier.weight).all()
+    assert torch.equal(fitted.bert.pooler.dense.weight, before.bert.pooler.dense.weight)
+
+
+def test_a_block_that_is_missing_is_not_made_new(tmp_path: Path) -> None:
+    model = model_of("bert")
+    weights = {name: w for name, w in model.state_dict().items() if ".layer.1.attention" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(CheckpointError, match=r"the weights lack bert\.encoder\.layer\.1\.attention"):
+        load_model(tmp_path, CLASSES, allow_missing=True)
 
 
 def test_names_that_do_not_exist(saved: Path) -> None:

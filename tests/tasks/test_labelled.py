@@ -65,6 +65,42 @@ def test_numbers_that_are_names_of_other_ids():
         label_ids(records([1, 0]), stars)
 
 
+def test_labels_are_names_case_aside():
+    assert label_ids(records(["Sport", "POLITICS "]), {0: "sport", 1: "Politics"}) == [0, 1]
+
+
+def test_whether_numbers_are_ids_is_one_decision_for_all_records(wordpiece):
+    swapped = {0: "0", 1: "2", 2: "1"}  # 0 alone could be either
+    documents = Documents(records([0, 1, 2]), records([0, 0]))
+    task = classification(documents, wordpiece, TaskConfig(kind="classification"), swapped)
+    assert task.train.labels.tolist() == [0, 2, 1]
+
+
+def test_numbers_that_could_be_the_ids_of_either_model_are_refused(wordpiece):
+    names = {0: "bad", 1: "good"}
+    config = TaskConfig(kind="classification")
+    with pytest.raises(
+        DataError, match=r"a.csv:2: the labels are whole numbers, .*labels by name: bad, good"
+    ):
+        classification(Documents(records([0, 1]), records([1])), wordpiece, config, names, by_name=True)
+    by_name = Documents(records(["bad", "good"]), records(["good"]))
+    assert classification(by_name, wordpiece, config, names, by_name=True).train.labels.tolist() == [0, 1]
+
+
+def test_numbers_taken_as_ids_are_a_note(wordpiece):
+    documents = Documents(records([0, 1]), records([1]))
+    task = classification(documents, wordpiece, TaskConfig(kind="classification"), {0: "bad", 1: "good"})
+    assert "the labels are whole numbers and are taken as class ids: 0 bad, 1 good" in task.notes
+
+
+def test_scores_are_no_classes():
+    with pytest.raises(
+        DataError, match=r"a.csv:2: label '0.5' is a score; accepted: the name or number of a"
+    ):
+        class_names(records(["0.5", "1", "0.25"]))
+    assert class_names(records(["1.5 stars", "2 stars"])) == {0: "1.5 stars", 1: "2 stars"}
+
+
 # --- the task -------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vigreux.assembly.build_student import first_weights_, make_student
-from vigreux.assembly.sources import check_kind, check_length, checkpoint_series, local, training_device
+from vigreux.assembly.build_student import first_weights_, make_student, start_config
+from vigreux.assembly.meaning import Meaning, check_other_teachers, run_classes
+from vigreux.assembly.sources import (
+    check_kind,
+    check_length,
+    checkpoint_series,
+    has_head,
+    local,
+    training_device,
+)
 from vigreux.assembly.values import check_training
-from vigreux.config import RunConfig, TaskConfig, TeacherConfig
+from vigreux.config import RunConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
@@ -26,6 +35,7 @@ from vigreux.models.load import load_config, load_model, load_tokenizer, task_cl
 from vigreux.recipes import from_config
 from vigreux.same_run import process_count
 from vigreux.tasks.build import build_task
+from vigreux.tasks.classes import classes_of, match_classes, named_classes
 from vigreux.tasks.task import Task
 
 
@@ -34,7 +44,7 @@ class Materials:
     """What every run of one configuration shares: loaded once."""
 
     task: Task
-    tokenizer: Any
+    meaning: Meaning
     model: PreTrainedModel  # the teacher's
     teacher: LiveTeacher
     series: dict[int, str]
@@ -44,6 +54,11 @@ class Materials:
         default_factory=dict
     )  # (d_T, d_S) by what they are a function of
 
+    @property
+    def tokenizer(self) -> Any:
+        """That every text of the run goes through."""
+        return self.meaning.tokenizer
+
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
         self.model.to("meta")  # type: ignore[arg-type]
@@ -52,7 +67,7 @@ class Materials:
         """Makes sure that the teacher's weights are there: a student's first weights come from them."""
         if next(self.model.parameters()).is_meta:
             self.model = _load_teacher(local(config.teacher.model), config, config.teacher.revision)
-            self.teacher = live(self.model, config.teacher)
+            self.teacher = live(self.model, config.teacher, self.teacher.class_order)
 
 
 def load_materials(config: RunConfig) -> Materials:
@@ -63,14 +78,19 @@ def load_materials(config: RunConfig) -> Materials:
     tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
     model = _load_teacher(source, config, own.revision)
     check_length(config.task.max_length, model)
-    task = build_task(config.task, tokenizer, id2label=_named_labels(model, config.task))
-    _check_classes(model, task)
+    meaning = _meaning(config, model, tokenizer)
+    match = meaning.match(model.config, "teacher.model")
+    names = None if meaning.classes is None else dict(enumerate(meaning.classes))
+    task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
+    _check_named(task, meaning)
     series, notes = checkpoint_series(own.checkpoints, source)
-    teacher = live(model, own)
+    if match.note is not None:
+        notes.append(match.note)
+    teacher = live(model, own, match.order)
     held_out = HeldOut(
         task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"]
     )
-    return Materials(task, tokenizer, model, teacher, series, held_out, notes)
+    return Materials(task, meaning, model, teacher, series, held_out, notes)
 
 
 def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
@@ -88,8 +108,11 @@ def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -
     )
 
 
-def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
-    """The teacher on its device: its own, or the one that training uses. Quantised, or placed by its options, it stays there."""
+def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | None = None) -> LiveTeacher:
+    """The teacher on its device: its own, or the one that training uses. Quantised, or placed by its options, it stays there.
+
+    `class_order` brings its logits into the order of the run's classes.
+    """
     layout = None
     if config.blocks is not None:
         layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
@@ -102,12 +125,12 @@ def live(model: nn.Module, config: TeacherConfig) -> LiveTeacher:
             raise ConfigError(
                 "teacher.sharded: of a model that is quantised or placed by device_map; accepted: false"
             )
-        return LiveTeacher(model, layout)
+        return LiveTeacher(model, layout, class_order=class_order)
     try:
         device = torch.device(config.device or training_device())
         if config.sharded and process_count() > 1:
-            return LiveTeacher(model, layout, spread_on=device)
-        return LiveTeacher(model.to(device), layout)
+            return LiveTeacher(model, layout, spread_on=device, class_order=class_order)
+        return LiveTeacher(model.to(device), layout, class_order=class_order)
     except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
         raise ConfigError(
             f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1"
@@ -126,6 +149,12 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         teacher_layers=num_blocks(teacher.model, teacher.layout),
         series=list(materials.series),
     )
+    notes += check_other_teachers(
+        materials.meaning,
+        curriculum,
+        materials.series,
+        lambda name: load_config(local(name), trust_remote_code=config.teacher.trust_remote_code),
+    )
     if config.student.model is None:
         projection = shared_projection(curriculum) or config.extraction.projected()
         notes += first_weights_(student, layout, projection, config, materials)
@@ -135,7 +164,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         teachers=Teachers(
             teacher,
             materials.series,
-            lambda source: live(_load_teacher(local(source), config), config.teacher),
+            lambda name: _other_teacher(name, config, materials.meaning),
         ),
         curriculum=curriculum,
         budget=config.budget,
@@ -151,14 +180,30 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
     )
 
 
-def _named_labels(model: nn.Module, config: TaskConfig) -> dict[int, str] | None:
-    labels: Any = getattr(model.config, "id2label", None)
-    return labels if config.kind == "classification" else None
+def _other_teacher(name: str, config: RunConfig, meaning: Meaning) -> LiveTeacher:
+    """A checkpoint of the teacher's run, or another model, with its classes in the run's order."""
+    model = _load_teacher(local(name), config)
+    return live(model, config.teacher, meaning.match(model.config, name).order)
 
 
-def _check_classes(model: nn.Module, task: Task) -> None:
-    teacher_classes = getattr(model.config, "num_labels", None)
-    if task.num_labels is not None and teacher_classes != task.num_labels:
+def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:
+    """What the run's models agree on. A student that is made has the teacher's classes, one that starts from a model its own."""
+    kind = config.task.kind
+    if kind != "classification":
+        return Meaning(kind, tokenizer)
+    theirs = classes_of(teacher.config, "teacher.model")
+    if (start := start_config(config.student)) is None or not has_head(kind, start):
+        return Meaning(kind, tokenizer, theirs, "teacher.model")
+    student = classes_of(start, "student.model")
+    return Meaning(kind, tokenizer, run_classes(student, theirs), "student.model")
+
+
+def _check_named(task: Task, meaning: Meaning) -> None:
+    """Raises `ConfigError` where a law's classes are not the run's, in its order."""
+    if task.id2label is None or meaning.classes is None:
+        return
+    own = named_classes(task.id2label, "task.data")
+    if match_classes(own, meaning.classes, "task.data", meaning.named_by).order is not None:
         raise ConfigError(
-            f"teacher.model: has {teacher_classes} classes, and the data has {task.num_labels} labels"
+            f"{meaning.named_by}: its classes are in another order than those of task.data; accepted: {', '.join(own)}"
         )

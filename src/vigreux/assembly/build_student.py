@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from vigreux.assembly.sources import check_length, local
-from vigreux.config import RunConfig, StudentInit
+from vigreux.assembly.sources import check_family, check_length, has_head, local
+from vigreux.config import RunConfig, StudentConfig, StudentInit
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher
@@ -18,8 +20,9 @@ from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_model, load_tokenizer, task_class
+from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.same_run import process_count
+from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import same_tokenizer
 
@@ -30,43 +33,70 @@ if TYPE_CHECKING:
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
     """The student, from a model of its own or with random weights of the seed, and what the user should know about it."""
     own, teacher = config.student, materials.model
-    auto_class = task_class(config.task.kind, teacher.config)
     if own.model is not None:
-        return _start_model(own.model, auto_class, config, materials)
+        return _start_model(own.model, config, materials)
     student = sizes.make_student(
         teacher.config,
-        auto_class,
+        task_class(config.task.kind, teacher.config),
         layers=own.layers,
         hidden=own.hidden,
         heads=own.heads,
         intermediate=own.intermediate,
         seed=config.seed,
     )
+    if student.can_generate():  # end tokens and settings of sampling, which the config does not hold
+        student.generation_config = copy.deepcopy(teacher.generation_config)
     return student, []
 
 
-def _start_model(
-    model: str, auto_class: str, config: RunConfig, materials: Materials
-) -> tuple[PreTrainedModel, list[str]]:
+def start_config(config: StudentConfig) -> PreTrainedConfig | None:
+    """The config of the model that the student starts from; `None` for a student that is made."""
+    return None if config.model is None else load_config(local(config.model))
+
+
+def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
     source, teacher = local(model), materials.model
-    note = same_tokenizer(materials.tokenizer, load_tokenizer(source))
-    student = load_model(source, auto_class)
+    notes = [note] if (note := same_tokenizer(materials.tokenizer, load_tokenizer(source))) else []
+    start = load_config(source)
+    auto_class = task_class(config.task.kind, start)
+    check_family(config.task.kind, start, "student.model")
+    classes = materials.meaning.classes
+    if classes is not None and not has_head(config.task.kind, start):
+        student = load_with_new_head(source, auto_class, classes, config.seed)
+        notes.append("student.model: has no classification head; a new one starts at random")
+    else:
+        student = load_model(source, auto_class)
+        if classes is not None:
+            student.config.id2label = dict(enumerate(classes))
+            student.config.label2id = {name: i for i, name in enumerate(classes)}
     check_length(config.task.max_length, student)
-    classes, wanted = student.config.num_labels, teacher.config.num_labels
-    if config.task.kind == "classification" and classes != wanted:
-        raise ConfigError(f"student.model: has {classes} classes; accepted: {wanted}, as the teacher")
     rows, needed = student.config.vocab_size, len(materials.tokenizer)
     if rows < needed:
         raise ConfigError(
             f"student.model: its vocabulary has {rows} rows; accepted: at least {needed}, the tokenizer's"
         )
-    notes = [note] if note else []
     if rows != teacher.config.vocab_size:
         both = f"{teacher.config.vocab_size} rows in the teacher, {rows} in the student"
         notes.append(
             f"the vocabularies are padded to different sizes ({both}): the rows that both have are compared"
         )
     return student, notes
+
+
+def load_with_new_head(
+    source: str, auto_class: str, classes: Classes, seed: int, **options: Any
+) -> PreTrainedModel:
+    """A classifier of these classes from a model without a head, or with one of another size; `seed` is of the new head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return load_model(
+            source,
+            auto_class,
+            allow_missing=True,
+            id2label=dict(enumerate(classes)),
+            label2id={name: i for i, name in enumerate(classes)},
+            **options,
+        )
 
 
 def first_weights_(

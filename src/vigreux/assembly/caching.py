@@ -170,6 +170,8 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
         "task": _hash({name: getattr(config.task, name) for name in TASK_FIELDS}),
         "tokenizer": _hash(sorted(tokenizer.get_vocab().items())),
     }
+    if task.id2label is not None:
+        found["order of classes"] = _hash([task.id2label[i] for i in range(len(task.id2label))])
     series = {}
     if any(ref.kind == "checkpoint" for ref in refs):
         from vigreux.assembly.sources import checkpoint_series
@@ -179,7 +181,7 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
         source = {
             "final": local(config.teacher.model),
             "checkpoint": series.get(ref.step or 0),
-            "model": ref.model,
+            "model": None if ref.model is None else local(ref.model),
         }[ref.kind]
         assert source is not None
         directory = Path(source).is_dir()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
 from vigreux.config import TaskKind
 from vigreux.errors import ConfigError
+from vigreux.models.load import load_config, task_class
+from vigreux.tasks.classes import classes_of
 from vigreux.tasks.task import Task
 from vigreux.tasks.tensors import TensorTask
 from vigreux.tasks.tokenised import tokenised_task
@@ -42,8 +45,9 @@ def task_from_python(
         return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
     if tokenizer is None:
         raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
-    labels: Any = student.config.id2label
-    return tokenised_task(kind or _kind_of(student), train, held_out, tokenizer, id2label=labels)
+    kind = kind or _kind_of(student)
+    names = dict(enumerate(classes_of(student.config, "student"))) if kind == "classification" else None
+    return tokenised_task(kind, train, held_out, tokenizer, id2label=names)
 
 
 def _kind_of(student: PreTrainedModel) -> TaskKind:
@@ -52,3 +56,14 @@ def _kind_of(student: PreTrainedModel) -> TaskKind:
         if type(student).__name__ in getattr(modeling_auto, mapping).values():
             return kind
     return "embedding"
+
+
+def other_teacher_class(source: str, teacher: nn.Module | None, kind: TaskKind | Literal["tensor"]) -> str:
+    """The class that loads a checkpoint of the teacher's run, or another model: the teacher's, or its family's for the task."""
+    name = type(teacher).__name__
+    if kind == "tensor":
+        return name
+    config = load_config(source)
+    if isinstance(teacher, PreTrainedModel) and config.model_type == teacher.config.model_type:
+        return name if hasattr(transformers, name) else task_class(kind, config)
+    return task_class(kind, config)

@@ -73,17 +73,30 @@ def training_device() -> torch.device:
 
 
 def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
-    """Raises where the family has no model of this task, or a classifier is wanted of a model that was saved without its head.
+    """Raises where the family has no model of this task, or a classifier is needed of a model that was saved without its head.
 
     An encoder (BERT) under a head for the next token sees that token, unless its config says `is_decoder`.
     """
-    if type(config).__module__.startswith("transformers_modules"):  # remote code brings its own classes
+    if _is_remote(config):
+        return
+    check_family(kind, config, source)
+    if not has_head(kind, config):
+        assert config.architectures
+        raise CheckpointError(
+            f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
+            " (vigreux teach --model.start fits one)"
+        )
+
+
+def check_family(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
+    """Raises `ConfigError` where the family has no model of this task (see `check_kind`)."""
+    if _is_remote(config):
         return
     classes = {
         name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()
     }
     if classes[kind] is None:
-        fitting = ", ".join(name for name, found in classes.items() if found is not None)
+        fitting = ", ".join(name for name, fits in classes.items() if fits is not None)
         family = f"the family {config.model_type!r} ({source})"
         raise ConfigError(
             f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}"
@@ -93,15 +106,19 @@ def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
             f"task.kind: 'causal-lm' of {config.model_type!r} ({source}), an encoder that sees the token it is to predict;"
             " accepted: masked-lm, or a config with is_decoder: true"
         )
-    if (
-        kind == "classification"
-        and config.architectures
-        and classes[kind].__name__ not in config.architectures
-    ):
-        raise CheckpointError(
-            f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
-            " (vigreux teach --model.start fits one)"
-        )
+
+
+def has_head(kind: TaskKind, config: PreTrainedConfig) -> bool:
+    """Whether a classifier of this config was saved with its head; `True` for other kinds and for configs that do not say."""
+    if kind != "classification" or not config.architectures or _is_remote(config):
+        return True
+    head = model_class(AUTO_CLASS[kind])._model_mapping.get(type(config), None)
+    return head is not None and head.__name__ in config.architectures
+
+
+def _is_remote(config: PreTrainedConfig) -> bool:
+    """Remote code brings its own classes."""
+    return type(config).__module__.startswith("transformers_modules")
 
 
 def check_length(max_length: int, model: nn.Module) -> None:

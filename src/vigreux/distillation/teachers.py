@@ -46,12 +46,20 @@ class LiveTeacher:
         layout: where its blocks are; default found where it is needed.
         spread_on: the device on which each of several processes is to hold a part of the weights (see `spread_`); default each
             holds all, where they are.
+        class_order: of a classifier: for each class of the run the id that the model gives it (see `tasks.classes`); default the
+            same ids.
     """
 
     def __init__(
-        self, model: nn.Module, layout: Layout | None = None, *, spread_on: torch.device | None = None
+        self,
+        model: nn.Module,
+        layout: Layout | None = None,
+        *,
+        spread_on: torch.device | None = None,
+        class_order: Sequence[int] | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.class_order = class_order
         # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
         self._layout = layout
         self._views: dict[
@@ -78,8 +86,12 @@ class LiveTeacher:
             )
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
-        """See `Teacher.logits`."""
-        return self._run(LogitsView(self.model, None if positions is None else self.layout), batch, positions)
+        """See `Teacher.logits`; the columns are the run's classes."""
+        view = LogitsView(self.model, None if positions is None else self.layout)
+        logits = self._run(view, batch, positions)
+        if self.class_order is None:
+            return logits
+        return logits[:, torch.as_tensor(self.class_order, device=logits.device)]
 
     def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
         """See `Teacher.hidden`."""

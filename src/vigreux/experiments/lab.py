@@ -142,8 +142,11 @@ def _materials(config: RunConfig) -> Materials:
     """Teacher and data, read once a process for students that ask for the same."""
     from vigreux.assembly.build import load_materials
 
-    width = config.student.hidden  # of the projections that are made on the way
-    asked = json.dumps([asdict(config.task), asdict(config.teacher), config.training, width], sort_keys=True)
+    # the projections that are made on the way have a width, and a classifier's labels an order
+    student = [config.student.hidden, config.student.model]
+    asked = json.dumps(
+        [asdict(config.task), asdict(config.teacher), config.training, student], sort_keys=True
+    )
     if asked not in _LOADED:
         _LOADED.clear()
         _LOADED[asked] = load_materials(config)

@@ -57,8 +57,8 @@ def load_model(
         allow_pickle: accept pickled weights; they are loaded weights-only.
         trust_remote_code: run the Python code that the model brings.
         gguf_file: the GGUF file to take, where there are several.
-        allow_missing: let parameters that the checkpoint lacks start at random (a head that is fitted next). Poolers, which no view
-            runs, may always be missing from a headless model.
+        allow_missing: let the head start at random where the checkpoint lacks it or has one of another size. Poolers, which no
+            view runs, may always be missing from a headless model.
         kwargs: passed on to `from_pretrained` (`num_labels`, `attn_implementation`).
 
     Raises:
@@ -269,7 +269,10 @@ def _tensor_names(file: Path) -> list[str]:
 
 
 def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:
-    if mismatched := sorted(str(key[0]) for key in info["mismatched_keys"]):
+    mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
+    if allow_missing:
+        mismatched = [name for name in mismatched if not _in_head(model, name)]
+    if mismatched:
         shapes = {str(key[0]): key[1:] for key in info["mismatched_keys"]}[mismatched[0]]
         raise CheckpointError(
             f"{where}: {mismatched[0]} is {tuple(shapes[0])} in the weights, {tuple(shapes[1])} by the config"
@@ -277,12 +280,20 @@ def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], al
     missing = sorted(info["missing_keys"])
     if model.base_model is model:
         missing = [name for name in missing if not name.startswith("pooler.")]
-    if missing and not allow_missing:
+    if allow_missing:
+        missing = [name for name in missing if not _in_head(model, name)]
+    if missing:
         listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         saved = ", ".join(model.config.architectures or ["another class"])
         raise CheckpointError(
             f"{where}: the weights lack {listed} of {type(model).__name__}; they were saved from {saved}"
         )
+
+
+def _in_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a parameter lies outside the base model, or in the base model's pooler, which heads are fitted with."""
+    inside = name.startswith(f"{model.base_model_prefix}.")
+    return not inside or ".pooler." in name
 
 
 @contextlib.contextmanager

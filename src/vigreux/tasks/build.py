@@ -24,14 +24,16 @@ def build_task(
     *,
     id2label: dict[int, str] | None = None,
     documents: Documents | None = None,
+    by_name: bool = False,
 ) -> Task:
     """Reads the documents and makes the task that `config` describes. The order of training is the stream's, not the task's.
 
     Args:
         config: kind, data, lengths and split.
         tokenizer: the teacher's, and so the student's.
-        id2label: the teacher's classes (classification); `None` takes them from the training labels.
+        id2label: the classes (classification); `None` takes them from the training labels.
         documents: what `read_documents(config)` gave, where it has been called already.
+        by_name: refuse whole numbers as labels (classification).
 
     Raises:
         DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
@@ -42,7 +44,7 @@ def build_task(
     builders: dict[str, Callable[[Documents, PreTrainedTokenizerBase, TaskConfig], Task]] = {
         "causal-lm": causal_lm,
         "masked-lm": masked_lm,
-        "classification": partial(classification, id2label=id2label),
+        "classification": partial(classification, id2label=id2label, by_name=by_name),
         "embedding": embedding,
     }
     return builders[config.kind](

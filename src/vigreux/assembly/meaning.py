@@ -1,0 +1,97 @@
+"""What token ids and outputs mean in a run, and whether every model that takes part means the same.
+
+The student's classes are those of the run: what its config says is what its users read. The logits of teachers are
+brought into its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from vigreux.assembly.sources import check_kind
+from vigreux.config import TaskKind
+from vigreux.curriculum import Curriculum, TeacherRef
+from vigreux.tasks.classes import Classes, ClassMatch, classes_of, is_generic, match_classes
+from vigreux.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the models of a run agree on.
+
+    Args:
+        kind: what is learned.
+        tokenizer: that every text goes through; `None` for plain torch modules.
+        classes: names of the classes in the order of the run's labels and logits (classification).
+        named_by: whose names these are, for messages.
+    """
+
+    kind: TaskKind | Literal["tensor"]
+    tokenizer: PreTrainedTokenizerBase | None
+    classes: Classes | None = None
+    named_by: str = "the student"
+
+    def match(self, config: Any, where: str) -> ClassMatch:
+        """How the classes of a model with this config stand to the run's.
+
+        Raises:
+            ConfigError: other classes, or outputs that are no classes.
+        """
+        if self.classes is None or config is None:
+            return ClassMatch(None)
+        return match_classes(classes_of(config, where), self.classes, where, self.named_by)
+
+
+def meaning_from_python(task: Task, tokenizer: PreTrainedTokenizerBase | None) -> Meaning:
+    """What the models that a Python caller hands over have to agree on; the classes are the student's."""
+    classes = None if task.id2label is None else tuple(task.id2label[i] for i in range(len(task.id2label)))
+    return Meaning(task.kind, tokenizer, classes)
+
+
+def run_classes(student: Classes, teacher: Classes) -> Classes:
+    """The classes of a run: the student's, or the teacher's names where the student's say no more than ids."""
+    return teacher if is_generic(student) and len(student) == len(teacher) else student
+
+
+def check_other_teachers(
+    meaning: Meaning,
+    curriculum: Curriculum,
+    series: Mapping[int, str],
+    load_config: Callable[[str], PreTrainedConfig],
+) -> list[str]:
+    """Checks the teachers that stages load later, by their configs; returns notes.
+
+    Args:
+        meaning: what the run's models agree on.
+        curriculum: whose stages name them.
+        series: step → source of the teacher's checkpoints.
+        load_config: of a source.
+
+    Raises:
+        ConfigError: a teacher of another kind or with other classes; the message names its stage.
+        CheckpointError: a config that cannot be read.
+    """
+    notes = []
+    checked: set[str] = set()
+    for stage in curriculum:
+        source = None if meaning.kind == "tensor" else _source(stage.teacher, series)
+        if source is None or source in checked:
+            continue
+        checked.add(source)
+        where = f"stage {stage.name!r}: teacher {source}"
+        config = load_config(source)
+        assert meaning.kind != "tensor"
+        check_kind(meaning.kind, config, where)
+        if (match := meaning.match(config, where)).note is not None:
+            notes.append(match.note)
+    return notes
+
+
+def _source(ref: TeacherRef, series: Mapping[int, str]) -> str | None:
+    if ref.kind == "checkpoint":
+        return series.get(ref.step or 0)
+    return ref.model

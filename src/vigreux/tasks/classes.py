@@ -1,0 +1,145 @@
+"""What the outputs of a classifier mean: its classes by name, and whether two models mean the same.
+
+Models name their classes in their config (`id2label`), and two models of one data set can number them differently.
+Every comparison of class ids goes through `match_classes`: student with teachers, teacher with data, cache with run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vigreux.errors import ConfigError
+
+Classes = tuple[str, ...]  # names in the order of their ids
+
+_SHOWN = 8  # names that a message lists
+
+
+class ClassMatch(NamedTuple):
+    """How the classes of one model stand to those of another.
+
+    Args:
+        order: for each class of the other model the id that this model gives it; `None` where the ids are equal.
+        note: what the user should know, or `None`.
+    """
+
+    order: tuple[int, ...] | None
+    note: str | None = None
+
+
+def classes_of(config: Any, where: str) -> Classes:
+    """The names of a classifier's classes, in the order of their ids.
+
+    Args:
+        config: of the model.
+        where: names the model in messages.
+
+    Raises:
+        ConfigError: outputs that are no classes (see `check_outputs`), ids other than 0 … C − 1, a name that two classes
+            share, or `id2label` and `label2id` that contradict each other.
+    """
+    check_outputs(config, where)
+    return named_classes(config.id2label, where, getattr(config, "label2id", None))
+
+
+def check_outputs(config: Any, where: str) -> None:
+    """Raises `ConfigError` unless the model of this config chooses one of at least two classes."""
+    problem, outputs = getattr(config, "problem_type", None), getattr(config, "num_labels", None)
+    if problem in ("regression", "multi_label_classification"):
+        raise ConfigError(
+            f"{where}: its config has problem_type {problem!r}; accepted: single_label_classification, one class a text"
+        )
+    if outputs is None or outputs < 2:
+        raise ConfigError(
+            f"{where}: has {outputs} output, a score and no class; accepted: a classifier of at least 2 classes"
+        )
+
+
+def named_classes(
+    id2label: Mapping[int, object], where: str, label2id: Mapping[str, object] | None = None
+) -> Classes:
+    """Class names in the order of their ids, checked (see `classes_of`)."""
+    if sorted(id2label) != list(range(len(id2label))):
+        raise ConfigError(
+            f"{where}: id2label has the ids {_listed(sorted(id2label))}; accepted: 0 to {len(id2label) - 1}"
+        )
+    names = tuple(str(id2label[i]) for i in range(len(id2label)))
+    if label2id and not _is_generic_map(label2id):
+        _check_inverse(names, label2id, where)
+    plain = [_plain(name) for name in names]
+    if twice := [name for name, key in zip(names, plain) if plain.count(key) > 1]:
+        raise ConfigError(
+            f"{where}: two classes have the name {twice[0]!r} (case aside); accepted: another name for each"
+        )
+    return names
+
+
+def is_generic(names: Sequence[str]) -> bool:
+    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … as transformers makes them, or 0, 1, …"""
+    return all(_plain(name) in (f"label_{i}", str(i)) for i, name in enumerate(names))
+
+
+def match_classes(model: Sequence[str], wanted: Sequence[str], where: str, other: str) -> ClassMatch:
+    """How the classes of a model stand to those that are wanted of it: by name, case and surrounding spaces aside.
+
+    `logits[:, order]` of the model are in the order of `wanted`. Names that say no more than ids (see `is_generic`)
+    are matched by id.
+
+    Args:
+        model: the model's classes.
+        wanted: the classes that its logits are to be ordered by.
+        where: names the model in messages.
+        other: names whose classes `wanted` are.
+
+    Raises:
+        ConfigError: another number of classes, or other names.
+    """
+    ids = {_plain(name): i for i, name in enumerate(model)}
+    keys = [_plain(name) for name in wanted]
+    if ids.keys() == set(keys):
+        order = tuple(ids[key] for key in keys)
+        if order == tuple(range(len(order))):
+            return ClassMatch(None)
+        return ClassMatch(order, f"{where}: its classes are ordered by name as those of {other}")
+    if len(model) == len(wanted) and (is_generic(model) or is_generic(wanted)):
+        nameless, named = (where, other) if is_generic(model) else (other, where)
+        return ClassMatch(
+            None, f"{nameless}: its classes have no names; class i is taken for class i of {named}"
+        )
+    different = "other" if len(model) == len(wanted) else str(len(model))
+    raise ConfigError(
+        f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(wanted)} classes of {other},"
+        f" in any order: {_listed(wanted)}"
+    )
+
+
+def find_class(label: str, ids: Mapping[str, int]) -> int | None:
+    """The id of a class by its name: as it is written, or case and surrounding spaces aside."""
+    if label in ids:
+        return ids[label]
+    return next((i for name, i in ids.items() if _plain(name) == _plain(label)), None)
+
+
+def _check_inverse(names: Classes, label2id: Mapping[str, object], where: str) -> None:
+    """Raises `ConfigError` where `label2id` gives a class another id than `id2label`, or has other classes."""
+    ids = {_plain(name): i for i, name in enumerate(names)}
+    for name, i in label2id.items():
+        if str(ids.get(_plain(str(name)))) != str(i):
+            raise ConfigError(
+                f"{where}: label2id gives {name!r} the id {i}, id2label has {_listed(names)}; accepted: maps that agree"
+            )
+
+
+def _is_generic_map(label2id: Mapping[str, object]) -> bool:
+    """transformers fills a `label2id` that is not given with LABEL_i."""
+    return all(_plain(str(name)) == f"label_{i}" for name, i in label2id.items())
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _listed(values: Sequence[object]) -> str:
+    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
