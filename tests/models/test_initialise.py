@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tests.models.families import EVERY_MODEL, VOCAB, batch_of, config_of, model_of
 from vigreux.errors import ConfigError
-from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
+from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layout import find_layout
 from vigreux.models.student import build, make_student, student_config
 from vigreux.models.views import LogitsView, cut
@@ -188,12 +188,3 @@ def test_layers_that_cannot_be_copied() -> None:
     ):
         copy_layers_(thin, teacher, [0, 1])
     copy_layers_(same, teacher, [0, 2])
-
-
-def test_spread_layers() -> None:
-    assert spread_layers(12, 6) == [0, 2, 4, 7, 9, 11]
-    assert spread_layers(6, 3) == [0, 2, 5]
-    assert spread_layers(4, 4) == [0, 1, 2, 3]
-    assert spread_layers(4, 1) == [0]
-    with pytest.raises(ConfigError, match=r"student\.layers: 5 cannot be copied from a teacher of 4"):
-        spread_layers(4, 5)

@@ -30,7 +30,7 @@ from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import DEFAULTS, Setup
 from vigreux.errors import ConfigError
-from vigreux.models.layout import find_layout, num_blocks
+from vigreux.models.layout import find_layout, named_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.recipes import from_config
 from vigreux.same_run import process_count
@@ -142,7 +142,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
     materials.hold_teacher(config)
     teacher = materials.teacher
     student, notes = make_student(config, materials)
-    layout = find_layout(student, blocks=config.teacher.blocks, after=config.teacher.after_blocks)
+    layout = named_layout(student, config.teacher.blocks, config.teacher.after_blocks)
     curriculum = from_config(
         config,
         student_layers=num_blocks(student, layout),

@@ -18,9 +18,11 @@ from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
-from vigreux.models.initialise import copy_layers_, projected_embeddings_, spread_layers
+from vigreux.models.initialise import copy_layers_, projected_embeddings_
+from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
+from vigreux.models.text_config import text_config
 from vigreux.same_run import process_count
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
@@ -42,6 +44,7 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
         hidden=own.hidden,
         heads=own.heads,
         intermediate=own.intermediate,
+        from_layers=own.from_layers if own.init == "teacher-layers" else None,
         seed=config.seed,
     )
     if student.can_generate():  # end tokens and settings of sampling, which the config does not hold
@@ -70,13 +73,13 @@ def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[P
             student.config.id2label = dict(enumerate(classes))
             student.config.label2id = {name: i for i, name in enumerate(classes)}
     check_length(config.task.max_length, student)
-    rows, needed = student.config.vocab_size, len(materials.tokenizer)
+    rows, needed = text_config(student).vocab_size, len(materials.tokenizer)
     if rows < needed:
         raise ConfigError(
             f"student.model: its vocabulary has {rows} rows; accepted: at least {needed}, the tokenizer's"
         )
-    if rows != teacher.config.vocab_size:
-        both = f"{teacher.config.vocab_size} rows in the teacher, {rows} in the student"
+    if rows != text_config(teacher).vocab_size:
+        both = f"{text_config(teacher).vocab_size} rows in the teacher, {rows} in the student"
         notes.append(
             f"the vocabularies are padded to different sizes ({both}): the rows that both have are compared"
         )
@@ -162,7 +165,7 @@ def start_from_teacher_(
     layouts = {"student_layout": layout, "teacher_layout": teacher.layout}
     model: Any = teacher.model
     if init == "teacher-layers":
-        layers = from_layers or spread_layers(num_blocks(model, teacher.layout), num_blocks(student, layout))
+        layers = from_layers or evenly_copied_layers(text_config(model), num_blocks(student, layout))
         return copy_layers_(student, model, layers, **layouts)
     if projection.kind == "learned":  # trained with its stage, so unknown before it: its first value is taken
         projection = Projection("gaussian", projection.seed)

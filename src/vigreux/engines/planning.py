@@ -20,10 +20,11 @@ from vigreux.engines.setup import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.hardware import CachePrice
 from vigreux.models.flops import view_flops
-from vigreux.models.layout import find_layout, hidden_size, num_blocks
+from vigreux.models.layout import hidden_size, named_layout, num_blocks
 from vigreux.models.load import load_config, task_class
 from vigreux.models.size import count_parameters, directory_bytes
 from vigreux.models.student import build, student_config
+from vigreux.models.text_config import text_config
 from vigreux.recipes import from_config
 
 # A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are smaller, and it
@@ -90,7 +91,12 @@ def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
         student = load_config(_local(own.model))
     else:
         student = student_config(
-            teacher, layers=own.layers, hidden=own.hidden, heads=own.heads, intermediate=own.intermediate
+            teacher,
+            layers=own.layers,
+            hidden=own.hidden,
+            heads=own.heads,
+            intermediate=own.intermediate,
+            from_layers=own.from_layers if own.init == "teacher-layers" else None,
         )
     return _planned(teacher, config), _planned(student, config)
 
@@ -99,7 +105,7 @@ def _planned(model_config: PreTrainedConfig, config: RunConfig) -> Planned:
     auto_class = task_class(config.task.kind, model_config)
     with torch.device("meta"):
         model = build(model_config, auto_class)
-    layout = find_layout(model, blocks=config.teacher.blocks, after=config.teacher.after_blocks)
+    layout = named_layout(model, config.teacher.blocks, config.teacher.after_blocks)
     return Planned(
         model_config,
         auto_class,
@@ -235,7 +241,7 @@ def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logit
     if _through_head(config):
         return Dense(plan.teacher.hidden, config.cache.head_precision)
     classes = (
-        plan.teacher.config.vocab_size
+        text_config(plan.teacher.config).vocab_size
         if config.task.kind.endswith("lm")
         else plan.teacher.config.num_labels or 1
     )
@@ -279,7 +285,8 @@ def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
     rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(
         config.task.kind, 0
     )
-    classes = student.config.vocab_size if config.task.kind.endswith("lm") else student.config.num_labels or 0
+    of_language = config.task.kind.endswith("lm")
+    classes = text_config(student.config).vocab_size if of_language else student.config.num_labels or 0
     activations = (
         4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from vigreux.config import BATCH_SIZE, BudgetConfig, Carry
 from vigreux.curriculum import (
@@ -33,6 +33,7 @@ from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
+from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
 from vigreux.tasks.task import Task
 
@@ -261,7 +262,7 @@ class Setup:
             and self.task.is_language_model
         ):
             return None
-        if getattr(getattr(self.student, "config", None), "vocab_size", 0) < FUSED_FROM:
+        if not isinstance(self.student, PreTrainedModel) or text_config(self.student).vocab_size < FUSED_FROM:
             return None
         batch = next(self.batches())
         student = find_head(self.student, view, batch)

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig
 
-from vigreux.models.layout import find_layout
+from vigreux.models.layout import named_layout
 from vigreux.models.student import build
+from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
 
 
@@ -62,7 +63,7 @@ def view_flops(
     index: tuple[Tensor, ...] = ()
     if depth is None and positions_share is not None:
         index = (torch.zeros(round(positions_share * batch * seq), dtype=torch.long, device="meta"),)
-    layout = find_layout(model, blocks=blocks, after=after)
+    layout = named_layout(model, blocks, after)
     if frozen is not None:
         cut(model, frozen, layout).requires_grad_(False)
     view = LogitsView(model, layout) if depth is None else cut(model, depth, layout, final_norm=final_norm)
@@ -76,7 +77,7 @@ def view_flops(
 
 
 def _inputs(config: PreTrainedConfig, batch: int, seq: int) -> dict[str, Tensor]:
-    if hasattr(config, "image_size"):
+    if hasattr(config, "image_size") and not hasattr(text_config(config), "vocab_size"):
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
         return {"pixel_values": torch.zeros(batch, config.num_channels, height, width)}

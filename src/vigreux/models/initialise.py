@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vigreux.errors import ConfigError
+from vigreux.models.layer_settings import check_same_kinds
 from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
+from vigreux.models.text_config import text_config
 from vigreux.models.views import cut
 
 SAMPLED_ROWS = 4096  # vocabulary entries that the scale of a norm is measured on
@@ -58,7 +60,7 @@ def projected_embeddings_(
     """
     _same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
-    d_t, d_s = teacher.config.hidden_size, student.config.hidden_size
+    d_t, d_s = text_config(teacher).hidden_size, text_config(student).hidden_size
     assert matrix.shape == (d_t, d_s), f"matrix is {tuple(matrix.shape)}, not ({d_t}, {d_s})"
     front_s, front_t = _front(student, layout_s), _front(teacher, layout_t)
     matrix = matrix.to(next(teacher.parameters()).device, torch.float32)
@@ -75,8 +77,9 @@ def projected_embeddings_(
 
 
 def _same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    if student.config.model_type != teacher.config.model_type:
-        families = f"{student.config.model_type!r}, not of the teacher's, {teacher.config.model_type!r}"
+    own, theirs = text_config(student).model_type, text_config(teacher).model_type
+    if own != theirs:
+        families = f"{own!r}, not of the teacher's, {theirs!r}"
         raise ConfigError(f"student.init: the student is of the family {families}; accepted for it: random")
 
 
@@ -134,7 +137,7 @@ def _maps(
 
 def _spread(teacher: PreTrainedModel, layout: Layout, matrix: Tensor, constant: Tensor) -> float:
     """κ: the student's norm has unit variance over coordinates, its target `h_T⁰ P − constant` this standard deviation."""
-    vocabulary = teacher.config.vocab_size
+    vocabulary = text_config(teacher).vocab_size
     ids = torch.arange(0, vocabulary, max(1, vocabulary // SAMPLED_ROWS), device=matrix.device)
     ids = ids[: len(ids) // 16 * 16].view(-1, 16) if len(ids) >= 16 else ids.unsqueeze(0)
     was_training = teacher.training
@@ -203,24 +206,6 @@ def _set_head(student: PreTrainedModel, teacher: PreTrainedModel, matrix: Tensor
 # --- whole layers ---------------------------------------------------------------------------------------------------
 
 
-def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
-    """Teacher blocks (0-based) for each student block, evenly spread, first and last included.
-
-    Raises:
-        ConfigError: more student blocks than teacher blocks.
-
-    >>> spread_layers(12, 6)
-    [0, 2, 4, 7, 9, 11]
-    """
-    if student_layers > teacher_layers:
-        raise ConfigError(
-            f"student.layers: {student_layers} cannot be copied from a teacher of {teacher_layers}; accepted: at most that"
-        )
-    if student_layers == 1:
-        return [0]
-    return [round(i * (teacher_layers - 1) / (student_layers - 1)) for i in range(student_layers)]
-
-
 @torch.no_grad()
 def copy_layers_(
     student: PreTrainedModel,
@@ -255,18 +240,25 @@ def copy_layers_(
         len(blocks_s),
         num_blocks(teacher, layout_t),
     )
-    first = blocks_t[
-        0
-    ].state_dict()  # T5's first block alone holds the relative positions: they stay with the student's first
+    # T5's first block alone holds the relative positions: they stay with the student's first
+    first = blocks_t[0].state_dict()
+    pairs = []
     for target, layer in zip(blocks_s, layers):
         source = first | blocks_t[layer].state_dict()
-        for name, value in target.state_dict(keep_vars=True).items():
-            _copy_same_shape(name, value, source[name])
+        weights = target.state_dict(keep_vars=True)
+        pairs += [(name, value, source[name]) for name, value in weights.items() if name in source]
+    for name, value, original in pairs:
+        _check_shape(name, value, original)
+    check_same_kinds(blocks_s, blocks_t, layers, (text_config(student), text_config(teacher)))
+    for _, value, original in pairs:
+        value.copy_(original)
     notes: list[str] = []
-    own_t = dict(_outside(teacher, layout_t))
-    for name, parameter in _outside(student, layout_s):
-        if name in own_t and parameter.shape[1:] == own_t[name].shape[1:]:
-            notes += _copy_rows(name, parameter, own_t[name])
+    theirs = _outside(teacher, layout_t)
+    for name, parameter in _outside(student, layout_s).items():
+        if name in theirs:
+            if parameter.shape[1:] != theirs[name].shape[1:]:  # more rows, of other tokens, are no matter
+                _check_shape(name, parameter, theirs[name])
+            notes += _copy_rows(name, parameter, theirs[name])
     return notes
 
 
@@ -285,15 +277,19 @@ def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: i
         )
 
 
-def _copy_same_shape(name: str, target: Tensor, source: Tensor) -> None:
+def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
     if target.shape != source.shape:
         shapes = f"{tuple(target.shape)} in the student, {tuple(source.shape)} in the teacher"
         raise ConfigError(
             f"student.init: {name} is {shapes}; teacher-layers needs the same heads and intermediate size"
         )
-    target.copy_(source)
 
 
-def _outside(model: nn.Module, layout: Layout) -> list[tuple[str, nn.Parameter]]:
-    """The parameters outside the blocks, by name."""
-    return [(name, p) for name, p in model.named_parameters() if not name.startswith(f"{layout.blocks}.")]
+def _outside(model: nn.Module, layout: Layout) -> dict[str, nn.Parameter]:
+    """The parameters outside the blocks, by their path in the base model, or in the whole model for what is outside the base."""
+    prefix = f"{layout.base}." if layout.base else ""
+    return {
+        name.removeprefix(prefix): parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith(f"{layout.blocks}.")
+    }

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vigreux.errors import ConfigError, unknown
+from vigreux.models.text_config import text_config
 
 # The names that architectures give to the modules around their list of blocks, looked up beside it and beside each of its
 # parents. Run after the blocks, and part of hidden_states[L]:
@@ -86,6 +87,13 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
     return Layout(base, blocks, tuple(named), tuple(unused), tuple(between))
 
 
+def named_layout(model: nn.Module, blocks: str | None, after: Sequence[str] | None) -> Layout:
+    """The layout by the names that the user gave for the teacher, where `model` has a module of that name; else by structure."""
+    if blocks is None or blocks not in dict(model.named_modules()):
+        return find_layout(model)
+    return find_layout(model, blocks=blocks, after=after)
+
+
 def block_list(model: nn.Module, layout: Layout | None = None) -> nn.ModuleList | nn.Sequential:
     """The list of blocks itself."""
     found = model.get_submodule((layout or find_layout(model)).blocks)
@@ -112,7 +120,7 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
         )
         if isinstance(projection, nn.Linear) and depth == num_blocks(model, layout):
             return projection.out_features
-        return int(model.config.hidden_size)
+        return int(text_config(model).hidden_size)
     blocks = list(block_list(model, layout))
     before = [m for block in blocks[:depth] for m in block.modules() if isinstance(m, nn.Linear)]
     every = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
@@ -138,8 +146,9 @@ def _find_blocks(model: nn.Module) -> str:
     candidates = _candidates(model)
     if not isinstance(model, PreTrainedModel):
         raise ConfigError(_by_hand(model, "is not a Hugging Face model", candidates))
-    layers = getattr(model.config, "num_hidden_layers", None)
-    groups = getattr(model.config, "num_hidden_groups", layers)
+    config = text_config(model)
+    layers = getattr(config, "num_hidden_layers", None)
+    groups = getattr(config, "num_hidden_groups", layers)
     if groups != layers:
         raise ConfigError(
             f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks to cut a view from"
@@ -150,6 +159,10 @@ def _find_blocks(model: nn.Module) -> str:
         for path, count in candidates.items()
         if count == layers and id(model.get_submodule(path)) in inside
     ]
+    if (
+        len(found) > 1 and config is not model.config
+    ):  # beside a model of images, as deep as the text model by chance
+        found = [path for path in found if model.get_submodule(_base_of(model, path)).config is config]
     if len(found) > 1:
         found = [
             path

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vigreux.errors import ConfigError, unknown
+from vigreux.models.layer_settings import follow_layers_, paired_layers
+from vigreux.models.text_config import text_config
 
 # How families name their feed-forward size (hidden size, layers and heads go through the config's own attribute_map).
 INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size")
@@ -26,6 +31,20 @@ AUTO_CLASSES = (
 )
 
 
+# How transformers says that a config cannot be: attributes without a setter, checks of its own, sizes that do not fit.
+_CANNOT_BE = (
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+    RuntimeError,
+    StrictDataclassError,
+)
+
+
 def make_student(
     teacher: PreTrainedConfig,
     auto_class: str,
@@ -34,14 +53,19 @@ def make_student(
     hidden: int | None = None,
     heads: int | None = None,
     intermediate: int | None = None,
+    from_layers: Sequence[int] | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
     """A student with random weights: `build(student_config(teacher, ...), auto_class, seed)`."""
-    return build(
-        student_config(teacher, layers=layers, hidden=hidden, heads=heads, intermediate=intermediate),
-        auto_class,
-        seed,
+    config = student_config(
+        teacher,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        intermediate=intermediate,
+        from_layers=from_layers,
     )
+    return build(config, auto_class, seed)
 
 
 def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
@@ -54,16 +78,29 @@ def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: An
         kwargs: passed on to `from_config` (`attn_implementation`).
 
     Raises:
-        ConfigError: no such class, or none for this family.
+        ConfigError: no such class, none for this family, or a config that no model can be made of.
     """
     factory = model_class(auto_class)
     make = getattr(factory, "from_config", None) or factory._from_config
     if hasattr(factory, "_model_mapping") and type(config) not in factory._model_mapping:
         raise ConfigError(f"{auto_class}: transformers has none for the family {config.model_type!r}")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), cannot_be(config):
         torch.manual_seed(seed)
         model: PreTrainedModel = make(copy.deepcopy(config), dtype=torch.float32, **kwargs)
     return model
+
+
+@contextmanager
+def cannot_be(config: PreTrainedConfig) -> Iterator[None]:
+    """Turns what transformers raises for sizes that a family cannot have into one line."""
+    try:
+        yield
+    except _CANNOT_BE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(
+            f"student.model: missing; a model of the family {config.model_type!r} cannot be made in these sizes"
+            f" ({reason}); accepted: other sizes, or student.model, a model of your own"
+        ) from error
 
 
 def model_class(name: str) -> Any:
@@ -81,34 +118,55 @@ def student_config(
     hidden: int | None = None,
     heads: int | None = None,
     intermediate: int | None = None,
+    from_layers: Sequence[int] | None = None,
 ) -> PreTrainedConfig:
     """The teacher's config with other sizes; those not given stay the teacher's, or follow the hidden size.
 
+    A model of text and images gives the config of its text part.
+
     Args:
         config: the teacher's; not changed.
-        layers: number of blocks. Per-layer settings are cut to it, or repeated.
+        layers: number of blocks.
         hidden: hidden size.
         heads: attention heads. Default: as many as keep the teacher's head size, else the largest divisor of `hidden` that is at
             most the teacher's number. Key-value heads keep the teacher's grouping where it divides.
         intermediate: feed-forward size. Default: the teacher's ratio to the hidden size, rounded.
+        from_layers: the teacher block (0-based) whose settings each student block takes. Default: spread evenly, with every kind of
+            block among them (`paired_layers`).
 
     Raises:
-        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no feed-forward size to set.
+        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no feed-forward size to set, a
+            family that cannot be cut this way.
     """
-    student = copy.deepcopy(config)
-    width = config.hidden_size if hidden is None else hidden
-    _set_layers(student, config.num_hidden_layers if layers is None else layers)
-    _set_heads(student, config, width, heads)
-    _set_intermediate(student, config, width, intermediate)
-    for name in FOLLOW_HIDDEN:
-        if getattr(config, name, None) == config.hidden_size:
-            setattr(student, name, width)
-    student.hidden_size = width
-    _set_initial_spread(student, width)
-    student._name_or_path = ""
-    if hasattr(student, "quantization_config"):
-        del student.quantization_config
+    teacher = text_config(config)
+    with cannot_be(config):
+        student = copy.deepcopy(teacher)
+        width = teacher.hidden_size if hidden is None else hidden
+        _set_layers(student, teacher, layers, from_layers)
+        _set_heads(student, teacher, width, heads)
+        _set_intermediate(student, teacher, width, intermediate)
+        for name in FOLLOW_HIDDEN:
+            if getattr(teacher, name, None) == teacher.hidden_size:
+                setattr(student, name, width)
+        student.hidden_size = width
+        _set_initial_spread(student, width)
+        student._name_or_path = ""
+        if teacher is not config:
+            _take_outer_settings(student, config)
+        if hasattr(student, "quantization_config"):
+            del student.quantization_config
+        if hasattr(student, "validate"):
+            student.validate()
     return student
+
+
+def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) -> None:
+    """What stands in the config around a text model's: ids of tokens that it lacks itself, tied embeddings, classes."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if getattr(student, name, None) is None and getattr(config, name, None) is not None:
+            setattr(student, name, getattr(config, name))
+    student.tie_word_embeddings = config.tie_word_embeddings
+    student.id2label, student.label2id = copy.copy(config.id2label), copy.copy(config.label2id)
 
 
 def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
@@ -122,21 +180,32 @@ def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
             setattr(student, name, max(usual, width**-0.5))
 
 
-def _set_layers(student: PreTrainedConfig, layers: int) -> None:
-    before = student.num_hidden_layers
-    if layers == before:
-        return
-    for name, value in student.to_dict().items():
-        if isinstance(value, list) and len(value) == before and "layer" in name:  # layer_types and the like
-            setattr(student, name, [value[i % before] for i in range(layers)])
-    if getattr(student, "num_decoder_layers", None) == before:  # T5: symmetric
-        student.num_decoder_layers = layers
-    if hasattr(student, "max_window_layers"):  # Qwen
-        student.max_window_layers = min(student.max_window_layers, layers)
-    student.num_hidden_layers = layers
+def _set_layers(
+    student: PreTrainedConfig,
+    teacher: PreTrainedConfig,
+    layers: int | None,
+    from_layers: Sequence[int] | None,
+) -> None:
+    if from_layers is None:
+        from_layers = paired_layers(teacher, teacher.num_hidden_layers if layers is None else layers)
+    elif layers is not None and layers != len(from_layers):
+        raise ConfigError(
+            f"student.from_layers: {len(from_layers)} layers for {layers} student blocks; accepted: one for each"
+        )
+    follow_layers_(student, teacher, from_layers)
 
 
 def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, heads: int | None) -> None:
+    if heads is None and (hidden == teacher.hidden_size or not hasattr(teacher, "num_attention_heads")):
+        return
+    by_block = [
+        name for name in vars(teacher) if "heads" in name and isinstance(getattr(teacher, name), list)
+    ]
+    if by_block:
+        raise ConfigError(
+            f"student.hidden: the family {teacher.model_type!r} has other heads in each block ({by_block[0]});"
+            f" accepted: {teacher.hidden_size}, the teacher's, without student.heads"
+        )
     size = teacher.hidden_size // teacher.num_attention_heads
     own_size = getattr(teacher, "head_dim", None)
     decoupled = (
@@ -163,14 +232,16 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
             )
         )
     student.num_attention_heads = heads
-    if own_size is not None:
+    if own_size is not None and not isinstance(getattr(type(teacher), "head_dim", None), property):
         student.head_dim = own_size if decoupled else hidden // heads
     if getattr(teacher, "query_pre_attn_scalar", None) == own_size and own_size is not None:  # Gemma 2
         student.query_pre_attn_scalar = student.head_dim
-    if getattr(teacher, "num_key_value_heads", None) is not None:
-        group = teacher.num_attention_heads // teacher.num_key_value_heads
-        divided = heads // group if heads % group == 0 else heads
-        student.num_key_value_heads = 1 if teacher.num_key_value_heads == 1 else divided
+    for name in ("num_key_value_heads", "num_kv_heads"):
+        if getattr(teacher, name, None) is not None:
+            before = getattr(teacher, name)
+            group = teacher.num_attention_heads // before
+            divided = heads // group if heads % group == 0 else heads
+            setattr(student, name, 1 if before == 1 else divided)
 
 
 def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
@@ -195,6 +266,10 @@ def _set_intermediate(
         raise ConfigError(
             f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set"
         )
+    if isinstance(before, (list, tuple)):  # one for each block; the student's blocks have theirs by now
+        picked = getattr(student, name)
+        setattr(student, name, [intermediate or round(own * hidden / teacher.hidden_size) for own in picked])
+        return
     if intermediate is None:
         assert before is not None
         intermediate = round(before * hidden / teacher.hidden_size)
