@@ -39,7 +39,7 @@ from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, NetworkConfig
         (lambda: SGDConfig(hidden_learning_rate=-1.0), r"training\.hidden_learning_rate: -1\.0"),
         (
             lambda: SGDConfig(warmup_share=1.0),
-            r"training\.warmup_share: 1\.0; accepted: 0 <= warmup_share < 1",
+            r"training\.warmup_share: 1\.0; accepted: a number from 0 to below 1",
         ),
         (lambda: SGDConfig(weight_decay=21.0), r"training\.weight_decay: 21\.0"),
         (lambda: SGDConfig(weight_decay=-1e-9), r"training\.weight_decay"),

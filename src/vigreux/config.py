@@ -6,10 +6,27 @@ Pure: nothing heavy is imported here. What needs the models or the data to be ch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from vigreux.curriculum import Divergence, Logits, Pooling, Projection, ProjectionKind, Scaling
-from vigreux.errors import ConfigError, unknown
+from pydantic import Field
+
+from vigreux.checks import (
+    Accepts,
+    Blocks,
+    Depth,
+    Location,
+    LocationOrNone,
+    PositiveInt,
+    PositiveNumber,
+    Seed,
+    Share,
+    ShareFromZero,
+    Size,
+    Text,
+    check_fields,
+)
+from vigreux.curriculum import Divergence, Logits, Pooling, Projection, ProjectionKind, Scaling, Temperature
+from vigreux.errors import ConfigError
 
 TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
 # task kind → the transformers class that loads and saves its models
@@ -24,6 +41,35 @@ Carry = Literal["per-stage", "carried"]
 Precision = Literal["int8", "bfloat16", "float32"]
 CachedLogits = Literal["head-input", "top"]
 CachedBy = Literal["auto", "index", "stream"]
+Stages = Annotated[list[dict[str, Any]], Field(min_length=1)]
+Steps = Annotated[list[PositiveInt], Field(min_length=1)]
+Locations = Annotated[list[Location], Field(min_length=1)]
+Length = Annotated[int, Field(ge=2, le=10**7), Accepts("a whole number from 2 to 10^7")]
+Seconds = Annotated[
+    float, Field(gt=0, le=1e9, allow_inf_nan=False), Accepts("a positive number up to 1e9 (30 years)")
+]
+# arguments of from_pretrained that `teacher` sets by its other fields, or that would go round them
+SET_ELSEWHERE = frozenset(
+    [
+        "allow_missing",
+        "allow_pickle",
+        "auto_class",
+        "config",
+        "dtype",
+        "from_flax",
+        "from_tf",
+        "gguf_file",
+        "output_loading_info",
+        "path_or_id",
+        "pretrained_model_name_or_path",
+        "revision",
+        "state_dict",
+        "torch_dtype",
+        "trust_remote_code",
+        "use_safetensors",
+        "weights_only",
+    ]
+)
 BATCH_SIZE = 32  # samples of a device and micro-batch, where `training` does not say
 
 
@@ -54,28 +100,23 @@ class TaskConfig:
     """
 
     kind: TaskKind = "causal-lm"
-    data: str | list[str] = ""
-    eval_data: str | list[str] | None = None
-    eval_share: float = 0.1
-    text_field: str = "text"
-    label_field: str = "label"
-    max_length: int = 128
-    mask_share: float = 0.15
+    data: LocationOrNone | Locations = ""
+    eval_data: Location | Locations | None = None
+    eval_share: Share = 0.1
+    text_field: Text = "text"
+    label_field: Text = "label"
+    max_length: Length = 128
+    mask_share: Share = 0.15
     attend_masked: bool = True
-    boundary_level: int = 0
+    boundary_level: Depth = 0
     pooling: Pooling = "mean"
-    max_train: int | None = None
-    max_eval: int = 1000
-    split_seed: int = 0
+    max_train: PositiveInt | None = None
+    max_eval: PositiveInt = 1000
+    split_seed: Seed = 0
     allow_overlap: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(TaskKind):
-            raise ConfigError(unknown("task.kind", self.kind, get_args(TaskKind)))
-        _between("task.eval_share", self.eval_share, 0, 1)
-        _between("task.mask_share", self.mask_share, 0, 1)
-        _at_least("task.max_length", self.max_length, 2)
-        _at_least("task.max_eval", self.max_eval, 1)
+        check_fields(self, "task")
 
 
 @dataclass(frozen=True)
@@ -98,23 +139,23 @@ class TeacherConfig:
             attn_implementation or device_map.
     """
 
-    model: str = ""
-    revision: str | None = None
-    checkpoints: str | list[str] | None = None
+    model: LocationOrNone = ""
+    revision: Text | None = None
+    checkpoints: Location | Locations | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str | None = None
+    device: Text | None = None
     sharded: bool = False
-    blocks: str | None = None
-    after_blocks: list[str] | None = None
+    blocks: Text | None = None
+    after_blocks: list[Text] | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        own = {"dtype", "revision", "trust_remote_code", "torch_dtype", "output_loading_info", "gguf_file"}
-        if wrong := sorted(own & self.options.keys()):
+        check_fields(self, "teacher")
+        if wrong := sorted(SET_ELSEWHERE & self.options.keys()):
             raise ConfigError(
-                f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained"
+                f"teacher.options: {wrong[0]} is set elsewhere or not accepted; accepted: other arguments of from_pretrained"
             )
 
 
@@ -133,21 +174,16 @@ class StudentConfig:
         from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
     """
 
-    model: str | None = None
-    layers: int | None = None
-    hidden: int | None = None
-    heads: int | None = None
-    intermediate: int | None = None
+    model: Location | None = None
+    layers: Blocks | None = None
+    hidden: Size | None = None
+    heads: Size | None = None
+    intermediate: Size | None = None
     init: StudentInit = "projected-embeddings"
-    from_layers: list[int] | None = None
+    from_layers: list[Depth] | None = None
 
     def __post_init__(self) -> None:
-        if self.init not in get_args(StudentInit):
-            raise ConfigError(unknown("student.init", self.init, get_args(StudentInit)))
-        for name in ("layers", "hidden", "heads", "intermediate"):
-            value = getattr(self, name)
-            if value is not None:
-                _at_least(f"student.{name}", value, 1)
+        check_fields(self, "student")
         if self.hidden and self.heads and self.hidden % self.heads:
             raise ConfigError(
                 f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
@@ -166,11 +202,14 @@ class LossConfig:
         divergence: soft-cross-entropy, forward-kl, reverse-kl or jensen-shannon.
     """
 
-    temperature: float = 1.0
-    student_temperature: float = 1.0
-    alpha: float = 0.0
-    top_k: int | None = None
+    temperature: Temperature = 1.0
+    student_temperature: Temperature = 1.0
+    alpha: ShareFromZero = 0.0
+    top_k: PositiveInt | None = None
     divergence: Divergence = "soft-cross-entropy"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss")
 
     def target(self) -> Logits:
         """The stage target that these settings describe."""
@@ -190,12 +229,15 @@ class ExtractionConfig:
         scaling: unit, per-dimension or none.
     """
 
-    layers: dict[int, int] | None = None
-    stages: int | None = None
-    hidden_share: float = 0.2
+    layers: dict[Depth, Depth] | None = None
+    stages: Blocks | None = None
+    hidden_share: Share = 0.2
     projection: ProjectionKind = "pca"
-    projection_seed: int = 0
+    projection_seed: Seed = 0
     scaling: Scaling = "unit"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "extraction")
 
     def projected(self) -> Projection:
         """The projection of every hidden stage, and of projected embeddings."""
@@ -212,15 +254,12 @@ class BudgetConfig:
         seconds: wall time on this machine, turned into steps by timing each stage first.
     """
 
-    steps: int | None = None
-    flops: float | None = None
-    seconds: float | None = None
+    steps: PositiveInt | None = None
+    flops: PositiveNumber | None = None
+    seconds: Seconds | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "flops", "seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"budget.{name}: {value!r} is not a positive number")
+        check_fields(self, "budget")
         given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigError(
@@ -244,25 +283,16 @@ class CacheConfig:
         shard_samples: samples of a shard file.
     """
 
-    path: str | None = None
+    path: Location | None = None
     precision: Precision = "int8"
     logits: CachedLogits = "head-input"
     head_precision: Precision = "bfloat16"
-    k: int = 16
+    k: Size = 16
     by: CachedBy = "auto"
-    shard_samples: int = 4096
+    shard_samples: Size = 4096
 
     def __post_init__(self) -> None:
-        for name, accepted in (
-            ("precision", Precision),
-            ("head_precision", Precision),
-            ("logits", CachedLogits),
-            ("by", CachedBy),
-        ):
-            if getattr(self, name) not in get_args(accepted):
-                raise ConfigError(unknown(f"cache.{name}", getattr(self, name), get_args(accepted)))
-        _at_least("cache.k", self.k, 1)
-        _at_least("cache.shard_samples", self.shard_samples, 1)
+        check_fields(self, "cache")
 
 
 @dataclass(frozen=True)
@@ -291,18 +321,21 @@ class RunConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    curriculum: str | list[dict[str, Any]] = "extraction"
+    curriculum: Location | Stages = "extraction"
     loss: LossConfig = field(default_factory=LossConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
-    checkpoints: list[int] | None = None
+    checkpoints: Steps | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optimizer: Carry = "carried"
     schedule: Carry = "per-stage"
     sharded: bool = False
     training: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    output: str = "runs/student"
+    seed: Seed = 0
+    output: Location = "runs/student"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -324,20 +357,21 @@ class ModelConfig:
         allow_pickle: accept pickled weights (loaded weights-only).
     """
 
-    start: str | None = None
-    family: str | None = None
-    layers: int = 4
-    hidden: int = 256
-    heads: int = 4
-    intermediate: int | None = None
-    tokenizer: str | None = None
-    vocab_size: int = 8192
-    dropout: float | None = None
-    freeze_blocks: int = 0
+    start: Location | None = None
+    family: Text | None = None
+    layers: Blocks = 4
+    hidden: Size = 256
+    heads: Size = 4
+    intermediate: Size | None = None
+    tokenizer: Location | None = None
+    vocab_size: Size = 8192
+    dropout: ShareFromZero | None = None
+    freeze_blocks: Depth = 0
     trust_remote_code: bool = False
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "model")
         if self.start is not None and self.family is not None:
             raise ConfigError(
                 "model: accepted: start (a model to go on from) or family (a random start), not both"
@@ -346,9 +380,6 @@ class ModelConfig:
             raise ConfigError(
                 f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
             )
-        _at_least("model.freeze_blocks", self.freeze_blocks, 0)
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout: {self.dropout!r}; accepted: 0 <= dropout < 1")
 
 
 @dataclass(frozen=True)
@@ -370,18 +401,11 @@ class TeachConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    keep_every: int | None = None
+    keep_every: PositiveInt | None = None
     sharded: bool = False
     training: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    output: str = "runs/teacher"
+    seed: Seed = 0
+    output: Location = "runs/teacher"
 
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low < value < high:
-        raise ConfigError(f"{name}: {value!r}; accepted: between {low} and {high}")
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if value < low:
-        raise ConfigError(f"{name}: {value!r}; accepted: a whole number from {low}")
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -8,9 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from vigreux.errors import ConfigError, unknown
+from pydantic import Field
+
+from vigreux.checks import (
+    Accepts,
+    Depth,
+    FileName,
+    Location,
+    NonNegativeInt,
+    PositiveInt,
+    PositiveNumber,
+    Seed,
+    ShareFromZero,
+    check_fields,
+    check_value,
+)
+from vigreux.errors import ConfigError, shown
 
 DurationUnit = Literal["steps", "samples", "tokens", "epochs", "share", "plateau"]
 Divergence = Literal["forward-kl", "soft-cross-entropy", "reverse-kl", "jensen-shannon"]
@@ -18,7 +33,26 @@ ProjectionKind = Literal["gaussian", "orthogonal", "sparse", "pca", "identity", 
 Scaling = Literal["unit", "per-dimension", "none"]
 Pooling = Literal["mean", "cls", "last"]
 Positions = Literal["all", "predicted"]
-
+Temperature = Annotated[
+    float,
+    Field(ge=1e-30, le=1e6, allow_inf_nan=False),
+    Accepts("a positive number from 1e-30 to 1e6 (1e-20 is the papers' smallest)"),
+]
+Alpha = Annotated[
+    float,
+    Field(ge=0, lt=1, allow_inf_nan=False),
+    Accepts("a number from 0 to below 1 (for labels alone use the target 'labels')"),
+]
+Layer = Annotated[
+    int,
+    Field(ge=0, le=10**4),
+    Accepts("a whole number from 0 (embeddings) to the teacher's number of blocks"),
+]
+Weight = Annotated[
+    float,
+    Field(gt=0, le=1e6, allow_inf_nan=False),
+    Accepts("a positive number up to 1e6 (without hidden states: the target 'logits')"),
+]
 
 MIN_DELTA = 0.01  # of a plateau: the smallest relative improvement that counts, where nothing else is said
 
@@ -33,18 +67,16 @@ class Duration:
     when the evaluated loss has not improved by `min_delta` in `value` evaluations, and at `limit` steps in any case.
     """
 
-    value: float
+    value: PositiveNumber
     unit: DurationUnit
-    min_delta: float = 0.0  # plateau only: the smallest relative improvement that counts
-    limit: int = 0  # plateau only: steps after which the stage ends in any case
+    min_delta: ShareFromZero = 0.0  # plateau only: the smallest relative improvement that counts
+    limit: NonNegativeInt = 0  # plateau only: steps after which the stage ends in any case
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(DurationUnit):
-            raise ConfigError(unknown("duration.unit", self.unit, get_args(DurationUnit)))
-        if not (isinstance(self.value, (int, float)) and math.isfinite(self.value) and self.value > 0):
-            raise ConfigError(f"duration.{self.unit}: {self.value!r} is not a positive number")
-        if self.unit in ("steps", "samples", "tokens", "plateau") and self.value != int(self.value):
-            raise ConfigError(f"duration.{self.unit}: {self.value!r} is not a whole number")
+        check_fields(self, "duration", names={"value": str(self.unit)})
+        if self.unit in ("steps", "samples", "tokens", "plateau"):
+            whole = int(self.value) if self.value == int(self.value) else self.value
+            check_value(f"duration.{self.unit}", whole, PositiveInt)
         if self.unit == "share" and self.value > 1:
             raise ConfigError(
                 f"duration.share: {self.value!r} is more than the whole budget; accepted: 0 < share <= 1"
@@ -100,13 +132,11 @@ class TeacherRef:
     """Who teaches: the labels, the final teacher, a checkpoint of its run (by step), or another model (a path or hub id)."""
 
     kind: Literal["labels", "final", "checkpoint", "model"]
-    step: int | None = None
-    model: str | None = None
+    step: NonNegativeInt | None = None
+    model: Location | None = None
 
     def __post_init__(self) -> None:
-        kinds = ("labels", "final", "checkpoint", "model")
-        if self.kind not in kinds:
-            raise ConfigError(unknown("teacher", self.kind, kinds))
+        check_fields(self, "teacher")
         if (self.kind == "checkpoint") != (self.step is not None):
             raise ConfigError(
                 f"teacher: a step belongs to a checkpoint, and only to one (kind {self.kind!r}, step {self.step!r})"
@@ -152,11 +182,10 @@ class Projection:
     """
 
     kind: ProjectionKind = "gaussian"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ProjectionKind):
-            raise ConfigError(unknown("projection.kind", self.kind, get_args(ProjectionKind)))
+        check_fields(self, "projection")
 
     def __str__(self) -> str:
         return self.kind if self.kind in ("pca", "identity") else f"{self.kind}/{self.seed}"
@@ -181,29 +210,14 @@ class Logits:
     gradient scale. `top_k` keeps the teacher's k most likely entries, renormalised.
     """
 
-    temperature: float = 1.0
-    alpha: float = 0.0
-    top_k: int | None = None
+    temperature: Temperature = 1.0
+    alpha: Alpha = 0.0
+    top_k: PositiveInt | None = None
     divergence: Divergence = "soft-cross-entropy"
-    student_temperature: float = 1.0
+    student_temperature: Temperature = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(
-                f"logits.temperature: {self.temperature!r}; accepted: a positive number (1e-20 is the papers' smallest)"
-            )
-        if not 0 < self.student_temperature < math.inf:
-            raise ConfigError(
-                f"logits.student_temperature: {self.student_temperature!r}; accepted: a positive number"
-            )
-        if not 0 <= self.alpha < 1:
-            raise ConfigError(
-                f"logits.alpha: {self.alpha!r}; accepted: 0 <= alpha < 1 (for labels alone use the target 'labels')"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"logits.top_k: {self.top_k!r}; accepted: a whole number from 1, or none")
-        if self.divergence not in get_args(Divergence):
-            raise ConfigError(unknown("logits.divergence", self.divergence, get_args(Divergence)))
+        check_fields(self, "logits")
 
     def __str__(self) -> str:
         extra = [f"τ={self.temperature:g}"] if self.temperature != 1 else []
@@ -225,21 +239,14 @@ class Hidden:
     where it is matched, is the one that its final norm would be given.
     """
 
-    layer: int
+    layer: Layer
     projection: Projection = field(default_factory=Projection)
     scaling: Scaling = "unit"
     positions: Positions = "all"
     final_norm: bool = True
 
     def __post_init__(self) -> None:
-        if self.layer < 0:
-            raise ConfigError(
-                f"hidden.layer: {self.layer!r}; accepted: 0 (embeddings) to the teacher's number of blocks"
-            )
-        if self.scaling not in get_args(Scaling):
-            raise ConfigError(unknown("hidden.scaling", self.scaling, get_args(Scaling)))
-        if self.positions not in get_args(Positions):
-            raise ConfigError(unknown("hidden.positions", self.positions, get_args(Positions)))
+        check_fields(self, "hidden")
 
     def __str__(self) -> str:
         extra = ["predicted tokens"] if self.positions == "predicted" else []
@@ -256,10 +263,7 @@ class Embedding:
     scaling: Scaling = "unit"
 
     def __post_init__(self) -> None:
-        if self.pooling not in get_args(Pooling):
-            raise ConfigError(unknown("embedding.pooling", self.pooling, get_args(Pooling)))
-        if self.scaling not in get_args(Scaling):
-            raise ConfigError(unknown("embedding.scaling", self.scaling, get_args(Scaling)))
+        check_fields(self, "embedding")
 
     def __str__(self) -> str:
         return f"{self.pooling}-pooled embedding ({self.projection})"
@@ -274,16 +278,10 @@ class Joint:
 
     hidden: Hidden
     logits: Logits
-    weight: float = 1.0
+    weight: Weight = 1.0
 
     def __post_init__(self) -> None:
-        for name, part, accepted in (("hidden", self.hidden, Hidden), ("logits", self.logits, Logits)):
-            if not isinstance(part, accepted):
-                raise ConfigError(f"joint.{name}: {part}; accepted: a target of the kind {name!r}")
-        if not 0 < self.weight < math.inf:
-            raise ConfigError(
-                f"joint.weight: {self.weight!r}; accepted: a positive number (without hidden states: 'logits')"
-            )
+        check_fields(self, "joint")
 
     def __str__(self) -> str:
         weight = f"{self.weight:g} × " if self.weight != 1 else ""
@@ -311,17 +309,16 @@ class Stage:
     hidden state `frozen` depends on keeps its weights (0: the embeddings, and a head that is tied to them; `None`: all is trained).
     """
 
-    name: str
+    name: FileName
     teacher: TeacherRef
     target: Target
-    depth: int | None
+    depth: Depth | None
     duration: Duration
-    frozen: int | None = None
+    frozen: Depth | None = None
 
     def __post_init__(self) -> None:
-        where = f"stage {self.name!r}"
-        if not self.name or "/" in self.name:
-            raise ConfigError(f"{where}: a name is needed, without '/'")
+        where = f"stage {shown(self.name)}"
+        check_fields(self, where)
         if isinstance(self.target, Labels) != (self.teacher.kind == "labels"):
             raise ConfigError(
                 f"{where}: the target 'labels' goes with the teacher 'labels', any other target with a model"
@@ -330,13 +327,7 @@ class Stage:
             raise ConfigError(
                 f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student"
             )
-        if self.depth is not None and self.depth < 0:
-            raise ConfigError(
-                f"{where}: depth {self.depth}; accepted: 0 (embeddings) to the student's number of blocks"
-            )
-        if self.frozen is not None and (
-            self.frozen < 0 or (self.depth is not None and self.frozen >= self.depth)
-        ):
+        if self.frozen is not None and self.depth is not None and self.frozen >= self.depth:
             raise ConfigError(
                 f"{where}: frozen {self.frozen}; accepted: 0 (embeddings) up to below the stage's depth"
             )

@@ -54,6 +54,15 @@ def unknown(field: str, found: object, accepted: Iterable[object]) -> str:
     "curriculum: unknown value 'extracton'; did you mean 'extraction'? accepted: one-shot, extraction"
     """
     names = [str(name) for name in accepted]
-    near = get_close_matches(str(found), names, n=1)
+    near = get_close_matches(str(found)[:100], names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{field}: unknown value {str(found)!r}{hint} accepted: {', '.join(names)}"
+    return f"{field}: unknown value {shown(str(found))}{hint} accepted: {', '.join(names)}"
+
+
+def shown(value: object, limit: int = 100) -> str:
+    """A value for a message: its `repr` on one line, cut in the middle where it is longer than `limit` characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except (RecursionError, ValueError):  # lists that hold themselves; numbers of thousands of digits
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= limit else f"{text[: limit - 20]} … {text[-17:]}"

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from vigreux.config import BudgetConfig, Carry, ExtractionConfig, LossConfig
-from vigreux.errors import ConfigError, unknown
+from pydantic import Field
+
+from vigreux.checks import (
+    Accepts,
+    Location,
+    LocationOrNone,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    ShareFromZero,
+    Size,
+    check_fields,
+)
+from vigreux.config import BudgetConfig, Carry, ExtractionConfig, LossConfig, Stages, Steps
+from vigreux.errors import ConfigError
 
 BooleanKind = Literal["parity", "hierarchical-parity"]
 Decay = Literal["constant", "cosine"]
 OnlineLoss = Literal["cross-entropy", "hinge"]
 Match = Literal["before-relu", "after-relu"]
+LearningRate = Annotated[
+    float, Field(gt=0, le=1e6, allow_inf_nan=False), Accepts("a positive number up to 1e6")
+]
+NonNegativeNumber = Annotated[
+    float, Field(ge=0, le=1e6, allow_inf_nan=False), Accepts("a number from 0 to 1e6")
+]
+Threads = Annotated[int, Field(ge=1, le=1024), Accepts("a whole number from 1 to 1024")]
 ONLINE_KINDS: tuple[str, ...] = get_args(BooleanKind)
 
 
@@ -32,20 +52,17 @@ class BooleanTaskConfig:
     """
 
     kind: BooleanKind = "parity"
-    n: int = 100
-    k: int = 6
-    classes: int = 8
-    support: list[int] | None = None
-    features: list[list[int]] | None = None
-    seed: int = 0
-    data_seed: int = 0
-    eval_samples: int = 4096
+    n: Size = 100
+    k: Size = 6
+    classes: Size = 8
+    support: list[NonNegativeInt] | None = None
+    features: list[list[NonNegativeInt]] | None = None
+    seed: Seed = 0
+    data_seed: Seed = 0
+    eval_samples: Size = 4096
 
     def __post_init__(self) -> None:
-        _among("task.kind", self.kind, BooleanKind)
-        _from_one("task", self, "n", "k", "eval_samples")
-        if self.seed < 0 or self.data_seed < 0:
-            raise ConfigError("task.seed, task.data_seed: accepted: whole numbers from 0")
+        check_fields(self, "task")
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,11 @@ class OnlineTeacherConfig:
         checkpoints: a folder with `checkpoint-STEP` folders; default those of the run folder.
     """
 
-    model: str = ""
-    checkpoints: str | None = None
+    model: LocationOrNone = ""
+    checkpoints: Location | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "teacher")
 
 
 @dataclass(frozen=True)
@@ -70,11 +90,11 @@ class NetworkConfig:
         dtype: float32 or float64.
     """
 
-    width: int = 100
+    width: Size = 100
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        _from_one("student", self, "width")
+        check_fields(self, "student")
 
 
 @dataclass(frozen=True)
@@ -97,31 +117,21 @@ class SGDConfig:
         keep_checkpoints: keep all of them, as teachers for progressive distillation.
     """
 
-    learning_rate: float = 5e-3
-    hidden_learning_rate: float | None = None
+    learning_rate: LearningRate = 5e-3
+    hidden_learning_rate: LearningRate | None = None
     decay: Decay = "cosine"
-    warmup_share: float = 0.06
-    weight_decay: float = 0.0
-    batch_size: int = 1
+    warmup_share: ShareFromZero = 0.06
+    weight_decay: NonNegativeNumber = 0.0
+    batch_size: Size = 1
     loss: OnlineLoss = "cross-entropy"
     match: Match = "before-relu"
-    threads: int | None = None
-    eval_every: int = 100_000
-    save_every: int | None = None
+    threads: Threads | None = None
+    eval_every: PositiveInt = 100_000
+    save_every: PositiveInt | None = None
     keep_checkpoints: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in (("decay", Decay), ("loss", OnlineLoss), ("match", Match)):
-            _among(f"training.{name}", getattr(self, name), kind)
-        _from_one("training", self, "batch_size", "threads", "eval_every", "save_every")
-        for name in ("learning_rate", "hidden_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"training.{name}: {value!r}; accepted: a positive number")
-        if not 0 <= self.warmup_share < 1:
-            raise ConfigError(
-                f"training.warmup_share: {self.warmup_share!r}; accepted: 0 <= warmup_share < 1"
-            )
+        check_fields(self, "training")
         if not 0 <= self.weight_decay * self.learning_rate <= 0.1:
             raise ConfigError(
                 f"training.weight_decay: {self.weight_decay!r}; accepted: 0 to 0.1 / learning_rate"
@@ -154,17 +164,18 @@ class OnlineConfig:
     task: BooleanTaskConfig = field(default_factory=BooleanTaskConfig)
     teacher: OnlineTeacherConfig = field(default_factory=OnlineTeacherConfig)
     student: NetworkConfig = field(default_factory=NetworkConfig)
-    curriculum: str | list[dict[str, Any]] = "extraction"
+    curriculum: Location | Stages = "extraction"
     loss: LossConfig = field(default_factory=LossConfig)
     extraction: ExtractionConfig = field(default_factory=_parity_extraction)
-    checkpoints: list[int] | None = None
+    checkpoints: Steps | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     schedule: Carry = "carried"
     training: SGDConfig = field(default_factory=SGDConfig)
-    seed: int = 0
-    output: str = "runs/student"
+    seed: Seed = 0
+    output: Location = "runs/student"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.budget.flops is not None or self.budget.seconds is not None:
             raise ConfigError("budget: parity runs are counted in steps; accepted: budget.steps")
         if self.loss.divergence not in ("soft-cross-entropy", "forward-kl") or self.loss.top_k is not None:
@@ -183,15 +194,3 @@ def as_teaching(config: OnlineConfig) -> OnlineConfig:
     return replace(
         config, curriculum="supervised", training=training, teacher=OnlineTeacherConfig(), checkpoints=None
     )
-
-
-def _among(name: str, value: str, kind: Any) -> None:
-    if value not in get_args(kind):
-        raise ConfigError(unknown(name, value, get_args(kind)))
-
-
-def _from_one(section: str, config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{section}.{name}: {value!r}; accepted: a whole number from 1")

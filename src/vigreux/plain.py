@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from vigreux.checks import FileName, Location, NonNegativeInt, check_value
 from vigreux.curriculum import (
     MIN_DELTA,
     Curriculum,
@@ -22,7 +23,8 @@ from vigreux.curriculum import (
     TeacherRef,
     check_curriculum,
 )
-from vigreux.errors import ConfigError, unknown
+from vigreux.errors import ConfigError, shown, unknown
+from vigreux.yaml_files import load_yaml
 
 _TARGETS: dict[str, type] = {
     "labels": Labels,
@@ -88,31 +90,42 @@ def _stage_from_plain(plain: Mapping[str, Any], index: int) -> Stage:
     _check_keys(where, plain, accepted, required=("target", "duration"))
     target = _target_from_plain(plain["target"], where)
     default_teacher = "labels" if isinstance(target, Labels) else "final"
-    return Stage(
-        name=str(plain.get("name", f"stage-{index + 1}")),
-        teacher=_teacher_from_plain(plain.get("teacher", default_teacher), where),
-        target=target,
-        depth=plain.get("depth"),
-        duration=_duration_from_plain(plain["duration"], where),
-        frozen=plain.get("frozen"),
-    )
+    name = plain.get("name", f"stage-{index + 1}")
+    options = {
+        "name": str(name) if type(name) is int else name,
+        "teacher": _teacher_from_plain(plain.get("teacher", default_teacher), where),
+        "target": target,
+        "depth": plain.get("depth"),
+        "duration": _duration_from_plain(plain["duration"], where),
+        "frozen": plain.get("frozen"),
+    }
+    check_value(f"{where}.name", options["name"], FileName)
+    return _build(Stage, options, where)
 
 
 def _teacher_from_plain(plain: Any, where: str) -> TeacherRef:
-    if isinstance(plain, Mapping):
-        _check_keys(f"{where}.teacher", plain, ("checkpoint", "model"))
-        if "checkpoint" in plain:
-            return TeacherRef.checkpoint(int(plain["checkpoint"]))
-        return TeacherRef.other(str(plain["model"]))
-    if plain not in ("labels", "final"):
-        raise ConfigError(
-            unknown(f"{where}.teacher", plain, ("labels", "final", "{checkpoint: STEP}", "{model: PATH}"))
-        )
-    return TeacherRef(plain)
+    if plain in ("labels", "final"):
+        return TeacherRef(plain)
+    accepted = ("labels", "final", "{checkpoint: STEP}", "{model: PATH}")
+    if not isinstance(plain, Mapping):
+        raise ConfigError(unknown(f"{where}.teacher", plain, accepted))
+    _check_keys(f"{where}.teacher", plain, ("checkpoint", "model"))
+    if len(plain) != 1:
+        raise ConfigError(f"{where}.teacher: {shown(dict(plain))}; accepted: {', '.join(accepted)}")
+    kind, value = next(iter(plain.items()))
+    check_value(f"{where}.teacher.{kind}", value, NonNegativeInt if kind == "checkpoint" else Location)
+    return TeacherRef.checkpoint(value) if kind == "checkpoint" else TeacherRef.other(value)
 
 
 def _target_from_plain(plain: Any, where: str) -> Target:
-    kind, options = (plain, {}) if isinstance(plain, str) else next(iter(plain.items()), ("", {}))
+    if isinstance(plain, Mapping) and len(plain) == 1:
+        kind, options = next(iter(plain.items()))
+    elif isinstance(plain, str):
+        kind, options = plain, {}
+    else:
+        raise ConfigError(
+            f"{where}.target: {shown(plain)}; accepted: one of {', '.join(_TARGETS)}, or a mapping from one of them to its options"
+        )
     if kind not in _TARGETS:
         raise ConfigError(unknown(f"{where}.target", kind, _TARGETS))
     return _options_to_target(kind, options, f"{where}.target.{kind}")
@@ -127,7 +140,7 @@ def _options_to_target(kind: str, plain: Any, where: str) -> Target:
         projection = options["projection"]
         projection = {"kind": projection} if isinstance(projection, str) else projection
         _check_keys(f"{where}.projection", projection, ("kind", "seed"))
-        options["projection"] = Projection(**projection)
+        options["projection"] = _build(Projection, projection, f"{where}.projection")
     if cls is Joint:
         options |= {
             part: _options_to_target(part, options[part], f"{where}.{part}") for part in ("hidden", "logits")
@@ -138,7 +151,8 @@ def _options_to_target(kind: str, plain: Any, where: str) -> Target:
 def _duration_from_plain(plain: Any, where: str) -> Duration:
     if not isinstance(plain, Mapping):
         raise ConfigError(
-            f"{where}.duration: {plain!r}; accepted: a mapping such as {{steps: 500}}, units {', '.join(get_args(DurationUnit))}"
+            f"{where}.duration: {shown(plain)}; accepted: a mapping such as {{steps: 500}}, with one of "
+            f"{', '.join(get_args(DurationUnit))}"
         )
     options = dict(plain)
     extra = {key: options.pop(key) for key in ("limit", "min_delta") if key in options}
@@ -152,15 +166,20 @@ def _duration_from_plain(plain: Any, where: str) -> Duration:
 
 
 def _build(cls: type, options: Mapping[str, Any], where: str) -> Any:
+    """A part of a stage; its errors begin with `where`, whose last word is what they call the part themselves."""
     try:
         return cls(**options)
-    except TypeError as error:  # a value of another type, found by a comparison in __post_init__
-        raise ConfigError(f"{where}: {dict(options)!r} has a value of the wrong type ({error})") from error
+    except ConfigError as error:
+        outer, _, part = where.rpartition(".")
+        message = str(error)
+        raise ConfigError(
+            f"{outer}.{message}" if message.startswith(f"{part}.") else f"{where}: {message}"
+        ) from error
 
 
 def _check_keys(where: str, plain: Any, accepted: Sequence[str], required: Sequence[str] = ()) -> None:
     if not isinstance(plain, Mapping):
-        raise ConfigError(f"{where}: {plain!r}; accepted: a mapping with the keys {', '.join(accepted)}")
+        raise ConfigError(f"{where}: {shown(plain)}; accepted: a mapping with the keys {', '.join(accepted)}")
     for key in plain:
         if key not in accepted:
             raise ConfigError(unknown(f"{where}.{key}", key, accepted))
@@ -178,9 +197,7 @@ def to_yaml(curriculum: Curriculum) -> str:
 
 def from_yaml(text: str) -> Curriculum:
     """Reads `to_yaml`'s text. Raises `ConfigError` for what is not a list of stages."""
-    import yaml
-
     try:
-        return from_plain(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"curriculum: not YAML: {' '.join(str(error).split())}") from error
+        return from_plain(load_yaml(text))
+    except ValueError as error:
+        raise ConfigError(f"curriculum: not YAML: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vigreux.config import RunConfig
@@ -23,7 +22,8 @@ from vigreux.curriculum import (
 )
 from vigreux.errors import ConfigError, unknown
 from vigreux.online_config import OnlineConfig
-from vigreux.plain import from_plain, from_yaml
+from vigreux.plain import from_plain
+from vigreux.yaml_files import read_yaml
 
 WHOLE = Duration.share(1.0)
 
@@ -204,13 +204,10 @@ def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | N
     if not spec.endswith((".yaml", ".yml")):
         raise ConfigError(unknown("curriculum", spec, [*BUILDERS, "FILE.yaml"]))
     try:
-        return from_yaml(Path(spec).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"curriculum: cannot read {spec!r}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
-        ) from error
+        return from_plain(read_yaml(spec))
     except ConfigError as error:
-        raise ConfigError(f"{spec}: {error}") from error
+        message = str(error)
+        raise ConfigError(message if message.startswith(spec) else f"{spec}: {message}") from error
 
 
 def from_config(

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from vigreux.assembly.values import check_training, words
+from vigreux.assembly.values import check_training
+from vigreux.checks import words
 from vigreux.cli.parsing import from_plain, make_parser, parse, to_plain
 from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
@@ -80,12 +81,15 @@ def test_plain_values_and_back(file: str) -> None:
     ("argv", "message"),
     [
         (["--seed", "x"], "seed: 'x'; accepted: a whole number"),
-        (["--budget.steps", "1e3"], "budget.steps: '1e3'; accepted: a whole number or null"),
+        (["--budget.steps", "1e3"], "budget.steps: '1e3'; accepted: a whole number from 1 to 10^12 or null"),
         (
             ["--extraction.layers", "2:1"],
-            "extraction.layers: '2:1'; accepted: a mapping {a whole number: a whole number} or null",
+            "extraction.layers: '2:1'; accepted: a mapping {a whole number from 0 to 10^4: a whole number from",
         ),
-        (["--checkpoints", "5"], "checkpoints: '5'; accepted: a list, each a whole number or null"),
+        (
+            ["--checkpoints", "5"],
+            "checkpoints: '5'; accepted: a list, each a whole number from 1 to 10^12 or null",
+        ),
         (["--task.allow_overlap", "perhaps"], "task.allow_overlap: 'perhaps'; accepted: true or false"),
         (
             ["--student.init", "randm"],

@@ -12,6 +12,7 @@ from vigreux.config import BudgetConfig, TaskKind
 from vigreux.errors import ConfigError, unknown
 from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, OnlineConfig, SGDConfig
 from vigreux.recipes import stated_curriculum
+from vigreux.yaml_files import load_yaml, read_yaml
 
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
 HELP = " Parity tasks have options of their own: vigreux {0} --task.kind parity --help."
@@ -53,17 +54,15 @@ def _task_kind(argv: Sequence[str]) -> Any:
 
 def _yaml_file(path: str) -> Any:
     try:
-        return _yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return read_yaml(path)
+    except ConfigError:
         return None  # the parser says what is wrong with it
 
 
 def _yaml(text: str) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return load_yaml(text)
+    except ValueError:
         return None
 
 

@@ -10,26 +10,52 @@ import itertools
 import re
 import types
 import typing
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from vigreux.assembly.values import words
-from vigreux.errors import ConfigError, unknown
+from vigreux.checks import check_value, field_types, refusal
+from vigreux.errors import ConfigError, shown, unknown
 from vigreux.secrets import redact
+from vigreux.yaml_files import load_yaml, read_yaml
 
+YAML_MODE = "vigreux"  # jsonargparse's name for our reader of YAML
 T = typing.TypeVar("T")
+
+# section → the field that a user means who gives the section a single value
+MAIN_FIELD = {
+    "task": "data",
+    "teacher": "model",
+    "student": "model",
+    "model": "start",
+    "budget": "steps",
+    "cache": "path",
+    "loss": "temperature",
+    "extraction": "layers",
+    "training": "learning_rate",
+}
+# names that other programs give these options
+OTHER_NAMES = {
+    "lr": "training.learning_rate",
+    "batch_size": "training.per_device_train_batch_size",
+    "max_steps": "budget.steps",
+    "epochs": "budget.steps",
+    "num_train_epochs": "budget.steps",
+}
 
 
 def make_parser(
     command: str, cls: type, description: str, extra: Sequence[tuple[str, dict[str, Any]]] = ()
 ) -> Any:
     """An `ArgumentParser` with `cls`'s fields as dotted options and the command's own `extra` flags."""
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, set_loader
 
     from vigreux.cli.help import CONFIG_HELP, OptionHelp, hide_sections
 
+    set_loader(YAML_MODE, load_yaml, exceptions=(ValueError,))
     parser = ArgumentParser(
         prog=f"vigreux {command}",
         usage=f"vigreux {command} CONFIG.yaml [--field.name VALUE ...]",
@@ -37,6 +63,7 @@ def make_parser(
         formatter_class=OptionHelp,
         exit_on_error=False,
         print_config=None,
+        parser_mode=YAML_MODE,
     )
     parser.add_argument("--config", action="config", help=CONFIG_HELP)
     for flag, options in extra:
@@ -55,7 +82,7 @@ def parse(
     """
     argv = _named_config(argv)
     for path in _config_files(argv):
-        check_keys(_read_yaml(path), cls, path)
+        check_keys(read_yaml(path) or {}, cls, path)
     _check_options(argv, cls, flags)
     from jsonargparse import ArgumentError
 
@@ -82,18 +109,19 @@ def to_plain(config: Any) -> Any:
 
 
 def check_keys(plain: Any, cls: type, path: str, prefix: str = "") -> None:
-    """Raises `ConfigError` naming file and key where `plain` has a key that `cls` does not."""
+    """Raises `ConfigError` naming file and key where `plain` has a key that `cls` does not, or a value of another type."""
     if not isinstance(plain, Mapping):
         raise ConfigError(
-            f"{path}: {prefix.rstrip('.') or 'the file'} is {'empty' if plain is None else repr(plain)}; accepted: a mapping"
+            f"{path}: {prefix.rstrip('.') or 'the file'} is {'empty' if plain is None else shown(plain)}; accepted: a mapping"
         )
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
+    hints = field_types(cls)
     for key, value in plain.items():
-        if key not in fields:
-            raise ConfigError(unknown(f"{path}: {prefix}{key}", key, fields))
+        if key not in hints:
+            raise ConfigError(unknown(f"{path}: {prefix}{key}", key, hints))
         nested = _dataclass_in(hints[key])
-        if nested is not None:
+        if nested is None:
+            check_value(f"{path}: {prefix}{key}", value, hints[key])
+        else:
             check_keys(value, nested, path, f"{prefix}{key}.")
 
 
@@ -110,60 +138,95 @@ def _named_config(argv: Sequence[str]) -> list[str]:
 
 
 def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None:
-    """Names the nearest option for a mistyped one; jsonargparse alone would only say that it is not recognised."""
-    known = {f"--{name}" for name in [*_fields(cls), *flags, "config", "help"]}
-    for argument in argv:
-        name = argument.split("=", 1)[0]
-        if name.startswith("--") and name not in known and not name.startswith("--training."):
-            near = get_close_matches(name, sorted(known), n=1)
+    """Checks the options that jsonargparse would take without a word, or refuse in words of its own."""
+    fields = _fields(cls)
+    known = {f"--{name}" for name in [*fields, *flags, "config", "help"]}
+    times: Counter[str] = Counter()
+    for argument, after in itertools.pairwise([*argv, ""]):
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            continue
+        value = value if equals else after
+        if name not in known and not name.startswith("--training."):
             raise ConfigError(
-                f"{name}: no such option; {f'did you mean {near[0]}? ' if near else ''}accepted: see --help"
+                f"{shown_option(name)}: no such option; {_meant(name, known)}accepted: see --help"
             )
+        if value.strip()[:1] in ("{", "[") and value.strip()[-1:] in ("}", "]"):
+            _check_inline(name, value)
+        nested = _dataclass_in(fields.get(name[2:]))
+        if nested is not None or name == "--training":
+            _check_section(name, value, nested)
+        times[name] += name != "--config"
+    for name, count in times.items():
+        if count > 1:
+            warnings.warn(f"{name}: given {count} times, the last is used", UserWarning, stacklevel=2)
+
+
+def shown_option(name: str) -> str:
+    """An option for a message, as it was typed where it is plain text of ordinary length."""
+    return name if name.isprintable() and len(name) <= 100 else shown(name)
+
+
+def _meant(name: str, known: set[str]) -> str:
+    """The option that a user may have meant by one that does not exist."""
+    last = name[2:].rpartition(".")[2].replace("-", "_")
+    inside = sorted(option for option in known if option.endswith(f".{last}"))
+    if f"--{last}" in known:
+        near = [f"--{last}"]
+    elif inside:
+        near = inside
+    elif last in OTHER_NAMES:
+        near = [f"--{OTHER_NAMES[last]}"]
+    else:
+        near = get_close_matches(name[:100], sorted(known), n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
+
+
+def _check_inline(name: str, value: str) -> None:
+    try:
+        load_yaml(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {shown(value)} is not YAML: {error}; accepted: see --help") from error
+
+
+def _check_section(name: str, value: str, cls: type | None) -> None:
+    """A whole section is a YAML file or a mapping in braces; a single value belongs to one of its fields."""
+    if value.strip().startswith("{"):
+        plain, where = load_yaml(value), name
+    elif Path(value[:4096]).is_file() if "\0" not in value else False:
+        plain, where = read_yaml(value), value
+    else:
+        field = f"{name}.{MAIN_FIELD.get(name[2:], 'FIELD')}"
+        raise ConfigError(
+            f"{name}: {shown(value)}; did you mean {field}? accepted: a YAML file, or one option a field"
+        )
+    if cls is not None:
+        check_keys(plain, cls, where)
 
 
 def _fields(cls: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name → type, of every field and those inside it."""
-    found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        found[prefix + name] = hint
+    fields: dict[str, Any] = {}
+    for name, hint in field_types(cls).items():
+        fields[prefix + name] = hint
         if (nested := _dataclass_in(hint)) is not None:
-            found |= _fields(nested, f"{prefix}{name}.")
-    return found
+            fields |= _fields(nested, f"{prefix}{name}.")
+    return fields
 
 
 def _config_files(argv: Sequence[str]) -> list[str]:
     return [after for before, after in itertools.pairwise(argv) if before == "--config"]
 
 
-def _read_yaml(path: str) -> Any:
-    import yaml
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({(error.strerror or str(error)).lower()}); accepted: a YAML file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}; accepted: a YAML file") from error
-    try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-
-
-# --- types in words ---------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def _one_line(error: Exception, cls: type) -> str:
-    """jsonargparse's message as ours: the field, what was found, what is accepted."""
+    """jsonargparse's message as ours: the field, what was given, what is accepted."""
     text = " ".join(str(error).split())
     key = re.search(r'Parser key "([^"]+)"', text)
     # of a union each alternative says what it got, and the end of the message what was given
-    found = re.search(r".*(?:Got|Given) value: (.*)$", text)
-    if key is None or found is None or key[1] not in (hints := _fields(cls)):
-        return f"{text}; accepted: see --help"
-    hint = hints[key[1]]
-    if typing.get_origin(hint) is Literal:
-        return unknown(key[1], found[1], typing.get_args(hint))
-    return f"{key[1]}: {found[1]!r}; accepted: {words(hint)}"
+    given = re.search(r".*(?:Got|Given) value: (.*)$", text)
+    if key is None or given is None or key[1] not in (hints := _fields(cls)):
+        return f"{text if len(text) < 400 else text[:400] + ' …'}; accepted: see --help"
+    return refusal(key[1], given[1], hints[key[1]])

@@ -58,8 +58,6 @@ def _check(config: TeachConfig) -> None:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
-    if config.keep_every is not None and config.keep_every < 1:
-        raise ConfigError(f"keep_every: {config.keep_every}; accepted: a whole number from 1")
 
 
 def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> Summary | None:

@@ -1,0 +1,154 @@
+"""Reads YAML as its author means it: no key twice, no text taken for a date or for a number in base 8 or 60, no bomb.
+
+Pure: PyYAML is all that is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vigreux.errors import ConfigError, shown
+
+MAX_BYTES = 1_000_000  # of a file
+MAX_NODES = 100_000  # of a document, aliases written out
+
+# what YAML 1.2 calls a number, and with it the forms that Python writes, such as 1e-3
+INT = re.compile(r"^[-+]?[0-9]+$")
+FLOAT = re.compile(
+    r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+)
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses keys that come twice, aliases that grow without bound and numbers without end."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _check_size(node)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {shown(key.value)} is there twice", key.start_mark
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        try:
+            return int(text)
+        except ValueError as error:  # thousands of digits, or a tag !!int with something else
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{shown(text)} is no number that can be read", node.start_mark
+            ) from error
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        text = self.construct_scalar(node).lower()
+        try:
+            return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", text))
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{shown(text)} is no number that can be read", node.start_mark
+            ) from error
+
+
+_OTHER = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag not in _OTHER]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_int)
+Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_float)
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raises where the document holds itself, or has more than `MAX_NODES` nodes once its aliases are written out."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            if not sizes[id(node)]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "an alias that holds itself", node.start_mark
+                )
+            return sizes[id(node)]
+        sizes[id(node)] = 0
+        total = 1
+        if isinstance(node, yaml.SequenceNode):
+            total += sum(map(size, node.value))
+        elif isinstance(node, yaml.MappingNode):
+            total += sum(size(key) + size(value) for key, value in node.value)
+        if total > MAX_NODES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {MAX_NODES:,} values, aliases written out", node.start_mark
+            )
+        sizes[id(node)] = total
+        return total
+
+    size(root)
+
+
+def load_yaml(text: str) -> Any:
+    """The plain value that a YAML text says.
+
+    Raises:
+        ValueError: no YAML, a key that comes twice, or a text that is nested too deeply or too large; one line.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES:,} characters")
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ValueError(said) from error
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The plain value of a YAML file.
+
+    Raises:
+        ConfigError: no regular file, one that cannot be read, is larger than 1 MB, not UTF-8 or not YAML.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+            raise ConfigError(f"{shown_path(path)}: is {kind}; accepted: a YAML file")
+        if found.st_size > MAX_BYTES:
+            raise ConfigError(
+                f"{shown_path(path)}: {found.st_size:,} bytes; accepted: a YAML file of at most {MAX_BYTES:,}"
+            )
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{shown_path(path)}: not UTF-8 text at byte {error.start}; accepted: a YAML file"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        said = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ConfigError(f"{shown_path(path)}: cannot be read ({said}); accepted: a YAML file") from error
+    try:
+        return load_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{shown_path(path)}: not YAML: {error}") from error
+
+
+def shown_path(path: Path | str) -> str:
+    """A path for a message, as it is where it is plain text of ordinary length."""
+    text = str(path)
+    return text if text.isprintable() and len(text) <= 200 else shown(text)
