@@ -62,7 +62,7 @@ def test_example_configurations(path):
         assert from_yaml(text)
         return
     cls = OnlineConfig if is_online([str(path)]) else TeachConfig if "\nmodel:" in text else RunConfig
-    config, _ = parse(make_parser("x", cls, ""), cls, [str(path)])
+    config, _ = parse(lambda: make_parser("x", cls, ""), cls, [str(path)])
     assert config.output.startswith("runs/")
     assert is_online([str(path)]) == ("parity" in path.parent.name)
     if cls is RunConfig:

@@ -52,6 +52,7 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=10**12), Accepts("a whole number 
 Size = Annotated[int, Field(ge=1, le=10**7), Accepts("a whole number from 1 to 10^7")]
 Blocks = Annotated[int, Field(ge=1, le=10**4), Accepts("a whole number from 1 to 10^4")]
 Depth = Annotated[int, Field(ge=0, le=10**4), Accepts("a whole number from 0 to 10^4")]
+Jobs = Annotated[int, Field(ge=1, le=1024), Accepts("a whole number from 1 to 1024")]
 Seed = Annotated[int, Field(ge=0, lt=2**32), Accepts("a whole number from 0 to 2^32 − 1")]
 PositiveNumber = Annotated[
     float, Field(gt=0, le=1e30, allow_inf_nan=False), Accepts("a positive number up to 1e30")

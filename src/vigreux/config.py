@@ -155,7 +155,7 @@ class TeacherConfig:
         check_fields(self, "teacher")
         if wrong := sorted(SET_ELSEWHERE & self.options.keys()):
             raise ConfigError(
-                f"teacher.options: {wrong[0]} is set elsewhere or not accepted; accepted: other arguments of from_pretrained"
+                f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained"
             )
 
 

@@ -62,7 +62,7 @@ def unknown(field: str, found: object, accepted: Iterable[object]) -> str:
 def shown(value: object, limit: int = 100) -> str:
     """A value for a message: its `repr` on one line, cut in the middle where it is longer than `limit` characters."""
     try:
-        text = " ".join(repr(value).split())
+        text = redact_text(" ".join(repr(value).split()))
     except (RecursionError, ValueError):  # lists that hold themselves; numbers of thousands of digits
         text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= limit else f"{text[: limit - 20]} … {text[-17:]}"

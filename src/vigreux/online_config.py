@@ -11,8 +11,8 @@ from vigreux.checks import (
     Accepts,
     Location,
     LocationOrNone,
-    NonNegativeInt,
     PositiveInt,
+    PositiveNumber,
     Seed,
     ShareFromZero,
     Size,
@@ -25,9 +25,6 @@ BooleanKind = Literal["parity", "hierarchical-parity"]
 Decay = Literal["constant", "cosine"]
 OnlineLoss = Literal["cross-entropy", "hinge"]
 Match = Literal["before-relu", "after-relu"]
-LearningRate = Annotated[
-    float, Field(gt=0, le=1e6, allow_inf_nan=False), Accepts("a positive number up to 1e6")
-]
 NonNegativeNumber = Annotated[
     float, Field(ge=0, le=1e6, allow_inf_nan=False), Accepts("a number from 0 to 1e6")
 ]
@@ -52,14 +49,14 @@ class BooleanTaskConfig:
     """
 
     kind: BooleanKind = "parity"
-    n: Size = 100
-    k: Size = 6
+    n: PositiveInt = 100
+    k: PositiveInt = 6
     classes: Size = 8
-    support: list[NonNegativeInt] | None = None
-    features: list[list[NonNegativeInt]] | None = None
+    support: list[int] | None = None
+    features: list[list[int]] | None = None
     seed: Seed = 0
     data_seed: Seed = 0
-    eval_samples: Size = 4096
+    eval_samples: PositiveInt = 4096
 
     def __post_init__(self) -> None:
         check_fields(self, "task")
@@ -90,7 +87,7 @@ class NetworkConfig:
         dtype: float32 or float64.
     """
 
-    width: Size = 100
+    width: PositiveInt = 100
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -117,12 +114,12 @@ class SGDConfig:
         keep_checkpoints: keep all of them, as teachers for progressive distillation.
     """
 
-    learning_rate: LearningRate = 5e-3
-    hidden_learning_rate: LearningRate | None = None
+    learning_rate: PositiveNumber = 5e-3
+    hidden_learning_rate: PositiveNumber | None = None
     decay: Decay = "cosine"
     warmup_share: ShareFromZero = 0.06
     weight_decay: NonNegativeNumber = 0.0
-    batch_size: Size = 1
+    batch_size: PositiveInt = 1
     loss: OnlineLoss = "cross-entropy"
     match: Match = "before-relu"
     threads: Threads | None = None

@@ -37,7 +37,7 @@ def untouched(folder=Path("run")):
 
 OPTIONS = [
     (["--curriculum", "extracton"], ["curriculum", "did you mean 'extraction'"]),
-    (["--curriculum", "missing.yaml"], ["missing.yaml", "cannot read"]),
+    (["--curriculum", "missing.yaml"], ["missing.yaml", "cannot be read"]),
     (["--curriculum", "progressive"], ["checkpoints", "teacher.checkpoints gives none"]),
     (["--student.layer", "1"], ["--student.layer", "--student.layers"]),
     (["--student.hidden", "24", "--student.heads", "5"], ["student.heads", "24", "5"]),

@@ -380,7 +380,7 @@ def test_settings_of_the_engine_reach_it() -> None:
 
 
 def configuration(argv: list[str]) -> OnlineConfig:
-    return parse(make_parser("distill", OnlineConfig, ""), OnlineConfig, argv)[0]
+    return parse(lambda: make_parser("distill", OnlineConfig, ""), OnlineConfig, argv)[0]
 
 
 @pytest.mark.parametrize("kind", ["parity", "hierarchical-parity"])
@@ -512,8 +512,8 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--extraction.layers", "{2: 1}"], ["teacher layer 2"]),
     (["--student.width", "0"], ["student.width: 0"]),
     (
-        ["--student.width", "1000000000000000"],
-        ["student.width: 1000000000000000", "60 PB", "fits into memory"],
+        ["--student.width", "1000000000000"],
+        ["student.width: 1000000000000", "60 TB", "fits into memory"],
     ),
     (["--student.width", "wide"], ["student.width", "a whole number"]),
     (["--student.dtype", "float16"], ["student.dtype", "float32, float64"]),

@@ -18,7 +18,7 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [("--resume", {"action": "store_true",
 
 
 def read(*argv: str, cls: type = RunConfig, flags: Sequence[str] = ("resume",)) -> tuple[Any, dict[str, Any]]:
-    return parse(make_parser("test", cls, "A test.", FLAGS), cls, argv, flags)
+    return parse(lambda: make_parser("test", cls, "A test.", FLAGS), cls, argv, flags)
 
 
 @pytest.fixture

@@ -93,7 +93,9 @@ def test_the_arguments_are_those_of_distill(vigreux: Vigreux, tmp_path: Path) ->
     Teacher({"accuracy": accuracy(2e6, 6.5e6)}, range(100_000, 8_000_001, 100_000)).write(tmp_path / "a run")
     plain = json.loads(vigreux("select", "a run", "--json").out)
     steps = [checkpoint["step"] for checkpoint in plain["checkpoints"]]
-    config, _ = parse(make_parser("distill", RunConfig, ""), RunConfig, shlex.split(plain["arguments"]))
+    config, _ = parse(
+        lambda: make_parser("distill", RunConfig, ""), RunConfig, shlex.split(plain["arguments"])
+    )
     assert Path(config.teacher.checkpoints) == Path("a run/stages/00-labels")  # type: ignore[arg-type]
     assert from_config(
         config, student_layers=2, teacher_layers=4, series=range(100_000, 8_000_000, 100_000)

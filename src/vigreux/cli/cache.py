@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.distill import check_given, console, first_process
@@ -27,8 +28,9 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 
 def run(argv: Sequence[str]) -> None:
     """Prints what will be written, and writes it."""
-    parser = make_parser("cache", RunConfig, ABOUT, FLAGS)
-    config, flags = parse(parser, RunConfig, argv, ["quiet", "estimate"])
+    config, flags = parse(
+        partial(make_parser, "cache", RunConfig, ABOUT, FLAGS), RunConfig, argv, ["quiet", "estimate"]
+    )
     check_given(config)
     from vigreux.assembly.caching import begin_capture
     from vigreux.assembly.quiet import quiet_libraries

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vigreux.checks import Jobs, Seed, check_value
 from vigreux.cli.distill import BUDGETS, already_finished, check_given, console, first_process, runner
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
-from vigreux.errors import CheckpointError, ConfigError
+from vigreux.errors import CheckpointError, ConfigError, shown
 from vigreux.files import write_atomic, writing
 from vigreux.online_config import ONLINE_KINDS, OnlineConfig
 from vigreux.report.metrics import Metric
@@ -35,11 +38,12 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9; 5, alone)"}),
-    ("--jobs", {"type": int, "default": 1, "help": "runs at a time, each a process of its own"}),
+    ("--jobs", {"type": Jobs, "default": 1, "help": "runs at a time, each a process of its own"}),
     ("--resume", {"action": "store_true", "help": "go on: finished runs are kept, unfinished ones taken up"}),
     ("--quiet", {"action": "store_true", "help": "no progress bars"}),
 ]
 
+MOST_SEEDS = 1000
 # task kind → the held-out metric that the table and the plot are about
 METRICS = {"causal-lm": "loss", "masked-lm": "loss", "classification": "accuracy", "embedding": "cosine"}
 METRICS |= dict.fromkeys(ONLINE_KINDS, "accuracy")
@@ -53,8 +57,13 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[AnyConfig] = OnlineConfig if online else RunConfig
     about = "Several curricula at the same budget, several seeds."
-    parser = make_parser("compare", cls, about + (HELP_ONLINE if online else HELP.format("compare")), FLAGS)
-    config, flags = parse(parser, cls, argv, ["curricula", "seeds", "jobs", "resume", "quiet"])
+    about += HELP_ONLINE if online else HELP.format("compare")
+    config, flags = parse(
+        partial(make_parser, "compare", cls, about, FLAGS),
+        cls,
+        argv,
+        ["curricula", "seeds", "jobs", "resume", "quiet"],
+    )
     _refuse(argv, {"--curriculum": "--curricula", "--seed": "--seeds"})
     curricula, seeds = parse_curricula(flags["curricula"]), parse_seeds(flags["seeds"])
     if isinstance(config, RunConfig) and config.teacher.sharded:
@@ -143,20 +152,21 @@ def parse_curricula(text: str) -> list[str]:
     """Names between commas, each a builder's or a YAML file (`check_given` reads them)."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len({Path(name).stem for name in names}) < len(names):
-        raise ConfigError(f"curricula: {text!r}; accepted: one or more different names with commas")
+        raise ConfigError(f"curricula: {shown(text)}; accepted: one or more different names with commas")
     return names
 
 
 def parse_seeds(text: str) -> list[int]:
     """`3` is 0, 1, 2; `0,7` is 0 and 7; `5,` is 5 alone."""
-    try:
-        seeds = [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
-    except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds):
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    numbers = [int(part) for part in parts if re.fullmatch(r"-?[0-9]{1,12}", part)]
+    seeds = numbers if "," in text else list(range(min(numbers[0], MOST_SEEDS + 1))) if numbers else []
+    if not 0 < len(seeds) <= MOST_SEEDS or len(numbers) < len(parts) or len(set(seeds)) < len(seeds):
         raise ConfigError(
-            f"seeds: {text!r}; accepted: how many (from 1), or different whole numbers with commas"
+            f"seeds: {shown(text)}; accepted: how many (from 1 to {MOST_SEEDS:,}), or different whole numbers with commas"
         )
+    for seed in seeds:
+        check_value("seeds", seed, Seed)
     return seeds
 
 

@@ -36,8 +36,8 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
     about = "Distil a teacher into a smaller student through a curriculum."
-    parser = make_parser("distill", cls, about + (HELP_ONLINE if online else HELP.format("distill")), FLAGS)
-    config, flags = parse(parser, cls, argv, ["resume", "quiet"])
+    about += HELP_ONLINE if online else HELP.format("distill")
+    config, flags = parse(partial(make_parser, "distill", cls, about, FLAGS), cls, argv, ["resume", "quiet"])
     check_given(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)

@@ -1,14 +1,22 @@
-"""The command `vigreux`: finds the subcommand, and turns errors that a user can cause into one line and exit code 2."""
+"""The command `vigreux`: finds the subcommand, and turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
-import os
+import errno
+import signal
 import sys
+import tempfile
+import threading
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
-from vigreux.errors import ConfigError, VigreuxError, unknown
+from vigreux.activity import activity
+from vigreux.cli.streams import guarded_streams
+from vigreux.errors import ConfigError, VigreuxError, shown, unknown
 from vigreux.secrets import redact_command, redact_text
 
 # command → (module, what it does); a module is imported when its command runs
@@ -50,12 +58,32 @@ commands:
   vigreux COMMAND --help   all options of a command
   vigreux --version        the version
   --debug                  a traceback with an error message
+
+exit codes: 0 done, 1 an unexpected error (its traceback is in a file that the message names), 2 an input that is
+not accepted or a run that cannot go on, 130 interrupted, 141 output that nobody reads on (a run is finished first)
 """
+ISSUES = "report it with that file where you got vigreux"
+# what joblib and concurrent.futures raise when a worker was killed
+LOST_WORKERS = frozenset({"TerminatedWorkerError", "BrokenProcessPool"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code: 0, 2 for bad input, 130 when interrupted, 141 when nobody reads on (`| head`)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs one command; the exit code: 0 done, 1 unexpected, 2 bad input, 130 interrupted, 141 output that nobody reads.
+
+    A closed or full output never stops a command: what it writes is dropped, and the exit code says so at the end.
+    """
+    with guarded_streams() as guards:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        failures = [guard.failure for guard in guards if guard.failure is not None]
+        if code == 0 and failures:
+            _say_lost(failures[0])
+            return 141
+        return code
+
+
+def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     redact_command(arguments)  # what it finds is left out of every message
@@ -72,16 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
-        try:
-            code = _run(arguments, debug=debug)
-            sys.stdout.flush()
-            if code == 0:
-                _leave_processes()
-        except BrokenPipeError:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # what Python flushes at its end goes nowhere
-            return 141
+        code = _run(arguments, debug=debug)
+        if code == 0:
+            _leave_processes()
         return code
 
 
@@ -93,14 +114,95 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     except VigreuxError as error:
         if debug:
             raise
-        print(f"vigreux: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("vigreux: interrupted; what was finished is kept, and --resume goes on", file=sys.stderr)
+        with _no_interrupts():
+            _say("interrupted; what was finished is kept, and --resume goes on")
         return 130
     except SystemExit as end:  # how argparse leaves after --help
-        return int(end.code or 0)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        if debug:
+            raise
+        return _unexpected(arguments[0], error)
     return 0
+
+
+# --- the last resort --------------------------------------------------------------------------------------------------
+
+
+def _unexpected(command: str, error: Exception) -> int:
+    """One line for an error that nobody foresaw, its traceback in a file; the exit code."""
+    where = f" while {said}" if (said := activity(error)) else ""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        _say(
+            f"{command}: {error.filename or 'a file'} cannot be written{where} ({_words(error)}); make room, then --resume"
+        )
+        return 2
+    if type(error).__name__ in LOST_WORKERS:
+        _say(
+            f"{command}: a process of --jobs was killed, perhaps for its memory; --resume goes on, fewer --jobs need less"
+        )
+        return 1
+    if _out_of_memory(error):
+        _say(
+            f"{command}: out of memory{where} ({_words(error)}); accepted: smaller models, shorter or fewer samples a batch"
+        )
+        return 1
+    _say(f"{command}: unexpected error{where}: {_words(error)}; {_log(error)}")
+    return 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def _words(error: Exception) -> str:
+    """An exception on one line of ordinary length."""
+    text = " ".join(redact_text(str(error)).split())
+    text = text if text.isprintable() else shown(text)
+    return (
+        f"{type(error).__name__}: {text[:300]}{' …' if len(text) > 300 else ''}"
+        if text
+        else type(error).__name__
+    )
+
+
+def _log(error: Exception) -> str:
+    """Writes the traceback to a new file; where it is, and what to do with it."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="vigreux-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(redact_text("".join(traceback.format_exception(error))))
+        return f"its traceback is in {Path(file.name)}; please {ISSUES}"
+    except OSError:
+        return "--debug shows its traceback"
+
+
+def _say(message: str) -> None:
+    """One line on standard error."""
+    print(f"vigreux: {' '.join(message.splitlines())}", file=sys.stderr)
+
+
+def _say_lost(failure: OSError) -> None:
+    if failure.errno != errno.EPIPE:
+        _say(f"standard output or error cannot be written ({_words(failure)}); the command itself is done")
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A second Ctrl-C does not interrupt the words on the first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_processes() -> None:

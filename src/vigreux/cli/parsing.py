@@ -12,7 +12,7 @@ import types
 import typing
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -74,22 +74,26 @@ def make_parser(
 
 
 def parse(
-    parser: Any, cls: type[T], argv: Sequence[str], flags: Sequence[str] = ()
+    make: Callable[[], Any], cls: type[T], argv: Sequence[str], flags: Sequence[str] = ()
 ) -> tuple[T, dict[str, Any]]:
-    """The configuration and the values of the extra `flags`.
+    """The configuration and the values of the extra `flags`. Files are checked before `make` makes the parser.
 
-    Raises `ConfigError` with one line for a file that cannot be read, an unknown key or a value of the wrong type.
+    Raises:
+        ConfigError: a file that cannot be read, an unknown key or option, a value that is not accepted.
     """
     argv = _named_config(argv)
     for path in _config_files(argv):
-        check_keys(read_yaml(path) or {}, cls, path)
+        plain = read_yaml(path) or {}
+        redact(plain)  # what it finds is left out of every message
+        check_keys(plain, cls, path)
     _check_options(argv, cls, flags)
     from jsonargparse import ArgumentError
 
+    parser = make()
     try:
         plain = parser.parse_args(argv).as_dict()
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(_one_line(error, cls)) from error
+    except (ArgumentError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(_one_line(error, _fields(cls) | _flag_types(parser, flags))) from error
     redact(plain)  # what it finds is left out of every message
     return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
 
@@ -200,6 +204,7 @@ def _check_section(name: str, value: str, cls: type | None) -> None:
         raise ConfigError(
             f"{name}: {shown(value)}; did you mean {field}? accepted: a YAML file, or one option a field"
         )
+    redact(plain)
     if cls is not None:
         check_keys(plain, cls, where)
 
@@ -221,12 +226,17 @@ def _config_files(argv: Sequence[str]) -> list[str]:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _one_line(error: Exception, cls: type) -> str:
+def _flag_types(parser: Any, flags: Sequence[str]) -> dict[str, Any]:
+    actions = [action for action in parser._actions if action.dest in flags]
+    return {action.dest: getattr(action, "_typehint", None) or action.type for action in actions}
+
+
+def _one_line(error: Exception, hints: Mapping[str, Any]) -> str:
     """jsonargparse's message as ours: the field, what was given, what is accepted."""
     text = " ".join(str(error).split())
     key = re.search(r'Parser key "([^"]+)"', text)
     # of a union each alternative says what it got, and the end of the message what was given
     given = re.search(r".*(?:Got|Given) value: (.*)$", text)
-    if key is None or given is None or key[1] not in (hints := _fields(cls)):
+    if key is None or given is None or key[1] not in hints:
         return f"{text if len(text) < 400 else text[:400] + ' …'}; accepted: see --help"
     return refusal(key[1], given[1], hints[key[1]])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigreux.checks import Size
 from vigreux.cli.distill import check_given, console
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
 from vigreux.cost import Cost, human_bytes, human_flops, human_time
 from vigreux.curriculum import Curriculum, Joint, Logits
-from vigreux.errors import ConfigError
 from vigreux.hardware import CachePrice, Cluster
 from vigreux.online_config import OnlineConfig
 
@@ -27,7 +28,7 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "--students",
-        {"type": int, "default": 3, "help": "how many students share one teacher, for the price of a cache"},
+        {"type": Size, "default": 3, "help": "how many students share one teacher, for the price of a cache"},
     ),
 ]
 
@@ -41,10 +42,9 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
     about = "What a configuration costs, before anything is loaded or trained."
-    parser = make_parser(
-        "plan", cls, about + (HELP_ONLINE if online else HELP.format("plan")), [] if online else FLAGS
-    )
-    config, flags = parse(parser, cls, argv, [] if online else ["hardware", "students"])
+    about += HELP_ONLINE if online else HELP.format("plan")
+    make = partial(make_parser, "plan", cls, about, [] if online else FLAGS)
+    config, flags = parse(make, cls, argv, [] if online else ["hardware", "students"])
     check_given(config, data=False)
     if isinstance(config, OnlineConfig):
         from vigreux.engines.online_planning import make_plan as make_online_plan
@@ -58,8 +58,6 @@ def run(argv: Sequence[str]) -> None:
 
     quiet_libraries()
     cluster = Cluster.named(flags["hardware"]) if flags["hardware"] else None
-    if flags["students"] < 1:
-        raise ConfigError(f"--students: {flags['students']}; accepted: a whole number from 1")
     plan = make_plan(config, _series(config))
     _print(plan)
     if any(stage.teacher.kind != "labels" for stage in plan.curriculum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def run(argv: Sequence[str]) -> None:
     online = is_online(argv)
     cls: type[TeachConfig | OnlineConfig] = OnlineConfig if online else TeachConfig
     about = "Train a teacher on labels or text, keeping a series of checkpoints."
-    parser = make_parser("teach", cls, about + (HELP_ONLINE if online else HELP.format("teach")), FLAGS)
-    config, flags = parse(parser, cls, argv, ["resume", "quiet"])
+    about += HELP_ONLINE if online else HELP.format("teach")
+    config, flags = parse(partial(make_parser, "teach", cls, about, FLAGS), cls, argv, ["resume", "quiet"])
     if isinstance(config, OnlineConfig):
         config = as_teaching(config)
         check_online(config)

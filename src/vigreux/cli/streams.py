@@ -1,0 +1,75 @@
+"""Standard output and standard error that never stop a run: a closed pipe or a full disk behind them is noted, not raised."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+
+class GuardedFile(io.FileIO):
+    """A file whose writes are dropped once one has failed; `failure` is the first error."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Writes `data`, or drops it."""
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def guarded_streams() -> Iterator[list[GuardedFile]]:
+    """Both streams are guarded inside. Characters that their encoding lacks become "?".
+
+    Streams that somebody put in the place of the process's own (a notebook, a test) stay as they are.
+    """
+    _fill_closed_descriptors()
+    before = sys.stdout, sys.stderr
+    guards: list[GuardedFile] = []
+    sys.stdout = _guarded(sys.stdout, sys.__stdout__, 1, guards)
+    sys.stderr = _guarded(sys.stderr, sys.__stderr__, 2, guards)
+    try:
+        yield guards
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _fill_closed_descriptors() -> None:
+    """Opens the null device where a stream was closed (`>&-`): the next file would take its number, and our lines."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _guarded(
+    stream: TextIO | None, original: TextIO | None, descriptor: int, guards: list[GuardedFile]
+) -> Any:
+    if stream is not None and stream is not original:
+        return stream
+    if stream is not None:
+        try:
+            stream.flush()
+            if stream.fileno() != descriptor:
+                return stream
+        except (OSError, ValueError):
+            return stream
+    guard = GuardedFile(descriptor, "w", closefd=False)
+    guards.append(guard)
+    return io.TextIOWrapper(
+        io.BufferedWriter(guard),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors="replace",
+        line_buffering=descriptor == 2 or guard.isatty(),
+    )
