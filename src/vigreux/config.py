@@ -92,7 +92,8 @@ class TaskConfig:
         mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
         attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
         boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm on a grammar).
-        pooling: how token states become one vector (embedding).
+        pooling: how token states become one vector (embedding). Default: as the teacher's folder says, where
+            sentence-transformers wrote it, else mean.
         max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end without it.
         max_eval: at most so many held-out samples.
         split_seed: seed of the train / held-out split.
@@ -109,7 +110,7 @@ class TaskConfig:
     mask_share: Share = 0.15
     attend_masked: bool = True
     boundary_level: Depth = 0
-    pooling: Pooling = "mean"
+    pooling: Pooling | None = None
     max_train: PositiveInt | None = None
     max_eval: PositiveInt = 1000
     split_seed: Seed = 0

@@ -278,5 +278,5 @@ def _build(
 def _whole_target(config: RunConfig | OnlineConfig) -> Target:
     """What the whole student matches."""
     if isinstance(config, RunConfig) and config.task.kind == "embedding":
-        return Embedding(config.task.pooling, config.extraction.projected())
+        return Embedding(config.task.pooling or "mean", config.extraction.projected())
     return config.loss.target()

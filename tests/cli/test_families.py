@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import (
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import CAUSAL, CLASSES, MASKED, Tiny, save_model
 from vigreux.models import student as sizes
+from vigreux.runs import RunFolder
 
 KINDS = {CAUSAL: "causal-lm", MASKED: "masked-lm", CLASSES: "classification", "AutoModel": "embedding"}
 SIZES = {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5, "intermediate_size": 56}
@@ -187,6 +189,27 @@ def test_sentence_embeddings(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> No
     student = AutoModel.from_pretrained(path)
     assert logits(student).shape == (2, 5, 24)
     assert "cosine" in (path / "README.md").read_text()
+
+
+def test_a_folder_of_sentence_transformers(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
+    """Its pooling and length count unless others are asked for; what is not read is said or refused."""
+    teacher = save_teacher(tiny, tmp_path / "teacher" / "bert", "bert", "AutoModel")
+    modules = [{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]
+    (teacher / "modules.json").write_text(json.dumps(modules))
+    (teacher / "1_Pooling").mkdir()
+    (teacher / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    (teacher / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    path = distill(vigreux, tiny, teacher, "AutoModel")
+    run = RunFolder.open(path.parent)
+    assert run.stages()[-1].target.startswith("cls-pooled embedding")
+    notes = " ".join(run.summary().notes)
+    assert "pooled by cls, as its modules.json says" in notes
+    assert "cut to 9 tokens" in notes
+    teacher = teacher.rename(teacher.with_name("other"))
+    asked = distill(vigreux, tiny, teacher, "AutoModel", "--task.pooling", "mean")
+    run = RunFolder.open(asked.parent)
+    assert run.stages()[-1].target.startswith("mean-pooled embedding")
+    assert "the folder's pooling is cls_token, and mean is used, as asked" in " ".join(run.summary().notes)
 
 
 @pytest.mark.parametrize("saved_from", ["AutoModelForTextEncoding", "AutoModel"])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vigreux.assembly.build_student import first_weights_, make_student, start_config
+from vigreux.assembly.embeddings import other_poolings, settled
 from vigreux.assembly.meaning import Meaning, check_other_teachers, run_classes
 from vigreux.assembly.sources import (
     check_kind,
@@ -24,7 +25,7 @@ from vigreux.assembly.sources import (
     training_device,
 )
 from vigreux.assembly.values import check_training
-from vigreux.config import RunConfig, TeacherConfig
+from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
@@ -44,6 +45,7 @@ class Materials:
     """What every run of one configuration shares: loaded once."""
 
     task: Task
+    task_config: TaskConfig  # with what the teacher's folder settles
     meaning: Meaning
     model: PreTrainedModel  # the teacher's
     teacher: LiveTeacher
@@ -58,6 +60,10 @@ class Materials:
     def tokenizer(self) -> Any:
         """That every text of the run goes through."""
         return self.meaning.tokenizer
+
+    def settled(self, config: RunConfig) -> RunConfig:
+        """The configuration of a run with what the teacher's folder settles."""
+        return replace(config, task=self.task_config)
 
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
@@ -74,6 +80,8 @@ def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
     own = config.teacher
     check_training(config.training)
+    task_config, settled_notes = settled(config)
+    config = replace(config, task=task_config)
     source = local(own.model)
     tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
     model = _load_teacher(source, config, own.revision)
@@ -87,10 +95,11 @@ def load_materials(config: RunConfig) -> Materials:
     if match.note is not None:
         notes.append(match.note)
     teacher = live(model, own, match.order)
-    held_out = HeldOut(
-        task, teacher, config.task.pooling, (DEFAULTS | config.training)["per_device_eval_batch_size"]
-    )
-    return Materials(task, meaning, model, teacher, series, held_out, notes)
+    assert task_config.pooling is not None
+    size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
+    held_out = HeldOut(task, teacher, task_config.pooling, size)
+    notes = [*settled_notes, *notes]
+    return Materials(task, task_config, meaning, model, teacher, series, held_out, notes)
 
 
 def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
@@ -139,6 +148,7 @@ def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | N
 
 def make_setup(config: RunConfig, materials: Materials) -> Setup:
     """One run: the curriculum fitted to both models, and the student with its first weights."""
+    config = materials.settled(config)
     materials.hold_teacher(config)
     teacher = materials.teacher
     student, notes = make_student(config, materials)
@@ -155,6 +165,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         materials.series,
         lambda name: load_config(local(name), trust_remote_code=config.teacher.trust_remote_code),
     )
+    notes += other_poolings(curriculum, config)
     if config.student.model is None:
         projection = shared_projection(curriculum) or config.extraction.projected()
         notes += first_weights_(student, layout, projection, config, materials)

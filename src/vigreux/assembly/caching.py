@@ -124,6 +124,7 @@ def begin_capture(config: RunConfig) -> Capture:
         )
     root = Path(config.cache.path)
     materials = load_materials(config)
+    config = materials.settled(config)
     if (root / f"{PROJECTIONS}.json").exists():  # shards that are there went through these
         materials.matrices.update(cached_projections(CacheStore.open(root), student_width(config, materials)))
     setup = make_setup(config, materials)
@@ -235,6 +236,7 @@ def open_cache(config: RunConfig, materials: Materials) -> CacheStore:
     """The cache that a run names. Raises `CacheError` where it is none, or was made for something else."""
     assert config.cache.path is not None
     store = CacheStore.open(Path(config.cache.path))
+    config = materials.settled(config)
     refs = [_ref(name) for name in store.manifest.fits if name.startswith("teacher (")]
     store.manifest.check_fits(fingerprints(config, materials.task, materials.tokenizer, refs), store.root)
     if store.manifest.seed is not None and store.manifest.seed != config.seed:
@@ -289,4 +291,5 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
 def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut:
     """Evaluation beside the teacher's answers, which were written."""
     size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
-    return HeldOut(task, None, config.task.pooling, size, record=record_from(store.read_beside(HELD_OUT)))
+    pooling = config.task.pooling or "mean"
+    return HeldOut(task, None, pooling, size, record=record_from(store.read_beside(HELD_OUT)))

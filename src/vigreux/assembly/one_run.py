@@ -33,7 +33,7 @@ def distill_one(
         setup = make_setup(config, materials)
         learn_from_cache(setup, store)
         materials.release_teacher()
-        held_out = cached_held_out(config, setup.task, store)
+        held_out = cached_held_out(materials.settled(config), setup.task, store)
 
     return run_setup(
         setup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,13 +54,18 @@ def run(argv: Sequence[str]) -> None:
         with torch_threads(config.training.threads):
             _print_online(make_online_plan(make_setup(config)))
         return
+    from vigreux.assembly.embeddings import settled
     from vigreux.assembly.quiet import quiet_libraries
     from vigreux.engines.planning import cache_price, make_plan
 
     quiet_libraries()
     cluster = Cluster.named(flags["hardware"]) if flags["hardware"] else None
+    task, notes = settled(config)
+    config = replace(config, task=task)
     plan = make_plan(config, _series(config))
     _print(plan)
+    for note in notes:
+        print(f"note: {note}")
     if any(stage.teacher.kind != "labels" for stage in plan.curriculum):
         _print_prices(plan, cache_price(config, plan), cluster, flags["students"])
 

@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from vigreux.config import AUTO_CLASS, TaskKind
 from vigreux.errors import CheckpointError, ConfigError, unknown
+from vigreux.models.sentence_folder import transformer_folder
 from vigreux.models.student import model_class
 
 ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one .gguf file"
@@ -70,6 +71,7 @@ def load_model(
         raise ConfigError(unknown("dtype", dtype, DTYPES))
     where = str(path_or_id)
     if _is_local(where):
+        where = str(transformer_folder(Path(where)))
         gguf_file = _check_directory(Path(where), allow_pickle, gguf_file)
     if allow_pickle:
         kwargs |= {"weights_only": True}
@@ -109,6 +111,7 @@ def load_config(
     where = str(path_or_id)
     kwargs: dict[str, Any] = {"revision": revision} if revision else {}
     if _is_local(where):
+        where = str(transformer_folder(Path(where)))
         path = _directory(Path(where))
         if not (path / "config.json").is_file():
             gguf_file = _only_gguf(path)
@@ -142,6 +145,7 @@ def load_tokenizer(
     """The tokenizer that a model directory, a GGUF file in it or a hub model carries; raises `CheckpointError` if there is none."""
     where = str(path_or_id)
     if _is_local(where):
+        where = str(transformer_folder(Path(where)))
         path = _directory(Path(where))
         if not any((path / name).is_file() for name in TOKENIZER_FILES):
             gguf_file = gguf_file or _only_gguf(path)
@@ -166,7 +170,7 @@ def weights_fingerprint(path: str | Path) -> str:
     Raises:
         CheckpointError: no weights, or damaged ones.
     """
-    directory = _directory(Path(path))
+    directory = _directory(transformer_folder(Path(path)))
     digest = hashlib.sha256()
     files = _safetensors_files(directory)
     if not files:

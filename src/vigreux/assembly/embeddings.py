@@ -1,0 +1,55 @@
+"""What an embedding task leaves to the teacher's folder, where sentence-transformers wrote it: pooling and length of texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vigreux.assembly.sources import local
+from vigreux.config import RunConfig, TaskConfig
+from vigreux.curriculum import Curriculum, Embedding
+from vigreux.models.sentence_folder import read_sentence_folder
+
+
+def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
+    """The task with its pooling and length settled, and what the user should know.
+
+    An explicit `task.pooling` counts; without one the folder's does, or the mean where there is no such folder. Texts are
+    cut where the folder cuts them.
+
+    Raises:
+        CheckpointError: the folder's embeddings are made in a way that Vigreux does not have.
+    """
+    task = config.task
+    folder = None
+    if task.kind == "embedding":
+        folder = read_sentence_folder(local(config.teacher.model), revision=config.teacher.revision)
+    if folder is None:
+        return replace(task, pooling=task.pooling or "mean"), []
+    pooling = task.pooling or folder.pooling_or_refuse()
+    notes = folder.notes(pooling)
+    if task.pooling is None:
+        notes.append(f"{folder.source}: embeddings are pooled by {pooling}, as its modules.json says")
+    length = task.max_length
+    if folder.max_length is not None and folder.max_length < length:
+        length = folder.max_length
+        notes.append(
+            f"{folder.source}: texts are cut to {length} tokens, its max_seq_length (task.max_length is larger)"
+        )
+    return replace(task, pooling=pooling, max_length=length), notes
+
+
+def other_poolings(curriculum: Curriculum, config: RunConfig) -> list[str]:
+    """A note for each stage whose teacher's folder pools in another way than the stage does."""
+    notes = []
+    for stage in curriculum:
+        if not isinstance(stage.target, Embedding):
+            continue
+        source = stage.teacher.model if stage.teacher.kind == "model" else config.teacher.model
+        folder = read_sentence_folder(local(source or ""))
+        asked_already = stage.teacher.kind != "model" and stage.target.pooling == config.task.pooling
+        if folder is not None and not asked_already and folder.pooling != stage.target.pooling:
+            found = " and ".join(folder.poolings) or "none"
+            notes.append(
+                f"stage {stage.name!r} pools by {stage.target.pooling}, and the pooling of {source} is {found}"
+            )
+    return notes
