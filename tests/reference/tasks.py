@@ -16,6 +16,21 @@ def packed(documents: list[list[int]], length: int, separator: int | None) -> li
     return blocks
 
 
+def packed_documents(
+    documents: list[list[int]], length: int, before: list[int], after: list[int]
+) -> list[list[int]]:
+    """As `packed`; every block and every document inside one begins with `before`, as far as it fits."""
+    blocks = [list(before)]
+    for document in documents:
+        if len(blocks[-1]) > len(before):
+            blocks[-1] += before[: length - len(blocks[-1])]
+        for token in document + after:
+            if len(blocks[-1]) == length:
+                blocks.append(list(before))
+            blocks[-1].append(token)
+    return blocks
+
+
 def next_token_labels(rows: list[list[int]]) -> list[list[int]]:
     """The token after each position, -100 after the last and in the padding."""
     longest = max(len(row) for row in rows)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
+from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from tests.reference import tasks as reference
@@ -15,7 +16,15 @@ from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.reading import Record
 from vigreux.tasks.split import Documents
 from vigreux.tasks.stream import Example, Sample
-from vigreux.tasks.text import CausalCollator, MaskedCollator, causal_lm, cut, join, masked_lm
+from vigreux.tasks.text import (
+    CausalCollator,
+    MaskedCollator,
+    causal_lm,
+    cut,
+    cut_documents,
+    join,
+    masked_lm,
+)
 
 DOCUMENTS = Documents(
     [Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES[:3]]
@@ -50,7 +59,7 @@ def test_packing_conserves_tokens(documents, length, separator):
 
 @given(flat=st.lists(IDS, min_size=2, max_size=40), length=st.integers(4, 9))
 def test_blocks_between_first_and_last(flat, length):
-    found = rows(cut(np.asarray(flat, dtype=np.int32), length, first=1, last=2))
+    found = rows(cut(np.asarray(flat, dtype=np.int32), length, before=[1], after=[2]))
     assert all(row[0] == 1 and row[-1] == 2 and len(row) <= length for row in found)
     assert all(len(row) == length for row in found[:-1])
     inside = [token for row in found for token in row[1:-1]]
@@ -60,13 +69,104 @@ def test_blocks_between_first_and_last(flat, length):
 
 def test_join_puts_the_separator_after_each_document(bpe):
     one, two = (bpe(text)["input_ids"] for text in SENTENCES[:2])
-    assert join(SENTENCES[:2], bpe, bpe.eos_token_id).tolist() == [
-        *one,
-        bpe.eos_token_id,
-        *two,
-        bpe.eos_token_id,
-    ]
-    assert join(SENTENCES[:2], bpe, None).tolist() == one + two
+    end = bpe.eos_token_id
+    flat, starts = join(SENTENCES[:2], bpe, after=[end])
+    assert flat.tolist() == [*one, end, *two, end]
+    assert starts.tolist() == [0, len(one) + 1]
+    assert join(SENTENCES[:2], bpe)[0].tolist() == one + two
+
+
+@given(
+    documents=st.lists(st.lists(IDS, min_size=1, max_size=9), min_size=1, max_size=8),
+    before=st.sampled_from([[1], [1, 2], [1, 2, 3]]),
+    after=st.sampled_from([[], [7]]),
+    extra=st.integers(2, 6),
+)
+def test_blocks_of_documents_that_begin_with_tokens_of_their_own(documents, before, after, extra):
+    length, flat, starts = len(before) + extra, [], []
+    for document in documents:
+        starts.append(len(flat))
+        flat += [*before, *document, *after]
+    table = cut_documents(np.asarray(flat, np.int32), np.asarray(starts), length, before)
+    assert rows(table) == reference.packed_documents(documents, length, before, after)
+
+
+# --- what the tokenizer puts around a text --------------------------------------------------------------------------
+
+
+def wrapped(tokenizer, template: str, **names: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with a template of its own around texts."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.add_special_tokens([token for token in template.split() if token != "$A"])
+    special = [(token, backend.token_to_id(token)) for token in template.split() if token != "$A"]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "after"),
+    [
+        ("<s> $A", ["<s>"], []),
+        ("<s> $A </s>", ["<s>"], ["</s>"]),
+        ("$A </s>", [], ["</s>"]),
+        ("<a> <b> $A", ["<a>", "<b>"], []),
+    ],
+)
+def test_a_block_carries_what_the_tokenizer_puts_around_a_text(bpe, template, before, after):
+    end = after[0] if after else bpe.eos_token
+    tokenizer = wrapped(bpe, template, eos_token=end, pad_token=bpe.pad_token)
+    task = causal_lm(DOCUMENTS, tokenizer, TaskConfig(max_length=16))
+    head, tail = (tokenizer.convert_tokens_to_ids(tokens) for tokens in (before, [end]))
+    found = rows(task.train)
+    assert all(row[: len(head)] == head and len(row) <= 16 for row in found)
+    texts = [tokenizer(s, add_special_tokens=False)["input_ids"] for s in SENTENCES]
+    if head:
+        assert found == reference.packed_documents(texts, 16, head, tail)
+    else:
+        assert found == reference.packed(texts, 16, tail[0])
+    assert any(f"begins with {' '.join(before)}" in note for note in task.notes) == bool(before)
+    labels = next(iter(task.eval_batches(8)))["labels"]
+    assert not torch.isin(labels, torch.tensor(head or [-1])).any()
+    assert torch.isin(labels, torch.tensor(tail)).any()
+
+
+def test_a_token_that_ends_a_text_and_begins_the_next_stands_once(bpe):
+    """OPT's tokenizer: </s> before each text, which is its end-of-text token as well."""
+    tokenizer = wrapped(bpe, "</s> $A", eos_token="</s>", bos_token="</s>", pad_token=bpe.pad_token)
+    task = causal_lm(DOCUMENTS, tokenizer, TaskConfig(max_length=16))
+    end = tokenizer.eos_token_id
+    texts = [tokenizer(s, add_special_tokens=False)["input_ids"] for s in SENTENCES]
+    inside = [token for text in texts for token in [*text, end]]
+    assert all(row[0] == end for row in rows(task.train))
+    assert [token for row in rows(task.train) for token in row[1:]] == inside
+    assert torch.isin(next(iter(task.eval_batches(8)))["labels"], end).any()
+
+
+@pytest.mark.parametrize("template", ["<s> $A </s>", "$A", "<s> <t> $A </s> </t>"])
+def test_masked_blocks_are_wrapped_as_texts_are(bpe, template):
+    """The second has cls and sep tokens that its template does not use."""
+    bpe = wrapped(bpe, "[MASK] $A")
+    tokenizer = wrapped(bpe, template, mask_token="[MASK]", cls_token="[MASK]", sep_token="[MASK]")
+    before, after = (part.split() for part in template.split("$A"))
+    head, tail = tokenizer.convert_tokens_to_ids(before), tokenizer.convert_tokens_to_ids(after)
+    task = masked_lm(DOCUMENTS, tokenizer, TaskConfig(kind="masked-lm", max_length=16))
+    found = rows(task.train)
+    assert all(row[: len(head)] == head and row[len(row) - len(tail) :] == tail for row in found)
+    inside = [token for row in found for token in row[len(head) : len(row) - len(tail)]]
+    texts = [tokenizer(s, add_special_tokens=False)["input_ids"] for s in SENTENCES]
+    flat = [token for text in texts for token in [*text, *tail]]
+    assert inside == flat[: len(inside)]
+    assert len(flat) - len(tail) - len(inside) <= 1  # one token that nothing could predict
+    assert set(head + tail) <= set(task.collate.special)
+
+
+def test_a_block_needs_space_beside_what_stands_around_a_text(bpe):
+    tokenizer = wrapped(bpe, "<a> <b> <c> $A", eos_token=bpe.eos_token)
+    with pytest.raises(
+        ConfigError, match=r"task.max_length: 4; accepted for causal-lm with <a> and <b> and <c>: from 5"
+    ):
+        causal_lm(DOCUMENTS, tokenizer, TaskConfig(max_length=4))
+    assert len(causal_lm(DOCUMENTS, tokenizer, TaskConfig(max_length=5)).train) > 10
 
 
 # --- causal ---------------------------------------------------------------------------------------------------------
@@ -83,7 +183,7 @@ def test_causal_labels_are_the_next_tokens(blocks):
 
 def test_causal_task(bpe):
     task = causal_lm(DOCUMENTS, bpe, TaskConfig(kind="causal-lm", max_length=16))
-    inside = join(SENTENCES, bpe, bpe.eos_token_id).tolist()
+    inside = join(SENTENCES, bpe, after=[bpe.eos_token_id])[0].tolist()
     assert [token for row in rows(task.train) for token in row] == inside[: task.train.ends[-1]]
     assert bpe.decode([t for t in inside if t != bpe.eos_token_id]) == "".join(SENTENCES)
     assert (task.kind, task.tokens_per_sample, task.num_labels) == ("causal-lm", 16, None)

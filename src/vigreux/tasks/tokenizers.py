@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -14,7 +14,31 @@ from vigreux.errors import ConfigError
 
 _END, _PAD = "<|endoftext|>", "<|pad|>"
 _BYTES = 256
+_TEXTS = ("the cat sat", "1 2 3")  # on which it is seen what a tokenizer does
 _ALPHABET = 1000  # single characters a wordpiece vocabulary holds at most
+
+
+class Wrapping(NamedTuple):
+    """The token ids that a tokenizer puts before and after a text."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) -> Wrapping | None:
+    """What the tokenizer puts before and after a text, seen from these; `None` where it cannot be seen.
+
+    Each text is encoded with and without special tokens. The second has to stand in the first, the same way for all texts.
+    """
+    seen = set()
+    for text in texts:
+        bare = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        whole = list(tokenizer(text, verbose=False)["input_ids"])
+        at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), None)
+        if not bare or at is None:
+            return None
+        seen.add(Wrapping(tuple(whole[:at]), tuple(whole[at + len(bare) :])))
+    return seen.pop() if len(seen) == 1 else None
 
 
 def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
