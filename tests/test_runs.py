@@ -135,9 +135,13 @@ def test_fail_on_a_full_disk_does_not_hide_the_reason(tmp_path, monkeypatch):
 
 
 def test_resume_repairs_and_truncates(tmp_path):
+    checkpoint = tmp_path / "checkpoint-20"
+    checkpoint.mkdir()
     run = create(tmp_path / "run")
     for step in (10, 20, 30):
         run.log_metrics(record(step))
+        if step == 20:
+            run.copy_metrics(checkpoint)
     run.finish_stage(STAGE)
     run.finish_stage(STAGE)
     run.close()
@@ -145,7 +149,7 @@ def test_resume_repairs_and_truncates(tmp_path):
         with open(run.path / name, "ab") as file:
             file.write(b'{"torn": ')
     with RunFolder.resume(run.path, {**CONFIG, "output": "elsewhere"}) as again:
-        again.truncate_metrics(20)
+        again.restore_metrics(checkpoint, 20)
         again.truncate_stages(1)
         again.log_metrics(record(25))
         again.finish_stage(STAGE)
@@ -272,12 +276,26 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
     with pytest.raises(CheckpointError, match=r"run folders inside it: a$"):
         RunFolder.open(tmp_path)
     (run.path / "config.yaml").write_text("a: [")
-    with pytest.raises(CheckpointError, match=r"config.yaml: is damaged") as error:
-        run.config()
-    one_line(error)
+    assert run.config() == CONFIG  # a copy, for people to read: run.json holds it
     (run.path / "summary.json").write_text('{"metrics": {}}')
     with pytest.raises(CheckpointError, match=r"summary.json: is damaged \(Summary missing 5 required"):
         run.summary()
+    (run.path / "run.json").write_text(
+        (run.path / "run.json").read_text().replace("running", "runnins").replace("failed", "failes")
+    )
+    with pytest.raises(
+        CheckpointError, match=r"run.json: is damaged \(its checksum is not the one written\)"
+    ) as error:
+        RunFolder.open(run.path)
+    one_line(error)
+    (run.path / "run.json").write_text('{"format": 1, "status": "done"}')
+    with pytest.raises(CheckpointError, match="status: 'done'; accepted: running, finished, failed"):
+        RunFolder.open(run.path)
+    (run.path / "run.json").write_text(
+        '{"format": 1, "status": "failed"}'
+    )  # of an earlier version: no checksum
+    with pytest.raises(CheckpointError, match=r"config.yaml: is damaged"):
+        RunFolder.open(run.path).config()
     (run.path / "run.json").write_text('{"format": 99}')
     with pytest.raises(CheckpointError, match="format 99; accepted: 1"):
         RunFolder.open(run.path)

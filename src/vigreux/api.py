@@ -117,11 +117,13 @@ def distill(
         setup.notes += _start(setup, init)
     pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
     held_out = HeldOut(made, live, pooling, setup.eval_batch_size)
+    config = _config(setup, init, blocks)
     run_setup(
         setup,
         root,
-        _config(setup, init),
+        config,
         held_out=held_out,
+        defaults={name: config[name] for name in ("init", "kind", "blocks", "steps")},
         name="-".join(stage.name for stage in setup.curriculum)[:40],
         resume=resume,
         quiet=quiet,
@@ -182,7 +184,7 @@ def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) 
     return BudgetConfig(steps=math.ceil(args.num_train_epochs * task.train_samples / batch))
 
 
-def _config(setup: Setup, init: StudentInit | None) -> dict[str, Any]:
+def _config(setup: Setup, init: StudentInit | None, blocks: str | None) -> dict[str, Any]:
     """What the run folder keeps of the settings. The models and data must be handed over again to resume."""
     return {
         "curriculum": "python",
@@ -191,4 +193,7 @@ def _config(setup: Setup, init: StudentInit | None) -> dict[str, Any]:
         "schedule": setup.schedule,
         "seed": setup.seed,
         "init": init,
+        "kind": setup.task.kind,
+        "blocks": blocks,
+        "steps": setup.budget.steps,
     }

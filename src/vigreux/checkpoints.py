@@ -8,12 +8,19 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vigreux.files import write_atomic, writing
 
 MANIFEST = "manifest.json"
+LOADED = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".json",
+)  # what a model or an optimiser is loaded from: nothing else counts
 
 _log = logging.getLogger(__name__)
 
@@ -39,15 +46,33 @@ def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str
     directory = Path(directory)
     try:
         entries = json.loads((directory / MANIFEST).read_bytes())["files"]
+        if not entries or not all(_is_entry(name, entry) for name, entry in entries.items()):
+            return [f"{MANIFEST} is damaged"]
     except OSError:
         return [f"{MANIFEST} is missing (stopped while it was being written)"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [f"{MANIFEST} is damaged"]
-    problems = (_file_problem(directory / name, name, entry, contents) for name, entry in entries.items())
-    return [problem for problem in problems if problem]
+    unlisted = sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.suffix in LOADED and path.name not in (*entries, MANIFEST)
+    )
+    problems = [_file_problem(directory / name, name, entry, contents) for name, entry in entries.items()]
+    return [problem for problem in problems if problem] + [
+        f"{name} is not in {MANIFEST}" for name in unlisted
+    ]
+
+
+def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
+    """Whether it names a file below the directory, with its size and its hash."""
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    return inside and isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
 
 
 def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: bool) -> str | None:
+    if path.is_symlink():
+        return f"{name} is a symbolic link"
     if not path.is_file():
         return f"{name} is missing"
     if path.stat().st_size != entry["bytes"]:
@@ -60,6 +85,11 @@ def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: boo
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in the name `checkpoint-STEP`."""
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _checkpoints(stage_dir: Path) -> list[Path]:
@@ -80,6 +110,15 @@ def latest_checkpoint(stage_dir: Path | str) -> Path | None:
             return path
         _log.warning("%s: not used: %s", path, "; ".join(problems))
     return None
+
+
+def drop_damaged(stage_dir: Path | str) -> None:
+    """Deletes the checkpoints after the newest whole one, from which the stage goes on: they are damaged, or not whole."""
+    last = latest_checkpoint(stage_dir)
+    for path in _checkpoints(Path(stage_dir)):
+        if last is None or step_of(path) > step_of(last):
+            with writing(path):
+                shutil.rmtree(path)
 
 
 def rotate(stage_dir: Path | str, keep: int) -> None:

@@ -1,54 +1,66 @@
 """The run folder: the only thing engines write, and the only thing that comes after (report, select, compare) reads.
 
     RUN/
-      run.json          format, name of the curriculum, seed, device, command, versions, status, times, failure
+      run.json          format, name of the curriculum, seed, device, command, versions, status, times, failure;
+                        the text of the small files below; fingerprints of data and teachers; a checksum of it all
       config.yaml       what was asked
       curriculum.yaml   the stages, resolved
-      metrics.jsonl     one line a record (see `RunFolder.log_metrics`)
-      stages.jsonl      one line a finished stage (`StageRecord`)
-      stages/00-NAME/checkpoint-N/   resume points, each with a manifest
-      student/          the finished model
-      initial/          the student's first weights, from which a resumed first stage starts
       plan.json         steps and costs of the stages, fixed when the run began
       summary.json      final metrics and cost (`Summary`)
+      metrics.jsonl     one line a record (see `RunFolder.log_metrics`)
+      stages.jsonl      one line a finished stage (`StageRecord`), each with a checksum
+      stages/00-NAME/checkpoint-N/   resume points, each with a manifest, and with the metrics until then
+      student/          the finished model
+      initial/          the student's first weights, from which a resumed first stage starts
 
 A process may be killed between any two instructions: files are replaced whole, lines are appended whole, and a checkpoint
-counts only once its manifest, written last, agrees with its files.
+counts only once its manifest, written last, agrees with its files. run.json is the first file: with it there is a run, without it
+there is none. config.yaml, curriculum.yaml, plan.json and summary.json are copies of what it holds, for people to read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
 import re
 import socket
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 from vigreux.errors import CheckpointError, VigreuxError
 from vigreux.files import (
     append_line,
+    check_no_links,
     drop_torn_line,
     finite,
+    is_whole,
     read_lines,
+    read_whole_lines,
     rewrite_lines,
+    sealed,
+    without_seal,
     write_atomic,
     writing,
 )
+from vigreux.folder_lock import LOCK, SOFT_LOCK, FolderBusyError, FolderLock, is_locked
 from vigreux.same_run import config_hash, deal_alike, filled, first_difference, process_count, relevant
 from vigreux.secrets import redact, redact_command, redact_text
 
 FORMAT = 1
+STATUSES = ("running", "finished", "failed")
+INFO, METRICS, STAGES = "run.json", "metrics.jsonl", "stages.jsonl"
+CONFIG, CURRICULUM, PLAN, SUMMARY = FILES = ("config.yaml", "curriculum.yaml", "plan.json", "summary.json")
+STUDENT = "student"  # the fingerprint of its first weights, which counts until they are kept
 
 # --- what the files hold --------------------------------------------------------------------------------------------
 
@@ -128,7 +140,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         """Use `create`, `resume` or `open`: this checks nothing."""
         self.path = Path(path)
-        self._lock: IO[str] | None = None
+        self._lock = FolderLock(self.path)
 
     @classmethod
     def create(
@@ -140,8 +152,12 @@ class RunFolder:
         name: str | None = None,
         device: str = "cpu",
         command: str | None = None,
+        plan: str | None = None,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> RunFolder:
         """Starts a new run in a folder that is new or empty, and locks it.
+
+        All that the run is goes into run.json at once: a kill leaves a vacant folder or a run that can be resumed.
 
         Args:
             path: the folder; parents are made.
@@ -150,6 +166,8 @@ class RunFolder:
             name: what the curriculum is called in tables; default from `config["curriculum"]`.
             device: where it runs, in words.
             command: the command line; default this process's.
+            plan: the text of plan.json; default it follows (`keep`).
+            fingerprints: name → hash of what the run is made from (data, tokenizer, teachers); a resume compares them.
 
         Raises:
             CheckpointError: the folder holds a run or anything else, cannot be written, or another process writes it.
@@ -161,33 +179,41 @@ class RunFolder:
         with writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         run._take_lock()
-        check_vacant(run.path)  # again under the lock: another process may have come first
-        run._write_info(
-            {
-                "format": FORMAT,
-                "name": name or _curriculum_name(config),
-                "seed": config.get("seed", 0),
-                "device": device,
-                "processes": process_count(),
-                "command": redact_text(command)
-                if command
-                else redact_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                "config_hash": config_hash(config),
-                "versions": {package: _version(package) for package in ("vigreux", "torch", "transformers")},
-                "status": "running",
-                "started": _now(),
-                "resumed": [],
-                "finished": None,
-                "failure": None,
-            }
-        )
-        write_atomic(
-            run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-        )
-        stages = redact([dict(stage) for stage in curriculum])
-        write_atomic(
-            run.path / "curriculum.yaml", yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
-        )
+        try:
+            check_vacant(run.path)  # again under the lock: another process may have come first
+            check_no_links(run.path)
+            stages = redact([dict(stage) for stage in curriculum])
+            files = {CONFIG: _yaml(dict(config)), CURRICULUM: _yaml(stages)}
+            if plan is not None:
+                files[PLAN] = plan
+            run._write_info(
+                {
+                    "format": FORMAT,
+                    "name": name or _curriculum_name(config),
+                    "seed": config.get("seed", 0),
+                    "device": device,
+                    "processes": process_count(),
+                    "command": redact_text(command)
+                    if command
+                    else redact_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "config_hash": config_hash(config),
+                    "versions": {
+                        package: _version(package) for package in ("vigreux", "torch", "transformers")
+                    },
+                    "status": "running",
+                    "writer": _this_process(),
+                    "started": _now(),
+                    "resumed": [],
+                    "finished": None,
+                    "failure": None,
+                    "fingerprints": dict(fingerprints or {}),
+                    "files": files,
+                }
+            )
+            run._write_copies()
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @classmethod
@@ -198,11 +224,11 @@ class RunFolder:
             CheckpointError: no run folder there, a damaged one, or one of a later format.
         """
         run = cls(path)
-        info = run.info()
+        info, path = run.info(), run.path / INFO
         if info.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{run.path / 'run.json'}: format {info.get('format')!r}; accepted: {FORMAT}"
-            )
+            raise CheckpointError(f"{path}: format {info.get('format')!r}; accepted: {FORMAT}")
+        if info.get("status") not in STATUSES:
+            raise CheckpointError(f"{path}: status: {info.get('status')!r}; accepted: {', '.join(STATUSES)}")
         return run
 
     @classmethod
@@ -213,6 +239,7 @@ class RunFolder:
         curriculum: Sequence[Mapping[str, Any]] | None = None,
         *,
         defaults: Mapping[str, Any] | None = None,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> RunFolder:
         """Goes on with a run of the same configuration (and the same stages, where given), and locks it.
 
@@ -221,7 +248,8 @@ class RunFolder:
         A finished run is returned as it is (`run.status == "finished"`): there is nothing left to do.
 
         Raises:
-            CheckpointError: no run there, the run of another configuration, other samples a step, or another process writes it.
+            CheckpointError: no run there, a damaged one, the run of another configuration, of other data or another teacher
+                (`fingerprints`), other samples a step, a link inside, or another process writes it.
         """
         run = cls.open(path)
         stored, given = relevant(filled(redact(run.config()), defaults or {})), relevant(redact(config))
@@ -235,15 +263,70 @@ class RunFolder:
             raise CheckpointError(
                 f"{run.path}: belongs to another configuration: {difference}; accepted: the same configuration, or another output"
             )
+        if fingerprints is not None:
+            run._check_fingerprints(fingerprints)
+        check_no_links(run.path)
         run._take_lock()
-        for name in ("metrics.jsonl", "stages.jsonl"):
-            drop_torn_line(run.path / name)
-        if run.status != "finished":
-            info = run.info()
-            run._write_info(
-                {**info, "status": "running", "failure": None, "resumed": [*info["resumed"], _now()]}
-            )
+        try:
+            run._take_up()
+        except BaseException:
+            run.close()
+            raise
         return run
+
+    def _check_fingerprints(self, given: Mapping[str, str]) -> None:
+        stored = self.info().get("fingerprints") or {}
+        if not stored:
+            warnings.warn(
+                f"{self.path}: an earlier version of Vigreux began this run and kept no fingerprints; whether data and"
+                " teachers are the same is not checked",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+        other = [
+            name for name in {**stored, **given} if name != STUDENT and stored.get(name) != given.get(name)
+        ]
+        if other:
+            raise CheckpointError(
+                f"{self.path}: was begun with another {' and another '.join(other)}; accepted: the same as then, or"
+                " another output"
+            )
+
+    def _take_up(self) -> None:
+        """Under the lock: makes whole what a kill or damage left, and marks the run as running."""
+        self._write_copies()
+        drop_torn_line(self.path / METRICS)
+        path = self.path / STAGES
+        drop_torn_line(path)
+        whole = read_whole_lines(path)
+        if path.exists() and path.read_bytes().count(b"\n") != len(whole):
+            warnings.warn(
+                f"{path}: record {len(whole) + 1} is damaged: that stage and those after it are recorded again",
+                UserWarning,
+                stacklevel=3,
+            )
+            rewrite_lines(path, whole)
+        info = self.info()  # read again: before the lock was taken another process may have gone on
+        if info["status"] != "finished":
+            resumed = [*(info.get("resumed") or []), _now()]
+            self._write_info(
+                {**info, "status": "running", "failure": None, "writer": _this_process(), "resumed": resumed}
+            )
+
+    def _write_copies(self) -> None:
+        """Writes the files that run.json holds where they are missing or others; says so where a resume finds them damaged."""
+        for name, text in self.info().get("files", {}).items():
+            path = self.path / name
+            if path.exists() and path.read_bytes() == text.encode():
+                continue
+            if path.exists():
+                warnings.warn(
+                    f"{path}: was damaged or changed since the run began: written again from {INFO}",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            write_atomic(path, text)
 
     # writing
 
@@ -255,28 +338,57 @@ class RunFolder:
                 (student and teacher, so far), `seconds` (so far), then what was measured under plain names: `loss`,
                 `learning_rate`, `explained_variance`, `accuracy`, …
         """
-        append_line(self.path / "metrics.jsonl", record)
+        append_line(self.path / METRICS, record)
 
-    def truncate_metrics(self, global_step: int) -> None:
-        """Drops the records after `global_step`, the step that a resumed run goes on from."""
-        kept = [record for record in self.metrics() if record["global_step"] <= global_step]
-        rewrite_lines(self.path / "metrics.jsonl", kept)
+    def copy_metrics(self, checkpoint: Path) -> None:
+        """Puts the records until now beside a checkpoint, before its manifest is written: `restore_metrics` goes back to them."""
+        path = self.path / METRICS
+        with writing(checkpoint):
+            (checkpoint / METRICS).write_bytes(path.read_bytes() if path.exists() else b"")
+
+    def restore_metrics(self, checkpoint: Path | None, global_step: int, *, say: bool = True) -> None:
+        """Makes metrics.jsonl what it was when `checkpoint` was written, or empty where a run starts anew (`None`).
+
+        Records that were damaged since, or lost, come back; those of later steps go, and are written again.
+        In a checkpoint of an earlier version, which has no copy, those after `global_step` go. `say`: warn of damage.
+        """
+        path = self.path / METRICS
+        if checkpoint is not None and not (checkpoint / METRICS).exists():
+            records = [record for record in read_lines(path) if record["global_step"] <= global_step]
+            rewrite_lines(path, records)
+            return
+        copy = b"" if checkpoint is None else (checkpoint / METRICS).read_bytes()
+        found = path.read_bytes() if path.exists() else b""
+        if found == copy:
+            return
+        if say and not found.startswith(copy):
+            warnings.warn(
+                f"{path}: was damaged: its records are taken from {checkpoint}", UserWarning, stacklevel=2
+            )
+        write_atomic(path, copy)
 
     def finish_stage(self, record: StageRecord) -> None:
         """Appends one finished stage to stages.jsonl; call it after the stage's last checkpoint has its manifest."""
-        append_line(self.path / "stages.jsonl", redact(dataclasses.asdict(record)))
+        append_line(self.path / STAGES, sealed(redact(dataclasses.asdict(record))))
+
+    def keep(self, name: str, text: str) -> None:
+        """Writes one of the small files, and into run.json what it holds."""
+        info = self.info()
+        self._write_info({**info, "files": {**info.get("files", {}), name: text}})
+        write_atomic(self.path / name, text)
 
     def truncate_stages(self, count: int) -> None:
         """Keeps the first `count` finished stages: the last checkpoint of a later one turned out to be damaged."""
-        rewrite_lines(
-            self.path / "stages.jsonl", [dataclasses.asdict(stage) for stage in self.stages()[:count]]
-        )
+        records = [sealed(dataclasses.asdict(stage)) for stage in self.stages()[:count]]
+        rewrite_lines(self.path / STAGES, records)
 
     def finish(self, summary: Summary) -> None:
         """Writes summary.json, marks the run as finished and lets go of the lock."""
-        plain = redact(finite(dataclasses.asdict(summary)))
-        write_atomic(self.path / "summary.json", json.dumps(plain, indent=1))
-        self._write_info({**self.info(), "status": "finished", "finished": _now(), "failure": None})
+        text = json.dumps(redact(finite(dataclasses.asdict(summary))), indent=1)
+        write_atomic(self.path / SUMMARY, text)
+        info = self.info()
+        files = {**info.get("files", {}), SUMMARY: text}
+        self._write_info({**info, "status": "finished", "finished": _now(), "failure": None, "files": files})
         self.close()
 
     def fail(self, message: str) -> None:
@@ -296,64 +408,97 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets go of the lock."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if kind is not None and self._lock is not None:  # without the lock it has finished already
+        if kind is not None and self._lock.held:  # without the lock it has finished already
             self.fail(str(error) or kind.__name__)
         self.close()
 
     # reading
 
     def info(self) -> dict[str, Any]:
-        """run.json."""
-        path = self.path / "run.json"
+        """run.json.
+
+        Raises:
+            CheckpointError: it is missing, or its checksum shows that it is damaged.
+        """
+        path = self.path / INFO
         if not path.exists():
             raise CheckpointError(
-                f"{self.path}: not a run folder (run.json is missing){_runs_inside(self.path)}"
+                f"{self.path}: not a run folder ({INFO} is missing){_runs_inside(self.path)}"
             )
-        return _read_mapping(path, json.loads)
+        info = _parsed(path, _text_of(path), json.loads, dict)
+        files = info.get("files", {})
+        texts = isinstance(files, dict) and all(isinstance(text, str) for text in files.values())
+        if not is_whole(info) or not texts or not set(files) <= set(FILES):
+            raise CheckpointError(
+                f"{path}: is damaged (its checksum is not the one written); accepted: another output; its checkpoints"
+                " under stages/ can still be loaded as models"
+            )
+        return info
 
     @property
     def status(self) -> str:
-        """running, finished or failed as the run says, or stopped: it says running, but its process is gone."""
+        """running, finished or failed as the run says, or stopped: it says running, but no process holds its lock."""
         status = self.info()["status"]
-        return "stopped" if status == "running" and not self._owner_lives() else status
+        locked = self._lock.held or is_locked(self.path)
+        return "stopped" if status == "running" and not locked else status
+
+    def text(self, name: str) -> str | None:
+        """What one of the small files holds, as run.json has it; that of an earlier version's run is read from its file.
+
+        Returns:
+            `None` where the run does not have the file (yet).
+        """
+        if (text := self.info().get("files", {}).get(name)) is not None:
+            return str(text)
+        path = self.path / name
+        return _text_of(path) if path.exists() else None
 
     def config(self) -> dict[str, Any]:
         """What was asked."""
-        return _read_mapping(self.path / "config.yaml", yaml.safe_load)
+        return self._parsed(CONFIG, yaml.safe_load, dict)
 
     def curriculum(self) -> list[dict[str, Any]]:
         """The stages as plain values (`vigreux.plain.from_plain` reads them)."""
-        return _read_plain(self.path / "curriculum.yaml", yaml.safe_load, list)
+        return self._parsed(CURRICULUM, yaml.safe_load, list)
+
+    def _parsed(self, name: str, parse: Any, kind: type) -> Any:
+        text = self.text(name)
+        if text is None:
+            raise CheckpointError(f"{self.path / name}: is missing; the run folder is damaged")
+        return _parsed(self.path / name, text, parse, kind)
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records of metrics.jsonl in order, all or of one kind ("train", "eval")."""
-        return [
-            record for record in read_lines(self.path / "metrics.jsonl") if kind in (None, record.get("kind"))
-        ]
+        return [record for record in read_lines(self.path / METRICS) if kind in (None, record.get("kind"))]
 
     def stages(self) -> list[StageRecord]:
         """The finished stages in order."""
-        path = self.path / "stages.jsonl"
+        path = self.path / STAGES
+        records = read_lines(path)
+        for number, record in enumerate(records, start=1):
+            if not is_whole(record):
+                raise CheckpointError(
+                    f"{path}: line {number} is damaged (its checksum is not the one written); accepted: --resume, which"
+                    " writes it again"
+                )
         return [
-            _read_fields(path, StageRecord, {**line, "notes": tuple(line.get("notes", ()))})
-            for line in read_lines(path)
+            _read_fields(path, StageRecord, without_seal(record) | {"notes": tuple(record.get("notes", ()))})
+            for record in records
         ]
 
     def summary(self) -> Summary | None:
         """How the run ended; None while it has not."""
-        path = self.path / "summary.json"
-        if not path.exists():
+        text = self.text(SUMMARY)
+        if text is None:
             return None
-        plain = _read_mapping(path, json.loads)
-        return _read_fields(path, Summary, {**plain, "notes": tuple(plain.get("notes", ()))})
+        plain = _parsed(self.path / SUMMARY, text, json.loads, dict)
+        return _read_fields(self.path / SUMMARY, Summary, {**plain, "notes": tuple(plain.get("notes", ()))})
 
     def stage_dir(self, index: int, name: str) -> Path:
         """Where the checkpoints of stage `index` (from 0) go: stages/00-NAME."""
@@ -367,58 +512,33 @@ class RunFolder:
     # the lock
 
     def _take_lock(self) -> None:
-        path = self.path / ".lock"
-        with writing(path):
-            lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (held open as long as the run is written)
         try:
-            # lockf, not flock: a fork (a data loader's worker) that outlives a killed run must not keep the lock
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            lock.close()
+            self._lock.take()
+        except FolderBusyError as busy:
             raise CheckpointError(
-                f"{self.path}: is being written by {owner}; wait for it, or choose another output"
-            ) from error
-        self._lock = lock
-        with writing(path):
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
+                f"{self.path}: is being written by {self._writer()}; wait for it, or choose another output"
+            ) from busy
 
-    def _owner_lives(self) -> bool:
-        """Asks for the process that .lock names: to try the lock would drop it, were the owner this very process."""
-        path = self.path / ".lock"
-        owner = (
-            re.fullmatch(r"process (\d+) on (.+)", path.read_text(encoding="utf-8"))
-            if path.exists()
-            else None
-        )
-        if owner is None:
-            return False
-        if owner[2] != socket.gethostname():
-            return True  # cannot be seen from here
+    def _writer(self) -> str:
+        """The process that run.json names: the lock's, which itself names none."""
         try:
-            os.kill(int(owner[1]), 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's: it lives
-            return True
-        return True
+            return str(self.info().get("writer") or "another process")
+        except CheckpointError:  # not there yet
+            return "another process"
 
     def _write_info(self, info: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "run.json", json.dumps(info, indent=1, ensure_ascii=False))
+        write_atomic(self.path / INFO, json.dumps(sealed(info), indent=1, ensure_ascii=False))
 
 
 def check_vacant(path: Path) -> None:
     """Raises unless `path` is new or empty (a lock and the leftovers of a killed `write_atomic` are nothing)."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; accepted: a new or empty folder")
-    if (path / "run.json").exists():
+    if (path / INFO).exists():
         status = RunFolder.open(path).status
         hint = "--resume to go on with it, or " if status in ("failed", "stopped") else ""
         raise CheckpointError(f"{path}: holds a run already ({status}); accepted: {hint}another output")
-    ours = re.compile(r"\.lock|\..*\.tmp")
+    ours = re.compile(rf"{re.escape(LOCK)}|{re.escape(SOFT_LOCK)}|\..*\.tmp")
     others = (
         []
         if not path.exists()
@@ -441,18 +561,29 @@ def _curriculum_name(config: Mapping[str, Any]) -> str:
     return Path(asked).stem if isinstance(asked, str) else "custom"
 
 
-def _read_mapping(path: Path, parse: Any) -> dict[str, Any]:
-    return _read_plain(path, parse, dict)
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _read_plain(path: Path, parse: Any, kind: type) -> Any:
+def _yaml(plain: Any) -> str:
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def _text_of(path: Path) -> str:
     try:
-        plain = parse(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}); the run folder is damaged"
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
+
+
+def _parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
+    try:
+        plain = parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
     if not isinstance(plain, kind):
         raise CheckpointError(

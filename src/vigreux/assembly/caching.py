@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
 
 from vigreux.assembly.build import Materials, load_materials, make_setup
 from vigreux.assembly.sources import local
-from vigreux.config import RunConfig, TaskConfig
+from vigreux.config import RunConfig
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
 from vigreux.distillation.cache_store import SPLITS, CacheStore, Manifest
@@ -32,14 +29,14 @@ from vigreux.distillation.teachers import LiveTeacher
 from vigreux.engines.calibrate import plan_stages
 from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
 from vigreux.engines.evaluation import HeldOut
+from vigreux.engines.fingerprints import hash_of, tokenizer_fingerprint
 from vigreux.engines.setup import DEFAULTS, Setup, device_of
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
 from vigreux.same_run import process_count
 from vigreux.tasks.evaluate import record_from
-from vigreux.tasks.stream import Endless
-from vigreux.tasks.table import TokenTable
+from vigreux.tasks.fingerprint import data_fingerprint
 from vigreux.tasks.task import Task
 
 HELD_OUT, PROJECTIONS = "held-out", "projections"
@@ -51,7 +48,6 @@ TASK_FIELDS = (
     "boundary_level",
     "pooling",
 )  # what rows there are, and of what
-LOOKED_AT = 256  # examples of a law, by which it is known: a file of rules may have changed under its name
 
 
 @dataclass(frozen=True)
@@ -167,12 +163,12 @@ def _check_space(root: Path, size: int) -> None:
 def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[TeacherRef]) -> dict[str, str]:
     """Everything that the signals are a function of: data, how it becomes batches, tokenizer, and each teacher's weights."""
     found = {
-        "data": _of_data(task, config.task),
-        "task": _hash({name: getattr(config.task, name) for name in TASK_FIELDS}),
-        "tokenizer": _hash(sorted(tokenizer.get_vocab().items())),
+        "data": data_fingerprint(task, str(config.task.data)),
+        "task": hash_of({name: getattr(config.task, name) for name in TASK_FIELDS}),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
     }
     if task.id2label is not None:
-        found["order of classes"] = _hash([task.id2label[i] for i in range(len(task.id2label))])
+        found["order of classes"] = hash_of([task.id2label[i] for i in range(len(task.id2label))])
     series = {}
     if any(ref.kind == "checkpoint" for ref in refs):
         from vigreux.assembly.sources import checkpoint_series
@@ -187,34 +183,12 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
         assert source is not None
         directory = Path(source).is_dir()
         loaded = (
-            f" {_hash(config.teacher.options)}" if config.teacher.options else ""
+            f" {hash_of(config.teacher.options)}" if config.teacher.options else ""
         )  # quantised: other signals of these weights
         found[f"teacher ({ref})"] = (
             weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}"
         ) + loaded
     return found
-
-
-def _of_data(task: Task, config: TaskConfig) -> str:
-    """Of all token ids and labels; samples that are drawn from a law are known by its name and its first ones."""
-    digest = hashlib.sha256()
-    for part in (task.train, task.held_out):
-        if isinstance(part, TokenTable):
-            for name, array in part.arrays():
-                if name not in ("tokens", "ends", "labels"):
-                    digest.update(name.encode())
-                digest.update(b"" if array is None else np.ascontiguousarray(array).data)
-            continue
-        digest.update(str(config.data).encode())
-        count = LOOKED_AT if isinstance(part, Endless) else min(LOOKED_AT, len(part))
-        for i in range(count):
-            example = part.example_at(0, i) if isinstance(part, Endless) else part[i]
-            digest.update(f"{np.asarray(example.inputs).tolist()} {example.label}\n".encode())
-    return digest.hexdigest()
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 # --- training from a cache --------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from accelerate import PartialState
 from torch import nn
 
 from vigreux.curriculum import Embedding
-from vigreux.engines.calibrate import plan_stages, write_plan
+from vigreux.engines.calibrate import plan_stages, plan_text
 from vigreux.engines.evaluation import HeldOut
+from vigreux.engines.fingerprints import run_fingerprints
 from vigreux.engines.setup import Setup
-from vigreux.engines.trainer import PLAN, CurriculumEngine
+from vigreux.engines.trainer import CurriculumEngine
 from vigreux.plain import to_plain
 from vigreux.runs import RunFolder, Summary
 
@@ -46,7 +47,13 @@ def run_setup(
     folder = None
     if state.is_main_process:
         if resume:
-            folder = RunFolder.resume(root, config, to_plain(setup.curriculum), defaults=defaults)
+            folder = RunFolder.resume(
+                root,
+                config,
+                to_plain(setup.curriculum),
+                defaults=defaults,
+                fingerprints=run_fingerprints(setup),
+            )
         else:
             folder = _new_folder(setup, root, config, name=name)
     state.wait_for_everyone()
@@ -70,9 +77,12 @@ def run_setup(
 
 def _new_folder(setup: Setup, root: Path, config: Mapping[str, Any], *, name: str | None) -> RunFolder:
     """Made once the budget is known to buy every stage: until then nothing is written."""
-    plan = plan_stages(setup)
-    folder = RunFolder.create(
-        root, config, to_plain(setup.curriculum), name=name, device=str(PartialState().device)
+    return RunFolder.create(
+        root,
+        config,
+        to_plain(setup.curriculum),
+        name=name,
+        device=str(PartialState().device),
+        plan=plan_text(plan_stages(setup)),
+        fingerprints=run_fingerprints(setup),
     )
-    write_plan(root / PLAN, plan)
-    return folder

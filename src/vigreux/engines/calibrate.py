@@ -20,7 +20,7 @@ from vigreux.cost import StepCost, steps_for_budget
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.engines.setup import Setup
-from vigreux.files import write_atomic
+from vigreux.errors import CheckpointError
 
 
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
@@ -87,14 +87,16 @@ def plan_stages(setup: Setup) -> list[StagePlan]:
     return [StagePlan(steps, cost) for steps, cost in zip(plan_steps(setup, costs), costs)]
 
 
-def write_plan(path: Path, plan: Sequence[StagePlan]) -> None:
-    """Keeps the plan: seconds differ from one measurement to the next, and a resumed run must keep to the first."""
-    write_atomic(path, json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1))
+def plan_text(plan: Sequence[StagePlan]) -> str:
+    """The plan as plan.json holds it: seconds differ from one measurement to the next, and a resume must keep to the first."""
+    return json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1)
 
 
-def read_plan(path: Path) -> list[StagePlan]:
-    """The plan that `write_plan` kept."""
-    return [
-        StagePlan(stage["steps"], StepCost(**stage["cost"]))
-        for stage in json.loads(path.read_text(encoding="utf-8"))
-    ]
+def read_plan(text: str, path: Path) -> list[StagePlan]:
+    """The plan that `plan_text` wrote into `path`. Raises `CheckpointError` where it is damaged."""
+    try:
+        return [StagePlan(int(stage["steps"]), StepCost(**stage["cost"])) for stage in json.loads(text)]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged ({' '.join(str(error).split())}); accepted: another output"
+        ) from error

@@ -7,13 +7,11 @@ and the number of its step, and a resumed run is bit for bit the one that was ne
 from __future__ import annotations
 
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from vigreux.checkpoints import latest_checkpoint, rotate, verify_manifest, write_manifest
+from vigreux.checkpoints import latest_checkpoint, rotate, step_of, write_manifest
 from vigreux.cost import StepCost
 from vigreux.curriculum import (
     Curriculum,
@@ -43,6 +41,7 @@ from vigreux.distillation.online_teachers import (
     layer_width,
     read_shape,
 )
+from vigreux.engines.going_on import INITIAL, keep_initial, put_student, saving, take_up
 from vigreux.engines.online_stages import (
     OnlineTarget,
     check_stage,
@@ -52,7 +51,7 @@ from vigreux.engines.online_stages import (
     step_cost,
 )
 from vigreux.engines.progress import Totals, on_plateau, progress_bar
-from vigreux.errors import ConfigError, TrainingError, VigreuxError
+from vigreux.errors import ConfigError, TrainingError
 from vigreux.kernels.online import Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
@@ -61,7 +60,6 @@ from vigreux.runs import RunFolder, StageRecord, Summary
 from vigreux.tasks.bits import BitStream
 from vigreux.tasks.parity import BooleanTask
 
-INITIAL = "initial"  # the student's first weights
 _CHUNK = 16_384  # samples that are drawn, and asked of a teacher, together
 _HIDDEN_CHUNK = 4096  # the same where each has a target for every hidden unit
 
@@ -166,16 +164,14 @@ class OnlineEngine:
         Raises:
             TrainingError: a loss is not finite, or the disk is full; what was finished stays, and the run can be resumed.
         """
-        try:
-            self._start()
+        with saving(self.folder.path, self.folder.fail):
+            take_up(self.folder, self.setup.curriculum, self._stage_is_whole)
+            keep_initial(self.folder, self.student, TwoLayer.save)
             totals = Totals()
             with progress_bar(self.quiet) as progress:
                 for index in range(len(self.setup.curriculum)):
                     totals = _StageRun(self, index, totals).run(progress)
             return self._finish(totals)
-        except VigreuxError as error:
-            self.folder.fail(str(error))
-            raise
 
     def evaluate(self, network: TwoLayer) -> dict[str, float]:
         """Loss (cross-entropy, or the hinge) and accuracy on the held-out samples."""
@@ -195,37 +191,13 @@ class OnlineEngine:
             "accuracy": float((logits.argmax(1) == labels).double().mean()),
         }
 
-    def _start(self) -> None:
-        initial = self.folder.path / INITIAL
-        if verify_manifest(initial):
-            self.student.save(initial)
-            write_manifest(initial)
-        self._drop_damaged_stages()
-
-    def _drop_damaged_stages(self) -> None:
-        """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole, and those after them."""
-        finished = self.folder.stages()
-        directories = [self.folder.stage_dir(i, stage.name) for i, stage in enumerate(self.setup.curriculum)]
-        whole = next(
-            (i for i, record in enumerate(finished) if _last_step(directories[i]) != record.steps),
-            len(finished),
-        )
-        if whole < len(finished):
-            again = ", ".join(repr(stage.name) for stage in finished[whole:])
-            warnings.warn(
-                f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2
-            )
-            self.folder.truncate_stages(whole)
-            for directory in directories[whole + 1 :]:  # their records go with those of the stage before
-                shutil.rmtree(directory, ignore_errors=True)
+    def _stage_is_whole(self, index: int, record: StageRecord) -> bool:
+        checkpoint = latest_checkpoint(self.folder.stage_dir(index, record.name))
+        return checkpoint is not None and step_of(checkpoint) == record.steps
 
     def _finish(self, totals: Totals) -> dict[str, float]:
         metrics = self.evaluate(self.student)
-        temporary = self.folder.path / "student.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        self.student.save(temporary)
-        shutil.rmtree(self.folder.student, ignore_errors=True)
-        temporary.rename(self.folder.student)
+        put_student(self.folder, self.student.save)
         self.folder.finish(
             Summary(
                 metrics=metrics,
@@ -253,15 +225,6 @@ class OnlineEngine:
             "teacher_metrics": self.evaluate(TwoLayer.load(teachers.final)),
             "teacher_parameters": read_shape(teachers.final).parameters,
         }
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def _last_step(directory: Path) -> int | None:
-    checkpoint = latest_checkpoint(directory)
-    return None if checkpoint is None else _step_of(checkpoint)
 
 
 class _StageRun:
@@ -391,6 +354,7 @@ class _StageRun:
         self._check_weights(step)
         checkpoint = self.directory / f"checkpoint-{step}"
         self.student.save(checkpoint)
+        self.folder.copy_metrics(checkpoint)
         write_manifest(checkpoint)
         self._saved = step
         # a logged loss is the mean since the last log: from each checkpoint on it starts anew, as it will when resumed from there
@@ -432,25 +396,25 @@ class _StageRun:
     # --- going on ---------------------------------------------------------------------------------------------------
 
     def _restore_finished(self, record: StageRecord) -> Totals:
-        self.student.load_weights(self.directory / f"checkpoint-{record.steps}")
+        if self.index + 1 == len(self.folder.stages()):  # only the last finished one's weights are needed
+            checkpoint = self.directory / f"checkpoint-{record.steps}"
+            self.student.load_weights(checkpoint)
         cost = StepCost(record.student_flops / record.steps, record.teacher_flops / record.steps)
         return self.start.after(record.steps, cost, self.settings.batch_size, record.seconds)
 
     def _resume(self) -> int:
         """Takes up the stage's last checkpoint; gives the step to go on from."""
         checkpoint = latest_checkpoint(self.directory)
-        step = _step_of(checkpoint) if checkpoint else 0
+        step = step_of(checkpoint) if checkpoint else 0
         if checkpoint is not None:
             self.student.load_weights(checkpoint)
         elif self.index == 0:
             self.student.load_weights(self.folder.path / INITIAL)
-        for path in self.directory.glob("checkpoint-*"):
-            if _step_of(path) > step:  # not whole, or damaged
-                shutil.rmtree(path)
         if checkpoint is not None and not self.settings.keep_checkpoints:
             rotate(self.directory, keep=1)  # killed before it was done
         self._saved = step
-        self.folder.truncate_metrics(self.start.steps + step)
+        if checkpoint is not None:
+            self.folder.restore_metrics(checkpoint, self.start.steps + step, say=False)
         for record in self.folder.metrics():
             if record["stage"] == self.stage.name:
                 self.seconds = record["seconds"] - self.start.seconds

@@ -12,13 +12,15 @@ import torch
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Curriculum
 from vigreux.distillation.online_teachers import OnlineTeachers
+from vigreux.engines.fingerprints import weights_in_memory
 from vigreux.engines.online import OnlineEngine, OnlineSetup
 from vigreux.errors import ConfigError, TrainingError
+from vigreux.models.load import weights_fingerprint
 from vigreux.models.two_layer import TwoLayer
 from vigreux.online_config import BooleanTaskConfig, OnlineConfig
 from vigreux.plain import to_plain
 from vigreux.recipes import from_config, stated_curriculum
-from vigreux.runs import RunFolder, Summary
+from vigreux.runs import STUDENT, RunFolder, Summary
 from vigreux.tasks.parity import BooleanTask, HierarchicalParity, Parity
 
 
@@ -111,16 +113,27 @@ def run_online(config: OnlineConfig, *, resume: bool, quiet: bool = False) -> Su
     plain, stages = asdict(config), to_plain(setup.curriculum)
     root = Path(config.output)
     defaults = asdict(OnlineConfig())
+    prints = _fingerprints(setup)
     folder = (
-        RunFolder.resume(root, plain, stages, defaults=defaults)
+        RunFolder.resume(root, plain, stages, defaults=defaults, fingerprints=prints)
         if resume
-        else RunFolder.create(root, plain, stages)
+        else RunFolder.create(root, plain, stages, fingerprints=prints)
     )
     with folder, torch_threads(config.training.threads), _memory(root):
         OnlineEngine(setup, folder, quiet=quiet).run()
     summary = RunFolder.open(root).summary()
     assert summary is not None
     return summary
+
+
+def _fingerprints(setup: OnlineSetup) -> dict[str, str]:
+    """Of what the configuration does not say: the student's first weights, and each teacher's."""
+    prints = {STUDENT: weights_in_memory(setup.student)}
+    for stage in setup.curriculum:
+        if stage.teacher.kind != "labels":
+            assert setup.teachers is not None
+            prints[f"teacher ({stage.teacher})"] = weights_fingerprint(setup.teachers.folder(stage.teacher))
+    return prints
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class StageTrainer(Trainer):
         carried_states: optimiser states by parameter from the stages before, when they are carried on.
         carried_schedule: set when one schedule runs over all stages.
         keep: how many checkpoints of the stage to keep; `None` keeps all.
+        beside: writes what else belongs into a checkpoint; called on the first process, before the manifest.
         Everything else is `transformers.Trainer`'s.
     """
 
@@ -64,6 +65,7 @@ class StageTrainer(Trainer):
         carried_schedule: CarriedSchedule | None = None,
         keep: int | None = 1,
         shards: Shards | None = None,
+        beside: Callable[[Path], None] | None = None,
         **kwargs: Any,
     ) -> None:
         # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
@@ -78,6 +80,7 @@ class StageTrainer(Trainer):
         self._carried_states = carried_states or {}
         self._carried_schedule = carried_schedule
         self._keep = keep
+        self._beside = beside
         self._shards = shards
         self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
         if shards is not None:
@@ -169,7 +172,10 @@ class StageTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             directory = Path(str(self.args.output_dir))
-            write_manifest(directory / f"checkpoint-{self.state.global_step}")
+            checkpoint = directory / f"checkpoint-{self.state.global_step}"
+            if self._beside is not None:
+                self._beside(checkpoint)
+            write_manifest(checkpoint)
             if self._keep is not None:
                 rotate(directory, self._keep)
 

@@ -6,7 +6,6 @@ the last one.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,31 +15,30 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from rich.progress import Progress
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PrinterCallback
 
-from vigreux.checkpoints import latest_checkpoint, verify_manifest, write_manifest
+from vigreux.checkpoints import latest_checkpoint, step_of, verify_manifest, write_manifest
 from vigreux.cost import StepCost
 from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher, Teachers
-from vigreux.engines.calibrate import StagePlan, plan_stages, read_plan, write_plan
+from vigreux.engines.calibrate import StagePlan, plan_stages, plan_text, read_plan
 from vigreux.engines.card import write_card
+from vigreux.engines.going_on import INITIAL, keep_initial, put_student, saving, take_up
 from vigreux.engines.progress import Totals, progress_bar
 from vigreux.engines.recorder import Recorder, StageProgress
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.sharding import Shards
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
-from vigreux.errors import TrainingError, VigreuxError
+from vigreux.errors import TrainingError
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
-from vigreux.runs import RunFolder, StageRecord, Summary
+from vigreux.runs import PLAN, RunFolder, StageRecord, Summary
 
-INITIAL = "initial"  # the student's first weights
-PLAN = "plan.json"  # the steps of each stage, and what one costs
-CARRIED = "optimizer_states.pt"
+CARRIED = "carried"  # what a stage's optimiser hands on to the next
+STATES = "optimizer_states.pt"
 
 
 class CurriculumEngine:
@@ -79,29 +77,19 @@ class CurriculumEngine:
 
         Raises `TrainingError` when a loss is not finite or the disk is full; what was finished stays, and the run can be resumed.
         """
-        try:
+        with saving(self.root, self._fail):
             return self._run()
-        except VigreuxError as error:
-            self._fail(str(error))
-            raise
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if not _disk_is_full(error):
-                raise
-            self._fail("the disk is full")
-            raise TrainingError(
-                f"{self.root}: the disk is full; make room, then --resume goes on from the last checkpoint"
-            ) from error
 
     def _run(self) -> dict[str, float]:
         if self.folder is not None:
-            self._drop_damaged_stages(self.folder)
-            self._keep_initial_student(self.root / INITIAL)
-            if not (self.root / PLAN).exists():
-                write_plan(self.root / PLAN, plan_stages(self.setup))
+            take_up(self.folder, self.setup.curriculum, self._stage_is_whole)
+            keep_initial(self.folder, self.setup.student, save_student)
+            if self.folder.text(PLAN) is None:
+                self.folder.keep(PLAN, plan_text(plan_stages(self.setup)))
         self._wait()
         if isinstance(self.setup.teachers, Teachers):
             self.setup.teachers.together()
-        plan = read_plan(self.root / PLAN)
+        plan = read_plan(RunFolder.open(self.root).text(PLAN) or "", self.root / PLAN)
         totals = Totals()
         with progress_bar(self.quiet or self.folder is None) as progress:
             for index in range(len(plan)):
@@ -126,12 +114,14 @@ class CurriculumEngine:
         checkpoint = latest_checkpoint(directory)
         if checkpoint is None and index == 0:
             load_student(self.setup.student, self.root / INITIAL)
+        if self.folder is not None and checkpoint is not None:
+            self.folder.restore_metrics(checkpoint, start.steps + step_of(checkpoint), say=False)
         shards = Shards(self.setup) if self.setup.sharded and PartialState().num_processes > 1 else None
         model, teacher = (self.setup if shards is None else shards.setup).stage_model(stage)
         recorder = self._recorder(index, plan, start, model, teacher, checkpoint, shards)
         steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
-            steps = _step_of(checkpoint)  # stopped there, and killed before it was recorded
+            steps = step_of(checkpoint)  # stopped there, and killed before it was recorded
         trainer = StageTrainer(
             model,
             student=self.setup.student,
@@ -148,6 +138,7 @@ class CurriculumEngine:
             else None,
             keep=None if self.setup.keep_checkpoints else 1,
             shards=shards,
+            beside=None if self.folder is None else self.folder.copy_metrics,
             callbacks=[recorder, StageProgress(progress, stage)],
         )
         trainer.remove_callback(PrinterCallback)
@@ -199,8 +190,6 @@ class CurriculumEngine:
             evaluate,
             every,
         )
-        if self.folder is not None:
-            self.folder.truncate_metrics(start.steps + (_step_of(checkpoint) if checkpoint else 0))
         self._wait()
         recorder.restore(
             [record for record in RunFolder.open(self.root).metrics() if record["stage"] == stage.name]
@@ -262,37 +251,24 @@ class CurriculumEngine:
         finished = RunFolder.open(self.root).stages()
         return finished[index] if index < len(finished) else None
 
-    def _keep_initial_student(self, initial: Path) -> None:
-        """The student's first weights, so that a resume starts from the same whatever the caller hands over then."""
-        if verify_manifest(initial):
-            save_student(self.setup.student, initial)
-            write_manifest(initial)
-
-    def _drop_damaged_stages(self, folder: RunFolder) -> None:
-        """Stages whose last checkpoint is gone or damaged are done again, from the last one that is whole."""
-        finished = folder.stages()
-        whole = len(finished)
-        while whole and not _has_its_checkpoint(
-            folder.stage_dir(whole - 1, finished[whole - 1].name), finished[whole - 1]
-        ):
-            whole -= 1
-        if whole < len(finished):
-            again = ", ".join(repr(stage.name) for stage in finished[whole:])
-            warnings.warn(
-                f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=2
-            )
-            folder.truncate_stages(whole)
+    def _stage_is_whole(self, index: int, record: StageRecord) -> bool:
+        """Whether all is there that the next stage takes up: the last checkpoint, and the optimiser's states it hands on."""
+        directory = RunFolder(self.root).stage_dir(index, record.name)
+        checkpoint = latest_checkpoint(directory)
+        if checkpoint is None or step_of(checkpoint) != record.steps:
+            return False
+        return not (self._hands_on(index) and verify_manifest(directory / CARRIED))
 
     def _restore_stage(self, index: int, directory: Path) -> None:
         """Takes up what a finished stage left; only the last finished one's weights are needed."""
         if self._finished_stage(index + 1) is not None:
             return
         checkpoint = latest_checkpoint(directory)
-        assert checkpoint is not None, "see _drop_damaged_stages"
+        assert checkpoint is not None, "see take_up"
         load_student(self.setup.student, checkpoint)
         if self._hands_on(index):
             by_name = torch.load(
-                directory / CARRIED, weights_only=True, map_location="cpu"
+                directory / CARRIED / STATES, weights_only=True, map_location="cpu"
             )  # the Trainer puts it on its device
             named = dict(self.setup.student.named_parameters())
             self.carried = {named[name]: state for name, state in by_name.items()}
@@ -310,20 +286,22 @@ class CurriculumEngine:
                 for name, p in self.setup.student.named_parameters()
                 if p in self.carried
             }
-            temporary = directory / f"{CARRIED}.tmp"
-            torch.save(by_name, temporary)
-            temporary.replace(directory / CARRIED)
+            carried = directory / CARRIED
+            shutil.rmtree(carried, ignore_errors=True)
+            carried.mkdir(parents=True)
+            torch.save(by_name, carried / STATES)
+            write_manifest(carried)
 
     def _finish(self, totals: Totals) -> dict[str, float]:
         metrics = self.evaluate(self.setup.student)
         if self.folder is not None:
             summary = self._summary(metrics, totals)
-            temporary = self.root / "student.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            save_student(self.setup.student, temporary, self.setup.processing_class)
-            write_card(temporary, self.setup, summary)
-            shutil.rmtree(self.folder.student, ignore_errors=True)
-            temporary.rename(self.folder.student)
+
+            def save(directory: Path) -> None:
+                save_student(self.setup.student, directory, self.setup.processing_class)
+                write_card(directory, self.setup, summary)
+
+            put_student(self.folder, save)
             self.folder.finish(summary)
         self._wait()
         return metrics
@@ -356,22 +334,5 @@ class CurriculumEngine:
         PartialState().wait_for_everyone()
 
 
-def _step_of(checkpoint: Path) -> int:
-    """The step in the name `checkpoint-STEP`."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def _has_its_checkpoint(directory: Path, stage: StageRecord) -> bool:
-    checkpoint = latest_checkpoint(directory)
-    return checkpoint is not None and _step_of(checkpoint) == stage.steps
-
-
 def _all_steps(plan: Sequence[StagePlan]) -> int:
     return sum(planned.steps for planned in plan)
-
-
-def _disk_is_full(error: Exception) -> bool:
-    """Whether that is what an error means: Python, safetensors and torch.save each say it in their own way."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "No space left" in str(error) or "inline_container" in str(error)

@@ -1,0 +1,226 @@
+"""Each file that a resume reads, flipped, cut, emptied or deleted: the same bits, or one line before anything is trained."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines.test_resume import assert_same_run, case, killed
+from tests.engines.tiny import run
+from vigreux.checkpoints import latest_checkpoint, write_manifest
+from vigreux.errors import CheckpointError, VigreuxError
+from vigreux.runs import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
+
+
+def flip(path: Path) -> None:
+    """Changes one byte, at a place that follows from the file's name."""
+    data = bytearray(path.read_bytes())
+    data[zlib.crc32(path.name.encode()) % len(data)] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+DAMAGES = {"flip": flip, "cut": cut, "empty": empty, "delete": Path.unlink}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole") / "run"
+    run(case("carried"), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Killed inside the last stage, with a checkpoint of that stage."""
+    root = tmp_path_factory.mktemp("stopped") / "run"
+    killed(case("carried"), root, "between two stages")
+    killed(case("carried"), root, "between two stages")
+    killed(case("carried"), root, "after a checkpoint's manifest")
+    return root
+
+
+@pytest.fixture
+def ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def files_of(root: Path) -> list[str]:
+    names = (
+        str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.stat().st_size
+    )
+    return sorted(names)
+
+
+def resumed(root: Path) -> str | None:
+    """Goes on with a run; the line where it is refused."""
+    try:
+        run(case("carried"), root, resume=True)
+    except VigreuxError as error:
+        return str(error)
+    return None
+
+
+def test_every_file(whole: Path, stopped: Path, tmp_path: Path, ignored: None) -> None:
+    """Flipped, and one of the other three in turn: tests/attacks/damage.py does all four."""
+    others = ("cut", "empty", "delete")
+    for place, name in enumerate(files_of(stopped)):
+        for damage in ("flip", others[place % 3]):
+            root = tmp_path / "run"
+            shutil.copytree(stopped, root)
+            DAMAGES[damage](root / name)
+            line = resumed(root)
+            if name == "run.json":  # which holds all that is asked: without it nothing can be gone on with
+                assert line is not None, damage
+                assert "run.json" in line
+                assert "\n" not in line
+            else:
+                assert line is None, (name, damage)
+                assert_same_run(root, whole)
+            shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "stages.jsonl", "config.yaml", "plan.json"])
+def test_what_was_damaged_is_said(name: str, stopped: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(stopped, root)
+    flip(root / name)
+    with pytest.warns(UserWarning, match=rf"{name}: .*damaged"):
+        assert resumed(root) is None
+
+
+def test_the_states_that_a_stage_hands_on(whole: Path, tmp_path: Path) -> None:
+    """Damaged between two stages, where only they say what the next one's optimiser begins with."""
+    root = tmp_path / "run"
+    killed(case("carried"), root, "between two stages")
+    (states,) = root.glob("stages/00-*/carried/optimizer_states.pt")
+    flip(states)
+    with pytest.warns(UserWarning, match="is missing or damaged: done again"):
+        assert resumed(root) is None
+    assert_same_run(root, whole)
+
+
+class Payload:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "optimizer_states.pt"])
+def test_a_pickle_that_would_run_code(name: str, tmp_path: Path, ignored: None) -> None:
+    """Even with a manifest that agrees."""
+    root, mark = tmp_path / "run", tmp_path / "mark"
+    point = "between two stages" if name == "optimizer_states.pt" else "after a checkpoint's manifest"
+    killed(case("carried"), root, point)
+    (directory,) = {path.parent for path in root.rglob(name)}
+    (directory / name).write_bytes(pickle.dumps(Payload(mark)))
+    write_manifest(directory)
+    line = resumed(root)
+    assert line is not None
+    assert "\n" not in line
+    assert not mark.exists()
+    assert RunFolder.open(root).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"files": {}}',
+        '{"files": null}',
+        '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "0"}}}',
+        "[[[[",
+        "[]",
+    ],
+)
+def test_a_manifest_that_covers_no_weights(
+    manifest: str, stopped: Path, whole: Path, tmp_path: Path, ignored: None
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(stopped, root)
+    checkpoint = latest_checkpoint(next(root.glob("stages/02-*")))
+    assert checkpoint is not None
+    (checkpoint / "manifest.json").write_text(manifest)
+    flip(checkpoint / "model.safetensors")
+    assert resumed(root) is None
+    assert_same_run(root, whole)
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "student.tmp", "stages/02-final", ".lock", "initial", "new.txt"]
+)
+def test_nothing_is_written_through_a_link(name: str, stopped: Path, tmp_path: Path) -> None:
+    root, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(stopped, root)
+    if "." in name and name != "student.tmp":
+        outside.write_text("mine")
+    else:
+        outside.mkdir()
+    inside = root / name
+    if inside.is_dir():
+        shutil.rmtree(inside)
+    inside.unlink(missing_ok=True)
+    inside.symlink_to(outside)
+    before = sorted(path.name for path in outside.iterdir()) if outside.is_dir() else outside.read_text()
+    line = resumed(root)
+    assert line is not None
+    assert f"{inside}: is a symbolic link" in line
+    after = sorted(path.name for path in outside.iterdir()) if outside.is_dir() else outside.read_text()
+    assert before == after
+    assert RunFolder.open(root).status == "stopped"
+
+
+def test_the_folder_itself_may_be_a_link(stopped: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "elsewhere")
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    assert resumed(tmp_path / "run") is None
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_file_that_the_manifest_does_not_name(
+    stopped: Path, whole: Path, tmp_path: Path, ignored: None
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(stopped, root)
+    checkpoint = latest_checkpoint(next(root.glob("stages/02-*")))
+    assert checkpoint is not None
+    (checkpoint / "notes.txt").write_text("a nearest neighbour: it is not loaded")
+    assert latest_checkpoint(checkpoint.parent) == checkpoint
+    (checkpoint / "adapter_config.json").write_text("{}")
+    assert latest_checkpoint(checkpoint.parent) is None
+    assert resumed(root) is None
+    assert_same_run(root, whole)
+
+
+def test_the_first_weights_of_another_student(tmp_path: Path) -> None:
+    """Damaged before a checkpoint stands for them: another student does not take their place."""
+    root = tmp_path / "run"
+    killed(case("carried"), root, "at the second step")
+    flip(root / "initial" / "model.safetensors")
+    folder = RunFolder.open(root)
+    folder._write_info({**folder.info(), "fingerprints": {"student": "another"}})
+    with pytest.raises(
+        CheckpointError, match="first weights are missing or damaged, and this student has others"
+    ):
+        run(case("carried"), root, resume=True)
