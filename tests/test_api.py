@@ -228,8 +228,8 @@ def test_the_examples(example, tmp_path, monkeypatch, capsys):
             "hidden layer 9 is outside the teacher, which has 3 blocks",
         ),
         (
-            {"student": nn.Sequential(nn.Linear(2, 2))},
-            "train_dataset: a torch module takes a pair of tensors",
+            {"student": nn.Sequential(nn.Linear(2, 2)), "teacher": nn.Linear(2, 2)},
+            "train_dataset: a Dataset; a torch module takes a pair of tensors",
         ),
         ({"teacher": None}, "learns from a teacher, and none was given"),
     ],

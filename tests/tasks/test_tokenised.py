@@ -11,6 +11,7 @@ TEXTS = ["the cat sat", "a dog ran over the hill", "birds sang"]
 TOKENIZER = train_tokenizer(TEXTS, 80, "wordpiece")
 IDS = TOKENIZER(TEXTS)["input_ids"]
 ROWS = Dataset.from_dict({"input_ids": IDS, "labels": [0, 1, 1]})
+TOKENS = ROWS.remove_columns("labels")
 NAMES = {0: "cat", 1: "other"}
 
 
@@ -19,7 +20,7 @@ def first_batch(task):
 
 
 def test_causal_labels_are_the_next_tokens():
-    batch = first_batch(tokenised_task("causal-lm", ROWS, ROWS, TOKENIZER))
+    batch = first_batch(tokenised_task("causal-lm", TOKENS, TOKENS, TOKENIZER))
     for ids, labels, row in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), IDS):
         assert ids[: len(row)] == row
         assert labels[: len(row)] == [*row[1:], -100]
@@ -27,7 +28,7 @@ def test_causal_labels_are_the_next_tokens():
 
 
 def test_masked_labels_are_what_was_hidden():
-    task = tokenised_task("masked-lm", ROWS, ROWS, TOKENIZER, mask_share=0.5)
+    task = tokenised_task("masked-lm", TOKENS, TOKENS, TOKENIZER, mask_share=0.5)
     batch = first_batch(task)
     chosen = batch["labels"] != -100
     assert chosen.any(dim=1).all()
@@ -61,9 +62,9 @@ def test_classification_and_embedding():
 )
 def test_bad_rows(rows, kind, message):
     with pytest.raises(DataError, match=message):
-        tokenised_task(kind, ROWS, rows, TOKENIZER, id2label=NAMES)
+        tokenised_task(kind, TOKENS if kind == "causal-lm" else ROWS, rows, TOKENIZER, id2label=NAMES)
 
 
 def test_masking_needs_a_mask_token():
     with pytest.raises(ConfigError, match="needs a mask token, and this tokenizer has none"):
-        tokenised_task("masked-lm", ROWS, ROWS, train_tokenizer(TEXTS, 300, "bpe"))
+        tokenised_task("masked-lm", TOKENS, TOKENS, train_tokenizer(TEXTS, 300, "bpe"))

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto import modeling_auto
 
+from vigreux.assembly.kinds import WITHOUT_TEXT, check_models, model_inputs, task_kind
+from vigreux.assembly.sources import check_family
 from vigreux.config import TaskKind
-from vigreux.errors import ConfigError
+from vigreux.errors import ConfigError, DataError
 from vigreux.models.load import load_config, task_class
-from vigreux.tasks.classes import classes_of
+from vigreux.tasks.classes import check_outputs, classes_of
 from vigreux.tasks.task import Task
-from vigreux.tasks.tensors import TensorTask
+from vigreux.tasks.tensors import TensorTask, check_tensors
 from vigreux.tasks.tokenised import tokenised_task
-
-_HEADS: dict[str, TaskKind] = {
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
-}
 
 
 def task_from_python(
@@ -33,29 +29,104 @@ def task_from_python(
     tokenizer: PreTrainedTokenizerBase | None,
     kind: TaskKind | None,
 ) -> Task:
-    """The task of `vigreux.distill`: by the student's class, unless `kind` says so; see there for the data."""
+    """The task of `vigreux.distill`: by the student's class, unless `kind` says so; see there for the data.
+
+    Raises:
+        ConfigError: models that no task is for, or that do not go together.
+        DataError: data that the models cannot take as it is.
+    """
+    check_models(student, teacher)
     if not isinstance(student, PreTrainedModel):
-        for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
-            if not (
-                isinstance(data, Sequence)
-                and len(data) == 2
-                and all(isinstance(part, Tensor) for part in data)
-            ):
-                raise ConfigError(f"{name}: a torch module takes a pair of tensors (inputs, labels)")
-        return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1])
+        if kind is not None:
+            raise ConfigError(
+                f"task: {kind!r} of a torch module; accepted: none, it learns from pairs of tensors"
+            )
+        return _tensor_task(student, teacher, train, held_out)
+    assert teacher is None or isinstance(teacher, PreTrainedModel)
+    kind = task_kind(student, teacher, kind)
+    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+    for where, model in models.items():
+        if kind == "causal-lm" and type(model.config).__module__.startswith("transformers."):
+            check_family(kind, model.config, f"{where}: {type(model).__name__}")
+        if kind == "classification":
+            check_outputs(model.config, where)
+    for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
+        if _is_pair(data):
+            raise DataError(
+                f"{name}: a pair of tensors is for torch modules; accepted for a {type(student).__name__}: rows with"
+                f" input_ids (or the model {WITHOUT_TEXT})"
+            )
     if tokenizer is None:
         raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
-    kind = kind or _kind_of(student)
-    names = dict(enumerate(classes_of(student.config, "student"))) if kind == "classification" else None
-    return tokenised_task(kind, train, held_out, tokenizer, id2label=names)
+    return tokenised_task(
+        kind,
+        train,
+        held_out,
+        tokenizer,
+        id2label=dict(enumerate(classes_of(student.config, "student"))) if kind == "classification" else None,
+        models=[model_inputs(f"the {where}", model, kind) for where, model in models.items()],
+    )
 
 
-def _kind_of(student: PreTrainedModel) -> TaskKind:
-    """What a model with this head is for; one without a head gives embeddings."""
-    for mapping, kind in _HEADS.items():
-        if type(student).__name__ in getattr(modeling_auto, mapping).values():
-            return kind
-    return "embedding"
+def _tensor_task(student: nn.Module, teacher: nn.Module | None, train: Any, held_out: Any) -> Task:
+    """Classification of tensors by modules that are called as `module(inputs)`, tried on the first rows."""
+    for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
+        if not _is_pair(data):
+            name_of = "nothing" if data is None else f"a {type(data).__name__}"
+            raise ConfigError(f"{name}: {name_of}; a torch module takes a pair of tensors (inputs, labels)")
+    check_tensors(*train, *held_out)
+    classes = _outputs("student", student, train[0])
+    if teacher is not None and (theirs := _outputs("teacher", teacher, train[0])) != classes:
+        raise ConfigError(
+            f"teacher: {theirs} outputs a row, and the student has {classes}; accepted: the same number"
+        )
+    return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1], num_labels=classes)
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
+    """How many outputs a torch module gives for a row of `inputs`: it is asked for the first two."""
+    weights = next(model.parameters(), None)
+    if weights is None:
+        raise ConfigError(
+            f"{where}: {type(model).__name__} has no weights; accepted: a module with parameters"
+        )
+    training = model.training
+    rows = inputs[:2].to(weights.device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            output = model.eval()(rows)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"{where}: {type(model).__name__} fails on inputs {tuple(rows.shape)}, {inputs.dtype} ({reason});"
+            " accepted: a module that is called as module(inputs)"
+        ) from error
+    finally:
+        model.train(training)
+    output = output if isinstance(output, Tensor) else _first(output)
+    if output is None or output.dim() != 2 or len(output) != len(rows):
+        shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
+        raise ConfigError(
+            f"{where}: {type(model).__name__} gives {shape} for {len(rows)} rows; accepted: ({len(rows)}, classes)"
+        )
+    if output.shape[1] < 2:
+        raise ConfigError(
+            f"{where}: {type(model).__name__} gives one output a row; accepted: one for each of two classes or more"
+        )
+    return int(output.shape[1])
+
+
+def _first(output: Any) -> Tensor | None:
+    """What a view takes for the logits of an output that is no tensor: its first part."""
+    try:
+        first = output[0]
+    except (TypeError, KeyError, IndexError):
+        return None
+    return first if isinstance(first, Tensor) else None
 
 
 def other_teacher_class(source: str, teacher: nn.Module | None, kind: TaskKind | Literal["tensor"]) -> str:

@@ -87,6 +87,13 @@ class _Called(_Checkpointed, nn.Module):
         return self.module(**inputs, **self._constants)
 
 
+def input_names(model: nn.Module) -> frozenset[str]:
+    """The inputs that the whole model and its part with the blocks take by name, so that every view is given them."""
+    path = _base_path(model)
+    base = model.get_submodule(path) if path else getattr(model, "base_model", model)
+    return _Called(model)._named & _Called(base)._named - {"self", "args", "kwargs", "labels"}
+
+
 class HiddenView(_Called):
     """`view(batch)` is hidden state `depth`, (B, T, H) or (B, ..., H) for a torch module; made by `cut`."""
 

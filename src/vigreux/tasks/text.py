@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vigreux.config import TaskConfig
 from vigreux.errors import ConfigError, DataError
+from vigreux.tasks.columns import MASK, SPECIAL_MASK
 from vigreux.tasks.encoding import encode, padding_id
 from vigreux.tasks.split import Documents
 from vigreux.tasks.stream import Example, Sample
@@ -250,7 +251,8 @@ class MaskedCollator:
 
     Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any
     token, 10 % stay (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a
-    loss. A function of (seed, t). A token that the example's own attention mask hides is not chosen. An example that
+    loss. A function of (seed, t). A token that the example's own masks hide or call
+    special is not chosen. An example that
     brings labels has been hidden by its maker, and stays as it is.
 
     Without `attend`, [MASK] tokens are hidden from attention, so that their number cannot be seen; they are predicted all the same.
@@ -268,7 +270,10 @@ class MaskedCollator:
         if (given := pad_token_labels(examples)) is not None:
             return pad_inputs(examples, self.pad_id) | {"labels": given}
         hidden = [self._hide(sample) for sample in samples]
-        rows = [example._replace(inputs=ids) for example, (ids, _) in zip(examples, hidden)]
+        rows = [
+            example._replace(inputs=ids, columns=_without_special_mask(example))
+            for example, (ids, _) in zip(examples, hidden)
+        ]
         inputs = pad_inputs(rows, self.pad_id)
         if not self.attend:
             inputs["attention_mask"][inputs["input_ids"] == self.mask_id] = 0
@@ -282,10 +287,16 @@ class MaskedCollator:
         draw, fate = random.random((2, len(ids)))
         anything = random.integers(self.vocabulary, size=len(ids))
         draw[np.isin(ids, self.special)] = np.inf
-        if "attention_mask" in columns:
-            draw[columns["attention_mask"] == 0] = np.inf
+        if MASK in columns:
+            draw[columns[MASK] == 0] = np.inf
+        if SPECIAL_MASK in columns:
+            draw[columns[SPECIAL_MASK] == 1] = np.inf
         chosen = draw < self.share
         if not chosen.any():
             chosen[draw.argmin()] = np.isfinite(draw.min())
         replaced = np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, anything, ids))
         return np.where(chosen, replaced, ids), np.where(chosen, ids, IGNORE)
+
+
+def _without_special_mask(example: Example) -> dict[str, np.ndarray]:
+    return {name: values for name, values in example.columns.items() if name != SPECIAL_MASK}

@@ -1,0 +1,172 @@
+"""What the models that a Python caller hands over are for, by their classes; and what their rows must fit."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+from vigreux.config import TaskKind
+from vigreux.errors import ConfigError
+from vigreux.models.views import input_names
+from vigreux.tasks.columns import ModelInputs
+
+HEADS: dict[str, TaskKind] = {
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
+}
+ACCEPTED = (
+    "a model with a head for the next token (causal-lm), for masked tokens (masked-lm) or for one class a text"
+    " (classification), or one without a head (embedding)"
+)
+WITHOUT_TEXT = "wrapped in a torch module that is called as module(inputs), with pairs of tensors"
+
+
+def check_models(student: Any, teacher: Any) -> None:
+    """Raises `ConfigError` unless student and teacher are both Hugging Face models, or both torch modules."""
+    for where, model in (("student", student), ("teacher", teacher)):
+        if where == "teacher" and model is None:
+            continue
+        if isinstance(model, str):
+            raise ConfigError(
+                f"{where}: {model!r} is a name; accepted: the model itself, as from_pretrained gives it"
+            )
+        if not isinstance(model, nn.Module):
+            name = model.__name__ if isinstance(model, type) else type(model).__name__
+            raise ConfigError(
+                f"{where}: {name} is no model; accepted: a Hugging Face model or a torch module"
+            )
+        if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+            instead = {
+                "student": "the model itself after model.add_adapter(…)",
+                "teacher": "merge_and_unload()",
+            }
+            raise ConfigError(f"{where}: a {type(model).__name__} of peft; accepted: {instead[where]}")
+    if teacher is not None and isinstance(student, PreTrainedModel) != isinstance(teacher, PreTrainedModel):
+        names = [
+            f"{type(model).__name__} ({'a Hugging Face model' if isinstance(model, PreTrainedModel) else 'a torch module'})"
+            for model in (student, teacher)
+        ]
+        raise ConfigError(f"student and teacher: {names[0]} and {names[1]}; accepted: two of one sort")
+
+
+def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: TaskKind | None) -> TaskKind:
+    """What is learned: by the student's class, or as asked where that does not say.
+
+    Raises:
+        ConfigError: no kind of task is for such a student or teacher; they, or the one that is asked for, are not alike.
+    """
+    found = kind_of("student", student)
+    name = type(student).__name__
+    if asked is not None and asked not in (*HEADS.values(), "embedding"):
+        raise ConfigError(f"task: {asked!r}; accepted: {', '.join(HEADS.values())}, embedding")
+    if asked is not None and found is not None and asked != found:
+        hint = "; for embeddings its base_model" if asked == "embedding" else ""
+        raise ConfigError(f"task: {asked!r}, and the student is a {name}; accepted: {found!r}{hint}")
+    kind = asked or found
+    if kind is None:
+        raise ConfigError(
+            f"task: missing, and the class {name} does not say it; accepted: {', '.join(HEADS.values())}, embedding"
+        )
+    for where, model in (("student", student), ("teacher", teacher)):
+        if model is not None and kind != "classification" and _has_encoder_and_decoder(model):
+            raise ConfigError(
+                f"{where}: {type(model).__name__} has an encoder and a decoder, which no task trains together; accepted:"
+                f" {ACCEPTED}"
+            )
+    if teacher is not None and kind != "embedding":
+        theirs = kind_of("teacher", teacher)
+        if theirs is not None and theirs != kind:
+            raise ConfigError(
+                f"teacher: {type(teacher).__name__} is for {theirs}, the student for {kind}; accepted: a teacher for {kind}"
+            )
+    return kind
+
+
+def kind_of(where: str, model: PreTrainedModel) -> TaskKind | None:
+    """What a model is for by its class or the classes that it comes from; `None` where these do not say.
+
+    Raises:
+        ConfigError: it reads no texts, or has a head that no kind of task trains.
+    """
+    name = type(model).__name__
+    if model.main_input_name != "input_ids":
+        raise ConfigError(
+            f"{where}: {name} reads {model.main_input_name}, and no task takes these yet; accepted: a model that reads"
+            f" texts, or it {WITHOUT_TEXT}"
+        )
+    for parent in type(model).__mro__:
+        for mapping, kind in HEADS.items():
+            if parent.__name__ in _class_names(mapping):
+                return kind
+        if parent.__name__ in _class_names("MODEL_MAPPING_NAMES"):
+            return "embedding"
+        for mapping in _OTHER_HEADS:
+            if parent.__name__ in _class_names(mapping):
+                use = (
+                    mapping.removeprefix("MODEL_FOR_")
+                    .removesuffix("_MAPPING_NAMES")
+                    .replace("_", " ")
+                    .lower()
+                )
+                raise ConfigError(
+                    f"{where}: {name} is for {use}, which no task trains yet; accepted: {ACCEPTED}"
+                )
+    return "embedding" if model.base_model is model else None
+
+
+def _has_encoder_and_decoder(model: PreTrainedModel) -> bool:
+    takes = inspect.signature(type(model).forward).parameters
+    return bool(getattr(model.config, "is_encoder_decoder", False)) and "decoder_input_ids" in takes
+
+
+_OTHER_HEADS = tuple(
+    name
+    for name in dir(modeling_auto)
+    if name.startswith("MODEL_FOR_") and name.endswith("_MAPPING_NAMES") and name not in HEADS
+)
+
+
+def _class_names(mapping: str) -> set[str]:
+    """The classes in one of transformers' tables; a family may have several."""
+    names: set[str] = set()
+    for value in getattr(modeling_auto, mapping).values():
+        names.update([value] if isinstance(value, str) else value)
+    return names
+
+
+def model_inputs(where: str, model: PreTrainedModel, kind: TaskKind) -> ModelInputs:
+    """What rows must fit to go through a model."""
+    embeddings, head = _part(model.get_input_embeddings), _part(model.get_output_embeddings)
+    config: Any = model.config.get_text_config()
+    limits = {}
+    if getattr(config, "type_vocab_size", 0):
+        limits["token_type_ids"] = config.type_vocab_size
+    tables = [
+        module.num_embeddings
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and path.rpartition(".")[2] in _POSITION_TABLES
+    ]
+    if tables:
+        limits["position_ids"] = min(tables)
+    return ModelInputs(
+        f"{where} ({type(model).__name__})",
+        input_names(model),
+        getattr(embeddings, "num_embeddings", None),
+        getattr(head, "out_features", None) if kind in ("causal-lm", "masked-lm") else None,
+        limits,
+    )
+
+
+_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions", "position_embedding")
+
+
+def _part(get: Any) -> Any:
+    try:
+        return get()
+    except (NotImplementedError, AttributeError):
+        return None

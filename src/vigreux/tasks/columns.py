@@ -1,0 +1,175 @@
+"""Which columns of the rows a task uses, and what for: inputs of the models, labels, masks; all others are named or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vigreux.config import TaskKind
+from vigreux.errors import DataError
+
+IDS, MASK = "input_ids", "attention_mask"
+LABELS = ("labels", "label", "label_ids")  # transformers' collators take each of these for the labels
+LOSS_MASKS = ("completion_mask", "assistant_masks")  # of chats: 1 where a token carries a loss
+SPECIAL_MASK = "special_tokens_mask"
+TOKEN_INPUTS = ("token_type_ids", "position_ids")
+
+# Columns that change what a model computes or learns and that no task passes on, and what to hand over instead.
+REFUSED = {
+    "inputs_embeds": IDS,
+    "past_key_values": f"{IDS} of the whole text",
+    "cache_position": "position_ids",
+    "head_mask": "models without these heads",
+    "cross_attn_head_mask": "models without these heads",
+    "encoder_hidden_states": "a model that reads its text alone",
+    "encoder_attention_mask": "a model that reads its text alone",
+    "encoder_outputs": "a model that reads its text alone",
+    "decoder_input_ids": "a decoder or an encoder; no task has both",
+    "decoder_attention_mask": "a decoder or an encoder; no task has both",
+    "decoder_inputs_embeds": "a decoder or an encoder; no task has both",
+    "pixel_values": "texts; no task takes pixels yet",
+    "pixel_mask": "texts; no task takes pixels yet",
+    "pixel_values_videos": "texts; no task takes pixels yet",
+    "input_features": "texts; no task takes sound yet",
+    "input_values": "texts; no task takes sound yet",
+    "perm_mask": "attention_mask",
+    "target_mapping": "labels",
+    "mems": f"{IDS} of the whole text",
+    "loss_mask": "labels that are −100 where no loss counts",
+    "logits_to_keep": "labels that are −100 where no loss counts",
+    "use_cache": "rows without it",
+    "return_dict": "rows without it",
+    "output_attentions": "rows without it",
+    "output_hidden_states": "rows without it",
+}
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a model takes, as far as rows must fit it.
+
+    Args:
+        name: in messages: "the student (BertForMaskedLM)".
+        columns: the inputs that it takes by name.
+        vocabulary: number of token ids that it has embeddings for; `None`: not known.
+        predicted: number of token ids that it gives logits for; `None`: not known, or none.
+        limits: by column, below which number its values must be.
+    """
+
+    name: str
+    columns: frozenset[str]
+    vocabulary: int | None = None
+    predicted: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of one data set are for.
+
+    Args:
+        mask: whether there is an attention mask.
+        inputs: further inputs of the models.
+        labels: the columns with the labels, usually one; none where the task makes its labels, or has none.
+        loss_masks: columns that say which tokens carry a loss.
+        special: whether there is a mask of the tokens that are never hidden (masked-lm).
+        unused: the columns that are not read.
+    """
+
+    mask: bool
+    inputs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    loss_masks: tuple[str, ...] = ()
+    special: bool = False
+    unused: tuple[str, ...] = ()
+
+
+def choose_columns(
+    name: str, kind: TaskKind, row: Mapping[str, Any], models: Sequence[ModelInputs]
+) -> Columns:
+    """What the columns of a data set are for.
+
+    Args:
+        name: of the data set, for messages.
+        kind: what is learned.
+        row: its first row.
+        models: that read the rows; without any, token types and positions are inputs.
+
+    Raises:
+        DataError: no token ids, no labels where the task needs them, or a column that changes what is computed and
+            that nothing passes on.
+    """
+    names = [str(column) for column in row]
+    _check_names(name, kind, names)
+    named = frozenset[str]().union(*(model.columns for model in models)) if models else set(TOKEN_INPUTS)
+    labels = tuple(column for column in LABELS if column in names and _is_label(kind, column, row[column]))
+    special = kind == "masked-lm" and SPECIAL_MASK in names and not labels
+    taken = {IDS, MASK, *labels, *LOSS_MASKS} | ({SPECIAL_MASK} if special else set())
+    inputs = tuple(c for c in names if c in named and c not in taken and c not in LABELS)
+    return Columns(
+        mask=MASK in names,
+        inputs=inputs,
+        labels=labels,
+        loss_masks=tuple(column for column in LOSS_MASKS if column in names),
+        special=special,
+        unused=tuple(column for column in names if column not in taken and column not in inputs),
+    )
+
+
+def _check_names(name: str, kind: TaskKind, names: Sequence[str]) -> None:
+    listed = ", ".join(names) or "none"
+    if IDS not in names:
+        hint = ""
+        if text := next((column for column in ("text", "sentence", "content") if column in names), None):
+            hint = f"; accepted: rows of token ids: data.map(lambda row: tokenizer(row[{text!r}], truncation=True))"
+        raise DataError(f"{name}: no column {IDS}; found {listed}{hint}")
+    if refused := next((column for column in names if column in REFUSED), None):
+        raise DataError(f"{name}: column {refused}: is passed on to no model; accepted: {REFUSED[refused]}")
+    if kind == "classification" and not set(LABELS) & set(names):
+        raise DataError(f"{name}: no column labels or label; found {listed}")
+    if kind != "causal-lm" and (masks := [column for column in LOSS_MASKS if column in names]):
+        raise DataError(
+            f"{name}: column {masks[0]}: says where causal-lm has a loss; accepted for {kind}: none"
+        )
+
+
+def _is_label(kind: TaskKind, column: str, value: Any) -> bool:
+    """Language models learn from labels of tokens; a class `label` beside their rows is not one of these."""
+    if kind in ("causal-lm", "masked-lm"):
+        return column != "label" or np.ndim(value) > 0
+    return kind == "classification"
+
+
+def check_alike(train: Columns, held_out: Columns) -> None:
+    """Raises `DataError` where one data set lacks a column that the other one's rows are used with."""
+    pairs = (
+        ("train_dataset", "eval_dataset", train, held_out),
+        ("eval_dataset", "train_dataset", held_out, train),
+    )
+    for name, other, has, lacks in pairs:
+        if missing := [column for column in has.inputs if column not in lacks.inputs]:
+            raise DataError(f"{other}: no column {missing[0]}, which {name} has; accepted: both or neither")
+        mine, yours = bool(has.labels or has.loss_masks), bool(lacks.labels or lacks.loss_masks)
+        if mine and not yours:
+            column = (*has.labels, *has.loss_masks)[0]
+            raise DataError(f"{other}: no column {column}, which {name} has; accepted: both or neither")
+
+
+def column_notes(train: Columns, held_out: Columns, models: Sequence[ModelInputs]) -> list[str]:
+    """The columns that only one of the models takes."""
+    notes = []
+    for column in train.inputs:
+        takes = [model.name for model in models if column in model.columns]
+        without = [model.name for model in models if column not in model.columns]
+        if without:
+            notes.append(f"column {column}: given to {takes[0]}; {without[0]} takes none")
+    return notes
+
+
+def unused_note(train: Columns, held_out: Columns) -> str | None:
+    """The columns that are not used, all in one line."""
+    unused = tuple(dict.fromkeys(train.unused + held_out.unused))
+    return f"columns that are not used: {', '.join(unused)}" if unused else None
