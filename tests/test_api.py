@@ -18,11 +18,13 @@ from transformers import (
 
 import vigreux as vx
 from vigreux.cli.main import main
+from vigreux.engines.evaluation import HeldOut
 from vigreux.runs import RunFolder
 from vigreux.tasks.tokenizers import train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [f"the {animal} {verb}" for animal in ("cat", "dog") for verb in ("ran", "sat", "sang", "slept")] * 4
+STEPS = vx.Duration.steps(2)
 TOKENIZER = train_tokenizer(TEXTS, 60, "wordpiece")
 ROWS = Dataset.from_dict(
     {"input_ids": TOKENIZER(TEXTS)["input_ids"], "labels": [int("dog" in text) for text in TEXTS]}
@@ -248,3 +250,166 @@ def test_bad_arguments(tmp_path, changes, message):
     with pytest.raises(vx.VigreuxError, match=message):
         vx.distill(**good | changes)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+# --- arguments that are used as they are meant, or refused --------------------------------------------------------------
+
+
+def distilled(path, **changes):
+    good = {
+        "student": bert(2, 8),
+        "teacher": bert(),
+        "curriculum": vx.one_shot(),
+        "train_dataset": ROWS,
+        "eval_dataset": ROWS,
+        "processing_class": TOKENIZER,
+        "args": arguments(path, max_steps=2),
+        "quiet": True,
+    }
+    return vx.distill(**good | changes)
+
+
+def test_the_settings_of_args_are_the_runs_own(tmp_path):
+    """Plain TrainingArguments mean what transformers says, not Vigreux's defaults; so does one epoch."""
+    args = TrainingArguments(output_dir=str(tmp_path / "run"), num_train_epochs=1, logging_steps=1)
+    run = distilled(tmp_path, args=args)
+    records = run.metrics("train")
+    assert records[0]["learning_rate"] == pytest.approx(5e-5)
+    assert records[-1]["learning_rate"] == pytest.approx(5e-5 / len(records))  # linear to zero, no warm-up
+    assert records[-1]["samples"] == len(ROWS)
+    assert run.config()["training"]["per_device_train_batch_size"] == 8
+    assert run.info()["seed"] == 42
+
+
+def test_without_args_vigreux_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = distilled(tmp_path, args=None, curriculum=vx.extraction(layers={2: 1}, stage=STEPS, final=STEPS))
+    assert max(record["learning_rate"] for record in run.metrics("train")) <= 5e-4
+    assert run.config()["training"] == {}
+    assert run.metrics("train")[-1]["samples"] == 2 * 2 * 32
+
+
+@pytest.mark.parametrize(("batch", "accumulated"), [(1, 8), (4, 2), (8, 1), (16, 1)])
+def test_an_epoch_is_one_whatever_the_batch_size(tmp_path, batch, accumulated):
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"),
+        num_train_epochs=1,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulated,
+    )
+    assert distilled(tmp_path, args=args).metrics("train")[-1]["samples"] == len(ROWS)
+
+
+def test_the_evaluation_batch_size_is_passed_on(tmp_path, monkeypatch):
+    sizes = []
+    original = HeldOut.__init__
+
+    def spied(self, task, teacher, pooling="mean", batch_size=64, record=None):
+        sizes.append(batch_size)
+        original(self, task, teacher, pooling, batch_size, record)
+
+    monkeypatch.setattr(HeldOut, "__init__", spied)
+    distilled(tmp_path, args=arguments(tmp_path / "run", max_steps=2, per_device_eval_batch_size=3))
+    assert sizes == [3]
+
+
+def test_eval_steps_say_when_the_student_is_evaluated(tmp_path):
+    args = arguments(tmp_path / "run", max_steps=6, eval_strategy="steps", eval_steps=2)
+    assert [record["step"] for record in distilled(tmp_path, args=args).metrics("eval")] == [2, 4, 6]
+
+
+def test_both_max_steps_and_epochs(tmp_path):
+    run = distilled(tmp_path, args=arguments(tmp_path / "run", max_steps=2, num_train_epochs=5))
+    assert run.summary().steps == 2
+    assert "args.max_steps overrides args.num_train_epochs" in run.summary().notes
+
+
+def test_a_list_of_stages_is_a_curriculum(tmp_path):
+    args = arguments(tmp_path / "run", max_steps=4)
+    stages = list(vx.extraction(layers={2: 1}, stage=STEPS, final=STEPS))
+    assert distilled(tmp_path, curriculum=stages, args=args).summary().steps == 4  # as the stages say
+
+
+def shared():
+    student = bert()
+    return {"student": student, "teacher": student}
+
+
+def tied():
+    student, teacher = bert(), bert()
+    student.bert.embeddings.word_embeddings.weight = teacher.bert.embeddings.word_embeddings.weight
+    return {"student": student, "teacher": teacher}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "foo"}, "optimizer: unknown value 'foo'; accepted: per-stage, carried"),
+        ({"schedule": "foo"}, "schedule: unknown value 'foo'; accepted: per-stage, carried"),
+        ({"optimizer": None}, "optimizer: unknown value"),
+        ({"quiet": "yes"}, "quiet: 'yes'; accepted: true or false"),
+        ({"sharded": 1}, "sharded: 1; accepted: true or false"),
+        ({"task": "causal"}, "task: unknown value 'causal'; did you mean 'causal-lm'"),
+        ({"blocks": 3}, "blocks: 3; accepted: text"),
+        ({"curriculum": "extraction"}, r"curriculum: 'extraction'; accepted: .*vigreux\.extraction\(\)"),
+        ({"curriculum": vx.one_shot()[0]}, r"curriculum: Stage.*accepted: a sequence of vigreux\.Stage"),
+        ({"curriculum": None}, "curriculum: None; accepted"),
+        (
+            {"teacher": "bert-base-uncased"},
+            "teacher: 'bert-base-uncased'; accepted: a model .*from_pretrained",
+        ),
+        (
+            {"student": "bert-base-uncased"},
+            "student: 'bert-base-uncased'; accepted: a model .*from_pretrained",
+        ),
+        ({"student": bert(2, 8).requires_grad_(False)}, "student: none of its parameters is trained"),
+        ({"student": bert(2, 8).half()}, r"student: its weights are float16.*student\.float\(\)"),
+        (shared(), "student: shares weights with the teacher"),
+        (tied(), "student: shares weights with the teacher"),
+        (
+            {"teacher": None, "curriculum": vx.supervised(), "checkpoints": "runs"},
+            "checkpoints: are of a teacher",
+        ),
+        ({"resume": True}, "resume: there is no run in .*run"),
+        ({"output_dir": "elsewhere"}, "output_dir: 'elsewhere', and args.output_dir is .*one of the two"),
+        ({"args": {"learning_rate": 1e-3}}, "args: a dict; accepted: transformers.TrainingArguments"),
+        ({"args": None}, "args: missing: the curriculum's stages are shares of a budget"),
+    ],
+)
+def test_arguments_that_cannot_be(tmp_path, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(vx.ConfigError, match=f"^{message}") as caught:
+        distilled(tmp_path / "run", **changes)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_steps": 0}, "args.max_steps: 0; accepted: a whole number from 1, or -1"),
+        ({"max_steps": -5}, "args.max_steps: -5"),
+        ({"num_train_epochs": 0}, "args.num_train_epochs: 0; accepted: a positive number"),
+        ({"num_train_epochs": float("nan")}, "args.num_train_epochs: nan"),
+        ({"max_steps": 2, "label_smoothing_factor": 0.2}, "args.label_smoothing_factor: cannot be set"),
+        ({"max_steps": 2, "adam_beta1": 2.0}, "args.adam_beta1: 2.0; accepted: a number from 0 to below 1"),
+        ({"max_steps": 2, "optim": "adamw_bnb_8bit"}, "training.optim: .*bitsandbytes"),
+    ],
+)
+def test_args_that_cannot_be(tmp_path, given, message):
+    with pytest.raises(vx.ConfigError, match=f"^{message}"):
+        distilled(tmp_path, args=arguments(tmp_path / "run", **given))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [{"max_steps": 5}, {"num_train_epochs": 2}])
+def test_steps_that_contradict_the_stages(tmp_path, given):
+    curriculum = vx.extraction(layers={2: 1}, stage=STEPS, final=STEPS)
+    with pytest.raises(vx.ConfigError, match="and the stages of the curriculum last 4 steps"):
+        distilled(tmp_path, curriculum=curriculum, args=arguments(tmp_path / "run", **given))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bfloat16_student_is_said(tmp_path):
+    run = distilled(tmp_path / "run", student=bert(2, 8).bfloat16(), teacher=bert().bfloat16())
+    assert any("bfloat16" in note for note in run.summary().notes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -15,17 +15,30 @@ from vigreux.assembly.build_student import start_from_teacher_
 from vigreux.assembly.from_python import other_teacher_class, task_from_python
 from vigreux.assembly.meaning import check_other_teachers, meaning_from_python
 from vigreux.assembly.running import run_setup
+from vigreux.checks import refusal
 from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
-from vigreux.curriculum import Curriculum, Embedding, Pooling, Projection, shared_projection
+from vigreux.cost import samples_per_step, steps_for_epochs
+from vigreux.curriculum import (
+    Curriculum,
+    Embedding,
+    Pooling,
+    Projection,
+    Stage,
+    resolve_steps,
+    shared_projection,
+)
 from vigreux.distillation.series import check_series, find_series
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import OWNED, Setup, device_of
-from vigreux.errors import ConfigError, unknown
+from vigreux.engines.setup import Setup, device_of
+from vigreux.engines.training import defaults_of, from_arguments
+from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_config, load_model, weights_fingerprint
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
+
+UNSET_OUTPUT = "trainer_output"  # what TrainingArguments makes of no output_dir
 
 
 def distill(
@@ -57,7 +70,11 @@ def distill(
         train_dataset: rows with `input_ids` (and `labels`, for classification); for a torch module a pair of tensors
             (inputs (n, …), labels (n,)).
         eval_dataset: held-out data of the same form.
-        args: the Trainer's arguments. `max_steps`, or `num_train_epochs`, is the budget that the stages' shares are of.
+        args: the Trainer's arguments. When they are given, every setting is theirs, also where it is a default of
+            transformers (a learning rate of 5e-5, falling linearly, without warm-up); without them Vigreux's own defaults
+            hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is the budget that the stages' shares
+            are of. `eval_steps` says how often the student is evaluated. Fields that Vigreux sets itself, or has no use
+            for, are refused unless they are at their default.
         processing_class: the tokenizer, for Hugging Face models.
         checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
         task: what is learned; default by the student's class.
@@ -78,6 +95,21 @@ def distill(
     Raises:
         VigreuxError: see its subclasses; the message is one line that says how to put it right.
     """
+    optional: dict[str, tuple[Any, Any]] = {
+        "task": (task, TaskKind),
+        "blocks": (blocks, str),
+        "init": (init, StudentInit),
+    }
+    optional["output_dir"] = (output_dir, str | Path)
+    choices = {name: choice for name, choice in optional.items() if choice[0] is not None} | {
+        "optimizer": (optimizer, Carry),
+        "schedule": (schedule, Carry),
+        "sharded": (sharded, bool),
+        "resume": (resume, bool),
+        "quiet": (quiet, bool),
+    }
+    curriculum = _check(student, teacher, curriculum, args, checkpoints, output_dir, choices)
+    training = {} if args is None else from_arguments(args)
     made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
     meaning = meaning_from_python(made, processing_class)
     live, notes = None, list(made.notes)
@@ -88,7 +120,6 @@ def distill(
         live = LiveTeacher(teacher.to(device_of(student)), layout, class_order=match.order)
     series = find_series(checkpoints) if checkpoints is not None else {}
     check_series(series, weights_fingerprint)
-
     notes += check_other_teachers(meaning, curriculum, series, load_config)
 
     def load(source: str) -> LiveTeacher:
@@ -96,23 +127,30 @@ def distill(
         order = meaning.match(model.config, source).order
         return LiveTeacher(model.to(device_of(student)), class_order=order)
 
-    training, seed = _training(args)
+    processes = 1 if args is None else args.world_size
+    budget, of_budget = _budget(args, made, curriculum, samples_per_step(training, processes))
+    notes += of_budget
+    if series and not any(stage.teacher.kind == "checkpoint" for stage in curriculum):
+        notes.append("checkpoints: no stage of the curriculum learns from one")
     setup = Setup(
         task=made,
         student=student,
         teachers=Teachers(live, series, load),
         curriculum=curriculum,
-        budget=_budget(args, made, curriculum),
+        budget=budget,
         training=training,
         optimizer=optimizer,
         schedule=schedule,
         sharded=sharded,
-        seed=seed,
+        seed=0 if args is None else args.seed,
         student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
         processing_class=processing_class,
         notes=notes,
     )
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
+    if resume and not root.exists():
+        raise ConfigError(f"resume: there is no run in {str(root)!r} yet; accepted: False, to start it")
+    setup.check()
     if init is not None:
         setup.notes += _start(setup, init)
     pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
@@ -134,8 +172,6 @@ def distill(
 def _start(setup: Setup, init: StudentInit) -> list[str]:
     """Gives the student its first weights; returns notes."""
     teacher = setup.teachers.final
-    if init not in get_args(StudentInit):
-        raise ConfigError(unknown("init", init, get_args(StudentInit)))
     if teacher is None:
         raise ConfigError(
             f"init: {init!r} starts the student from a teacher, and none was given; accepted: None"
@@ -155,33 +191,105 @@ def _start(setup: Setup, init: StudentInit) -> list[str]:
     )
 
 
-def _training(args: TrainingArguments | None) -> tuple[dict[str, Any], int]:
-    """What the caller set in `args`, other than what Vigreux sets itself; and the seed."""
+def _check(
+    student: Any,
+    teacher: Any,
+    curriculum: Any,
+    args: Any,
+    checkpoints: Any,
+    output_dir: Any,
+    choices: Mapping[str, tuple[Any, Any]],
+) -> Curriculum:
+    """Raises `ConfigError` for an argument of another kind, or one that another contradicts; gives the curriculum as a tuple.
+
+    Args:
+        choices: argument → its value and the type of the values that it can have.
+    """
+    for name, model in (("student", student), ("teacher", teacher)):
+        if not isinstance(model, nn.Module) and (name == "student" or model is not None):
+            load = "; load it with from_pretrained" if isinstance(model, str) else ""
+            raise ConfigError(f"{name}: {shown(model)}; accepted: a model (a torch module){load}")
+    if teacher is not None:
+        taught = {parameter.data_ptr() for parameter in teacher.parameters() if not parameter.is_meta}
+        trained = (parameter for parameter in student.parameters() if parameter.requires_grad)
+        if teacher is student or any(p.data_ptr() in taught for p in trained if p.numel()):
+            raise ConfigError(
+                "student: shares weights with the teacher, which would change with it; accepted: a copy (copy.deepcopy)"
+            )
+    if isinstance(curriculum, str):
+        call = (
+            f"vigreux.{curriculum.replace('-', '_')}()"
+            if curriculum.isidentifier()
+            else "vigreux.extraction()"
+        )
+        raise ConfigError(f"curriculum: {curriculum!r}; accepted: stages, such as {call} gives")
+    if not isinstance(curriculum, (list, tuple)) or not all(isinstance(stage, Stage) for stage in curriculum):
+        raise ConfigError(f"curriculum: {shown(curriculum)}; accepted: a sequence of vigreux.Stage")
+    if args is not None and not isinstance(args, TrainingArguments):
+        raise ConfigError(f"args: a {type(args).__name__}; accepted: transformers.TrainingArguments, or None")
+    for name, (value, hint) in choices.items():
+        try:
+            TypeAdapter(hint).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ConfigError(refusal(name, value, hint)) from error
+    if checkpoints is not None and teacher is None:
+        raise ConfigError("checkpoints: are of a teacher, and none was given; accepted: None, or a teacher")
+    if output_dir is not None and args is not None and args.output_dir not in (str(output_dir), UNSET_OUTPUT):
+        raise ConfigError(
+            f"output_dir: {str(output_dir)!r}, and args.output_dir is {args.output_dir!r}; accepted: one of the two"
+        )
+    return tuple(curriculum)
+
+
+def _budget(
+    args: TrainingArguments | None, task: Task, curriculum: Curriculum, per_step: int
+) -> tuple[BudgetConfig, list[str]]:
+    """The steps that `args` allows, where the curriculum leaves that open; and notes.
+
+    Raises:
+        ConfigError: there are none, or they are not those of a curriculum whose stages say how long they last.
+    """
+    shares = any(stage.duration.unit == "share" for stage in curriculum)
     if args is None:
-        return {}, 0
-    changed = {}
-    for f in dataclasses.fields(args):
-        if not f.init or f.name in OWNED:
-            continue
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if (value := getattr(args, f.name)) != default:
-            changed[f.name] = value
-    plain = {name: getattr(value, "value", value) for name, value in changed.items()}  # enums as their names
-    return {
-        name: value
-        for name, value in plain.items()
-        if isinstance(value, (int, float, str, bool, list, Mapping))
-    }, args.seed
-
-
-def _budget(args: TrainingArguments | None, task: Task, curriculum: Curriculum) -> BudgetConfig:
-    if args is None or not any(stage.duration.unit == "share" for stage in curriculum):
-        return BudgetConfig()
+        if shares:
+            raise ConfigError(
+                "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments with max_steps or"
+                " num_train_epochs"
+            )
+        return BudgetConfig(), []
+    epochs_given = args.num_train_epochs != defaults_of(type(args))["num_train_epochs"]
+    if type(args.max_steps) is not int or args.max_steps == 0 or args.max_steps < -1:
+        raise ConfigError(
+            f"args.max_steps: {args.max_steps!r}; accepted: a whole number from 1, or -1 for epochs"
+        )
     if args.max_steps > 0:
-        return BudgetConfig(steps=args.max_steps)
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    assert task.train_samples is not None, "tasks from Python hold their examples"
-    return BudgetConfig(steps=math.ceil(args.num_train_epochs * task.train_samples / batch))
+        steps = args.max_steps
+        said = f"args.max_steps: {steps}"
+    elif not math.isfinite(args.num_train_epochs) or args.num_train_epochs <= 0:
+        raise ConfigError(f"args.num_train_epochs: {args.num_train_epochs!r}; accepted: a positive number")
+    elif task.train_samples is None:
+        raise ConfigError("args.num_train_epochs: the data has no end; accepted: args.max_steps")
+    else:
+        steps = steps_for_epochs(args.num_train_epochs, task.train_samples, per_step)
+        said = f"args.num_train_epochs: {args.num_train_epochs:g}, which is {steps} steps"
+    if shares:
+        both = args.max_steps > 0 and epochs_given
+        return BudgetConfig(steps=steps), ["args.max_steps overrides args.num_train_epochs"] * both
+    if args.max_steps > 0 or epochs_given:
+        own = sum(
+            resolve_steps(
+                curriculum,
+                0,
+                batch_size=per_step,
+                train_samples=task.train_samples,
+                tokens_per_sample=task.tokens_per_sample,
+            )
+        )
+        if own != steps:
+            raise ConfigError(
+                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages that are shares"
+            )
+    return BudgetConfig(), []
 
 
 def _config(setup: Setup, init: StudentInit | None, blocks: str | None) -> dict[str, Any]:

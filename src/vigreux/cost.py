@@ -5,12 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vigreux.config import BATCH_SIZE
 from vigreux.curriculum import Curriculum, Stage, resolve_steps
 from vigreux.errors import ConfigError
+
+# --- steps and samples ------------------------------------------------------------------------------------------------
+
+
+def samples_per_step(training: Mapping[str, Any], processes: int = 1) -> int:
+    """Training samples of one optimiser step: batch size of a device × micro-batches × processes.
+
+    Args:
+        training: settings by the names of `TrainingArguments`; what is missing has Vigreux's default.
+        processes: that train together.
+    """
+    batch = training.get("per_device_train_batch_size", BATCH_SIZE)
+    return int(batch * training.get("gradient_accumulation_steps", 1) * processes)
+
+
+def steps_for_epochs(epochs: float, train_samples: int, per_step: int) -> int:
+    """Optimiser steps of so many passes over the data, rounded up to whole steps."""
+    return math.ceil(epochs * train_samples / per_step - 1e-9)
+
 
 # --- accounts ---------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vigreux.config import BATCH_SIZE
+from vigreux.cost import samples_per_step
 from vigreux.errors import CheckpointError
 
 # Fields that cannot change the student (`sharded`, `threads`: beyond rounding): those that differ only here are the same run.
@@ -25,6 +25,11 @@ OUTPUT_IRRELEVANT = frozenset(
         "training.run_name",
         "training.project",
         "training.trackio_space_id",
+        "training.trackio_bucket_id",
+        "training.trackio_static_space_id",
+        "training.hub_private_repo",
+        "training.dataloader_pin_memory",
+        "training.ddp_timeout",
         "training.disable_tqdm",
         "training.log_level",
         "training.log_level_replica",
@@ -106,7 +111,7 @@ def deal_alike(stored: dict[str, Any], processes: int, given: dict[str, Any], pa
     before, now = stored.get("training", {}), given.get("training", {})
     if processes == process_count():
         return  # then these are settings as all others
-    then, today = _samples(before, processes), _samples(now, process_count())
+    then, today = samples_per_step(before, processes), samples_per_step(now, process_count())
     if then != today:
         raise CheckpointError(
             f"{path}: {processes} processes took {then} samples a step, and {process_count()} would take {today}; accepted:"
@@ -115,10 +120,6 @@ def deal_alike(stored: dict[str, Any], processes: int, given: dict[str, Any], pa
     for name in (BATCH, ACCUMULATION):
         before.pop(name, None)
         now.pop(name, None)
-
-
-def _samples(training: Mapping[str, Any], processes: int) -> int:
-    return training.get(BATCH, BATCH_SIZE) * training.get(ACCUMULATION, 1) * processes
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import pytest
 
-from vigreux.assembly.values import check_training
 from vigreux.checks import words
 from vigreux.cli.parsing import from_plain, make_parser, parse, to_plain
 from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
@@ -143,39 +142,3 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: bytes, message: 
 )
 def test_types_in_words(hint: Any, expected: str) -> None:
     assert words(hint) == expected
-
-
-@pytest.mark.parametrize(
-    ("training", "message"),
-    [
-        ({"learning_rate": "fast"}, "training.learning_rate: 'fast'; accepted: a number"),
-        ({"bf16": "on"}, "training.bf16: 'on'; accepted: true or false"),
-        (
-            {"per_device_train_batch_size": 2.5},
-            "training.per_device_train_batch_size: 2.5; accepted: a whole number",
-        ),
-        (
-            {"per_device_train_batch_size": True},
-            "training.per_device_train_batch_size: True; accepted: a whole number",
-        ),
-        (
-            {"gradient_accumulation_steps": 0},
-            "training.gradient_accumulation_steps: 0; accepted: a whole number from 1",
-        ),
-    ],
-)
-def test_training_arguments_of_another_type(training: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}$"):
-        check_training(training)
-
-
-def test_training_arguments_of_their_own_type() -> None:
-    check_training(
-        {
-            "learning_rate": 1,
-            "eval_steps": None,
-            "lr_scheduler_type": "linear",
-            "gradient_accumulation_steps": 1,
-        }
-    )
-    check_training({"unknown": object()})  # which the engine tells

@@ -24,12 +24,12 @@ from vigreux.assembly.sources import (
     local,
     training_device,
 )
-from vigreux.assembly.values import check_training
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import DEFAULTS, Setup
+from vigreux.engines.setup import Setup
+from vigreux.engines.training import DEFAULTS, check_training
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, named_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class

@@ -12,10 +12,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vigreux.assembly.sources import check_family, check_length, has_head, local
 from vigreux.config import RunConfig, StudentConfig, StudentInit
+from vigreux.cost import samples_per_step
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher
-from vigreux.engines.setup import CALIBRATION_BATCHES, DEFAULTS
+from vigreux.engines.setup import CALIBRATION_BATCHES
+from vigreux.engines.training import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
@@ -114,7 +116,6 @@ def first_weights_(
         config: `student.init` and `student.from_layers` are read.
         materials: the teacher; a projection that is made here is added.
     """
-    batch_size = int((DEFAULTS | config.training)["per_device_train_batch_size"])
     return start_from_teacher_(
         student,
         materials.teacher,
@@ -122,8 +123,8 @@ def first_weights_(
         task=materials.task,
         projection=projection,
         matrices=materials.matrices,
-        batch_size=batch_size,
-        samples_per_step=batch_size * config.training.get("gradient_accumulation_steps", 1) * process_count(),
+        batch_size=(DEFAULTS | config.training)["per_device_train_batch_size"],
+        samples_per_step=samples_per_step(config.training, process_count()),
         layout=layout,
         from_layers=config.student.from_layers,
     )

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from vigreux.assembly.sources import check_kind, check_length, local, training_device
-from vigreux.assembly.values import check_training
 from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
+from vigreux.engines.training import check_training
 from vigreux.errors import ConfigError
 from vigreux.models.load import load_model, load_tokenizer
 from vigreux.models.student import build, student_config

@@ -30,7 +30,8 @@ from vigreux.engines.calibrate import plan_stages
 from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.fingerprints import hash_of, tokenizer_fingerprint
-from vigreux.engines.setup import DEFAULTS, Setup, device_of
+from vigreux.engines.setup import Setup, device_of
+from vigreux.engines.training import DEFAULTS
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint

@@ -12,11 +12,11 @@ from transformers import PreTrainedConfig
 
 from vigreux.assets import asset_path, is_asset
 from vigreux.config import RunConfig
-from vigreux.cost import Cost, StageCost, memory_estimate, steps_for_budget
+from vigreux.cost import Cost, StageCost, memory_estimate, samples_per_step, steps_for_budget
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Stage, hidden_part, resolve_steps
 from vigreux.distillation.cache_formats import Dense, Format, TopClasses
 from vigreux.distillation.cached_teacher import parts_of, signal_name
-from vigreux.engines.setup import DEFAULTS
+from vigreux.engines.training import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.hardware import CachePrice
 from vigreux.models.flops import view_flops
@@ -145,7 +145,7 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
         layer, depth = stage.target.layer, student.layers if stage.depth is None else stage.depth
     elif isinstance(stage.target, Embedding):
         layer, depth = teacher.layers, student.layers
-    samples = samples_per_step(config)
+    samples = samples_per_step(config.training)
     hidden = hidden_part(stage.target)
     norm = hidden is None or hidden.final_norm
     trained = partial(count, student.config, student.auto_class, backward=True, frozen=stage.frozen)
@@ -155,12 +155,6 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
     if isinstance(stage.target, Joint):  # the teacher is asked twice
         of_teacher += samples * asked(depth=stage.target.hidden.layer)
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
-
-
-def samples_per_step(config: RunConfig) -> int:
-    """Samples of one optimiser step of one process."""
-    given = DEFAULTS | config.training
-    return int(given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1))
 
 
 def _times(step: StageCost, steps: int) -> StageCost:
@@ -176,7 +170,7 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
             "plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares"
         )
     sizes = {
-        "batch_size": samples_per_step(config),
+        "batch_size": samples_per_step(config.training),
         "train_samples": 1,
         "tokens_per_sample": config.task.max_length,
     }
@@ -199,7 +193,7 @@ def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every signal (and where
     samples come again, the cache is smaller by as many times); in a stream each stage's samples have its own.
     """
-    samples = [own.steps * samples_per_step(config) for own in plan.cost.stages]
+    samples = [own.steps * samples_per_step(config.training) for own in plan.cost.stages]
     stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
     if config.cache.by == "index" or (config.cache.by == "auto" and config.task.kind != "masked-lm"):
         # stages that ask for the same share it

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from vigreux.config import BATCH_SIZE, BudgetConfig, Carry
+from vigreux.config import BudgetConfig, Carry
+from vigreux.cost import samples_per_step
 from vigreux.curriculum import (
     Curriculum,
     Embedding,
@@ -30,6 +30,8 @@ from vigreux.curriculum import (
 from vigreux.distillation.cached_teacher import CachedTeacher, CachedTeachers
 from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
+from vigreux.engines.dry_start import dry_start
+from vigreux.engines.training import DEFAULTS, check_training, eval_steps, stage_arguments
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
@@ -39,49 +41,8 @@ from vigreux.tasks.task import Task
 
 FUSED_FROM = 1024  # tokens of a vocabulary; logits of fewer are no larger than hidden states
 CALIBRATION_BATCHES = 8  # steps on whose samples the scale of a stage's targets is measured
+UNKNOWN_STEPS = 100  # of a run whose budget says no steps, where its settings are tried
 EVALUATIONS = 5  # held-out evaluations a run, unless training.eval_steps says otherwise
-
-# TrainingArguments that Vigreux sets itself or that cannot work with it, and why or what to use instead
-OWNED = {
-    "output_dir": "use output",
-    "max_steps": "use budget",
-    "num_train_epochs": "use budget",
-    "resume_from_checkpoint": "use --resume",
-    "remove_unused_columns": "batches are the task's own",
-    "train_sampling_strategy": "samples come in the order of the seed",
-    "ignore_data_skip": "a resumed run goes on exactly",
-    "auto_find_batch_size": "a step has the samples that were asked for",
-    "eval_strategy": "use training.eval_steps",
-    "seed": "use seed",
-    "data_seed": "use seed",
-    "load_best_model_at_end": "the last student is the result",
-    "save_strategy": "use training.save_steps",
-    "save_total_limit": "the last checkpoint of a stage is kept",
-    "save_only_model": "a checkpoint is there to be resumed from",
-    "push_to_hub": "the finished student is in the run folder",
-    "label_smoothing_factor": "use loss.alpha",
-    "fsdp": "use sharded",
-    "fsdp_config": "use sharded",
-    "deepspeed": "use sharded",
-    "neftune_noise_alpha": "it needs a whole model, and a stage trains a part",
-    "logging_nan_inf_filter": "a loss that is not finite stops the run",
-    "disable_tqdm": "use --quiet",
-}
-
-# Small students from scratch: AdamW's usual peak rate for them, cosine to zero, the papers' 6 % warm-up.
-DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": BATCH_SIZE,
-    "per_device_eval_batch_size": 64,
-    "learning_rate": 5e-4,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.06,
-    "weight_decay": 0.01,
-    "logging_steps": 10,
-    "save_steps": 500,
-    "log_level": "warning",
-    "dataloader_pin_memory": torch.cuda.is_available(),
-    "report_to": "none",
-}
 
 
 @dataclass
@@ -117,12 +78,13 @@ class Setup:
     keep_checkpoints: bool = False
     sharded: bool = False
     notes: list[str] = field(default_factory=list)
+    _tried: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def check(self) -> None:
         """Raises `ConfigError`, before step 0, for settings, stages, a budget or teachers that cannot be."""
         check_training(self.training)
         check_launcher()
-        self.arguments("unused", 1)
+        self._check_student()
         needs_blocks = any(
             hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum
         )
@@ -137,6 +99,30 @@ class Setup:
         self._check_budget()
         for stage in self.curriculum:
             self.teachers.check(stage.teacher, stage.name)
+        if self._tried != self.training:
+            dry_start(
+                self.training,
+                steps=self.budget.steps or UNKNOWN_STEPS,
+                device=device_of(self.student),
+                samples=self.task.stream(self.seed, 0, 1),
+                collate=self.task.collate,
+            )
+            self._tried = dict(self.training)
+
+    def _check_student(self) -> None:
+        trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        if not trained:
+            raise ConfigError(
+                "student: none of its parameters is trained; accepted: requires_grad on some of them"
+            )
+        if any(parameter.dtype == torch.float16 for parameter in trained):
+            raise ConfigError(
+                "student: its weights are float16, too coarse for the optimiser's steps; accepted: student.float(), with"
+                " training.fp16 or training.bf16 for speed"
+            )
+        note = "the student's weights are bfloat16: steps smaller than their rounding are lost"
+        if any(parameter.dtype == torch.bfloat16 for parameter in trained) and note not in self.notes:
+            self.notes.append(note)
 
     def _check_budget(self) -> None:
         """What a budget of FLOPs or seconds buys is known once the stages are measured."""
@@ -150,30 +136,16 @@ class Setup:
         resolve_steps(self.curriculum, budget.steps or 0, **self.sizes)
 
     def arguments(self, output_dir: str, steps: int, stage: int = 0) -> TrainingArguments:
-        """The Trainer's arguments for one stage of `steps` steps."""
-        given = DEFAULTS | self.training
-        fixed: dict[str, Any] = {
-            "output_dir": output_dir,
-            "max_steps": steps,
-            "seed": self.seed
-            + stage,  # a stage's dropout is a function of its number, so a resume at its start is exact
-            "remove_unused_columns": False,
-            "save_strategy": "steps",  # and kept by manifest (StageTrainer), not by the Trainer's own rotation
-            "logging_nan_inf_filter": False,
-            "disable_tqdm": True,
-        }
-        given["save_steps"] = min(given["save_steps"], steps)
-        given["logging_steps"] = min(given["logging_steps"], steps)
-        try:
-            return TrainingArguments(**(given | fixed))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"training: {' '.join(str(error).split())}") from error
+        """The Trainer's arguments for one stage of `steps` steps.
+
+        A stage's dropout is a function of its number, so that a resume at its start is exact.
+        """
+        return stage_arguments(self.training, output_dir, steps, self.seed + stage)
 
     @property
     def samples_per_step(self) -> int:
         """Training samples of one optimiser step, over all processes and micro-batches."""
-        args = self.arguments("unused", 1)
-        return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return samples_per_step(self.training, self.arguments("unused", 1).world_size)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -194,8 +166,8 @@ class Setup:
 
         The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the stage's limit.
         """
-        given = self.training.get("eval_steps")
-        if given:
+        given = eval_steps(self.training)
+        if given is not None:
             return math.ceil(given * all_steps) if given < 1 else int(given)
         if stage.duration.unit == "plateau":
             all_steps = min(all_steps, int(steps / stage.duration.value))
@@ -314,22 +286,6 @@ class Setup:
             )
             if first != stage:
                 self.stage_model(first)
-
-
-def check_training(training: dict[str, Any]) -> None:
-    """Raises `ConfigError` for a name that `TrainingArguments` lacks or Vigreux sets itself, and for text in place of a number."""
-    fields = {name: f for name, f in TrainingArguments.__dataclass_fields__.items() if f.init}
-    for name, value in training.items():
-        if name in OWNED:
-            raise ConfigError(f"training.{name}: cannot be set: {OWNED[name]}")
-        if name not in fields:
-            near = get_close_matches(str(name), fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise ConfigError(
-                f"training: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments"
-            )
-        if type(fields[name].default) in (int, float) and not isinstance(value, (int, float)):
-            raise ConfigError(f"training.{name}: {value!r}; accepted: a number")
 
 
 def check_launcher() -> None:
