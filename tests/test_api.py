@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from torch import nn
 from transformers import (
@@ -187,6 +188,19 @@ def test_a_start_that_cannot_be(tmp_path, changes, message):
             | changes
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_quiet_transformers_are_no_setting(tmp_path):
+    """`disable_tqdm` follows the verbosity of transformers when the arguments are made."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        args = arguments(tmp_path / "run", max_steps=2)
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    assert args.disable_tqdm
+    data = {"train_dataset": ROWS, "eval_dataset": ROWS, "processing_class": TOKENIZER}
+    assert vx.distill(bert(1), None, vx.supervised(), args=args, **data).summary().steps == 2
 
 
 def mlp(width):

@@ -87,7 +87,7 @@ def distill(
         sharded: several processes spread the student's weights, gradients and optimiser states among them (FSDP2).
         output_dir: the run folder; default `args.output_dir`.
         resume: go on with the run in that folder.
-        quiet: no progress bar.
+        quiet: no progress bar, as with `args.disable_tqdm`.
 
     Returns:
         The run folder: `.summary()`, `.metrics()`, `.stages()`, and `.student`, the path of the saved student.
@@ -164,7 +164,7 @@ def distill(
         defaults={name: config[name] for name in ("init", "kind", "blocks", "steps")},
         name="-".join(stage.name for stage in setup.curriculum)[:40],
         resume=resume,
-        quiet=quiet,
+        quiet=quiet or (args is not None and bool(args.disable_tqdm)),
     )
     return RunFolder.open(root)
 

@@ -336,13 +336,15 @@ def _names(report_to: Any) -> list[str]:
 
 # --- arguments from Python --------------------------------------------------------------------------------------------
 
-LEFT_TO_THE_CALLER = {"max_steps", "num_train_epochs", "output_dir", "seed"}
+# Used by the caller itself. `disable_tqdm` has no fixed default: it follows the verbosity of transformers.
+LEFT_TO_THE_CALLER = {"max_steps", "num_train_epochs", "output_dir", "seed", "disable_tqdm"}
 
 
 def from_arguments(args: TrainingArguments) -> dict[str, Any]:
     """The settings that a caller's `args` hold, as the section `training` has them: each that is used, at its value.
 
-    No value is replaced by a default of Vigreux. `max_steps`, `num_train_epochs`, `output_dir` and `seed` are left to the caller.
+    No value is replaced by a default of Vigreux. What is in
+    `LEFT_TO_THE_CALLER` is left out.
 
     Raises:
         ConfigError: a field that Vigreux sets itself, or that has no effect, is not at its default; or a value cannot be.
