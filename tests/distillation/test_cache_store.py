@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vigreux.distillation import cache_store
 from vigreux.distillation.cache_formats import Dense, TopClasses
 from vigreux.distillation.cache_store import MANIFEST, CacheStore, Manifest
-from vigreux.errors import CacheError
+from vigreux.errors import CacheError, CheckpointError
 
 WIDTH, SAMPLES, EACH = 4, 11, 3
 MADE = Manifest(
@@ -128,3 +129,71 @@ def test_directories_that_are_no_cache(tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps([1]))
     with pytest.raises(CacheError, match="is damaged"):
         CacheStore.open(tmp_path)
+
+
+def test_a_manifest_that_was_edited_is_refused(tmp_path):
+    """Another precision or another key of the samples would give another student without a word."""
+    store = filled(tmp_path / "cache")
+    text = (store.root / MANIFEST).read_text()
+    for before, after in (
+        ('"index"', '"stream"'),
+        ('"float32"', '"bfloat16"'),
+        ('"train": 11', '"train": 10'),
+    ):
+        assert before in text
+        (store.root / MANIFEST).write_text(text.replace(before, after))
+        with pytest.raises(CacheError, match="its checksum does not fit") as error:
+            CacheStore.open(store.root)
+        assert "\n" not in str(error.value)
+    plain = json.loads(text)
+    del plain["sha256"]  # of an earlier version
+    (store.root / MANIFEST).write_text(json.dumps(plain))
+    assert CacheStore.open(store.root).manifest == MADE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"signals": 5},
+        {"signals": {"a": {"kind": "evil"}}},
+        {"signals": {"a": {"kind": "dense", "width": "x"}}},
+        {"signals": {"a": {"kind": "dense", "width": 4, "precision": "evil"}}},
+        {"signals": {"a": {"kind": "top", "classes": 4, "k": 9}}},
+        {"samples": {}},
+        {"samples": {"train": "many", "held_out": 2}},
+        {"samples": {"train": 5}},
+        {"shard_samples": 0},
+        {"shard_samples": None},
+        {"fits": [1]},
+        {"by": "name"},
+        {"spans": {"hidden": 5}},
+        {"seed": "x"},
+    ],
+)
+def test_a_manifest_of_the_wrong_kind_is_one_line(changes, tmp_path):
+    store = filled(tmp_path / "cache")
+    plain = json.loads((store.root / MANIFEST).read_text()) | changes
+    del plain["sha256"]
+    (store.root / MANIFEST).write_text(json.dumps(plain))
+    with pytest.raises(CacheError) as error:
+        CacheStore.open(store.root)
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_holds_something_else_is_one_line(tmp_path):
+    """Its checksum fits, but the tensors are not those of the manifest."""
+    store = filled(tmp_path / "cache")
+    path = store.root / "train" / "shard-00000.safetensors"
+    cache_store._write(path, {"other": torch.zeros(2)})
+    with pytest.raises(CacheError, match="does not hold what a cache of this kind should") as error:
+        CacheStore.open(store.root).read("train", "hidden", [1])
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    store = filled(tmp_path / "cache")
+    (tmp_path / "outside").mkdir()
+    (store.root / "held_out" / "shard-00000.safetensors").unlink()
+    (store.root / "held_out" / "shard-00000.safetensors").symlink_to(tmp_path / "outside")
+    with pytest.raises(CheckpointError, match="is a symbolic link"):
+        CacheStore.create(store.root, MADE)

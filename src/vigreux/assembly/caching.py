@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from safetensors.torch import save
+from torch import Tensor
 
 from vigreux.assembly.build import Materials, load_materials, make_setup
 from vigreux.assembly.sources import local
 from vigreux.config import RunConfig
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
-from vigreux.distillation.cache_store import SPLITS, CacheStore, Manifest
+from vigreux.distillation.cache_store import MANIFEST, SPLITS, CacheStore, Manifest, readable
 from vigreux.distillation.cached_teacher import (
     CachedTeachers,
     head_file,
@@ -33,6 +37,8 @@ from vigreux.engines.fingerprints import hash_of, tokenizer_fingerprint
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.training import DEFAULTS
 from vigreux.errors import CacheError, ConfigError
+from vigreux.files import check_no_links, writing
+from vigreux.folder_lock import FolderBusyError, FolderLock, is_locked
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
 from vigreux.same_run import process_count
@@ -60,6 +66,7 @@ class Capture:
         setup: of the run that it is for.
         wanted: the signals.
         size: bytes of all signals, estimated from the first batches.
+        lock: of the cache's directory, which the first process holds for all of them until `close`.
     """
 
     store: CacheStore
@@ -67,6 +74,7 @@ class Capture:
     wanted: list[Wanted]
     size: int
     materials: Materials
+    lock: FolderLock
 
     @property
     def samples_left(self) -> int:
@@ -90,13 +98,17 @@ class Capture:
             advance=advance,
         )
         state.wait_for_everyone()
+        self.close()
+
+    def close(self) -> None:
+        """Lets another process write the cache."""
+        self.lock.release()
 
     def _write_beside(self) -> None:
         record = self.materials.held_out.teacher_record(device_of(self.setup.student))
         assert record is not None
         self.store.write_beside(HELD_OUT, vars(record))
-        matrices = {f"{spec.kind}/{spec.seed}": matrix for spec, matrix in self.setup.matrices.items()}
-        self.store.write_beside(PROJECTIONS, matrices)
+        self.store.write_beside(PROJECTIONS, _projections(self.setup))
         for each in self.wanted:
             if each.head:
                 teacher = self.setup.teachers.of(each.ref)
@@ -111,7 +123,7 @@ def begin_capture(config: RunConfig) -> Capture:
 
     Raises:
         ConfigError: no path, a stage without a teacher alone, more bytes than the disk has.
-        CacheError: the directory holds a cache of something else.
+        CacheError: the directory holds a cache of something else, or another process writes it.
     """
     if config.cache.path is None:
         raise ConfigError("cache.path: missing; accepted: a directory")
@@ -120,10 +132,17 @@ def begin_capture(config: RunConfig) -> Capture:
             "teacher.sharded: true, and each process asks for shards of its own; accepted: false, and options.device_map"
         )
     root = Path(config.cache.path)
+    if is_locked(root):
+        raise _busy(root)
     materials = load_materials(config)
     config = materials.settled(config)
-    if (root / f"{PROJECTIONS}.json").exists():  # shards that are there went through these
-        materials.matrices.update(cached_projections(CacheStore.open(root), student_width(config, materials)))
+    damaged = None
+    if (root / MANIFEST).exists():  # shards that are there went through its projections
+        store = CacheStore.open(root)
+        try:
+            materials.matrices.update(cached_projections(store, student_width(config, materials)))
+        except CacheError as error:
+            damaged = error
     setup = make_setup(config, materials)
     setup.check()
     by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
@@ -144,10 +163,52 @@ def begin_capture(config: RunConfig) -> Capture:
     )
     size = bytes_of(setup, wanted, **manifest.samples)
     _check_space(root, size)
+    lock = FolderLock(root)
     if PartialState().is_main_process:
-        CacheStore.create(root, manifest)
+        if (root / MANIFEST).exists():
+            CacheStore.open(root).manifest.check_fits(manifest.fits, root)
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+        check_no_links(root)
+        try:
+            lock.take()
+        except FolderBusyError as busy:
+            raise _busy(root) from busy
+        store = CacheStore.create(root, manifest)
+        if damaged is not None:
+            _without_projections(store, setup, damaged)
     PartialState().wait_for_everyone()
-    return Capture(CacheStore.create(root, manifest), setup, wanted, size, materials)
+    return Capture(CacheStore.create(root, manifest), setup, wanted, size, materials, lock)
+
+
+def _busy(root: Path) -> CacheError:
+    return CacheError(
+        f"{root}: is being written by another process; wait for it, or choose another cache.path"
+    )
+
+
+def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -> None:
+    """Goes on where the projections are damaged: drawn again they are the same, or all that went through them is made again."""
+    if not any(store.root.glob("*/shard-*.json")):
+        return  # nothing went through them yet
+    again = hashlib.sha256(save(_projections(setup))).hexdigest()
+    if again == store.recorded(PROJECTIONS):
+        warnings.warn(f"{str(damaged).split(';')[0]}: it is made again", UserWarning, stacklevel=3)
+        return
+    warnings.warn(
+        f"{str(damaged).split(';')[0]}, and cannot be made again: all signals are asked of the teacher once more",
+        UserWarning,
+        stacklevel=3,
+    )
+    store.drop_shards()
+
+
+def _projections(setup: Setup) -> dict[str, Tensor]:
+    """By name, as the cache holds them."""
+    return {
+        f"{spec.kind}/{spec.seed}": matrix.detach().cpu().contiguous()
+        for spec, matrix in setup.matrices.items()
+    }
 
 
 def _check_space(root: Path, size: int) -> None:
@@ -198,8 +259,9 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
 def cached_projections(store: CacheStore, width: int | None) -> dict[Projection, torch.Tensor]:
     """The projections to students of `width` that the cache's hidden states went through."""
     plain = store.read_beside(PROJECTIONS)
-    named = ((name.partition("/"), matrix) for name, matrix in plain.items() if matrix.shape[1] == width)
-    return {Projection(kind, int(seed)): matrix for (kind, _, seed), matrix in named}  # type: ignore[arg-type]
+    with readable(store.root / f"{PROJECTIONS}.safetensors"):
+        named = [(name.partition("/"), matrix) for name, matrix in plain.items() if matrix.shape[1] == width]
+        return {Projection(kind, int(seed)): matrix for (kind, _, seed), matrix in named}  # type: ignore[arg-type]
 
 
 def student_width(config: RunConfig, materials: Materials) -> int:
@@ -267,4 +329,7 @@ def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut
     """Evaluation beside the teacher's answers, which were written."""
     size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
     pooling = config.task.pooling or "mean"
-    return HeldOut(task, None, pooling, size, record=record_from(store.read_beside(HELD_OUT)))
+    plain = store.read_beside(HELD_OUT)
+    with readable(store.root / f"{HELD_OUT}.safetensors"):
+        record = record_from(plain)
+    return HeldOut(task, None, pooling, size, record=record)

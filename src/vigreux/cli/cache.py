@@ -39,7 +39,9 @@ def run(argv: Sequence[str]) -> None:
     begun = begin_capture(config)
     if first_process():
         _show(begun)
-    if not flags["estimate"]:
+    if flags["estimate"]:
+        begun.close()
+    else:
         _write(begun, quiet=flags["quiet"] or not first_process())
         if first_process():
             print(

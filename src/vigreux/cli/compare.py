@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +21,12 @@ from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.cost import human_flops, human_time
-from vigreux.errors import CheckpointError, ConfigError, shown
-from vigreux.files import write_atomic, writing
+from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingError, VigreuxError, shown
+from vigreux.files import check_no_links, write_atomic, writing
+from vigreux.folder_lock import FolderBusyError, FolderLock, is_locked
 from vigreux.online_config import ONLINE_KINDS, OnlineConfig
 from vigreux.report.metrics import Metric
+from vigreux.runs import RunFolder
 from vigreux.same_run import first_difference
 
 if TYPE_CHECKING:
@@ -80,11 +87,21 @@ def run(argv: Sequence[str]) -> None:
             from vigreux.engines.online_run import make_setup
 
             make_setup(each)  # takes no time, and checks teacher and checkpoints before the first run
+    lock = FolderLock(root)
     if first_process():
-        _begin(root, config, runs, resume=flags["resume"])
-    run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
-    if first_process():
-        show(root)
+        _begin(root, config, runs, lock, resume=flags["resume"])
+    try:
+        failures = run_all(runs, jobs=flags["jobs"], resume=flags["resume"], quiet=flags["quiet"])
+        if first_process() and len(failures) < len(runs):
+            show(root)
+    finally:
+        lock.release()
+    if failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise TrainingError(
+            f"{len(failures)} of {len(runs)} runs failed ({reasons}); the others are finished, and --resume tries"
+            " the failed ones again"
+        )
 
 
 def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
@@ -93,8 +110,12 @@ def _refuse(argv: Sequence[str], instead: dict[str, str]) -> None:
             raise ConfigError(f"{name}: a comparison sets it for each run; accepted: {instead[name]}")
 
 
-def _begin(root: Path, config: AnyConfig, runs: Sequence[AnyConfig], *, resume: bool) -> None:
-    """Writes compare.json, by which the report knows what belongs together."""
+def _begin(
+    root: Path, config: AnyConfig, runs: Sequence[AnyConfig], lock: FolderLock, *, resume: bool
+) -> None:
+    """Takes the folder's lock, and writes compare.json, by which the report knows what belongs together."""
+    if is_locked(root):
+        raise _busy(root)
     if not resume and not _vacant(root):
         raise ConfigError(
             f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on"
@@ -109,21 +130,38 @@ def _begin(root: Path, config: AnyConfig, runs: Sequence[AnyConfig], *, resume: 
     }
     if resume and (root / "compare.json").exists():
         _check_same(root / "compare.json", described)
+    check_no_links(root)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.take()
+    except FolderBusyError as busy:
+        raise _busy(root) from busy
     write_atomic(root / "compare.json", json.dumps(described, indent=1))
+
+
+def _busy(root: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{root}: is being written by another comparison; wait for it, or choose another output"
+    )
 
 
 def _vacant(root: Path) -> bool:
     """New, empty, or left by a comparison that ended before its first run."""
+    ours = re.compile(r"compare\.json|\.lock.*|\..*\.tmp")
     return not root.exists() or (
-        root.is_dir() and all(entry.name == "compare.json" for entry in root.iterdir())
+        root.is_dir() and all(ours.fullmatch(entry.name) for entry in root.iterdir())
     )
 
 
 def _check_same(path: Path, described: dict[str, Any]) -> None:
     """More seeds or curricula may join a comparison, another budget may not."""
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged; accepted: to delete it, then --resume writes it again"
+        ) from error
     same = ("metric", "budget", "baseline")
     difference = first_difference(
         {name: stored.get(name) for name in same}, {name: described[name] for name in same}
@@ -181,24 +219,87 @@ def describe_budget(budget: BudgetConfig) -> str:
     )
 
 
-def run_all(runs: Sequence[AnyConfig], *, jobs: int, resume: bool, quiet: bool) -> None:
-    """Runs what is not finished, one after the other on materials loaded once, or `jobs` at a time in processes of their own."""
-    left = [run for run in runs if not _done(run, resume)]
-    if jobs > 1:
-        from joblib import Parallel, delayed
+def run_all(runs: Sequence[AnyConfig], *, jobs: int, resume: bool, quiet: bool) -> dict[str, str]:
+    """Runs what is not finished, one after the other on materials loaded once, or `jobs` at a time in processes of their own.
 
-        Parallel(n_jobs=jobs)(delayed(_run_alone)(run, resume) for run in left)
-        return
+    Goes on past a run that fails; on a resume those that failed before come last.
+
+    Returns:
+        run → why it failed, of those that did.
+
+    Raises:
+        ConfigError, DataError: of the first run, before anything is trained: what is asked cannot be.
+    """
+    left = sorted((run for run in runs if not _done(run, resume)), key=lambda run: _failed(run, resume))
+    if jobs > 1:
+        return _run_side_by_side(left, jobs, resume)
+    failures: dict[str, str] = {}
     run_next = runner(runs[0]) if left else None
     for number, config in enumerate(left, start=1):
         assert run_next is not None
+        name = Path(config.output).name
         if not quiet and first_process():
-            print(f"run {number} of {len(left)}: {Path(config.output).name}", flush=True)
-        run_next(config, resume=_begun(config, resume), quiet=quiet)
+            print(f"run {number} of {len(left)}: {name}", flush=True)
+        try:
+            run_next(config, resume=_begun(config, resume), quiet=quiet)
+        except VigreuxError as error:
+            if number == 1 and isinstance(error, (ConfigError, DataError)) and not _folder(config).exists():
+                raise
+            _report_failure(failures, name, str(error))
+    return failures
+
+
+def _run_side_by_side(left: Sequence[AnyConfig], jobs: int, resume: bool) -> dict[str, str]:
+    """A process a run: one that is killed takes no other with it."""
+    failures: dict[str, str] = {}
+    with ThreadPoolExecutor(jobs) as threads:
+        begun = {threads.submit(_run_in_process, run, jobs, resume): Path(run.output).name for run in left}
+        try:
+            for done in as_completed(begun):
+                try:
+                    done.result()
+                except VigreuxError as error:
+                    _report_failure(failures, begun[done], str(error))
+                except BrokenProcessPool:
+                    _report_failure(failures, begun[done], "its process was killed")
+        except BaseException:  # an interruption ends all
+            threads.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return failures
+
+
+def _run_in_process(config: AnyConfig, jobs: int, resume: bool) -> None:
+    from joblib import cpu_count
+
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, cpu_count() // jobs)
+    with ProcessPoolExecutor(1, context, _share_processors, (threads,)) as process:
+        process.submit(_run_alone, config, resume).result()
+
+
+def _share_processors(threads: int) -> None:
+    """So that runs side by side do not take each other's processors; before torch and numba are loaded, which read this once."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+
+
+def _report_failure(failures: dict[str, str], name: str, reason: str) -> None:
+    failures[name] = reason
+    print(f"vigreux: {name} failed: {reason}", file=sys.stderr, flush=True)
 
 
 def _run_alone(config: AnyConfig, resume: bool) -> None:
     runner(config)(config, resume=_begun(config, resume), quiet=True)
+
+
+def _folder(config: AnyConfig) -> Path:
+    return Path(config.output)
+
+
+def _failed(config: AnyConfig, resume: bool) -> bool:
+    return _begun(config, resume) and RunFolder.open(_folder(config)).status == "failed"
 
 
 def _begun(config: AnyConfig, resume: bool) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from vigreux.config import Precision
@@ -157,6 +158,7 @@ def to_plain(form: Format) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Format:
-    """The inverse of `to_plain`."""
+    """The inverse of `to_plain`. Raises `KeyError` or `ValueError` for what it did not write."""
     options = dict(plain)
-    return _KINDS[options.pop("kind")](**options)
+    form: Format = TypeAdapter(_KINDS[options.pop("kind")]).validate_python(options)
+    return form

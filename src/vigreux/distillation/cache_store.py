@@ -1,6 +1,6 @@
 """A cache of teacher signals on disk: shards of encoded rows by sample, each with its checksum, and a manifest that says what for.
 
-    cache.json                       what was asked of which teacher on which data, and how it is written
+    cache.json                       what was asked of which teacher on which data, and how it is written; its own checksum
     train/shard-00000.safetensors    the rows of `shard_samples` samples, one signal's tensors beside the other's
     train/shard-00000.json           its size and SHA-256, written last: without it the shard is not there
 
@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vigreux.distillation.cache_formats import Format, Parts, from_plain, to_plain
-from vigreux.errors import CacheError
-from vigreux.files import write_atomic, writing
+from vigreux.errors import CacheError, ConfigError
+from vigreux.files import check_no_links, is_whole, sealed, without_seal, write_atomic, writing
 
 MANIFEST = "cache.json"
 VERSION = 1
@@ -106,7 +108,10 @@ class CacheStore:
                 raise CacheError(
                     f"{root}: holds other signals, or as many of them; accepted: an empty directory"
                 )
+            check_no_links(root)
             return store
+        if root.exists():
+            check_no_links(root)
         with writing(root):
             for split in SPLITS:
                 (root / split).mkdir(parents=True, exist_ok=True)
@@ -115,7 +120,7 @@ class CacheStore:
             **asdict(manifest),
             "signals": {k: to_plain(v) for k, v in manifest.signals.items()},
         }
-        write_atomic(root / MANIFEST, json.dumps(plain, indent=1) + "\n")
+        write_atomic(root / MANIFEST, json.dumps(sealed(plain), indent=1) + "\n")
         return cls(root, manifest)
 
     @classmethod
@@ -123,20 +128,28 @@ class CacheStore:
         """The cache in `root`. Raises `CacheError` where there is none that can be read."""
         try:
             plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-            if plain.pop("version") != VERSION:
+            whole = is_whole(plain)
+            plain = without_seal(plain)
+            if plain.pop("version") != VERSION and whole:
                 raise CacheError(
                     f"{root}: was written by another version of Vigreux; accepted: version {VERSION} of caches"
                 )
             signals = {name: from_plain(form) for name, form in plain.pop("signals").items()}
-            return cls(root, Manifest(**plain, signals=signals))
+            manifest = TypeAdapter(Manifest).validate_python({**plain, "signals": signals})
         except OSError as error:
             raise CacheError(
                 f"{root}: is no cache ({MANIFEST} cannot be read); accepted: a directory of vigreux cache"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise CacheError(
                 f"{root / MANIFEST}: is damaged; accepted: a directory of vigreux cache"
             ) from error
+        if not whole or manifest.shard_samples < 1 or set(manifest.samples) != set(SPLITS):
+            raise CacheError(
+                f"{root / MANIFEST}: was changed since it was written (its checksum does not fit); accepted: a directory"
+                " of vigreux cache as it was written"
+            )
+        return cls(root, manifest)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +191,22 @@ class CacheStore:
         """What `write_beside` wrote. Raises `CacheError` where it is missing or damaged."""
         path = self.root / f"{name}.safetensors"
         _check(path)
-        return load_file(path)
+        with readable(path):
+            return load_file(path)
+
+    def recorded(self, name: str) -> str | None:
+        """The SHA-256 that `write_beside` noted of a file, damaged or not; `None` where there is none."""
+        try:
+            return str(json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def drop_shards(self) -> None:
+        """Lets every shard count as missing: they were made with projections that cannot be had again."""
+        for split in SPLITS:
+            for number in range(self.manifest.shards(split)):
+                with writing(self.root):
+                    self._path(split, number).with_suffix(".json").unlink(missing_ok=True)
 
     def _path(self, split: Split, number: int) -> Path:
         return self.root / split / f"shard-{number:05d}.safetensors"
@@ -208,11 +236,12 @@ class CacheStore:
                     f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is asked for"
                 )
             number, place = divmod(key, self.manifest.shard_samples)
-            shard = self._shard(split, number)
-            ends = self._ends_of(split, number, name, shard)
-            rows = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
-            for part in form.parts:
-                pieces.setdefault(part, []).append(shard.get_slice(f"{name}:{part}")[rows])
+            with readable(self._path(split, number)):
+                shard = self._shard(split, number)
+                ends = self._ends_of(split, number, name, shard)
+                rows = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
+                for part in form.parts:
+                    pieces.setdefault(part, []).append(shard.get_slice(f"{name}:{part}")[rows])
         return form.decode({part: torch.cat(found) for part, found in pieces.items()})
 
     def _ends_of(self, split: Split, number: int, name: str, shard: Any) -> Tensor:
@@ -233,10 +262,31 @@ class CacheStore:
 # --- files with their checksums ---------------------------------------------------------------------------------------
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns the errors of a file that holds something else than it should into one line; its checksum may fit all the same."""
+    try:
+        yield
+    except (
+        SafetensorError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        raise CacheError(
+            f"{path}: does not hold what a cache of this kind should ({type(error).__name__}:"
+            f" {' '.join(str(error).split())[:120]}); accepted: an empty directory and vigreux cache"
+        ) from error
+
+
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """The checksum goes last; that of a damaged file that is replaced goes first."""
     data, record = save(dict(tensors)), path.with_suffix(".json")
-    record.unlink(missing_ok=True)
+    with writing(path):
+        record.unlink(missing_ok=True)
     write_atomic(path, data)
     write_atomic(record, json.dumps({"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}) + "\n")
 
@@ -256,7 +306,7 @@ def _problem(path: Path, *, contents: bool) -> str | None:
         expected = int(record["bytes"]), str(record["sha256"])
     except OSError:
         return "is missing"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "has a damaged checksum"
     if size != expected[0]:
         return f"has {size:,} bytes, {expected[0]:,} were written"

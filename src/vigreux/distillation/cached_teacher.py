@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Target, TeacherRef
 from vigreux.distillation.cache_formats import Dense, TopRows
-from vigreux.distillation.cache_store import CacheStore
+from vigreux.distillation.cache_store import CacheStore, readable
 from vigreux.models.heads import Head
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Batch, Collator, Task
@@ -142,7 +142,9 @@ class CachedTeachers:
         if signal_name(ref, Logits(), head=True) not in self.store.manifest.signals:
             return None
         if ref not in self._heads:
-            self._heads[ref] = head_from_plain(self.store.read_beside(head_file(ref)), self.device)
+            plain = self.store.read_beside(head_file(ref))
+            with readable(self.store.root / f"{head_file(ref)}.safetensors"):
+                self._heads[ref] = head_from_plain(plain, self.device)
         return self._heads[ref]
 
 
