@@ -14,6 +14,7 @@ from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, RunConfig
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig
+from vigreux.places import check_places
 from vigreux.recipes import stated_curriculum
 from vigreux.runs import RunFolder, Summary, check_vacant
 
@@ -82,6 +83,7 @@ def already_finished(config: Any, *, resume: bool) -> bool:
     Only the first of several processes looks whether it may write: the others would find what the first has begun.
     """
     output = Path(config.output)
+    check_places(config)
     if not resume:
         if first_process():
             check_vacant(output)
