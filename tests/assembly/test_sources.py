@@ -9,7 +9,8 @@ import pytest
 from transformers import BertConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, ViTConfig
 
 from tests.cli.tiny import Tiny, save_llama
-from vigreux.assembly.sources import check_kind, check_length, checkpoint_series, snapshot
+from vigreux.assembly.sources import check_kind, check_length, check_steps, checkpoint_series, snapshot
+from vigreux.config import RunConfig, TeacherConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.student import build
 
@@ -29,6 +30,19 @@ def test_a_series_ends_before_the_final_teacher(tiny: Tiny, tmp_path: Path) -> N
         [],
     )
     assert checkpoint_series(None, str(other)) == ({}, [])
+
+
+def test_a_step_that_is_the_final_teacher_is_named_as_that(tiny: Tiny, tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        save_llama(tmp_path / "series" / f"checkpoint-{step}", tiny.bpe, layers=1, seed=step)
+    source = str(tmp_path / "series")
+    series, _ = checkpoint_series(source, str(tmp_path / "series" / "checkpoint-20"))
+    teacher = TeacherConfig(model="x", checkpoints=source)
+    check_steps(RunConfig(teacher=teacher, curriculum="p-shot", checkpoints=[10, 30]), series)
+    stages = [{"target": "logits", "duration": {"steps": 5}, "teacher": {"checkpoint": 20}}]
+    for named in ({"curriculum": "p-shot", "checkpoints": [10, 20]}, {"curriculum": stages}):
+        with pytest.raises(ConfigError, match=r"20 holds the final teacher's weights, .*; accepted: 10, 30"):
+            check_steps(RunConfig(teacher=teacher, **named), series)
 
 
 def test_hub_revisions_are_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

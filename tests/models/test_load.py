@@ -280,7 +280,7 @@ def test_a_config_needs_no_weights(saved: Path, tmp_path: Path) -> None:
     assert load_config(saved).to_dict() == load_config(str(saved)).to_dict()
     assert load_config(saved).n_embd == 32
     (saved / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"gpt2: cannot be loaded: .* not a valid JSON"):
+    with pytest.raises(CheckpointError, match=r"gpt2/config.json: is damaged"):
         load_config(saved)
     (saved / "config.json").write_text('{"model_type": "gtp2"}')
     with pytest.raises(CheckpointError, match=r"gpt2: cannot be loaded: .*gtp2"):

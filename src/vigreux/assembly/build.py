@@ -19,6 +19,7 @@ from vigreux.assembly.meaning import Meaning, check_other_teachers, run_classes
 from vigreux.assembly.sources import (
     check_kind,
     check_length,
+    check_steps,
     checkpoint_series,
     has_head,
     local,
@@ -153,6 +154,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
     teacher = materials.teacher
     student, notes = make_student(config, materials)
     layout = named_layout(student, config.teacher.blocks, config.teacher.after_blocks)
+    check_steps(config, materials.series)
     curriculum = from_config(
         config,
         student_layers=num_blocks(student, layout),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from vigreux.assets import asset_path, is_asset
-from vigreux.config import AUTO_CLASS, TaskKind
+from vigreux.config import AUTO_CLASS, RunConfig, TaskKind
 from vigreux.distillation.series import check_series, find_series
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.hub import hub_or_cache
 from vigreux.models.load import weights_fingerprint
 from vigreux.models.student import model_class
+from vigreux.recipes import stated_curriculum
 
 
 def local(source: str) -> str:
@@ -47,6 +49,24 @@ def checkpoint_series(
     return {step: source for step, source in series.items() if step not in same}, notes
 
 
+def check_steps(config: RunConfig, series: Mapping[int, str]) -> None:
+    """Raises `ConfigError` where a step is named that holds the final teacher's weights, and so is no step of the series."""
+    if config.teacher.checkpoints is None:
+        return
+    same = find_series(config.teacher.checkpoints).keys() - series.keys()
+    stages = stated_curriculum(config.curriculum) or ()
+    named = [
+        *(config.checkpoints or ()),
+        *(stage.teacher.step for stage in stages if stage.teacher.step is not None),
+    ]
+    for step in named:
+        if step in same:
+            accepted = ", ".join(map(str, sorted(series))) or "none, as the series has no other"
+            raise ConfigError(
+                f"checkpoints: {step} holds the final teacher's weights, and is used as that; accepted: {accepted}"
+            )
+
+
 def snapshot(source: str) -> str:
     """A directory as it is; `hub-id@revision` is fetched into the hub's cache first, as a series is checked before step 0.
 
@@ -59,7 +79,8 @@ def snapshot(source: str) -> str:
 
     name, revision = source.rsplit("@", 1)
     try:
-        return snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
+        with hub_or_cache():
+            return snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"teacher.checkpoints: {source!r} cannot be fetched ({reason})") from error

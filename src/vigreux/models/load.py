@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 from transformers.utils import logging
 
 from vigreux.config import AUTO_CLASS, TaskKind
-from vigreux.errors import CheckpointError, ConfigError, unknown
+from vigreux.errors import CheckpointError, ConfigError, VigreuxError, unknown
+from vigreux.hub import hub_or_cache
+from vigreux.models.model_folder import (
+    ACCEPTED,
+    check_config_file,
+    check_directory,
+    check_finite,
+    check_sizes,
+    is_local,
+    model_directory,
+    only_gguf,
+    safetensors_files,
+    tensor_names,
+)
 from vigreux.models.sentence_folder import transformer_folder
 from vigreux.models.student import model_class
 
-ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one .gguf file"
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -34,6 +45,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 DTYPES = ("float32", "bfloat16", "float16")
+# How a model answers is asked for call by call, whatever its config says.
+_ANSWERS = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
 
 
 def load_model(
@@ -70,15 +83,17 @@ def load_model(
     if dtype not in DTYPES:
         raise ConfigError(unknown("dtype", dtype, DTYPES))
     where = str(path_or_id)
-    if _is_local(where):
+    if is_local(where):
         where = str(transformer_folder(Path(where)))
-        gguf_file = _check_directory(Path(where), allow_pickle, gguf_file)
+        gguf_file = check_directory(Path(where), allow_pickle, gguf_file)
     if allow_pickle:
         kwargs |= {"weights_only": True}
     else:
         kwargs |= {} if gguf_file else {"use_safetensors": True}
     kwargs |= {"revision": revision} if revision else {}
-    with _one_line(where), _quiet(also_stderr=gguf_file is not None):
+    with _one_line(where), _quiet(also_stderr=gguf_file is not None), hub_or_cache():
+        if is_local(where) and not trust_remote_code:
+            check_sizes(Path(where), auto_class, load_config(where, gguf_file=gguf_file))
         model, info = model_class(auto_class).from_pretrained(
             where,
             dtype=getattr(torch, dtype),
@@ -86,9 +101,12 @@ def load_model(
             gguf_file=gguf_file,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
-            **kwargs,
+            **_ANSWERS | kwargs,
         )
     _check_complete(where, model, info, allow_missing)
+    if not any("layer" in name for name in kwargs):  # a part of the blocks may be asked for
+        _check_blocks(where, model, info)
+    check_finite(where, model)
     if gguf_file:  # plain weights now: lets the model be saved again
         model.hf_quantizer = None
         del model.config.quantization_config
@@ -96,7 +114,11 @@ def load_model(
 
 
 def load_config(
-    path_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+    path_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    gguf_file: str | None = None,
 ) -> PreTrainedConfig:
     """The config of a model, read without its weights: they need not be there.
 
@@ -104,25 +126,29 @@ def load_config(
         path_or_id: a directory with a `config.json` or one `.gguf` file (of which the header is read), or a hub id.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run the Python code that the model brings.
+        gguf_file: the GGUF file to take, where there are several.
 
     Raises:
         CheckpointError: no config, a damaged one, or one of a family that transformers does not have.
     """
     where = str(path_or_id)
     kwargs: dict[str, Any] = {"revision": revision} if revision else {}
-    if _is_local(where):
+    if is_local(where):
         where = str(transformer_folder(Path(where)))
-        path = _directory(Path(where))
-        if not (path / "config.json").is_file():
-            gguf_file = _only_gguf(path)
+        path = model_directory(Path(where))
+        if gguf_file is None and (path / "config.json").is_file():
+            names = [name for file in safetensors_files(path) for name in tensor_names(file)]
+            check_config_file(path / "config.json", names)
+        else:
+            gguf_file = gguf_file or only_gguf(path)
             if gguf_file is None:
                 raise CheckpointError(
                     f"{path}: no config.json; accepted: a directory made by save_pretrained, or one .gguf file"
                 )
             kwargs["gguf_file"] = gguf_file
-    with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs):
+    with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs), hub_or_cache():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            where, trust_remote_code=trust_remote_code, **kwargs
+            where, trust_remote_code=trust_remote_code, **_ANSWERS, **kwargs
         )
     return config
 
@@ -144,21 +170,22 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer that a model directory, a GGUF file in it or a hub model carries; raises `CheckpointError` if there is none."""
     where = str(path_or_id)
-    if _is_local(where):
+    if is_local(where):
         where = str(transformer_folder(Path(where)))
-        path = _directory(Path(where))
+        path = model_directory(Path(where))
         if not any((path / name).is_file() for name in TOKENIZER_FILES):
-            gguf_file = gguf_file or _only_gguf(path)
+            gguf_file = gguf_file or only_gguf(path)
             if gguf_file is None:
                 raise CheckpointError(
                     f"{path}: no tokenizer; accepted: {', '.join(TOKENIZER_FILES)}, or one .gguf file"
                 )
     kwargs = {"revision": revision} if revision else {}
     kwargs |= {"gguf_file": gguf_file} if gguf_file else {}
-    with _one_line(where), _quiet(also_stderr=gguf_file is not None):
+    with _one_line(where), _quiet(also_stderr=gguf_file is not None), hub_or_cache():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             where, trust_remote_code=trust_remote_code, **kwargs
         )
+        tokenizer("a text")  # a damaged one may open, and fail on its first text
     return tokenizer
 
 
@@ -170,9 +197,9 @@ def weights_fingerprint(path: str | Path) -> str:
     Raises:
         CheckpointError: no weights, or damaged ones.
     """
-    directory = _directory(transformer_folder(Path(path)))
+    directory = model_directory(transformer_folder(Path(path)))
     digest = hashlib.sha256()
-    files = _safetensors_files(directory)
+    files = safetensors_files(directory)
     if not files:
         others = sorted([*directory.glob("*.gguf"), *directory.glob("pytorch_model*.bin")])
         if not others:
@@ -181,92 +208,13 @@ def weights_fingerprint(path: str | Path) -> str:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
-    owner = {name: file for file in files for name in _tensor_names(file)}
+    owner = {name: file for file in files for name in tensor_names(file)}
     for name in sorted(owner):
         with safe_open(owner[name], framework="pt") as opened:
             tensor = opened.get_tensor(name)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-# --- what a directory must hold ---------------------------------------------------------------------------------------
-
-
-def _is_local(where: str) -> bool:
-    """A path, rather than a hub id `name` or `organisation/name`."""
-    return Path(where).exists() or where.startswith((".", "/", "~")) or where.count("/") > 1
-
-
-def _directory(path: Path) -> Path:
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such directory; accepted: a directory made by save_pretrained, or a hub id"
-        )
-    return path
-
-
-def _check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> str | None:
-    """Checks that the weights can be read; returns the GGUF file to load, if they are in one."""
-    _directory(path)
-    if gguf_file is not None or not (
-        (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()
-    ):
-        chosen = gguf_file or _only_gguf(path)
-        if chosen is not None:
-            if not (path / chosen).is_file():
-                raise CheckpointError(
-                    unknown(f"{path}: GGUF file", chosen, [file.name for file in path.glob("*.gguf")])
-                )
-            return chosen
-    files = _safetensors_files(path)
-    for file in files:
-        _tensor_names(file)
-    if not files and any((path / name).exists() for name in PICKLED):
-        if not allow_pickle:
-            raise CheckpointError(
-                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true"
-            )
-    elif not files:
-        raise CheckpointError(f"{path}: no weights; accepted: {ACCEPTED}")
-    if not (path / "config.json").is_file():
-        raise CheckpointError(
-            f"{path}: no config.json beside the weights; accepted: a directory made by save_pretrained"
-        )
-    return None
-
-
-def _only_gguf(path: Path) -> str | None:
-    found = sorted(file.name for file in path.glob("*.gguf"))
-    if len(found) > 1:
-        raise CheckpointError(f"{path}: several GGUF files, name one as gguf_file: {', '.join(found)}")
-    return found[0] if found else None
-
-
-def _safetensors_files(path: Path) -> list[Path]:
-    """The safetensors files of a directory; raises `CheckpointError` for a shard that its index names and that is not there."""
-    index = path / "model.safetensors.index.json"
-    if not index.exists():
-        return [file for file in [path / "model.safetensors"] if file.exists()]
-    try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of safetensors shards ({error})") from error
-    if missing := [shard for shard in shards if not (path / shard).is_file()]:
-        raise CheckpointError(
-            f"{path / missing[0]}: this shard of the weights is missing (named in {index.name})"
-        )
-    return [path / shard for shard in shards]
-
-
-def _tensor_names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file}: truncated or corrupted safetensors ({error}); copy or download it again"
-        ) from error
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -294,6 +242,16 @@ def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], al
         )
 
 
+def _check_blocks(where: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Raises where the weights hold more blocks than the config says: the model would be a part of the saved one."""
+    templates = {re.sub(r"\.\d+\.", ".#.", name) for name in model.state_dict()}
+    for name in sorted(map(str, info["unexpected_keys"])):
+        if re.search(r"\.\d+\.", name) and re.sub(r"\.\d+\.", ".#.", name) in templates:
+            raise CheckpointError(
+                f"{where}: the weights hold {name}, a block beyond those that config.json names"
+            )
+
+
 def _in_head(model: PreTrainedModel, name: str) -> bool:
     """Whether a parameter lies outside the base model, or in the base model's pooler, which heads are fitted with."""
     inside = name.startswith(f"{model.base_model_prefix}.")
@@ -305,25 +263,28 @@ def _one_line(where: str) -> Iterator[None]:
     """Turns what transformers raises for a bad checkpoint into one line that names it."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        ImportError,
-        SafetensorError,
-        UnpicklingError,
-        EOFError,
-    ) as error:
-        text = " ".join(str(error).split())
-        if "Weights only load failed" in text:
-            text = "its pickled weights are damaged, or hold more than tensors, which is never loaded"
-        if "trust_remote_code" in text:
-            text = "it brings its own Python code, which is not run unless trust_remote_code: true"
-        if "connect to" in text or "not a local folder" in text:
-            text = "neither a directory nor a hub model that can be reached"
-        raise CheckpointError(f"{where}: cannot be loaded: {text[:300]}") from error
+    except VigreuxError:
+        raise
+    except BaseException as error:
+        # A folder from elsewhere: whatever is raised is about it. A panic of Rust's tokenizers is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{where}: cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The error in words, on one line."""
+    text = " ".join(str(error).split())
+    if "Weights only load failed" in text:
+        return "its pickled weights are damaged, or hold more than tensors, which is never loaded"
+    if "trust_remote_code" in text:
+        return "it brings its own Python code, which is not run unless trust_remote_code: true"
+    if "connect to" in text or "not a local folder" in text or "offline mode is enabled" in text:
+        return "neither a directory nor a hub model that can be reached"
+    if not text:
+        return type(error).__name__
+    says_itself = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
+    return text[:300] if isinstance(error, says_itself) else f"{type(error).__name__}: {text[:300]}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ it (prompts, lower case, a length) is described in JSON files beside it.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,15 @@ class SentenceFolder:
 
 def transformer_folder(path: Path) -> Path:
     """The folder that holds the transformer: `path`, or in the older layout the one inside that `modules.json` names."""
-    if (path / "config.json").exists():
+    try:
+        if (path / "config.json").exists():
+            return path
+        inside = path / "0_Transformer"
+        if (path / MODULES).is_file():
+            inside = path / _relative(_modules(_read(path, MODULES), path / MODULES)[0], path / MODULES)
+        return inside if (inside / "config.json").exists() else path
+    except OSError:  # a name that is too long, a folder that may not be entered: who opens it says so
         return path
-    inside = path / "0_Transformer"
-    if (path / MODULES).is_file():
-        inside = path / _relative(_modules(_read(path, MODULES), path / MODULES)[0], path / MODULES)
-    return inside if (inside / "config.json").exists() else path
 
 
 def read_sentence_folder(source: str, *, revision: str | None = None) -> SentenceFolder | None:
@@ -96,7 +100,7 @@ def read_sentence_folder(source: str, *, revision: str | None = None) -> Sentenc
     Raises:
         CheckpointError: a file of it is damaged, or its first module is no transformer.
     """
-    if Path(source).is_dir() and not (Path(source) / MODULES).is_file():
+    if os.path.isdir(source) and not (Path(source) / MODULES).is_file():
         source = str(transformer_folder(Path(source)))
     where = f"{source}/{MODULES}"
     plain = _find(source, MODULES, revision)
@@ -156,7 +160,7 @@ def _pooling_names(config: dict[str, Any]) -> tuple[str, ...]:
 
 def _find(source: str, name: str, revision: str | None) -> Any:
     """A JSON file of a folder or hub id; `None` where it has none."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return _read(Path(source), name) if (Path(source) / name).is_file() else None
     from transformers.utils import cached_file
 
