@@ -405,6 +405,8 @@ def test_arguments_that_cannot_be(tmp_path, monkeypatch, changes, message):
         ({"max_steps": -5}, "args.max_steps: -5"),
         ({"num_train_epochs": 0}, "args.num_train_epochs: 0; accepted: a positive number"),
         ({"num_train_epochs": float("nan")}, "args.num_train_epochs: nan"),
+        ({"max_steps": True}, "args.max_steps: True"),
+        ({"max_steps": 2, "seed": -1}, "args.seed: -1; accepted: a whole number from 0"),
         ({"max_steps": 2, "label_smoothing_factor": 0.2}, "args.label_smoothing_factor: cannot be set"),
         ({"max_steps": 2, "adam_beta1": 2.0}, "args.adam_beta1: 2.0; accepted: a number from 0 to below 1"),
         ({"max_steps": 2, "optim": "adamw_bnb_8bit"}, "training.optim: .*bitsandbytes"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -15,7 +14,8 @@ from vigreux.assembly.build_student import start_from_teacher_
 from vigreux.assembly.from_python import other_teacher_class, task_from_python
 from vigreux.assembly.meaning import check_other_teachers, meaning_from_python
 from vigreux.assembly.running import run_setup
-from vigreux.checks import refusal
+from vigreux.assembly.sources import training_device
+from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
 from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
 from vigreux.cost import samples_per_step, steps_for_epochs
 from vigreux.curriculum import (
@@ -38,6 +38,7 @@ from vigreux.models.load import load_config, load_model, weights_fingerprint
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
 
+MaxSteps = Annotated[int, Field(ge=1, le=10**12), Accepts("a whole number from 1, or -1 for epochs")]
 UNSET_OUTPUT = "trainer_output"  # what TrainingArguments makes of no output_dir
 
 
@@ -110,6 +111,8 @@ def distill(
     }
     curriculum = _check(student, teacher, curriculum, args, checkpoints, output_dir, choices)
     training = {} if args is None else from_arguments(args)
+    if not (getattr(student, "is_quantized", False) or getattr(student, "hf_device_map", None)):
+        student.to(training_device() if args is None else args.device)  # where the Trainer would put it
     made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
     meaning = meaning_from_python(made, processing_class)
     live, notes = None, list(made.notes)
@@ -227,11 +230,10 @@ def _check(
         raise ConfigError(f"curriculum: {shown(curriculum)}; accepted: a sequence of vigreux.Stage")
     if args is not None and not isinstance(args, TrainingArguments):
         raise ConfigError(f"args: a {type(args).__name__}; accepted: transformers.TrainingArguments, or None")
+    if args is not None:
+        _check_value("args.seed", args.seed, Seed)
     for name, (value, hint) in choices.items():
-        try:
-            TypeAdapter(hint).validate_python(value, strict=True)
-        except ValidationError as error:
-            raise ConfigError(refusal(name, value, hint)) from error
+        _check_value(name, value, hint)
     if checkpoints is not None and teacher is None:
         raise ConfigError("checkpoints: are of a teacher, and none was given; accepted: None, or a teacher")
     if output_dir is not None and args is not None and args.output_dir not in (str(output_dir), UNSET_OUTPUT):
@@ -239,6 +241,13 @@ def _check(
             f"output_dir: {str(output_dir)!r}, and args.output_dir is {args.output_dir!r}; accepted: one of the two"
         )
     return tuple(curriculum)
+
+
+def _check_value(name: str, value: Any, hint: Any) -> None:
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ConfigError(refusal(name, value, hint)) from error
 
 
 def _budget(
@@ -258,18 +267,13 @@ def _budget(
             )
         return BudgetConfig(), []
     epochs_given = args.num_train_epochs != defaults_of(type(args))["num_train_epochs"]
-    if type(args.max_steps) is not int or args.max_steps == 0 or args.max_steps < -1:
-        raise ConfigError(
-            f"args.max_steps: {args.max_steps!r}; accepted: a whole number from 1, or -1 for epochs"
-        )
-    if args.max_steps > 0:
-        steps = args.max_steps
-        said = f"args.max_steps: {steps}"
-    elif not math.isfinite(args.num_train_epochs) or args.num_train_epochs <= 0:
-        raise ConfigError(f"args.num_train_epochs: {args.num_train_epochs!r}; accepted: a positive number")
-    elif task.train_samples is None:
-        raise ConfigError("args.num_train_epochs: the data has no end; accepted: args.max_steps")
+    if args.max_steps != -1:
+        _check_value("args.max_steps", args.max_steps, MaxSteps)
+        steps, said = args.max_steps, f"args.max_steps: {args.max_steps}"
     else:
+        _check_value("args.num_train_epochs", args.num_train_epochs, PositiveNumber)
+        if task.train_samples is None:
+            raise ConfigError("args.num_train_epochs: the data has no end; accepted: args.max_steps")
         steps = steps_for_epochs(args.num_train_epochs, task.train_samples, per_step)
         said = f"args.num_train_epochs: {args.num_train_epochs:g}, which is {steps} steps"
     if shares:

@@ -45,6 +45,11 @@ def try_out(training: dict[str, Any], collate: Any = torch.stack) -> None:
         ({"lr_scheduler_kwargs": {"foo": 1}}, "training.lr_scheduler_kwargs: .*foo"),
         ({"lr_scheduler_kwargs": {"num_cycles": "two"}}, "training.lr_scheduler_kwargs: "),
         ({"torch_compile_backend": "nonsense"}, "training.torch_compile: .*nonsense"),
+        ({"activation_checkpointing": True, "activation_checkpointing_kwargs": {"foo": 1}}, "kwargs: .*foo"),
+        (
+            {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"offload": 2}},
+            "kwargs: .*offload 2",
+        ),
         ({"fp16": True, "use_cpu": True}, "training.fp16: has no effect on a CPU"),
     ],
 )
@@ -68,6 +73,8 @@ def test_what_cannot_start(training: dict[str, Any], message: str) -> None:
         {"torch_compile_backend": "eager"},
         {"bf16": True, "use_cpu": True},
         {"dataloader_num_workers": 1},
+        {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"every_n_layers": 2}},
+        {"ddp_backend": "gloo", "ddp_timeout": 60},
     ],
     ids=str,
 )

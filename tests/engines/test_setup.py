@@ -25,6 +25,20 @@ FINAL = (stage("final", Logits(), 10),)
 # --- training: ------------------------------------------------------------------------------------------------------
 
 
+def test_activation_checkpointing_of_a_module_that_has_none() -> None:
+    setup = setup_of("masked-lm", FINAL, training={"activation_checkpointing": True})
+    setup.check()
+    setup.student = Net(4, 4, seed=0)
+    with pytest.raises(
+        ConfigError, match=r"training\.activation_checkpointing: a Net has none; accepted: false"
+    ):
+        setup.check()
+
+
+def test_the_seed_of_a_late_stage_wraps() -> None:
+    assert setup_of("masked-lm", FINAL, seed=2**32 - 1).arguments("run", 1, stage=2).seed == 1
+
+
 def test_what_the_trainer_is_given() -> None:
     setup = setup_of(
         "masked-lm", FINAL, seed=7, training={"save_steps": 500, "logging_steps": 100, "weight_decay": 0.3}

@@ -22,6 +22,7 @@ from vigreux.engines.training import (
     check_training,
     eval_steps,
     from_arguments,
+    notes_on,
     stage_arguments,
 )
 from vigreux.errors import ConfigError
@@ -135,7 +136,7 @@ def test_no_setting_takes_nonsense(name: str, value: Any) -> None:
         ("logging_strategy", "epoch", "no"),
         ("log_level", "loud", "error"),
         ("report_to", None, "none"),
-        ("debug", "tpu_metrics_debug", "underflow_overflow"),
+        ("logging_strategy", True, False),  # YAML's reading of `no`
     ],
 )
 def test_values_and_their_nearest_valid_neighbours(name: str, wrong: Any, nearest: Any) -> None:
@@ -254,8 +255,23 @@ def test_subclasses() -> None:
         from_arguments(Seq2SeqTrainingArguments(output_dir="run", predict_with_generate=True))
 
 
+def test_what_nothing_reads_is_said() -> None:
+    training = {"run_name": "mine", "ddp_timeout": 60, "ddp_backend": None, "learning_rate": 1e-3}
+    assert notes_on(training, sharded=True) == [
+        "training.run_name: only trackers read it, and training.report_to names none",
+        "training.ddp_timeout: has no effect with one process",
+        "sharded: has no effect with one process",
+    ]
+    assert notes_on({"run_name": "mine", "report_to": "wandb"}, sharded=False) == []
+    assert notes_on(from_arguments(arguments()), sharded=False) == []
+
+
 def test_the_trainers_own_refusal_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^training: .*") as caught:
         stage_arguments({"tf32": True, "use_cpu": True}, "run", 1, seed=0)
     assert "\n" not in str(caught.value)
+    assert (
+        stage_arguments({"use_cpu": True}, "run", 1, seed=0).device.type == "cpu"
+    )  # no state is left half made
+    assert stage_arguments({"logging_strategy": False}, "run", 1, seed=0).logging_strategy == "no"
     assert table.one_line(ValueError("a\n b")) == "a b"

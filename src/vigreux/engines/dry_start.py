@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
@@ -78,6 +79,9 @@ def dry_start(
             _check_optimizer(args, trainer.model)
         with _naming("lr_scheduler_kwargs" if args.lr_scheduler_kwargs else "lr_scheduler_type"):
             _check_schedule(trainer.create_scheduler(steps), steps)
+        if args.activation_checkpointing:
+            with _naming("activation_checkpointing_kwargs"):
+                _checkpoint_activations(args, trainer.model, device)
         with _naming("optim"):
             for parameter in trainer.model.parameters():
                 parameter.grad = torch.ones_like(parameter)
@@ -133,6 +137,20 @@ def _check_schedule(schedule: Any, steps: int) -> None:
         for step in sorted({0, 1, steps // 4, steps // 2, steps - 1, steps}):
             if not np.isfinite(float(rate(step))):
                 raise ValueError(f"the learning rate at step {step} is {rate(step)}")
+
+
+def _checkpoint_activations(args: TrainingArguments, layer: nn.Module, device: torch.device) -> None:
+    """Hands torch what transformers hands it; two names are transformers' own."""
+    asked: Any = args.activation_checkpointing_kwargs
+    options: dict[str, Any] = dict(asked or {})
+    every, offload = options.pop("every_n_layers", 1), options.pop("offload", False)
+    if type(every) is not int or every < 1 or type(offload) is not bool:
+        raise ValueError(
+            f"every_n_layers {every!r} and offload {offload!r}; accepted: a whole number from 1, a bool"
+        )
+    inputs = torch.zeros(1, 4, device=device, requires_grad=True)
+    options.setdefault("use_reentrant", False)
+    checkpoint(layer, inputs, **options).sum().backward()
 
 
 def _load_a_batch(args: TrainingArguments, samples: Any, collate: Callable[[list[Any]], Any]) -> None:

@@ -31,7 +31,14 @@ from vigreux.distillation.cached_teacher import CachedTeacher, CachedTeachers
 from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.engines.dry_start import dry_start
-from vigreux.engines.training import DEFAULTS, check_training, eval_steps, stage_arguments
+from vigreux.engines.training import (
+    CHECKPOINTING,
+    DEFAULTS,
+    check_training,
+    eval_steps,
+    notes_on,
+    stage_arguments,
+)
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
@@ -85,6 +92,8 @@ class Setup:
         check_training(self.training)
         check_launcher()
         self._check_student()
+        notes = notes_on(self.training, sharded=self.sharded)
+        self.notes += [note for note in notes if note not in self.notes]
         needs_blocks = any(
             hidden_part(stage.target) is not None or stage.frozen is not None for stage in self.curriculum
         )
@@ -121,8 +130,13 @@ class Setup:
                 " training.fp16 or training.bf16 for speed"
             )
         note = "the student's weights are bfloat16: steps smaller than their rounding are lost"
-        if any(parameter.dtype == torch.bfloat16 for parameter in trained) and note not in self.notes:
-            self.notes.append(note)
+        bfloat16 = any(parameter.dtype == torch.bfloat16 for parameter in trained)
+        self.notes += [note] * (bfloat16 and note not in self.notes)
+        checkpointing = [name for name in CHECKPOINTING if self.training.get(name)]
+        if checkpointing and not getattr(self.student, "supports_gradient_checkpointing", False):
+            raise ConfigError(
+                f"training.{checkpointing[0]}: a {type(self.student).__name__} has none; accepted: false"
+            )
 
     def _check_budget(self) -> None:
         """What a budget of FLOPs or seconds buys is known once the stages are measured."""
@@ -140,7 +154,7 @@ class Setup:
 
         A stage's dropout is a function of its number, so that a resume at its start is exact.
         """
-        return stage_arguments(self.training, output_dir, steps, self.seed + stage)
+        return stage_arguments(self.training, output_dir, steps, (self.seed + stage) % 2**32)
 
     @property
     def samples_per_step(self) -> int:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from transformers import SchedulerType, TrainingArguments
 from transformers.training_args import OptimizerNames
@@ -26,6 +27,7 @@ from transformers.training_args import OptimizerNames
 from vigreux.checks import Accepts, PositiveInt, PositiveNumber, Text, refusal
 from vigreux.config import BATCH_SIZE
 from vigreux.errors import ConfigError
+from vigreux.same_run import process_count
 
 # Small students from scratch: AdamW's usual peak rate for them, cosine to zero, the papers' 6 % warm-up.
 DEFAULTS: dict[str, Any] = {
@@ -118,14 +120,10 @@ USED: dict[str, Any] = {
     "torch_empty_cache_steps": PositiveInt | None,
     "full_determinism": Flag,
     "use_cpu": Flag,
-    "debug": Annotated[
-        Literal["", "underflow_overflow"]
-        | Annotated[list[Literal["underflow_overflow"]], Field(max_length=1)],
-        Accepts("underflow_overflow, or nothing"),
-    ],
     # records
     "logging_strategy": Annotated[
-        Literal["steps", "no"], Accepts("steps (with logging_steps), or no (a record with each checkpoint)")
+        Literal["steps", "no", False],  # YAML reads `no` as false
+        Accepts("steps (with logging_steps), or no (a record with each checkpoint)"),
     ],
     "logging_steps": Steps,
     "logging_first_step": Flag,
@@ -159,6 +157,9 @@ USED: dict[str, Any] = {
     "ddp_backend": Literal["nccl", "gloo", "mpi", "ccl", "hccl", "cncl", "mccl"] | None,
     "ddp_timeout": PositiveInt,
 }
+
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
+SEVERAL_PROCESSES = tuple(name for name in USED if name.startswith("ddp_"))
 
 # What Vigreux sets itself, and what to use instead or why.
 SET_HERE = {
@@ -204,6 +205,7 @@ WITHOUT_EFFECT = {
     "fp16_full_eval": _PRECISION,
     "use_liger_kernel": "its kernels replace parts of a whole model, and a stage trains a part",
     "liger_kernel_config": "its kernels replace parts of a whole model, and a stage trains a part",
+    "debug": "it follows whole models and TPUs, and a stage trains a part of the student",
     "use_cache": "a student is not asked for its keys and values in training",
     "include_num_input_tokens_seen": "the run folder counts samples",
     "eval_delay": _EVALUATION,
@@ -235,7 +237,7 @@ WITHOUT_EFFECT = {
 # A setting that another one must make use of: name → (the other, the values of the other that do, in words)
 _LOADING = ("dataloader_num_workers", lambda value: bool(value), "at least one worker")
 _TRACKIO = ("report_to", lambda value: "trackio" in _names(value) or "all" in _names(value), "trackio")
-_CHECKPOINTING = ("activation_checkpointing", lambda value: bool(value), "true")
+_CHECKPOINTED = ("activation_checkpointing", lambda value: bool(value), "true")
 NEEDS: dict[str, tuple[str, Any, str]] = {
     "dataloader_prefetch_factor": _LOADING,
     "dataloader_multiprocessing_context": _LOADING,
@@ -244,8 +246,8 @@ NEEDS: dict[str, tuple[str, Any, str]] = {
     "trackio_bucket_id": _TRACKIO,
     "trackio_static_space_id": _TRACKIO,
     "hub_private_repo": _TRACKIO,
-    "activation_checkpointing_kwargs": _CHECKPOINTING,
-    "gradient_checkpointing_kwargs": _CHECKPOINTING,
+    "activation_checkpointing_kwargs": _CHECKPOINTED,
+    "gradient_checkpointing_kwargs": _CHECKPOINTED,
     "lr_scheduler_kwargs": (
         "lr_scheduler_type",
         lambda value: value not in ("constant", "constant_with_warmup"),
@@ -405,6 +407,23 @@ def _same(value: Any, default: Any) -> bool:
     return nan or (type(value) is type(default) and bool(value == default)) or value is default
 
 
+def notes_on(training: Mapping[str, Any], *, sharded: bool) -> list[str]:
+    """What the user should know of settings that can be, and that nothing in this run reads."""
+    notes = []
+    defaults = defaults_of()
+    if training.get("run_name") is not None and not _names_of_trackers(training):
+        notes.append("training.run_name: only trackers read it, and training.report_to names none")
+    if process_count() == 1:
+        given = [n for n in SEVERAL_PROCESSES if n in training and training[n] != defaults.get(n)]
+        notes += [f"training.{name}: has no effect with one process" for name in given]
+        notes += ["sharded: has no effect with one process"] * sharded
+    return notes
+
+
+def _names_of_trackers(training: Mapping[str, Any]) -> list[str]:
+    return [name for name in _names((DEFAULTS | dict(training))["report_to"]) if name != "none"]
+
+
 # --- arguments for the Trainer ----------------------------------------------------------------------------------------
 
 
@@ -416,6 +435,10 @@ def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, se
     """
     given = DEFAULTS | dict(training)
     given.pop("eval_strategy", None)  # Vigreux evaluates, not the Trainer
+    if given.get("logging_strategy") is False:
+        given["logging_strategy"] = "no"
+    if process_count() == 1:  # a backend for processes that are not there is an error of torch's
+        given = {name: value for name, value in given.items() if name not in SEVERAL_PROCESSES}
     fixed: dict[str, Any] = {
         "output_dir": output_dir,
         "max_steps": steps,
@@ -431,6 +454,7 @@ def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, se
     try:
         return TrainingArguments(**(given | fixed))
     except Exception as error:
+        AcceleratorState._reset_state(reset_partial_state=True)  # half made; the next arguments make it anew
         raise ConfigError(f"training: {one_line(error)}") from error
 
 
