@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.tiny import Killed, killed_at
 from vigreux import files, plain, recipes, runs
-from vigreux.errors import CheckpointError
+from vigreux.errors import CheckpointError, TrainingError
 from vigreux.runs import RunFolder, StageRecord, Summary
 
 CONFIG = {
@@ -364,3 +365,87 @@ def test_the_lock_is_free_after_finish_in_another_process(tmp_path):
         run.finish(SUMMARY)
         code = f"from vigreux.runs import RunFolder; RunFolder.open({str(run.path)!r})._take_lock()"
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- the start, whole or not at all ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_start_that_is_killed_anywhere(call: int, after: bool, tmp_path: Path) -> None:
+    """At the n-th file, before or after it is written: a plain start takes the folder, or a resume goes on with the run."""
+    path = tmp_path / "run"
+    with killed_at(runs, "write_atomic", call, after=after), pytest.raises(Killed):
+        RunFolder.create(path, CONFIG, STAGES, plan="[]")
+    if (path / "run.json").exists():
+        with pytest.raises(CheckpointError, match="accepted: --resume to go on with it, or another output"):
+            create(path)
+        run = RunFolder.resume(path, CONFIG, STAGES)
+    else:
+        assert (call, after) == (1, False), "run.json is the first file"
+        run = RunFolder.create(path, CONFIG, STAGES, plan="[]")
+    with run:
+        assert run.config() == CONFIG
+        assert run.curriculum() == STAGES
+        assert run.text("plan.json") == "[]"
+        for name in ("config.yaml", "curriculum.yaml", "plan.json"):
+            assert (path / name).read_text() == run.text(name)
+    assert RunFolder.open(path).status == "stopped"
+
+
+def test_a_full_disk_at_the_start(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        create(tmp_path / "run")
+    monkeypatch.undo()
+    with create(tmp_path / "run") as run:
+        assert run.config() == CONFIG
+
+
+def test_fingerprints_are_compared(tmp_path):
+    prints = {"data": "a", "teacher (final)": "b", "student": "c"}
+    RunFolder.create(tmp_path, CONFIG, STAGES, fingerprints=prints).close()
+    for name in ("data", "teacher (final)"):
+        with pytest.raises(CheckpointError) as error:
+            RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {name: "x"})
+        assert one_line(error) == (
+            f"{tmp_path}: was begun with another {name}; accepted: the same as then, or another output"
+        )
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {"tokenizer": "x"})
+    # the student's first weights are in the folder: what is handed over later does not matter
+    RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {"student": "x"}).close()
+
+
+@pytest.mark.parametrize("place", range(0, 1500, 37))
+def test_a_flipped_byte_of_run_json_is_found(place, tmp_path):
+    run = create(tmp_path)
+    run.close()
+    data = bytearray((tmp_path / "run.json").read_bytes())
+    place %= len(data)
+    data[place] ^= 1
+    (tmp_path / "run.json").write_bytes(data)
+    before = run_contents(tmp_path)
+    line = refused(tmp_path)
+    if line is not None:
+        assert "run.json" in line
+        assert "\n" not in line
+        assert run_contents(tmp_path) == before
+    else:  # white space, or the name of the checksum: what the file holds is whole
+        assert RunFolder.open(tmp_path).config() == CONFIG
+
+
+def refused(path: Path) -> str | None:
+    """The line that a resume is refused with; `None` where it goes on."""
+    try:
+        RunFolder.resume(path, CONFIG, STAGES).close()
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def run_contents(path: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in path.iterdir()}

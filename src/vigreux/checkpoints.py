@@ -28,12 +28,16 @@ _log = logging.getLogger(__name__)
 def write_manifest(directory: Path | str) -> None:
     """Writes the size and SHA-256 of every file below `directory`, last and atomically: from then on it is a checkpoint."""
     directory = Path(directory)
+    write_atomic(directory / MANIFEST, json.dumps({"files": entries_of(directory)}, indent=1))
+
+
+def entries_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below `directory`, by its name there."""
     files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
-    entries = {
+    return {
         path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in files
     }
-    write_atomic(directory / MANIFEST, json.dumps({"files": entries}, indent=1))
 
 
 def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str]:
@@ -57,10 +61,15 @@ def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str
         for path in directory.iterdir()
         if path.suffix in LOADED and path.name not in (*entries, MANIFEST)
     )
-    problems = [_file_problem(directory / name, name, entry, contents) for name, entry in entries.items()]
-    return [problem for problem in problems if problem] + [
+    return problems_of(directory, entries, contents=contents) + [
         f"{name} is not in {MANIFEST}" for name in unlisted
     ]
+
+
+def problems_of(directory: Path, entries: Mapping[str, Any], *, contents: bool = True) -> list[str]:
+    """What is wrong with the files of `entries_of`, a line a problem."""
+    problems = [_file_problem(directory / name, name, entry, contents) for name, entry in entries.items()]
+    return [problem for problem in problems if problem]
 
 
 def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:

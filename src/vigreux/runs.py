@@ -30,13 +30,13 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vigreux.checkpoints import LOADED, entries_of, problems_of
 from vigreux.errors import CheckpointError, VigreuxError
 from vigreux.files import (
     append_line,
@@ -53,80 +53,28 @@ from vigreux.files import (
     writing,
 )
 from vigreux.folder_lock import LOCK, SOFT_LOCK, FolderBusyError, FolderLock, is_locked
+from vigreux.run_records import (
+    CONFIG,
+    CURRICULUM,
+    FILES,
+    FORMAT,
+    INFO,
+    METRICS,
+    PLAN,
+    STAGES,
+    STATUSES,
+    STUDENT,
+    SUMMARY,
+    StageRecord,
+    Summary,
+    parsed,
+    read_fields,
+    text_of,
+)
 from vigreux.same_run import config_hash, deal_alike, filled, first_difference, process_count, relevant
 from vigreux.secrets import redact, redact_command, redact_text
 
-FORMAT = 1
-STATUSES = ("running", "finished", "failed")
-INFO, METRICS, STAGES = "run.json", "metrics.jsonl", "stages.jsonl"
-CONFIG, CURRICULUM, PLAN, SUMMARY = FILES = ("config.yaml", "curriculum.yaml", "plan.json", "summary.json")
-STUDENT = "student"  # the fingerprint of its first weights, which counts until they are kept
-
-# --- what the files hold --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """One finished stage.
-
-    Args:
-        name: the stage's, unique in the curriculum.
-        target: what was matched, in words (`str(stage.target)`).
-        depth: student blocks trained and run; None is the whole student.
-        steps: optimiser steps.
-        seconds: wall time.
-        student_flops: floating-point operations of the student, forwards and backwards.
-        teacher_flops: the same of the teacher, forwards.
-        first_loss: training loss at the first log of the stage.
-        last_loss: training loss at its last log.
-        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states; at or below 0 the stage
-            learned no more than the targets' mean.
-        notes: what the user should know.
-        checkpoint: the stage's last checkpoint, relative to the run folder.
-    """
-
-    name: str
-    target: str
-    depth: int | None
-    steps: int
-    seconds: float
-    student_flops: float
-    teacher_flops: float
-    first_loss: float | None = None
-    last_loss: float | None = None
-    explained_variance: float | None = None
-    notes: tuple[str, ...] = ()
-    checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended.
-
-    Args:
-        metrics: the student's on held-out data, by their plain names ("accuracy", not "eval_accuracy").
-        steps: optimiser steps of all stages.
-        flops: floating-point operations of student and teacher together.
-        seconds: wall time of all stages.
-        bytes_kept: bytes of teacher weights that the curriculum needs kept, the final teacher's included.
-        teacher_bytes: bytes of the final teacher's weights alone.
-        notes: what the user should know.
-        teacher_metrics: the final teacher's on the same held-out data, where they were measured.
-        student_parameters: number of the student's parameters.
-        teacher_parameters: number of the teacher's.
-    """
-
-    metrics: Mapping[str, float]
-    steps: int
-    flops: float
-    seconds: float
-    bytes_kept: int
-    teacher_bytes: int
-    notes: tuple[str, ...] = ()
-    teacher_metrics: Mapping[str, float] = field(default_factory=dict)
-    student_parameters: int | None = None
-    teacher_parameters: int | None = None
-
+__all__ = ["PLAN", "STUDENT", "RunFolder", "StageRecord", "Summary", "check_vacant"]
 
 # --- the run folder -------------------------------------------------------------------------------------------------
 
@@ -308,7 +256,7 @@ class RunFolder:
             )
             rewrite_lines(path, whole)
         info = self.info()  # read again: before the lock was taken another process may have gone on
-        if info["status"] != "finished":
+        if info["status"] != "finished" or not self.has_student():
             resumed = [*(info.get("resumed") or []), _now()]
             self._write_info(
                 {**info, "status": "running", "failure": None, "writer": _this_process(), "resumed": resumed}
@@ -327,6 +275,22 @@ class RunFolder:
                     stacklevel=4,
                 )
             write_atomic(path, text)
+
+    def has_student(self) -> bool:
+        """Whether a finished run's student is there; where it was deleted, a resume saves it again from the last checkpoint.
+
+        Raises:
+            CheckpointError: it is there, and is not as the run wrote it.
+        """
+        written = self.info().get("student") or {}
+        if not self.student.exists():
+            return not written
+        loaded = {name: entry for name, entry in written.items() if Path(name).suffix in LOADED}
+        if problems := problems_of(self.student, loaded):
+            raise CheckpointError(
+                f"{self.student}: {problems[0]}; accepted: to delete {self.student}, then --resume saves it again"
+            )
+        return True
 
     # writing
 
@@ -387,8 +351,14 @@ class RunFolder:
         text = json.dumps(redact(finite(dataclasses.asdict(summary))), indent=1)
         write_atomic(self.path / SUMMARY, text)
         info = self.info()
-        files = {**info.get("files", {}), SUMMARY: text}
-        self._write_info({**info, "status": "finished", "finished": _now(), "failure": None, "files": files})
+        end = {
+            "status": "finished",
+            "finished": _now(),
+            "failure": None,
+            "files": {**info.get("files", {}), SUMMARY: text},
+            "student": entries_of(self.student),
+        }
+        self._write_info({**info, **end})
         self.close()
 
     def fail(self, message: str) -> None:
@@ -431,7 +401,7 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path}: not a run folder ({INFO} is missing){_runs_inside(self.path)}"
             )
-        info = _parsed(path, _text_of(path), json.loads, dict)
+        info = parsed(path, text_of(path), json.loads, dict)
         files = info.get("files", {})
         texts = isinstance(files, dict) and all(isinstance(text, str) for text in files.values())
         if not is_whole(info) or not texts or not set(files) <= set(FILES):
@@ -457,7 +427,7 @@ class RunFolder:
         if (text := self.info().get("files", {}).get(name)) is not None:
             return str(text)
         path = self.path / name
-        return _text_of(path) if path.exists() else None
+        return text_of(path) if path.exists() else None
 
     def config(self) -> dict[str, Any]:
         """What was asked."""
@@ -471,7 +441,7 @@ class RunFolder:
         text = self.text(name)
         if text is None:
             raise CheckpointError(f"{self.path / name}: is missing; the run folder is damaged")
-        return _parsed(self.path / name, text, parse, kind)
+        return parsed(self.path / name, text, parse, kind)
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records of metrics.jsonl in order, all or of one kind ("train", "eval")."""
@@ -488,7 +458,7 @@ class RunFolder:
                     " writes it again"
                 )
         return [
-            _read_fields(path, StageRecord, without_seal(record) | {"notes": tuple(record.get("notes", ()))})
+            read_fields(path, StageRecord, without_seal(record) | {"notes": tuple(record.get("notes", ()))})
             for record in records
         ]
 
@@ -497,8 +467,8 @@ class RunFolder:
         text = self.text(SUMMARY)
         if text is None:
             return None
-        plain = _parsed(self.path / SUMMARY, text, json.loads, dict)
-        return _read_fields(self.path / SUMMARY, Summary, {**plain, "notes": tuple(plain.get("notes", ()))})
+        plain = parsed(self.path / SUMMARY, text, json.loads, dict)
+        return read_fields(self.path / SUMMARY, Summary, {**plain, "notes": tuple(plain.get("notes", ()))})
 
     def stage_dir(self, index: int, name: str) -> Path:
         """Where the checkpoints of stage `index` (from 0) go: stages/00-NAME."""
@@ -567,36 +537,6 @@ def _this_process() -> str:
 
 def _yaml(plain: Any) -> str:
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); the run folder is damaged"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
-
-
-def _parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
-    try:
-        plain = parse(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
-    if not isinstance(plain, kind):
-        raise CheckpointError(
-            f"{path}: is damaged (found {type(plain).__name__}, a {kind.__name__} is needed)"
-        )
-    return plain
-
-
-def _read_fields(path: Path, cls: Any, plain: Mapping[str, Any]) -> Any:
-    try:
-        return cls(**plain)
-    except TypeError as error:
-        raise CheckpointError(f"{path}: is damaged ({str(error).replace('.__init__()', '')})") from error
 
 
 def _version(package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from tests.engines.test_resume import assert_same_run, case, killed
 from tests.engines.tiny import run
 from vigreux.checkpoints import latest_checkpoint, write_manifest
+from vigreux.engines import trainer
 from vigreux.errors import CheckpointError, VigreuxError
 from vigreux.runs import RunFolder
 
@@ -224,3 +227,90 @@ def test_the_first_weights_of_another_student(tmp_path: Path) -> None:
         CheckpointError, match="first weights are missing or damaged, and this student has others"
     ):
         run(case("carried"), root, resume=True)
+
+
+# --- what cannot be written -------------------------------------------------------------------------------------------
+
+FAILURES: dict[str, tuple[Exception, str]] = {
+    "of Python": (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+    "of tokenizers": (Exception("No space left on device (os error 28)"), "the disk is full"),
+    "of torch": (
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos"),
+        "the disk is full",
+    ),
+    "of safetensors": (
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        "the disk is full",
+    ),
+    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+    "a limit": (OSError(errno.EFBIG, "File too large", "student.tmp"), "student.tmp: cannot be written"),
+    "a permission": (PermissionError(errno.EACCES, "Permission denied", "x"), "x: cannot be written"),
+    "another permission": (Exception("Permission denied (os error 13)"), "cannot be written"),
+    "moved away": (FileNotFoundError(errno.ENOENT, "No such file", "run"), "run: is gone"),
+    "memory": (MemoryError(), "not enough memory"),
+    "memory of torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_cannot_be_written_is_one_line(
+    name: str, stopped: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: None
+) -> None:
+    """While the finished student is saved; once there is room the run goes on to the same bits."""
+    root = tmp_path / "run"
+    shutil.copytree(stopped, root)
+    error, message = FAILURES[name]
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "write_card", failing)
+    line = resumed(root)
+    assert line is not None
+    assert message in line
+    assert "\n" not in line
+    assert RunFolder.open(root).status == "failed"
+    assert RunFolder.open(root).info()["failure"]
+    monkeypatch.undo()
+    assert resumed(root) is None
+    assert_same_run(root, whole)
+
+
+def test_an_error_of_our_own_is_not_hidden(
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(stopped, root)
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(trainer, "write_card", failing)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(case("carried"), root, resume=True)
+    assert RunFolder.open(root).status == "failed"
+
+
+# --- a finished run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_student(whole: Path, tmp_path: Path) -> None:
+    """Deleted it is saved again; damaged it is named, and nothing of it is overwritten."""
+    root = tmp_path / "run"
+    shutil.copytree(whole, root)
+    assert resumed(root) is None
+    shutil.rmtree(root / "student")
+    assert resumed(root) is None
+    assert_same_run(root, whole)
+    (root / "student" / "README.md").write_text("mine")
+    assert resumed(root) is None
+    assert RunFolder.open(root).has_student()
+    flip(root / "student" / "model.safetensors")
+    before = (root / "student" / "model.safetensors").read_bytes()
+    line = resumed(root)
+    assert line is not None
+    assert (
+        "student: model.safetensors is damaged (its SHA-256 is not the one written); accepted: to delete"
+        in line
+    )
+    assert (root / "student" / "model.safetensors").read_bytes() == before

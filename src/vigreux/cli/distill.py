@@ -92,7 +92,8 @@ def already_finished(config: Any, *, resume: bool) -> bool:
         raise ConfigError(
             f"--resume: there is no run in {config.output!r} yet; leave --resume out to start it"
         )
-    if RunFolder.open(output).status != "finished":
+    folder = RunFolder.open(output)
+    if folder.status != "finished" or not folder.has_student():
         return False  # its configuration is compared when the run is taken up
     if first_process():
         RunFolder.resume(output, to_plain(config), defaults=to_plain(type(config)())).close()
