@@ -65,4 +65,9 @@ def shown(value: object, limit: int = 100) -> str:
         text = redact_text(" ".join(repr(value).split()))
     except (RecursionError, ValueError):  # lists that hold themselves; numbers of thousands of digits
         text = f"a {type(value).__name__} that cannot be shown"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """A text of at most `limit` characters: what is too much is left out before its last 17 characters."""
     return text if len(text) <= limit else f"{text[: limit - 20]} … {text[-17:]}"

@@ -55,7 +55,7 @@ class Cluster:
         Raises:
             ConfigError: an unknown device, or no number of them.
         """
-        match = re.fullmatch(r"([a-z0-9]*?[a-z0-9])(?:x([0-9]+))?", name.lower())
+        match = re.fullmatch(r"([a-z0-9]*?[a-z0-9])(?:x([0-9]{1,9}))?", name.lower())
         kind, count = (match[1], int(match[2] or 1)) if match else (name, 1)
         if kind not in DEVICES or count < 1:
             raise ConfigError(unknown("--hardware", name, [*DEVICES, "h100x64 (64 of them)"]))

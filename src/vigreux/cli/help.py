@@ -7,7 +7,9 @@ from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 
-CONFIG_HELP = "a YAML file; without the flag as the first argument"
+CONFIG_HELP = (
+    "a YAML file; without the flag as the first argument; options count after files, and the last of its kind"
+)
 
 
 class OptionHelp(DefaultHelpFormatter):

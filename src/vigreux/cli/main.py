@@ -59,6 +59,8 @@ commands:
   vigreux --version        the version
   --debug                  a traceback with an error message
 
+Options go over the file's values; of an option that is given twice the last one counts.
+
 exit codes: 0 done, 1 an unexpected error (its traceback is in a file that the message names), 2 an input that is
 not accepted or a run that cannot go on, 130 interrupted, 141 output that nobody reads on (a run is finished first)
 """

@@ -10,9 +10,7 @@ import itertools
 import re
 import types
 import typing
-import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -82,10 +80,12 @@ def parse(
         ConfigError: a file that cannot be read, an unknown key or option, a value that is not accepted.
     """
     argv = _named_config(argv)
+    files = []
     for path in _config_files(argv):
         plain = read_yaml(path) or {}
         redact(plain)  # what it finds is left out of every message
         check_keys(plain, cls, path)
+        files.append(plain)
     _check_options(argv, cls, flags)
     from jsonargparse import ArgumentError
 
@@ -95,6 +95,9 @@ def parse(
     except (ArgumentError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(_one_line(error, _fields(cls) | _flag_types(parser, flags))) from error
     redact(plain)  # what it finds is left out of every message
+    options = {argument.partition("=")[0][2:] for argument in argv}
+    for file in files:
+        plain = _as_written(plain, file, options)
     return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
 
 
@@ -105,6 +108,23 @@ def from_plain(cls: type[T], plain: Mapping[str, Any]) -> T:
         nested = _dataclass_in(hint)
         values[name] = plain[name] if nested is None else from_plain(nested, plain[name])
     return cls(**values)
+
+
+def _as_written(parsed: Any, written: Any, options: Set[str], name: str = "") -> Any:
+    """`parsed` with the text of a file put back where jsonargparse, which reads text of any type as YAML, made it a number.
+
+    What the command line gives, `options`, stays as parsed.
+    """
+    if name in options:
+        return parsed
+    if isinstance(parsed, Mapping) and isinstance(written, Mapping):
+        inside = {key: f"{name}.{key}" if name else str(key) for key in parsed}
+        return {
+            key: _as_written(value, written.get(key), options, inside[key]) for key, value in parsed.items()
+        }
+    if isinstance(parsed, list) and isinstance(written, list) and len(parsed) == len(written):
+        return [_as_written(value, text, options, f"{name}[]") for value, text in zip(parsed, written)]
+    return written if isinstance(written, str) and not isinstance(parsed, str) else parsed
 
 
 def to_plain(config: Any) -> Any:
@@ -145,7 +165,6 @@ def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None
     """Checks the options that jsonargparse would take without a word, or refuse in words of its own."""
     fields = _fields(cls)
     known = {f"--{name}" for name in [*fields, *flags, "config", "help"]}
-    times: Counter[str] = Counter()
     for argument, after in itertools.pairwise([*argv, ""]):
         name, equals, value = argument.partition("=")
         if not name.startswith("--"):
@@ -160,10 +179,6 @@ def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None
         nested = _dataclass_in(fields.get(name[2:]))
         if nested is not None or name == "--training":
             _check_section(name, value, nested)
-        times[name] += name != "--config"
-    for name, count in times.items():
-        if count > 1:
-            warnings.warn(f"{name}: given {count} times, the last is used", UserWarning, stacklevel=2)
 
 
 def shown_option(name: str) -> str:

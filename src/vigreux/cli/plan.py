@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> None:
     from vigreux.engines.planning import cache_price, make_plan
 
     quiet_libraries()
-    cluster = Cluster.named(flags["hardware"]) if flags["hardware"] else None
+    cluster = None if flags["hardware"] is None else Cluster.named(flags["hardware"])
     task, notes = settled(config)
     config = replace(config, task=task)
     plan = make_plan(config, _series(config))

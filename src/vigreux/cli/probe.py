@@ -6,10 +6,11 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from vigreux.errors import ConfigError, unknown
+from vigreux.checks import Jobs, Size
+from vigreux.cli.arguments import Parser, location, whole_number
+from vigreux.errors import ConfigError, shown, unknown
 from vigreux.files import write_atomic
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ USAGE = """usage: vigreux probe PROBE RUN... [options]
 
 RUN is a run folder of vigreux teach or vigreux distill.   vigreux probe PROBE --help   lists the options
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"probe: {message}; accepted: see --help")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -59,22 +55,38 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _options(name: str, argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog=f"vigreux probe {name}", description=ABOUT[name])
+    parser = Parser(prog=f"vigreux probe {name}", description=ABOUT[name])
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders of vigreux teach or vigreux distill"
+        "runs",
+        nargs="+",
+        type=location,
+        metavar="RUN",
+        help="run folders of vigreux teach or vigreux distill",
     )
     parser.add_argument(
         "--series",
         action="store_true",
         help="every checkpoint that the runs kept, not only the finished model",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="models at a time, each in a process of its own")
+    parser.add_argument(
+        "--jobs",
+        type=whole_number("--jobs", Jobs),
+        default=1,
+        help="models at a time, each in a process of its own",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON line a model instead of a table")
-    parser.add_argument("--save", type=Path, metavar="FILE.json", help="write all records to a file as well")
+    parser.add_argument(
+        "--save", type=location, metavar="FILE.json", help="write all records to a file as well"
+    )
     if name == "ngrams":
         parser.add_argument("--n", default="2,3,4,5", help="lengths of n-grams, with commas")
         parser.add_argument("--positions", help="places in a sentence, with commas; default 30,60,…,420")
-        parser.add_argument("--sentences", type=int, default=100, help="held-out samples of the run's task")
+        parser.add_argument(
+            "--sentences",
+            type=whole_number("--sentences", Size),
+            default=100,
+            help="held-out samples of the run's task",
+        )
         parser.add_argument(
             "--convention",
             choices=("half", "l1"),
@@ -88,20 +100,25 @@ def _options(name: str, argv: Sequence[str]) -> argparse.Namespace:
         )
     elif name == "similarity":
         parser.add_argument(
-            "--sentences", type=int, default=100, help="held-out samples of the first run's task"
+            "--sentences",
+            type=whole_number("--sentences", Size),
+            default=100,
+            help="held-out samples of the first run's task",
         )
     elif name == "nonterminals":
         parser.add_argument(
-            "--training", type=int, default=10_240, help="sentences that the probe is trained on"
+            "--training",
+            type=whole_number("--training", Size),
+            default=10_240,
+            help="sentences that the probe is trained on",
         )
-        parser.add_argument("--held-out", type=int, default=1024, help="sentences that it is scored on")
-    args = parser.parse_args(list(argv))
-    for option in ("jobs", "sentences", "training", "held_out"):
-        if getattr(args, option, 1) < 1:
-            raise ConfigError(
-                f"--{option.replace('_', '-')}: {getattr(args, option)}; accepted: a whole number from 1"
-            )
-    return args
+        parser.add_argument(
+            "--held-out",
+            type=whole_number("--held-out", Size),
+            default=1024,
+            help="sentences that it is scored on",
+        )
+    return parser.parse_args(list(argv))
 
 
 def _on_all(probe: Callable[[Probed], Record], models: Sequence[Probed], jobs: int) -> list[Record]:
@@ -139,7 +156,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise ConfigError(f"{option}: {text!r}; accepted: whole numbers with commas") from error
+        raise ConfigError(f"{option}: {shown(text)}; accepted: whole numbers with commas") from error
 
 
 class _NgramProbe:

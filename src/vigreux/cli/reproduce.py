@@ -22,10 +22,10 @@ def run(argv: Sequence[str]) -> None:
     names = list(CLAIMS) if options.claims == ["all"] else options.claims
     if wrong := [name for name in names if name not in CLAIMS]:
         raise ConfigError(unknown("claim", wrong[0], [*CLAIMS, "all"]))
-    results = Path(options.results)
+    results = options.results
     with writing(results):
         (results / "figures").mkdir(parents=True, exist_ok=True)
-    lab = Lab(Path(options.runs) / options.preset, results, quiet=options.quiet)
+    lab = Lab(options.runs / options.preset, results, quiet=options.quiet)
     for name in names:
         claim = CLAIMS[name]
         print(f"{claim.name}: {claim.title} ({claim.source})", flush=True)
@@ -43,29 +43,29 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
-    import argparse
-
+    from vigreux.cli.arguments import Parser, location
     from vigreux.experiments.claim import PRESETS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vigreux reproduce",
         description="Run a claim of the papers as a test on numbers, draw its figure, write results/CLAIM.PRESET.json. "
         "A command that was stopped goes on where it was.",
-        exit_on_error=False,
     )
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="C1, C2, …, or all")
     parser.add_argument(
         "--preset", default="laptop", help="smoke (seconds), laptop (minutes), paper (the papers' own scale)"
     )
     parser.add_argument(
-        "--runs", default="runs/reproduce", help="where teachers and students are trained and kept"
+        "--runs",
+        type=location,
+        default=Path("runs/reproduce"),
+        help="where teachers and students are trained and kept",
     )
-    parser.add_argument("--results", default="results", help="where verdicts and figures go")
+    parser.add_argument(
+        "--results", type=location, default=Path("results"), help="where verdicts and figures go"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    try:
-        options, rest = parser.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"reproduce: {error}; accepted: see --help") from error
+    options, rest = parser.parse_known_args(list(argv))
     if not options.claims:
         raise ConfigError("claim: missing; accepted: C1, C2, …, or all")
     if rest:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+from vigreux.checks import Accepts
+from vigreux.cli.arguments import Parser, location, whole_number
 from vigreux.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
     from vigreux.report.metrics import Metric
     from vigreux.selection import Choice, Curve, PhaseTransition
 
+Shots = Annotated[
+    int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
+]
 LOG_WIDTH = 160  # columns of a table that goes to a file
 # what an evaluation's record holds beside its metrics
 BESIDE = frozenset(
@@ -34,28 +40,22 @@ BESIDE = frozenset(
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(
-            f"select: {message}; accepted: vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--phases] [--json]"
-        )
-
-
 def run(argv: Sequence[str]) -> None:
     """Prints the transitions and the chosen checkpoints, and draws them."""
-    parser = _Parser(
+    parser = Parser(
         prog="vigreux select",
+        accepted="vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--phases] [--json]",
         description="The phase transitions of a teacher's run, and the checkpoints inside them to keep for p-shot distillation.",
     )
     parser.add_argument(
         "run",
-        type=Path,
+        type=location,
         metavar="RUN",
         help="a run folder of vigreux teach; of several stages the last is looked at",
     )
     parser.add_argument(
         "--shots",
-        type=int,
+        type=whole_number("--shots", Shots),
         metavar="P",
         help="p − 1 checkpoints, then the final teacher; default one a transition",
     )
@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> None:
         "--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured"
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE.png", help="where the plot goes; default RUN/selection.png"
+        "--plot", type=location, metavar="FILE.png", help="where the plot goes; default RUN/selection.png"
     )
     parser.add_argument(
         "--phases",
@@ -76,13 +76,11 @@ def run(argv: Sequence[str]) -> None:
         _phases(args.run, as_json=args.json)
         return
     plot = args.plot or args.run / "selection.png"
-    _check(args.shots, plot)
+    _check(plot)
     _select(args.run, args.shots, args.metric, plot, as_json=args.json)
 
 
-def _check(shots: int | None, plot: Path) -> None:
-    if shots is not None and shots < 2:
-        raise ConfigError(f"--shots: {shots}; accepted: from 2 (one checkpoint, then the final teacher)")
+def _check(plot: Path) -> None:
     if plot.suffix != ".png":
         raise ConfigError(f"--plot: {str(plot)!r}; accepted: a name that ends in .png")
 

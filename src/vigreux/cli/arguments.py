@@ -1,0 +1,41 @@
+"""Arguments of the commands that take no configuration: the same types as there, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vigreux.checks import Location, check_value
+from vigreux.errors import ConfigError, cut
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that raises `ConfigError`; `accepted` ends its messages."""
+
+    def __init__(self, *args: Any, accepted: str = "see --help", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.accepted = accepted
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse has to say."""
+        command = self.prog.removeprefix("vigreux ")
+        raise ConfigError(f"{command}: {cut(message, 300)}; accepted: {self.accepted}")
+
+
+def location(text: str) -> Path:
+    """The path that an argument names. Raises `ConfigError` for one that no file system can hold."""
+    check_value("path", text, Location)
+    return Path(text)
+
+
+def whole_number(option: str, hint: Any) -> Callable[[str], int]:
+    """Reads the whole number of an `option`, within the range of the type `hint`."""
+
+    def read(text: str) -> int:
+        number = int(text) if text.lstrip("-").isdecimal() and len(text) < 30 else text
+        check_value(option, number, hint)
+        return int(number)
+
+    return read
