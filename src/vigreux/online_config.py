@@ -12,7 +12,6 @@ from vigreux.checks import (
     Location,
     LocationOrNone,
     PositiveInt,
-    PositiveNumber,
     Seed,
     ShareFromZero,
     Size,
@@ -25,6 +24,9 @@ BooleanKind = Literal["parity", "hierarchical-parity"]
 Decay = Literal["constant", "cosine"]
 OnlineLoss = Literal["cross-entropy", "hinge"]
 Match = Literal["before-relu", "after-relu"]
+LearningRate = Annotated[
+    float, Field(gt=0, le=1e20, allow_inf_nan=False), Accepts("a positive number up to 1e20")
+]
 NonNegativeNumber = Annotated[
     float, Field(ge=0, le=1e6, allow_inf_nan=False), Accepts("a number from 0 to 1e6")
 ]
@@ -114,8 +116,8 @@ class SGDConfig:
         keep_checkpoints: keep all of them, as teachers for progressive distillation.
     """
 
-    learning_rate: PositiveNumber = 5e-3
-    hidden_learning_rate: PositiveNumber | None = None
+    learning_rate: LearningRate = 5e-3
+    hidden_learning_rate: LearningRate | None = None
     decay: Decay = "cosine"
     warmup_share: ShareFromZero = 0.06
     weight_decay: NonNegativeNumber = 0.0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests.cli.conftest import Vigreux
+from vigreux.activity import doing
 from vigreux.cli import main as module
 from vigreux.cli.main import COMMANDS, main
 from vigreux.errors import ConfigError
@@ -77,6 +82,53 @@ sys.exit(module.main(["report"]))
     assert process.returncode == 141
 
 
+LONG_COMMAND = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import vigreux.cli.main as module
+def run(argv):
+    for number in range(9999):
+        print("a line ↓", number, flush=number % 1000 == 0)
+    print("on standard error", file=sys.stderr)
+    Path("done").touch()
+module.import_module = lambda name: SimpleNamespace(run=run)
+sys.exit(module.main(["distill"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("| true", 141, ""),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("> /dev/full", 141, "vigreux: standard output or error cannot be written"),
+        ("2> /dev/full", 141, ""),
+    ],
+)
+def test_an_output_that_nobody_reads_stops_no_run(
+    tmp_path: Path, redirected: str, code: int, said: str
+) -> None:
+    (tmp_path / "command.py").write_text(LONG_COMMAND)
+    shell = f"{sys.executable} command.py {redirected}; echo ${{PIPESTATUS[0]}} > code"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (tmp_path / "done").exists()
+    assert (tmp_path / "code").read_text() == f"{code}\n"
+    told = done.stderr.replace("on standard error\n", "")
+    assert told.startswith(said)
+    assert told.count("\n") == bool(said)
+
+
+def test_characters_that_the_terminal_lacks(tmp_path: Path) -> None:
+    (tmp_path / "command.py").write_text(LONG_COMMAND)
+    env = dict(os.environ, PYTHONIOENCODING="ascii")
+    done = subprocess.run(
+        [sys.executable, "command.py"], cwd=tmp_path, env=env, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"a line ? 0\n")
+
+
 def command_that(monkeypatch: pytest.MonkeyPatch, does: object) -> None:
     monkeypatch.setattr(module, "import_module", lambda name: SimpleNamespace(run=does))
 
@@ -129,3 +181,69 @@ def test_only_our_warnings_are_shown(
     assert main(["distill"]) == 0
     assert capsys.readouterr().err == "vigreux: warning: a stage learned nothing\n"
     assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "parts"),
+    [
+        (
+            KeyError("foo"),
+            1,
+            ["distill: unexpected error while loading the teacher: KeyError: 'foo'", "report"],
+        ),
+        (RecursionError("too deep"), 1, ["RecursionError: too deep"]),
+        (RuntimeError("a\nb\x1b[31m"), 1, ["RuntimeError: 'a b\\x1b[31m'"]),
+        (RuntimeError("x" * 9999), 1, ["RuntimeError: xxx", "…"]),
+        (MemoryError(), 1, ["out of memory while loading the teacher"]),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, ["out of memory"]),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "run/x"),
+            2,
+            ["run/x cannot be written", "--resume"],
+        ),
+        (OSError(errno.EFBIG, "File too large"), 2, ["cannot be written"]),
+        (type("TerminatedWorkerError", (Exception,), {})("x"), 1, ["--jobs", "--resume goes on"]),
+    ],
+)
+def test_an_error_that_nobody_foresaw(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    error: Exception,
+    code: int,
+    parts: list[str],
+) -> None:
+    """One line with what was being done; the traceback is in a file that it names, or with --debug on the terminal."""
+
+    def fail(argv: list[str]) -> None:
+        with doing("a run"), doing("loading the teacher"):
+            raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command_that(monkeypatch, fail)
+    assert main(["distill"]) == code
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert len(told) < 600
+    assert all(part in told for part in parts), told
+    logs = list(tmp_path.glob("vigreux-*.log"))
+    if "unexpected error" in told:
+        assert "Traceback" in logs[0].read_text()
+        assert str(logs[0]) in told
+    else:
+        assert not logs
+    with pytest.raises(type(error)):
+        main(["distill", "--debug"])
+
+
+def test_secrets_stay_out_of_the_line_and_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(argv: list[str]) -> None:
+        raise KeyError("https://me:secretsecret@example.org/x")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command_that(monkeypatch, fail)
+    assert main(["distill"]) == 1
+    (log,) = tmp_path.glob("vigreux-*.log")
+    assert "secretsecret" not in capsys.readouterr().err + log.read_text()

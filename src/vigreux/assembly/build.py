@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vigreux.activity import doing
 from vigreux.assembly.build_student import first_weights_, make_student, start_config
 from vigreux.assembly.embeddings import other_poolings, settled
 from vigreux.assembly.meaning import Meaning, check_other_teachers, run_classes
@@ -90,7 +91,8 @@ def load_materials(config: RunConfig) -> Materials:
     meaning = _meaning(config, model, tokenizer)
     match = meaning.match(model.config, "teacher.model")
     names = None if meaning.classes is None else dict(enumerate(meaning.classes))
-    task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
+    with doing("reading the data"):
+        task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
     _check_named(task, meaning)
     series, notes = checkpoint_series(own.checkpoints, source)
     if match.note is not None:
@@ -103,6 +105,7 @@ def load_materials(config: RunConfig) -> Materials:
     return Materials(task, task_config, meaning, model, teacher, series, held_out, notes)
 
 
+@doing("loading the teacher")
 def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
     own = config.teacher
     found = load_config(source, revision=revision, trust_remote_code=own.trust_remote_code)
@@ -147,6 +150,7 @@ def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | N
         ) from error
 
 
+@doing("making the student")
 def make_setup(config: RunConfig, materials: Materials) -> Setup:
     """One run: the curriculum fitted to both models, and the student with its first weights."""
     config = materials.settled(config)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from vigreux.activity import doing
 from vigreux.assembly.sources import check_kind, check_length, local, training_device
 from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.distillation.teachers import Teachers
@@ -27,6 +28,7 @@ from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 
 
+@doing("making the model and its data")
 def make_teaching_setup(config: TeachConfig) -> Setup:
     """The model with its first weights, its data and the curriculum `supervised`."""
     check_training(config.training)

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from safetensors.torch import save
 from torch import Tensor
 
+from vigreux.activity import doing
 from vigreux.assembly.build import Materials, load_materials, make_setup
 from vigreux.assembly.sources import local
 from vigreux.config import RunConfig
@@ -118,6 +119,7 @@ class Capture:
                 self.store.write_beside(head_file(each.ref), head_to_plain(head.now()))
 
 
+@doing("preparing the cache")
 def begin_capture(config: RunConfig) -> Capture:
     """Loads the teacher and begins, or goes on with, the cache that `config` names.
 

@@ -19,6 +19,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from vigreux.activity import doing
 from vigreux.checkpoints import latest_checkpoint, rotate, step_of, write_manifest
 from vigreux.cost import StepCost
 from vigreux.curriculum import (
@@ -170,7 +171,8 @@ class OnlineEngine:
             totals = Totals()
             with progress_bar(self.quiet) as progress:
                 for index in range(len(self.setup.curriculum)):
-                    totals = _StageRun(self, index, totals).run(progress)
+                    with doing(f"training stage {self.setup.curriculum[index].name!r}"):
+                        totals = _StageRun(self, index, totals).run(progress)
             return self._finish(totals)
 
     def evaluate(self, network: TwoLayer) -> dict[str, float]:

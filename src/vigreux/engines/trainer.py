@@ -18,6 +18,7 @@ from rich.progress import Progress
 from torch import nn
 from transformers import PrinterCallback
 
+from vigreux.activity import doing
 from vigreux.checkpoints import latest_checkpoint, step_of, verify_manifest, write_manifest
 from vigreux.cost import StepCost
 from vigreux.curriculum import Embedding, Hidden, Stage
@@ -99,7 +100,8 @@ class CurriculumEngine:
     # --- one stage --------------------------------------------------------------------------------------------------
 
     def _run_stage(self, index: int, plan: Sequence[StagePlan], start: Totals, progress: Progress) -> Totals:
-        with self.setup.frozen(self.setup.curriculum[index]):
+        stage = self.setup.curriculum[index]
+        with doing(f"training stage {stage.name!r}"), self.setup.frozen(stage):
             return self._train_stage(index, plan, start, progress)
 
     def _train_stage(

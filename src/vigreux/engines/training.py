@@ -318,9 +318,10 @@ def _check_needs(training: Mapping[str, Any], where: str) -> None:
     """Raises `ConfigError` for a setting that would be silently without effect beside the others."""
     defaults = defaults_of()
     given = defaults | DEFAULTS | dict(training)
-    given["activation_checkpointing"] |= bool(
-        given.get("gradient_checkpointing")
-    )  # the older name of the same
+    # gradient_checkpointing is the older name of the same
+    given["activation_checkpointing"] = bool(
+        given["activation_checkpointing"] or given.get("gradient_checkpointing")
+    )
     for name, (other, enough, words) in NEEDS.items():
         if name not in training or training[name] in (None, 0, {}, defaults.get(name)):
             continue
