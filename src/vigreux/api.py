@@ -68,9 +68,8 @@ def distill(
         student: a Hugging Face model or any torch module (called as `module(inputs)`); trained in place.
         teacher: the trained teacher; `None` where every stage learns from labels.
         curriculum: the stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
-        train_dataset: rows with `input_ids` (and `labels`, for classification); for a torch module a pair of tensors
-            (inputs (n, …), labels (n,)).
-        eval_dataset: held-out data of the same form.
+        train_dataset: rows for Hugging Face models, a pair of tensors for torch modules; see below.
+        eval_dataset: held-out data of the same form; nothing is split off.
         args: the Trainer's arguments. When they are given, every setting is theirs, also where it is a default of
             transformers (a learning rate of 5e-5, falling linearly, without warm-up); without them Vigreux's own defaults
             hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is the budget that the stages' shares
@@ -78,7 +77,8 @@ def distill(
             for, are refused unless they are at their default.
         processing_class: the tokenizer, for Hugging Face models.
         checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
-        task: what is learned; default by the student's class.
+        task: what is learned (causal-lm, masked-lm, classification, embedding); default by the student's class, which it
+            must not contradict. A model without a head learns embeddings.
         blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
         init: what the student starts from. `None` keeps the weights that it has; `projected-embeddings` takes the teacher's
             embedding tables times the curriculum's projection (PCA where it has none), as the command does by default;
@@ -89,6 +89,31 @@ def distill(
         output_dir: the run folder; default `args.output_dir`.
         resume: go on with the run in that folder.
         quiet: no progress bar, as with `args.disable_tqdm`.
+
+    **Rows** are a `datasets.Dataset`, a map-style torch data set or a list, each row a mapping of columns. They are
+    read once, before the first step. Streams, splits and columns without rows are refused, and so are values that a
+    model cannot take: ids without an embedding in student or teacher, fractions, empty rows. These columns are used:
+
+    * `input_ids`: (n,) whole numbers.
+    * `attention_mask`: (n,) of 0 and 1. Zeros at the start and the end are padding and are cut off with all that stands
+      beside them. Tokens that zeros hide in between are neither attended to nor predicted. Rows that begin or end
+      in the padding token need this column.
+    * `token_type_ids`, `position_ids`, and every other column that the `forward` of student or teacher names: one value
+      a token, or one a row. Each model is given what it names; a note says where that differs. Inputs that no task
+      passes on (`inputs_embeds`, `pixel_values`, `decoder_input_ids` and their like) are refused.
+    * `labels` (or `label_ids`) of language models: (n,) token ids beside `input_ids`, as in transformers: a causal
+      model predicts `labels[t + 1]` at t, a masked one `labels[t]`, and −100 carries no loss. With them the rows of a
+      masked model count as masked already; without them masks are drawn anew each epoch. Without them a causal model
+      predicts all tokens, or those where `completion_mask` or `assistant_masks` is 1. `special_tokens_mask` keeps
+      tokens of a masked model from being hidden.
+    * `labels`, `label` or `label_ids` of classifiers: one a row, the id of the student's class (a whole number; `True` and
+      `False` of two classes) or its name by the student's `id2label`, case aside. A `datasets.ClassLabel` goes by its
+      names. Floats, `None` and several labels a row are refused. Numbers are names where they are no ids (stars 1 to 5).
+
+    Other columns are not used, which a warning and a note say once.
+
+    **Tensors** are a pair (inputs (n, …), labels (n,)): finite inputs that the module is called with, whole numbers
+    below its number of outputs. Student, teacher and held-out data have the same shapes.
 
     Returns:
         The run folder: `.summary()`, `.metrics()`, `.stages()`, and `.student`, the path of the saved student.

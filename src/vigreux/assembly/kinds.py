@@ -127,7 +127,9 @@ def _has_encoder_and_decoder(model: PreTrainedModel) -> bool:
 _OTHER_HEADS = tuple(
     name
     for name in dir(modeling_auto)
-    if name.startswith("MODEL_FOR_") and name.endswith("_MAPPING_NAMES") and name not in HEADS
+    if name.startswith("MODEL_FOR_")
+    and name.endswith("_MAPPING_NAMES")
+    and name not in (*HEADS, "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES")  # T5's encoder: a model without a head
 )
 
 

@@ -19,6 +19,7 @@ from vigreux.curriculum import (
     Curriculum,
     Embedding,
     Hidden,
+    Joint,
     Labels,
     Logits,
     Projection,
@@ -107,6 +108,7 @@ class Setup:
         )
         self._check_budget()
         for stage in self.curriculum:
+            self._check_target(stage)
             self.teachers.check(stage.teacher, stage.name)
         if self._tried != self.training:
             dry_start(
@@ -136,6 +138,22 @@ class Setup:
         if checkpointing and not getattr(self.student, "supports_gradient_checkpointing", False):
             raise ConfigError(
                 f"training.{checkpointing[0]}: a {type(self.student).__name__} has none; accepted: false"
+            )
+
+    def _check_target(self, stage: Stage) -> None:
+        """Raises `ConfigError` where the task has nothing of what the stage matches."""
+        kind, hidden = self.task.kind, hidden_part(stage.target)
+        if kind == "embedding" and isinstance(stage.target, Labels | Logits | Joint):
+            raise ConfigError(
+                f"stage {stage.name!r}: learns {stage.target}, and an embedding model has no logits; accepted: the target Embedding"
+            )
+        if kind == "tensor" and isinstance(stage.target, Embedding):
+            raise ConfigError(
+                f"stage {stage.name!r}: learns pooled embeddings, and the models are torch modules; accepted: hidden states, logits"
+            )
+        if hidden is not None and hidden.positions == "predicted" and not self.task.is_language_model:
+            raise ConfigError(
+                f"stage {stage.name!r}: hidden.positions: 'predicted' is for language models; accepted: 'all'"
             )
 
     def _check_budget(self) -> None:

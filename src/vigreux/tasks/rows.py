@@ -95,7 +95,9 @@ def _no_rows(data: Any) -> str | None:
         return f"a {kind}; accepted: datasets.Dataset.from_{type(data).__module__.split('.')[0]}(frame)"
     streamed = isinstance(data, datasets.IterableDataset | torch.utils.data.IterableDataset)
     if streamed or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        return f"a {kind}, which has no rows by number; accepted: {ROWS_ACCEPTED}: datasets.Dataset.from_list(list(rows))"
+        return (
+            f"{kind} has no rows by number; accepted: {ROWS_ACCEPTED}: datasets.Dataset.from_list(list(rows))"
+        )
     return None
 
 
@@ -129,6 +131,8 @@ def numbers(where: str, value: Any, *, whole: bool = True) -> np.ndarray:
     Raises:
         DataError: `None`, text, lists of different lengths; where `whole`, floats and truth values too.
     """
+    if value is None:
+        raise DataError(f"{where}: is missing (None)")
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.float().numpy() if value.is_floating_point() else value.numpy()
@@ -186,9 +190,9 @@ def token_labels(where: str, value: Any, length: int) -> np.ndarray:
     return labels
 
 
-def model_input(where: str, value: Any, length: int) -> np.ndarray:
+def model_input(where: str, value: Any, length: int, *, whole: bool) -> np.ndarray:
     """(length, …), one value a token, or (), one for the row."""
-    values = numbers(where, value, whole=False)
+    values = numbers(where, value, whole=whole)
     if values.ndim and len(values) != length:
         raise DataError(
             f"{where}: {len(values)} values for {length} tokens; accepted: one a token, or no such column"
@@ -288,7 +292,10 @@ def read_row(
         )
     if not seen.any():
         raise DataError(f"{where}: {MASK}: hides every token; accepted: at least one 1")
-    inputs = {c: model_input(f"{where}: {c}", row[c], len(ids)) for c in columns.inputs}
+    inputs = {
+        column: model_input(f"{where}: {column}", row[column], len(ids), whole=column.endswith("_ids"))
+        for column in columns.inputs
+    }
     if columns.special:
         inputs[SPECIAL_MASK] = zeros_and_ones(f"{where}: {SPECIAL_MASK}", row[SPECIAL_MASK], len(ids))
     if kind == "classification":
