@@ -35,7 +35,7 @@ def gpt(seed=0, cls=transformers.GPT2LMHeadModel):
 def distill(path, student, teacher, train, held=None, curriculum=None, tokenizer=TOKENIZER, **more):
     return vx.distill(
         student,
-        teacher,
+        copy.deepcopy(teacher) if teacher is student else teacher,
         curriculum or vx.one_shot(),
         train_dataset=train,
         eval_dataset=train if held is None else held,
