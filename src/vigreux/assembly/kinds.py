@@ -26,20 +26,9 @@ ACCEPTED = (
 WITHOUT_TEXT = "wrapped in a torch module that is called as module(inputs), with pairs of tensors"
 
 
-def check_models(student: Any, teacher: Any) -> None:
+def check_models(student: nn.Module, teacher: nn.Module | None) -> None:
     """Raises `ConfigError` unless student and teacher are both Hugging Face models, or both torch modules."""
     for where, model in (("student", student), ("teacher", teacher)):
-        if where == "teacher" and model is None:
-            continue
-        if isinstance(model, str):
-            raise ConfigError(
-                f"{where}: {model!r} is a name; accepted: the model itself, as from_pretrained gives it"
-            )
-        if not isinstance(model, nn.Module):
-            name = model.__name__ if isinstance(model, type) else type(model).__name__
-            raise ConfigError(
-                f"{where}: {name} is no model; accepted: a Hugging Face model or a torch module"
-            )
         if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
             instead = {
                 "student": "the model itself after model.add_adapter(…)",
@@ -62,8 +51,6 @@ def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: 
     """
     found = kind_of("student", student)
     name = type(student).__name__
-    if asked is not None and asked not in (*HEADS.values(), "embedding"):
-        raise ConfigError(f"task: {asked!r}; accepted: {', '.join(HEADS.values())}, embedding")
     if asked is not None and found is not None and asked != found:
         hint = "; for embeddings its base_model" if asked == "embedding" else ""
         raise ConfigError(f"task: {asked!r}, and the student is a {name}; accepted: {found!r}{hint}")
