@@ -1,8 +1,9 @@
 """Keeps access tokens and passwords out of everything that is written or printed.
 
-A value counts as secret in four cases: it stands under a name such as `hub_token` or `api_key`; it is the password of an
-address (`https://user:password@host`); it looks like an access token (`hf_…`); an environment variable such as `HF_TOKEN`
-holds it. Values that were met under such a name are remembered, and left out of later messages that lack the name.
+A value counts as secret in four cases: it stands under a name such as `hub_token` or `api_key`; it is the
+password of an address (`https://user:password@host`); it looks like an access token (`hf_…`); an environment
+variable such as `HF_TOKEN` holds it. Values that were met under such a name are remembered, and left out of later
+messages that lack the name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 HIDDEN = "***"
 SHORTEST = 6  # characters of a value that is looked for in other text; shorter ones would hit ordinary words
 
-_NAME = r"(?:[a-z0-9]+[_-])*(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key|private[_-]?key)"
+_NAME = (
+    r"(?:[a-z0-9]+[_-])*"
+    r"(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key|private[_-]?key)"
+)
 _SECRET_NAME = re.compile(rf"(?:.*[.])?{_NAME}", re.IGNORECASE)
 # tokens of a tokenizer, which are text and no secret
 _TEXT_TOKENS = re.compile(
@@ -48,7 +52,7 @@ def is_secret_name(name: object) -> bool:
 
 
 def redact(plain: Any) -> Any:
-    """`plain` with every secret replaced by `***`; mappings and lists are copied, other values stay as they are."""
+    """`plain` with every secret replaced by `***`. Mappings and lists are copied."""
     if isinstance(plain, Mapping):
         return {key: _hidden(value) if is_secret_name(key) else redact(value) for key, value in plain.items()}
     if isinstance(plain, str):
@@ -70,7 +74,7 @@ def redact_text(text: str) -> str:
 
 
 def redact_command(arguments: Sequence[str]) -> str:
-    """A command line as one line of text, without secrets: `--training.hub_token X` and `--training.hub_token=X` alike."""
+    """A command line as one line of text, without secrets: after `--x.token` and after `--x.token=`."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = argument.partition("=")
         if name.startswith("-") and is_secret_name(name):
@@ -85,7 +89,7 @@ def remember(secret: object) -> None:
 
 
 def _hidden(value: Any) -> Any:
-    """What stands in the place of a secret: text is hidden; `true` and `null` say where a token comes from, not what it is."""
+    """What stands in the place of a secret. `true` and `null` stay: they say where a token comes from."""
     if isinstance(value, Mapping):
         return {key: _hidden(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,7 +101,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    """A pair without its value. After a colon a bare word is a value only inside a mapping: elsewhere it begins a sentence."""
+    """A pair without its value. After a colon a bare word is a value only inside a mapping; elsewhere it is prose."""
     value = match["value"].strip("\"'")
     bare = value == match["value"]
     sentence = (
@@ -110,7 +114,7 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _in_environment() -> set[str]:
-    """Values of environment variables whose names say that they are secret: HF_TOKEN, WANDB_API_KEY and the like."""
+    """Values of environment variables with secret names: HF_TOKEN, WANDB_API_KEY and the like."""
     return {
         value.strip()
         for name, value in os.environ.items()

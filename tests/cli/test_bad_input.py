@@ -401,3 +401,43 @@ def test_a_loss_that_is_no_number(vigreux: Vigreux, causal_config):
 def test_other_commands(vigreux: Vigreux, argv, parts):
     refused(vigreux(*argv), *parts)
     assert list(Path.cwd().iterdir()) == []
+
+
+# --- settings of the Trainer --------------------------------------------------------------------------------------------
+
+SETTINGS = [
+    ("learning_rate", "-1", "training.learning_rate: -1; accepted: a number from 0"),
+    ("warmup_steps", ".nan", "training.warmup_steps: nan"),
+    ("adam_beta1", "2", "training.adam_beta1: 2; accepted: a number from 0 to below 1"),
+    ("dataloader_num_workers", "-1", "training.dataloader_num_workers: -1"),
+    ("report_to", "wandb", "wandb to be installed"),
+    ("optim", "adamw_bnb_8bit", "bitsandbytes"),
+    ("lr_scheduler_kwargs", "{foo: 1}", "training.lr_scheduler_kwargs: "),
+    ("lr_scheduler_type", "cosine_with_min_lr", "min_lr"),
+    ("torch_compile_backend", "nonsense", "nonsense"),
+    ("use_liger_kernel", "true", "training.use_liger_kernel: has no effect here"),
+    ("metric_for_best_model", "loss", "training.metric_for_best_model: has no effect here"),
+    ("eval_strategy", "epoch", "training.eval_strategy: 'epoch'; accepted: steps"),
+]
+
+
+@pytest.mark.parametrize("command", ["distill", "compare"])
+@pytest.mark.parametrize(("name", "value", "message"), SETTINGS)
+def test_settings_that_cannot_be_or_need_what_is_not_here(
+    vigreux: Vigreux, causal_config, command, name, value, message
+):
+    refused(vigreux(command, causal_config, f"--training.{name}", value), message)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("command", ["cache", "plan", "teach"])
+def test_other_commands_refuse_the_same_settings(vigreux: Vigreux, causal_config, command):
+    config = yaml.safe_load(causal_config.read_text())
+    if command == "teach":
+        config = {name: config[name] for name in ("task", "budget", "output")}
+        config["model"] = {"family": "gpt2", "layers": 1, "hidden": 8, "heads": 2}
+    for name, value, message in SETTINGS[:3]:
+        config["training"] = {name: yaml.safe_load(value)}
+        Path("settings.yaml").write_text(yaml.safe_dump(config))
+        refused(vigreux(command, "settings.yaml"), message)
+        assert sorted(path.name for path in Path().iterdir()) == ["settings.yaml"]

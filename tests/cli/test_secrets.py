@@ -47,6 +47,33 @@ def test_a_teachers_token(vigreux: Vigreux, causal_config, monkeypatch):
     holds_no_secret(first, renewed, report)
 
 
+def test_what_a_cache_a_comparison_and_a_plan_write(vigreux: Vigreux, causal_config, monkeypatch):
+    config = yaml.safe_load(causal_config.read_text())
+    config["teacher"]["options"] = {"token": SECRET}
+    config["cache"] = {"path": "cache"}
+    Path("given.yaml").write_text(yaml.safe_dump(config))
+    outcomes = [
+        vigreux(*command_line(monkeypatch, *command))
+        for command in (
+            ["plan", "given.yaml"],
+            ["cache", "given.yaml", "--quiet"],
+            [
+                "compare",
+                "given.yaml",
+                "--quiet",
+                "--curricula",
+                "one-shot",
+                "--seeds",
+                "1",
+                "--output",
+                "all",
+            ],
+        )
+    ]
+    assert [outcome.code for outcome in outcomes] == [0] * 3, [outcome.err for outcome in outcomes]
+    holds_no_secret(*outcomes)
+
+
 @pytest.mark.parametrize("command", ["distill", "compare", "cache", "teach", "plan"])
 def test_secrets_in_a_file_and_in_the_environment(vigreux: Vigreux, causal_config, command, monkeypatch):
     """`hub_token` has no effect and is refused; the message does not show it."""

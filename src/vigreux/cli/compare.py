@@ -89,6 +89,11 @@ def run(argv: Sequence[str]) -> None:
             from vigreux.engines.online_run import make_setup
 
             make_setup(each)  # takes no time, and checks teacher and checkpoints before the first run
+    if isinstance(config, RunConfig) and config.training:
+        from vigreux.assembly.sources import training_device
+        from vigreux.engines.dry_start import dry_start
+
+        dry_start(config.training, steps=config.budget.steps or 100, device=training_device())
     lock = FolderLock(root)
     if first_process():
         _begin(root, config, runs, lock, resume=flags["resume"])

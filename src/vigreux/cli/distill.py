@@ -75,6 +75,10 @@ def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
     shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
     if shares and config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
+    if config.training:
+        from vigreux.engines.training import check_training
+
+        check_training(config.training)
 
 
 def already_finished(config: Any, *, resume: bool) -> bool:

@@ -32,8 +32,8 @@ def dry_start(
     *,
     steps: int,
     device: torch.device,
-    samples: Any,
-    collate: Callable[[list[Any]], Any],
+    samples: Any = None,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> None:
     """Starts the Trainer, its optimiser, its schedule and what else `training` asks for; takes one step.
 
@@ -43,7 +43,7 @@ def dry_start(
         training: the settings, checked (see `check_training`).
         steps: of the run, as far as they are known.
         device: where the student is.
-        samples: the first samples, for data loading in processes of its own.
+        samples: the first samples, for data loading in processes of its own; without them that is not tried.
         collate: makes a batch of them.
 
     Raises:
@@ -86,7 +86,7 @@ def dry_start(
             for parameter in trainer.model.parameters():
                 parameter.grad = torch.ones_like(parameter)
             trainer.optimizer.step()
-        if args.dataloader_num_workers:
+        if args.dataloader_num_workers and samples is not None and collate is not None:
             with _naming("dataloader_num_workers"):
                 _load_a_batch(args, samples, collate)
 
