@@ -87,7 +87,7 @@ class LiveTeacher:
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """See `Teacher.logits`; the columns are the run's classes."""
-        view = LogitsView(self.model, None if positions is None else self.layout)
+        view = LogitsView(self.model, self._layout)
         logits = self._run(view, batch, positions)
         if self.class_order is None:
             return logits
@@ -106,13 +106,13 @@ class LiveTeacher:
             self._looked = True
             own = next(self.model.parameters()).device
             moved = {name: value.to(own) for name, value in batch.items()}
-            self._head = self._ask(find_head, self.model, LogitsView(self.model, self.layout), moved)
+            self._head = self._ask(find_head, self.model, LogitsView(self.model, self._layout), moved)
         return self._head
 
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
         """See `Teacher.head_input`."""
         assert self._head is not None, "see find_head"
-        view, head = LogitsView(self.model, self.layout), self._head
+        view, head = LogitsView(self.model, self._layout), self._head
         return self._run(
             lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions
         )
@@ -147,7 +147,7 @@ class LiveTeacher:
     def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """As `head_input`, with all positions up to the last block's end, where another hook may look."""
         assert self._head is not None
-        view, module = LogitsView(self.model, self.layout), self._head.module
+        view, module = LogitsView(self.model, self._layout), self._head.module
         return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:

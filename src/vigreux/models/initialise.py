@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, 
 from vigreux.models.text_config import text_config
 from vigreux.models.views import cut
 
+LEAST_CORRELATION = (
+    0.5  # of the student's hidden state 0 with its target; BERT's kind, where it is least exact, has 0.9
+)
 SAMPLED_ROWS = 4096  # vocabulary entries that the scale of a norm is measured on
 
 
@@ -56,7 +61,7 @@ def projected_embeddings_(
         Notes for the user: tables of different length.
 
     Raises:
-        ConfigError: another family, or an embedding size that the two do not share.
+        ConfigError: another family, an embedding size that the two do not share, or a student that the claim does not hold for.
     """
     _same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
@@ -65,15 +70,64 @@ def projected_embeddings_(
     front_s, front_t = _front(student, layout_s), _front(teacher, layout_t)
     matrix = matrix.to(next(teacher.parameters()).device, torch.float32)
     bridge = _bridge(front_s, front_t)
-    norm = _last_norm(front_t, d_t if bridge is None else bridge.in_features) or _last_norm(front_t, d_t)
+    batch = _sample(student, teacher)
+    states, calls = _watched(teacher, layout_t, front_t, batch)
+    norm = _last_norm(front_t, calls, d_t if bridge is None else bridge.in_features)
+    norm = norm or _last_norm(front_t, calls, d_t)
     maps, constant = _maps(norm, bridge, matrix)
     notes: list[str] = []
     for name, source in front_t.items():
-        if source is norm:
-            _set_norm(front_s[name], constant, _spread(teacher, layout_t, matrix, constant))
-        elif source is not bridge:
+        if norm is not None and source is norm.module:
+            assert states is not None or not norm.centres
+            spread = _spread(states, matrix, constant) if norm.centres else 1.0
+            _set_norm(front_s[name], constant, spread)
+        elif source is not bridge and not (batch is not None and name not in calls and _is_norm(source)):
             notes += _set_front(name, front_s[name], source, maps)
-    return notes + _set_head(student, teacher, matrix)
+    notes += _set_head(student, teacher, matrix)
+    if batch is not None and states is not None:
+        _check_start_(student, layout_s, batch, states.float() @ matrix, None if norm else front_s)
+    return notes
+
+
+@torch.no_grad()
+def _check_start_(
+    student: PreTrainedModel,
+    layout: Layout,
+    batch: dict[str, Tensor],
+    target: Tensor,
+    linear: dict[str, nn.Module] | None,
+) -> None:
+    """Measures the student's hidden state 0 against its target, and puts a common factor right.
+
+    A family may multiply its embeddings by √hidden in its own forward pass. The factor shows as a hidden state 0 that
+    is a multiple of the target, and is divided out of the tables.
+
+    Args:
+        student: with its new tables; changed where a factor shows.
+        layout: its.
+        batch: tokens.
+        target: (B, T, d_S) the teacher's hidden state 0 times `P`.
+        linear: the modules whose sum the hidden state is; `None` where a norm follows them.
+
+    Raises:
+        ConfigError: the hidden state has little to do with its target.
+    """
+    training = student.training
+    device = next(student.parameters()).device
+    state = cut(student.eval(), 0, layout)({name: value.to(device) for name, value in batch.items()})
+    student.train(training)
+    state, target = state.float().flatten(), target.to(device).flatten()
+    correlation = float(torch.corrcoef(torch.stack([state, target]))[0, 1])
+    if not correlation >= LEAST_CORRELATION:
+        raise ConfigError(
+            f"student.init: projected-embeddings does not reach the teacher's hidden state 0 in a model of the family"
+            f" {student.config.model_type!r} (correlation {correlation:.2f}); accepted: random"
+        )
+    factor = float(state @ target / (state @ state))
+    if linear is not None and correlation > 0.99 and abs(factor - 1) > 0.01:
+        for module in linear.values():
+            for parameter in module.parameters(recurse=False):
+                parameter.mul_(factor)
 
 
 def _same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
@@ -101,58 +155,117 @@ def _bridge(front_s: dict[str, nn.Module], front_t: dict[str, nn.Module]) -> nn.
     if len(extra) == 1 and isinstance(extra[0], nn.Linear) and front_s.keys() < front_t.keys():
         return extra[0]
     differ = ", ".join(sorted(front_s.keys() ^ front_t.keys()))
-    raise ConfigError(
-        f"student.init: student and teacher embed differently ({differ}); projected-embeddings needs the same modules"
-    )
+    raise ConfigError(f"student.init: student and teacher embed differently ({differ}); accepted: random")
 
 
-def _last_norm(front: dict[str, nn.Module], width: int) -> nn.LayerNorm | None:
-    norms = [m for m in front.values() if isinstance(m, nn.LayerNorm) and m.normalized_shape == (width,)]
-    return norms[-1] if norms else None
+def _sample(student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Tensor] | None:
+    """An even sample of the vocabulary that both have, in rows of 16 tokens; `None` for models of images."""
+    sizes = [getattr(text_config(model), "vocab_size", None) for model in (student, teacher)]
+    known = [int(size) for size in sizes if size is not None]
+    if len(known) < 2 or teacher.main_input_name != "input_ids":
+        return None
+    vocabulary = min(known)
+    device = next(teacher.parameters()).device
+    ids = torch.arange(0, vocabulary, max(1, vocabulary // SAMPLED_ROWS), device=device)
+    ids = ids[: len(ids) // 16 * 16].view(-1, 16) if len(ids) >= 16 else ids.unsqueeze(0)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _maps(
-    norm: nn.LayerNorm | None, bridge: nn.Linear | None, matrix: Tensor
-) -> tuple[dict[int, Tensor], Tensor]:
+def _watched(
+    teacher: PreTrainedModel, layout: Layout, front: dict[str, nn.Module], batch: dict[str, Tensor] | None
+) -> tuple[Tensor | None, dict[str, tuple[Tensor, Tensor]]]:
+    """The teacher's hidden state 0 (B, T, d_T) of `batch`, and what each module that ran was given and gave, in order."""
+    if batch is None:
+        return None, {}
+    calls: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            output = output if isinstance(output, Tensor) else output[0]
+            if args and isinstance(args[0], Tensor):
+                calls[name] = (args[0], output)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in front.items()]
+    training = teacher.training
+    try:
+        states = cut(teacher.eval(), 0, layout)(batch).float()
+    finally:
+        teacher.train(training)
+        for handle in handles:
+            handle.remove()
+    return states, calls
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """What ends the embeddings: a LayerNorm, or its scale and bias alone (MobileBERT's, which does not centre)."""
+
+    module: Any
+    centres: bool = True
+
+
+def _is_norm(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() == 1
+
+
+def _last_norm(
+    front: dict[str, nn.Module], calls: dict[str, tuple[Tensor, Tensor]], width: int
+) -> _Norm | None:
+    """The last norm of this width that runs. A class of any name counts if it computes what a LayerNorm does."""
+    if not calls:  # a model of images
+        norms = [m for m in front.values() if isinstance(m, nn.LayerNorm) and m.normalized_shape == (width,)]
+        return _Norm(norms[-1]) if norms else None
+    for name in reversed(calls):
+        module: Any = front[name]
+        if not _is_norm(module) or module.weight.shape != (width,):
+            continue
+        given, gave = calls[name]
+        bias = getattr(module, "bias", None)
+        scaled = given * module.weight + (0 if bias is None else bias)
+        normed = nn.functional.layer_norm(given, (width,), module.weight, bias, eps=1e-12)
+        for computed, centres in ((normed, True), (scaled, False)):
+            if (computed - gave).abs().max() <= 0.05 * gave.abs().max():
+                return _Norm(module, centres)
+    return None
+
+
+def _maps(norm: _Norm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
     """What takes an embedding to the student, by its width, (width, d_S); and the constant that the norm and bridge add, (d_S,).
 
-    A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it.
+    A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it, without the first factor where it does not centre.
     """
     width, constant = matrix.shape[0], matrix.new_zeros(matrix.shape[1])
-    last = (
-        bridge is not None and norm is not None and norm.normalized_shape != (width,)
-    )  # ELECTRA: norm, then bridge
+    # ELECTRA: norm, then bridge
+    last = bridge is not None and norm is not None and norm.module.weight.shape != (width,)
     after = matrix if bridge is None or not last else bridge.weight.float().T @ matrix
     if bridge is not None and bridge.bias is not None:
         constant = bridge.bias.float() @ matrix
     if norm is not None:
-        constant = constant if norm.bias is None else constant + norm.bias.float() @ after
-        scaled = norm.weight.float().unsqueeze(1) * after
-        after = scaled - scaled.mean(dim=0, keepdim=True)
+        bias = getattr(norm.module, "bias", None)
+        constant = constant if bias is None else constant + bias.float() @ after
+        after = norm.module.weight.float().unsqueeze(1) * after
+        if norm.centres:
+            after = after - after.mean(dim=0, keepdim=True)
     maps = {len(after): after}
     if bridge is not None and not last:
         maps[bridge.in_features] = bridge.weight.float().T @ after
     return maps, constant
 
 
-def _spread(teacher: PreTrainedModel, layout: Layout, matrix: Tensor, constant: Tensor) -> float:
+def _spread(states: Tensor | None, matrix: Tensor, constant: Tensor) -> float:
     """κ: the student's norm has unit variance over coordinates, its target `h_T⁰ P − constant` this standard deviation."""
-    vocabulary = text_config(teacher).vocab_size
-    ids = torch.arange(0, vocabulary, max(1, vocabulary // SAMPLED_ROWS), device=matrix.device)
-    ids = ids[: len(ids) // 16 * 16].view(-1, 16) if len(ids) >= 16 else ids.unsqueeze(0)
-    was_training = teacher.training
-    states = cut(teacher.eval(), 0, layout)(
-        {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    ).float()
-    teacher.train(was_training)
+    assert states is not None
     return float((states @ matrix - constant).std(dim=-1, correction=0).mean())
 
 
 def _set_norm(target: nn.Module, bias: Tensor, spread: float) -> None:
-    assert isinstance(target, nn.LayerNorm)
-    target.weight.fill_(spread)
-    if target.bias is not None:
-        target.bias.copy_(bias)
+    weight, own_bias = target.get_parameter("weight"), getattr(target, "bias", None)
+    weight.fill_(spread)
+    if own_bias is not None:
+        own_bias.copy_(bias)
 
 
 def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, Tensor]) -> list[str]:
@@ -164,7 +277,7 @@ def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, 
         if new.shape[1:] != old.shape[1:] or (new.dim() == 1 and new.shape != old.shape):
             widths = f"{tuple(old.shape)} in the student, {tuple(new.shape)} wanted"
             raise ConfigError(
-                f"student.init: {name}.{key} is {widths}; projected-embeddings needs another student.hidden"
+                f"student.init: {name}.{key} is {widths}; accepted: another student.hidden, or student.init: random"
             )
         notes += _copy_rows(f"{name}.{key}", old, new)
     return notes

@@ -6,6 +6,7 @@ last one, `L`, includes the final norm where the architecture's own `hidden_stat
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,11 +28,15 @@ AFTER_BLOCKS = (
     "layernorm",  # ViT and its relatives
     "layer_norm",  # Whisper, XGLM
     "project_out",  # OPT 350M
+    "emb_layer_norm_after",  # ESM
+    "ln",  # Megatron-BERT
+    "ln_out",  # RWKV
+    "LayerNorm",  # RoBERTa-PreLayerNorm; DeBERTa's is for its relative positions
+    "embedding_norm",  # LFM2
 )
 POOLERS = ("pooler",)  # never part of a hidden state
 ONLY_FOR_BLOCKS = (
     "rel_embeddings",  # DeBERTa: relative positions, an argument of every block
-    "LayerNorm",  # DeBERTa: the norm of rel_embeddings
     "conv",  # DeBERTa-v2 XL: beside the first block
     "relative_attention_bias",  # MPNet
 )
@@ -81,6 +86,12 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
     )
     unused = list(_existing(model, around, POOLERS))
     between = list(_existing(model, around, ONLY_FOR_BLOCKS))
+    for path in [path for path in named if path.endswith("LayerNorm")]:
+        if (
+            f"{path.removesuffix('LayerNorm')}rel_embeddings" in between
+        ):  # DeBERTa: the norm of its relative positions
+            named.remove(path)
+            between.append(path)
     vision = after is None and getattr(model, "main_input_name", "input_ids") != "input_ids"
     if vision or not isinstance(model, PreTrainedModel):
         named, unused = [], unused + named
@@ -135,9 +146,20 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
 
 
 def _base_of(model: nn.Module, blocks: str) -> str:
-    """The innermost Hugging Face model that holds the blocks: OPT's head calls its decoder, not its base model."""
+    """The innermost Hugging Face model that holds the blocks and takes what the whole is given.
+
+    OPT's head calls its decoder, not its base model. DINOv2's encoder takes hidden states, so the base is the model around
+    it. A torch module around a Hugging Face model is called as a whole.
+    """
+    if not isinstance(model, PreTrainedModel):
+        return ""
     models = [path for path in _parents(blocks) if isinstance(model.get_submodule(path), PreTrainedModel)]
-    return models[-1] if models else ""
+    takers = [path for path in models if model.main_input_name in _named_inputs(model.get_submodule(path))]
+    return (takers or models)[-1]
+
+
+def _named_inputs(module: nn.Module) -> frozenset[str]:
+    return frozenset(inspect.signature(type(module).forward).parameters)
 
 
 def _find_blocks(model: nn.Module) -> str:

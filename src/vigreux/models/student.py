@@ -139,6 +139,11 @@ def student_config(
             family that cannot be cut this way.
     """
     teacher = text_config(config)
+    if {"encoder_layers", "decoder_layers"} <= vars(teacher).keys():
+        raise ConfigError(
+            f"student.model: missing; the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one alone"
+            " do not make a smaller one; accepted: student.model, a model of your own"
+        )
     with cannot_be(config):
         student = copy.deepcopy(teacher)
         width = teacher.hidden_size if hidden is None else hidden
@@ -203,7 +208,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
     ]
     if by_block:
         raise ConfigError(
-            f"student.hidden: the family {teacher.model_type!r} has other heads in each block ({by_block[0]});"
+            f"student.hidden: the family {teacher.model_type!r} has heads by block ({by_block[0]});"
             f" accepted: {teacher.hidden_size}, the teacher's, without student.heads"
         )
     size = teacher.hidden_size // teacher.num_attention_heads

@@ -50,6 +50,15 @@ class _Exit(nn.Module):
             }
         )
 
+        self._dropped_class = type(dropped)
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of the dropped block that sets something up (BigBird's kind of attention) does nothing here."""
+        dropped = self.__dict__.get("_dropped_class")
+        if name[0] != "_" and callable(getattr(dropped, name, None)):
+            return lambda *args, **kwargs: None
+        return super().__getattr__(name)
+
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise _Left(args[0] if args else kwargs["hidden_states"])
 
@@ -316,8 +325,8 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
     edits: dict[str, nn.Module | None] = dict.fromkeys(layout.unused)
     if without_norm:
         edits |= {path: _Exit(model.get_submodule(path)) for path in layout.after}
-    elif not whole:
-        edits |= dict.fromkeys(layout.after)
+    elif not whole:  # a norm without parameters may run before the blocks as well (nanochat)
+        edits |= {path: None for path in layout.after if list(model.get_submodule(path).parameters())}
     edits |= (
         {path: _without_parameters(model.get_submodule(path)) for path in layout.between}
         if depth == 0
