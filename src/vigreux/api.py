@@ -35,6 +35,7 @@ from vigreux.engines.training import defaults_of, from_arguments
 from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_config, load_model, weights_fingerprint
+from vigreux.models.placed import is_placed
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
 
@@ -145,7 +146,9 @@ def distill(
         layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
         match = meaning.match(getattr(teacher, "config", None), "teacher")
         notes += [match.note] if match.note is not None else []
-        live = LiveTeacher(teacher.to(device_of(student)), layout, class_order=match.order)
+        live = LiveTeacher(
+            teacher if is_placed(teacher) else teacher.to(device_of(student)), layout, class_order=match.order
+        )
     series = find_series(checkpoints) if checkpoints is not None else {}
     check_series(series, weights_fingerprint)
     notes += check_other_teachers(meaning, curriculum, series, load_config)

@@ -35,6 +35,7 @@ from vigreux.engines.training import DEFAULTS, check_training
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, named_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
+from vigreux.models.placed import is_placed
 from vigreux.recipes import from_config
 from vigreux.same_run import process_count
 from vigreux.tasks.build import build_task
@@ -69,11 +70,12 @@ class Materials:
 
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
-        self.model.to("meta")  # type: ignore[arg-type]
+        if not is_placed(self.model):
+            self.model.to("meta")  # type: ignore[arg-type]
 
     def hold_teacher(self, config: RunConfig) -> None:
         """Makes sure that the teacher's weights are there: a student's first weights come from them."""
-        if next(self.model.parameters()).is_meta:
+        if not is_placed(self.model) and next(self.model.parameters()).is_meta:
             self.model = _load_teacher(local(config.teacher.model), config, config.teacher.revision)
             self.teacher = live(self.model, config.teacher, self.teacher.class_order)
 
@@ -129,7 +131,7 @@ def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | N
     layout = None
     if config.blocks is not None:
         layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
-    if getattr(model, "is_quantized", False) or getattr(model, "hf_device_map", None):
+    if is_placed(model):
         if config.device is not None:
             raise ConfigError(
                 "teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map"

@@ -16,6 +16,7 @@ from vigreux.cost import samples_per_step
 from vigreux.curriculum import Projection
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher
+from vigreux.engines.guard import Tried, check_model
 from vigreux.engines.setup import CALIBRATION_BATCHES
 from vigreux.engines.training import DEFAULTS
 from vigreux.errors import ConfigError
@@ -163,6 +164,7 @@ def start_from_teacher_(
     if init == "random":
         return []
     layout = layout or find_layout(student)
+    check_model(Tried("teacher", teacher.model, teacher.layout), task, rows_alone=True)
     layouts = {"student_layout": layout, "teacher_layout": teacher.layout}
     model: Any = teacher.model
     if init == "teacher-layers":
@@ -207,4 +209,10 @@ def _hidden_rows(
         assert positions is not None
         hidden, _ = teacher.several(batch, states, None, None)
         for state in states:
+            if hidden[state].shape[:2] != positions.shape:
+                shape = f"{tuple(hidden[state].shape)}, not (rows, tokens, width)"
+                raise ConfigError(
+                    f"student.init: the teacher's hidden states have the shape {shape}, so no projection can be made of them;"
+                    " accepted: random"
+                )
             yield hidden[state][positions]

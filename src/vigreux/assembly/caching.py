@@ -35,6 +35,7 @@ from vigreux.engines.calibrate import plan_stages
 from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.fingerprints import hash_of, tokenizer_fingerprint
+from vigreux.engines.guard import check_first_batch
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.training import DEFAULTS
 from vigreux.errors import CacheError, ConfigError
@@ -147,6 +148,7 @@ def begin_capture(config: RunConfig) -> Capture:
             damaged = error
     setup = make_setup(config, materials)
     setup.check()
+    check_first_batch(setup)
     by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
     if setup.task.draws_again and not by_stream:
         raise ConfigError("cache.by: 'index', and samples are others each time they come; accepted: stream")

@@ -13,6 +13,7 @@ from vigreux.curriculum import Embedding
 from vigreux.engines.calibrate import plan_stages, plan_text
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.fingerprints import run_fingerprints
+from vigreux.engines.guard import check_first_batch
 from vigreux.engines.setup import Setup
 from vigreux.engines.trainer import CurriculumEngine
 from vigreux.plain import to_plain
@@ -43,6 +44,7 @@ def run_setup(
         quiet: no progress bars.
     """
     setup.check()
+    check_first_batch(setup, resume=resume)
     state = PartialState()
     folder = None
     if state.is_main_process:

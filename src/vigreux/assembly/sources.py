@@ -16,7 +16,7 @@ from vigreux.config import AUTO_CLASS, RunConfig, TaskKind
 from vigreux.distillation.series import check_series, find_series
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.hub import hub_or_cache
-from vigreux.models.load import weights_fingerprint
+from vigreux.models.load import task_class, weights_fingerprint
 from vigreux.models.student import model_class
 from vigreux.recipes import stated_curriculum
 
@@ -113,6 +113,12 @@ def check_family(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
     """Raises `ConfigError` where the family has no model of this task (see `check_kind`)."""
     if _is_remote(config):
         return
+    encoder_alone = kind == "embedding" and task_class(kind, config) == "AutoModelForTextEncoding"
+    if getattr(config, "is_encoder_decoder", False) and not encoder_alone:
+        raise ConfigError(
+            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder; accepted: models that are one of"
+            " the two alone"
+        )
     classes = {
         name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()
     }

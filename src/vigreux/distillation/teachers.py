@@ -7,6 +7,7 @@ one checkpoint is held in memory at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
 from vigreux.models.layout import Layout, block_list, find_layout
+from vigreux.models.placed import device_of
 from vigreux.models.sharding import Spread
 from vigreux.models.views import LogitsView, PooledView, cut, tapped
 
@@ -77,6 +79,11 @@ class LiveTeacher:
             self._layout = find_layout(self.model)
         return self._layout
 
+    @cached_property
+    def _whole(self) -> LogitsView:
+        """An architecture that is not recognised gives its logits all the same."""
+        return LogitsView(self.model, self._layout)
+
     def spread_(self) -> None:
         """Spreads the weights where that was wanted; from here on all processes must ask alike. Until then the model is whole."""
         if self._spread_on is not None and self._spread is None:
@@ -87,7 +94,7 @@ class LiveTeacher:
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """See `Teacher.logits`; the columns are the run's classes."""
-        view = LogitsView(self.model, self._layout)
+        view = self._whole
         logits = self._run(view, batch, positions)
         if self.class_order is None:
             return logits
@@ -104,15 +111,15 @@ class LiveTeacher:
         """The output head, where it is a linear layer (see `heads.find_head`); looked for once, on the first batch."""
         if not self._looked:
             self._looked = True
-            own = next(self.model.parameters()).device
+            own = device_of(self.model)
             moved = {name: value.to(own) for name, value in batch.items()}
-            self._head = self._ask(find_head, self.model, LogitsView(self.model, self._layout), moved)
+            self._head = self._ask(find_head, self.model, self._whole, moved)
         return self._head
 
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
         """See `Teacher.head_input`."""
         assert self._head is not None, "see find_head"
-        view, head = LogitsView(self.model, self._layout), self._head
+        view, head = self._whole, self._head
         return self._run(
             lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions
         )
@@ -147,7 +154,7 @@ class LiveTeacher:
     def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """As `head_input`, with all positions up to the last block's end, where another hook may look."""
         assert self._head is not None
-        view, module = LogitsView(self.model, self._layout), self._head.module
+        view, module = self._whole, self._head.module
         return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
@@ -160,7 +167,7 @@ class LiveTeacher:
     @torch.no_grad()
     def _run(self, view: Callable[..., Tensor], batch: Batch, positions: Tensor | None = None) -> Tensor:
         source = next(iter(batch.values())).device
-        own = next(self.model.parameters()).device
+        own = device_of(self.model)
         moved = {name: value.to(own) for name, value in batch.items()}
         signal = self._ask(view, moved) if positions is None else self._ask(view, moved, positions.to(own))
         return signal.to(source)

@@ -43,6 +43,7 @@ from vigreux.engines.training import (
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
+from vigreux.models.placed import device_of
 from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
 from vigreux.tasks.task import Task
@@ -342,8 +343,3 @@ def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = N
         )
     for parameter in cut(model, blocks, layout).parameters():
         parameter.requires_grad_(False)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are."""
-    return next(model.parameters()).device

@@ -222,12 +222,19 @@ def save_student(student: nn.Module, directory: Path, processing_class: Any = No
 def load_student(student: nn.Module, directory: Path) -> None:
     """Puts the weights that `save_student` wrote back into `student`; tied weights stay tied."""
     if isinstance(student, PreTrainedModel):
-        # through from_pretrained: the names in the file are not always those in memory (GPT-NeoX's head, ViT's blocks)
-        with _no_bars():
-            saved = type(student).from_pretrained(directory, dtype=student.dtype)
-        student.load_state_dict(saved.state_dict())
+        student.load_state_dict(open_student(student, directory).state_dict())
     else:
         load_model(student, str(directory / WEIGHTS))
+
+
+def open_student(student: PreTrainedModel, directory: Path) -> PreTrainedModel:
+    """The model that `save_student` wrote of `student`, as `from_pretrained` opens it.
+
+    The names in the file are not always those in memory (GPT-NeoX's head, ViT's blocks).
+    """
+    with _no_bars():
+        saved: PreTrainedModel = type(student).from_pretrained(directory, dtype=student.dtype)
+    return saved
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
     Layers of a subclass (quantised, with adapters) are more than that.
     """
     module = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    if type(module) is not nn.Linear:
+    if type(module) is not nn.Linear or module.weight.is_meta:  # offloaded: there while it runs alone
         return None
     training = model.training
     model.eval()

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from vigreux.errors import ConfigError
 from vigreux.models.layer_settings import check_same_kinds
 from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
+from vigreux.models.placed import device_of, in_memory, state_in_memory
 from vigreux.models.text_config import text_config
 from vigreux.models.views import cut
 
@@ -68,10 +69,11 @@ def projected_embeddings_(
     d_t, d_s = text_config(teacher).hidden_size, text_config(student).hidden_size
     assert matrix.shape == (d_t, d_s), f"matrix is {tuple(matrix.shape)}, not ({d_t}, {d_s})"
     front_s, front_t = _front(student, layout_s), _front(teacher, layout_t)
-    matrix = matrix.to(next(teacher.parameters()).device, torch.float32)
-    bridge = _bridge(front_s, front_t)
+    matrix = matrix.to(device_of(teacher), torch.float32)
     batch = _sample(student, teacher)
     states, calls = _watched(teacher, layout_t, front_t, batch)
+    front_t = {name: in_memory(module) for name, module in front_t.items()}
+    bridge = _bridge(front_s, front_t)
     norm = _last_norm(front_t, calls, d_t if bridge is None else bridge.in_features)
     norm = norm or _last_norm(front_t, calls, d_t)
     maps, constant = _maps(norm, bridge, matrix)
@@ -81,7 +83,7 @@ def projected_embeddings_(
             assert states is not None or not norm.centres
             spread = _spread(states, matrix, constant) if norm.centres else 1.0
             _set_norm(front_s[name], constant, spread)
-        elif source is not bridge and not (batch is not None and name not in calls and _is_norm(source)):
+        elif source is not bridge and not (batch is not None and name not in calls and _only_called(source)):
             notes += _set_front(name, front_s[name], source, maps)
     notes += _set_head(student, teacher, matrix)
     if batch is not None and states is not None:
@@ -112,10 +114,8 @@ def _check_start_(
     Raises:
         ConfigError: the hidden state has little to do with its target.
     """
-    training = student.training
-    device = next(student.parameters()).device
-    state = cut(student.eval(), 0, layout)({name: value.to(device) for name, value in batch.items()})
-    student.train(training)
+    device = device_of(student)
+    state = _hidden_state_0(student, layout, {name: value.to(device) for name, value in batch.items()})
     state, target = state.float().flatten(), target.to(device).flatten()
     correlation = float(torch.corrcoef(torch.stack([state, target]))[0, 1])
     if not correlation >= LEAST_CORRELATION:
@@ -165,7 +165,7 @@ def _sample(student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Ten
     if len(known) < 2 or teacher.main_input_name != "input_ids":
         return None
     vocabulary = min(known)
-    device = next(teacher.parameters()).device
+    device = device_of(teacher)
     ids = torch.arange(0, vocabulary, max(1, vocabulary // SAMPLED_ROWS), device=device)
     ids = ids[: len(ids) // 16 * 16].view(-1, 16) if len(ids) >= 16 else ids.unsqueeze(0)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -188,14 +188,32 @@ def _watched(
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in front.items()]
-    training = teacher.training
     try:
-        states = cut(teacher.eval(), 0, layout)(batch).float()
+        states = _hidden_state_0(teacher, layout, batch).float()
     finally:
-        teacher.train(training)
         for handle in handles:
             handle.remove()
+    shape = (*batch["input_ids"].shape, text_config(teacher).hidden_size)
+    if tuple(states.shape) != shape:
+        raise ConfigError(
+            f"student.init: hidden states of the family {teacher.config.model_type!r} have the shape {tuple(states.shape)}, and"
+            f" projected-embeddings needs {shape} (rows, tokens, width); accepted: random"
+        )
     return states, calls
+
+
+def _hidden_state_0(model: PreTrainedModel, layout: Layout, batch: dict[str, Tensor]) -> Tensor:
+    """(B, T, H), in evaluation mode."""
+    training = model.training
+    try:
+        return cut(model.eval(), 0, layout)(batch)
+    except Exception as error:
+        raise ConfigError(
+            f"student.init: the embeddings of the family {model.config.model_type!r} cannot be run alone"
+            f" ({' '.join(str(error).split())[:160]}); accepted: random"
+        ) from error
+    finally:
+        model.train(training)
 
 
 @dataclass(frozen=True)
@@ -209,6 +227,11 @@ class _Norm:
 def _is_norm(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.dim() == 1
+
+
+def _only_called(module: nn.Module) -> bool:
+    """Whether weights of this kind serve by a call alone; a table may also be read by another module."""
+    return _is_norm(module) or isinstance(module, nn.Linear)
 
 
 def _last_norm(
@@ -308,11 +331,13 @@ def _set_head(student: PreTrainedModel, teacher: PreTrainedModel, matrix: Tensor
     head_s, head_t = student.get_output_embeddings(), teacher.get_output_embeddings()
     if not (isinstance(head_s, nn.Linear) and isinstance(head_t, nn.Linear)):
         return []
+    weight, bias = (in_memory(head_t)._parameters[name] for name in ("weight", "bias"))
     notes: list[str] = []
+    assert weight is not None
     if head_s.weight is not student.get_input_embeddings().weight and head_t.in_features == matrix.shape[0]:
-        notes += _copy_rows("output head", head_s.weight, head_t.weight.float() @ matrix)
-    if head_s.bias is not None and head_t.bias is not None:
-        _copy_rows("output bias", head_s.bias, head_t.bias)
+        notes += _copy_rows("output head", head_s.weight, weight.to(matrix) @ matrix)
+    if head_s.bias is not None and bias is not None:
+        _copy_rows("output bias", head_s.bias, bias)
     return notes
 
 
@@ -354,10 +379,10 @@ def copy_layers_(
         num_blocks(teacher, layout_t),
     )
     # T5's first block alone holds the relative positions: they stay with the student's first
-    first = blocks_t[0].state_dict()
+    first = state_in_memory(blocks_t[0])
     pairs = []
     for target, layer in zip(blocks_s, layers):
-        source = first | blocks_t[layer].state_dict()
+        source = first | state_in_memory(blocks_t[layer])
         weights = target.state_dict(keep_vars=True)
         pairs += [(name, value, source[name]) for name, value in weights.items() if name in source]
     for name, value, original in pairs:
@@ -398,11 +423,14 @@ def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
         )
 
 
-def _outside(model: nn.Module, layout: Layout) -> dict[str, nn.Parameter]:
+def _outside(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
     """The parameters outside the blocks, by their path in the base model, or in the whole model for what is outside the base."""
     prefix = f"{layout.base}." if layout.base else ""
-    return {
-        name.removeprefix(prefix): parameter
-        for name, parameter in model.named_parameters()
-        if not name.startswith(f"{layout.blocks}.")
-    }
+    outside: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if path == layout.blocks or path.startswith(f"{layout.blocks}."):
+            continue
+        for name, parameter in in_memory(module)._parameters.items():
+            if parameter is not None:
+                outside[(f"{path}.{name}" if path else name).removeprefix(prefix)] = parameter
+    return outside

@@ -78,7 +78,7 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
     else:
         _check_blocks(model, blocks)
     base = _base_of(model, blocks)
-    around = [path for path in _parents(blocks) if _within(path, base)]
+    around = [path for path in parents(blocks) if _within(path, base)]
     named = (
         list(_existing(model, around, AFTER_BLOCKS))
         if after is None
@@ -153,7 +153,7 @@ def _base_of(model: nn.Module, blocks: str) -> str:
     """
     if not isinstance(model, PreTrainedModel):
         return ""
-    models = [path for path in _parents(blocks) if isinstance(model.get_submodule(path), PreTrainedModel)]
+    models = [path for path in parents(blocks) if isinstance(model.get_submodule(path), PreTrainedModel)]
     takers = [path for path in models if model.main_input_name in _named_inputs(model.get_submodule(path))]
     return (takers or models)[-1]
 
@@ -223,7 +223,7 @@ def _check_blocks(model: nn.Module, path: str) -> None:
         )
 
 
-def _parents(path: str) -> list[str]:
+def parents(path: str) -> list[str]:
     """Every module that holds `path`, outermost first: "a.b.c" -> "", "a", "a.b"."""
     parts = path.split(".")
     return [".".join(parts[:count]) for count in range(len(parts))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from vigreux.curriculum import Pooling
 from vigreux.errors import ConfigError
-from vigreux.models.layout import Layout, block_list, find_layout, num_blocks
+from vigreux.models.layout import Layout, block_list, find_layout, num_blocks, parents
+from vigreux.models.placed import without_hook_
 
 Batch = dict[str, Tensor]
 
@@ -46,7 +47,7 @@ class _Exit(nn.Module):
             {
                 name: value
                 for name, value in vars(dropped).items()
-                if name not in self.__dict__ and name[0] != "_"
+                if name not in self.__dict__ and name[0] != "_" and name != "forward"  # accelerate's
             }
         )
 
@@ -63,6 +64,17 @@ class _Exit(nn.Module):
         raise _Left(args[0] if args else kwargs["hidden_states"])
 
 
+class _Last(_Exit):
+    """Stands where the last block stood, where nothing may follow it: runs the block, and leaves with its output."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__(block)
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        raise _Left(_first(self.block(*args, **kwargs)))
+
+
 class _Checkpointed:
     """Passes on the request to recompute the blocks' activations in the backward pass, by both of its names in `Trainer`."""
 
@@ -75,6 +87,15 @@ class _Checkpointed:
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """See `PreTrainedModel.gradient_checkpointing_enable`."""
         self.module.gradient_checkpointing_enable(*args, **kwargs)
+
+
+def inputs_of(module: nn.Module, batch: Batch) -> Batch:
+    """What of a batch a model's `forward` names; never the labels."""
+    return _inputs(inspect.signature(type(module).forward).parameters.keys(), batch)
+
+
+def _inputs(names: Collection[str], batch: Batch) -> Batch:
+    return {name: value for name, value in batch.items() if name in names and name != "labels"}
 
 
 class _Called(_Checkpointed, nn.Module):
@@ -92,8 +113,7 @@ class _Called(_Checkpointed, nn.Module):
         """The module's own output; a torch module is called as `module(batch["inputs"])`."""
         if self._plain:
             return self.module(batch["inputs"])
-        inputs = {name: value for name, value in batch.items() if name in self._named and name != "labels"}
-        return self.module(**inputs, **self._constants)
+        return self.module(**_inputs(self._named, batch), **self._constants)
 
 
 def input_names(model: nn.Module) -> frozenset[str]:
@@ -320,7 +340,13 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
     )  # then the norm must run, and so the base model's own ending
     kept = copy.copy(blocks)
     kept._modules = dict(list(blocks._modules.items())[:depth])
-    if not whole:
+    inside_another = not isinstance(model, PreTrainedModel) and any(
+        isinstance(model.get_submodule(path), PreTrainedModel) for path in parents(layout.blocks)
+    )
+    if inside_another and depth == len(blocks) and depth and not whole:
+        # it may count its blocks, and so never reach one behind them
+        kept._modules[str(depth - 1)] = _Last(blocks[-1])
+    elif not whole:
         kept._modules[str(depth)] = _Exit(blocks[min(depth, len(blocks) - 1)])
     edits: dict[str, nn.Module | None] = dict.fromkeys(layout.unused)
     if without_norm:
@@ -345,6 +371,7 @@ def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
         assert replacement is not None
         return replacement
     edited = copy.copy(module)
+    without_hook_(edited)
     edited._modules = dict(module._modules)
     for child in {path.partition(".")[0] for path in edits}:
         inner = {
@@ -431,6 +458,41 @@ def _watch(model: nn.Module, layout: Layout, batch: Batch) -> tuple[list[int], l
         for handle in handles:
             handle.remove()
     return order, outputs
+
+
+def watched_states(
+    model: nn.Module, layout: Layout, batch: Batch, states: Iterable[tuple[int, bool]]
+) -> tuple[list[int], dict[tuple[int, bool], Tensor]]:
+    """Hidden states (depth, final norm) as a full forward pass of the model's own has them, without any view.
+
+    State `s` is what block `s + 1` is given. The last is what a language model's base gives, else the last block's output.
+
+    Returns:
+        The order in which the blocks run, and the states.
+    """
+    last, order = num_blocks(model, layout), []
+    handles = [
+        block.register_forward_pre_hook(lambda module, args, index=index: order.append(index))
+        for index, block in enumerate(block_list(model, layout))
+    ]
+    states = list(states)
+    ends = [state for state in states if state[0] == last]
+    try:
+        with (
+            tapped(model, [*(s for s in states if s[0] < last), (last, False)], layout) as seen,
+            torch.no_grad(),
+        ):
+            output = _first(_Called(model.get_submodule(layout.base)).call(batch))
+    finally:
+        for handle in handles:
+            handle.remove()
+    by_base = isinstance(model, PreTrainedModel) and "input_ids" in batch
+    found = {
+        state: seen[state] for state in states if state in seen
+    }  # not where a block is called past its hooks
+    for state in ends:
+        found[state] = output if state[1] and by_base else seen.get((last, False), output)
+    return order, found
 
 
 @contextmanager
