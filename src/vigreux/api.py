@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from vigreux.assembly.build_student import start_from_teacher_
 from vigreux.assembly.from_python import other_teacher_class, task_from_python
-from vigreux.assembly.meaning import check_other_teachers, meaning_from_python
+from vigreux.assembly.others import check_other_teachers
 from vigreux.assembly.running import run_setup
 from vigreux.assembly.sources import training_device
+from vigreux.assembly.token_ids import settle_python, take_padding
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
 from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
 from vigreux.cost import samples_per_step, steps_for_epochs
@@ -34,7 +35,7 @@ from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.training import defaults_of, from_arguments
 from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
-from vigreux.models.load import load_config, load_model, weights_fingerprint
+from vigreux.models.load import load_model, weights_fingerprint
 from vigreux.models.placed import is_placed
 from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
@@ -140,8 +141,8 @@ def distill(
     if not (getattr(student, "is_quantized", False) or getattr(student, "hf_device_map", None)):
         student.to(training_device() if args is None else args.device)  # where the Trainer would put it
     made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
-    meaning = meaning_from_python(made, processing_class)
-    live, notes = None, list(made.notes)
+    meaning, made, notes = settle_python(student, teacher, made, processing_class)
+    live = None
     if teacher is not None:
         layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
         match = meaning.match(getattr(teacher, "config", None), "teacher")
@@ -151,11 +152,12 @@ def distill(
         )
     series = find_series(checkpoints) if checkpoints is not None else {}
     check_series(series, weights_fingerprint)
-    notes += check_other_teachers(meaning, curriculum, series, load_config)
+    notes += check_other_teachers(meaning, curriculum, series)
 
     def load(source: str) -> LiveTeacher:
         model: Any = load_model(source, other_teacher_class(source, teacher, made.kind))
         order = meaning.match(model.config, source).order
+        take_padding(meaning, model)
         return LiveTeacher(model.to(device_of(student)), class_order=order)
 
     processes = 1 if args is None else args.world_size

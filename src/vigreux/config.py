@@ -165,7 +165,10 @@ class StudentConfig:
     """The model that is trained. Sizes that are not given are the teacher's.
 
     Args:
-        model: start from this model directory or hub id; the sizes below then do not apply.
+        model: start from this model directory or hub id; the sizes below are then its own.
+        revision: branch, tag or commit of a hub model.
+        allow_pickle: accept pickled weights of `model` (loaded weights-only).
+        trust_remote_code: run the Python code that `model` brings.
         layers: number of blocks.
         hidden: hidden size.
         heads: attention heads; must divide `hidden`. Default: the teacher's head size where it divides.
@@ -176,6 +179,9 @@ class StudentConfig:
     """
 
     model: Location | None = None
+    revision: Text | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
     layers: Blocks | None = None
     hidden: Size | None = None
     heads: Size | None = None

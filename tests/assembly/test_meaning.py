@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, TrainingArguments
+from transformers import AutoModelForSequenceClassification, GenerationConfig, TrainingArguments
 
 import vigreux as vx
 from tests.cli.conftest import SMALL, Outcome, Vigreux
-from tests.cli.tiny import CLASSES, MASKED, Tiny, documents, save_bert, save_model
+from tests.cli.tiny import CLASSES, MASKED, Tiny, documents, save_bert, save_llama, save_model
 from vigreux.runs import RunFolder
 
 NAMES = ["contradiction", "neutral", "entailment"]
@@ -261,3 +261,46 @@ def test_models_with_other_outputs_are_refused_from_python(
     with pytest.raises(vx.ConfigError, match=message):
         call(tiny, start, [row | {"labels": 0} for row in rows(tiny, data, NAMES)], tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+# --- what a student starts from -------------------------------------------------------------------------------------
+
+
+def test_pickled_weights_of_a_start_need_an_option_of_the_student(
+    vigreux: Vigreux, tiny: Tiny, teacher: Path, data: Path, tmp_path: Path
+) -> None:
+    start = save(tmp_path / "start", tiny, NAMES, seed=1)
+    torch.save(
+        AutoModelForSequenceClassification.from_pretrained(start).state_dict(), start / "pytorch_model.bin"
+    )
+    (start / "model.safetensors").unlink()
+    options = ["--student.model", "start", "--output", "run"]
+    refused = distill(vigreux, data, *options)
+    assert refused.code == 2
+    assert "start: only pickled weights" in refused.err
+    assert "allow_pickle: true beside this model" in refused.err
+    assert not (tmp_path / "run").exists()
+    done = distill(vigreux, data, *options, "--student.allow_pickle", "true")
+    assert done.code == 0, done.err
+
+
+def test_a_made_student_generates_as_its_teacher(vigreux: Vigreux, tiny: Tiny, tmp_path: Path) -> None:
+    save_llama(tmp_path / "lm", tiny.bpe)
+    settings = GenerationConfig(eos_token_id=[0, 5], do_sample=True, temperature=0.6)
+    settings.save_pretrained(tmp_path / "lm")
+    options = [
+        "--task.data",
+        tiny.text,
+        "--task.max_length",
+        16,
+        "--student.layers",
+        1,
+        "--budget.steps",
+        1,
+        *SMALL,
+    ]
+    options += ["--student.hidden", 16, "--curriculum", "one-shot", "--output", "run"]
+    done = vigreux("distill", "--teacher.model", "lm", *options)
+    assert done.code == 0, done.err
+    carried = GenerationConfig.from_pretrained(tmp_path / "run" / "student")
+    assert (carried.eos_token_id, carried.do_sample, carried.temperature) == ([0, 5], True, 0.6)

@@ -6,7 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import BertConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, ViTConfig
+import torch
+from transformers import (
+    BertConfig,
+    Data2VecTextConfig,
+    GPT2Config,
+    IBertConfig,
+    LlamaConfig,
+    MPNetConfig,
+    RobertaConfig,
+    T5Config,
+    ViTConfig,
+)
 
 from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.sources import check_kind, check_length, check_steps, checkpoint_series, snapshot
@@ -108,12 +119,12 @@ def test_longest_samples() -> None:
         ConfigError, match=r"task\.max_length: 17; accepted: at most 16, the model's positions"
     ):
         check_length(17, bert)
-    roberta = build(
-        RobertaConfig(**sizes, max_position_embeddings=18, pad_token_id=1), "AutoModelForMaskedLM"
-    )
-    check_length(16, roberta)
-    with pytest.raises(ConfigError, match="at most 16"):
-        check_length(17, roberta)
+    for family in (RobertaConfig, MPNetConfig, IBertConfig, Data2VecTextConfig):
+        relative = build(family(**sizes, max_position_embeddings=18, pad_token_id=1), "AutoModelForMaskedLM")
+        check_length(16, relative)
+        relative(torch.full((1, 16), 5))
+        with pytest.raises(ConfigError, match="at most 16"):
+            check_length(17, relative)
     t5 = build(
         T5Config(d_model=8, num_layers=1, num_heads=2, d_kv=4, d_ff=8, vocab_size=20),
         "AutoModelForTextEncoding",

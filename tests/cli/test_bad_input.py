@@ -264,11 +264,23 @@ def test_remote_code(vigreux: Vigreux, causal_config, teacher):
     untouched()
 
 
+NO_SIZES = ("--student.layers", "null", "--student.hidden", "null")  # a model to start from brings its own
+
+
 def test_another_tokenizer(vigreux: Vigreux, causal_config, tiny):
     other = train_tokenizer(["quite other words " * 9, "zebra yellow quartz jumped vexed"], 300, "bpe")
     save_llama(Path("start"), other, layers=1, hidden_size=24)
     refused(
-        vigreux("distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start"),
+        vigreux(
+            "distill",
+            causal_config,
+            "--quiet",
+            "--curriculum",
+            "one-shot",
+            *NO_SIZES,
+            "--student.model",
+            "start",
+        ),
         "tokenizer",
     )
     untouched()
@@ -280,7 +292,7 @@ def test_vocabularies_padded_to_different_sizes_are_handled(vigreux: Vigreux, ca
     model.resize_token_embeddings(len(tiny.bpe) + 28)
     model.save_pretrained("start")
     outcome = vigreux(
-        "distill", causal_config, "--quiet", "--curriculum", "one-shot", "--student.model", "start"
+        "distill", causal_config, "--quiet", "--curriculum", "one-shot", *NO_SIZES, "--student.model", "start"
     )
     assert outcome.code == 0, outcome.err
     assert any("padded to different sizes" in note for note in RunFolder.open("run").summary().notes)

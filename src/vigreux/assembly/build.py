@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from vigreux.activity import doing
 from vigreux.assembly.build_student import first_weights_, make_student, start_config
 from vigreux.assembly.embeddings import other_poolings, settled
-from vigreux.assembly.meaning import Meaning, check_other_teachers, run_classes
+from vigreux.assembly.meaning import Meaning, run_classes
+from vigreux.assembly.others import check_other_teachers, compare_tokenizer
 from vigreux.assembly.sources import (
     check_kind,
     check_length,
@@ -26,6 +27,7 @@ from vigreux.assembly.sources import (
     local,
     training_device,
 )
+from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
@@ -77,6 +79,7 @@ class Materials:
         """Makes sure that the teacher's weights are there: a student's first weights come from them."""
         if not is_placed(self.model) and next(self.model.parameters()).is_meta:
             self.model = _load_teacher(local(config.teacher.model), config, config.teacher.revision)
+            take_padding(self.meaning, self.model)
             self.teacher = live(self.model, config.teacher, self.teacher.class_order)
 
 
@@ -84,7 +87,7 @@ def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
     own = config.teacher
     check_training(config.training)
-    task_config, settled_notes = settled(config)
+    task_config, notes = settled(config)
     config = replace(config, task=task_config)
     source = local(own.model)
     tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
@@ -96,14 +99,20 @@ def load_materials(config: RunConfig) -> Materials:
     with doing("reading the data"):
         task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
     _check_named(task, meaning)
-    series, notes = checkpoint_series(own.checkpoints, source)
-    if match.note is not None:
-        notes.append(match.note)
+    readers = [Reader.of_model("teacher.model", model)]
+    if (start := start_config(config.student)) is not None:
+        readers.append(Reader.of_config("student.model", start, config.task.kind))
+        begun = config.student
+        remote: dict[str, Any] = {"revision": begun.revision, "trust_remote_code": begun.trust_remote_code}
+        notes += compare_tokenizer(meaning, str(begun.model), start, "student.model", **remote)
+        _check_rows(readers, tokenizer)
+    meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
+    series, of_series = checkpoint_series(own.checkpoints, source)
+    notes += [*of_tokens, *of_series, *([] if match.note is None else [match.note])]
     teacher = live(model, own, match.order)
     assert task_config.pooling is not None
     size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
     held_out = HeldOut(task, teacher, task_config.pooling, size)
-    notes = [*settled_notes, *notes]
     return Materials(task, task_config, meaning, model, teacher, series, held_out, notes)
 
 
@@ -171,7 +180,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         materials.meaning,
         curriculum,
         materials.series,
-        lambda name: load_config(local(name), trust_remote_code=config.teacher.trust_remote_code),
+        trust_remote_code=config.teacher.trust_remote_code,
     )
     notes += other_poolings(curriculum, config)
     if config.student.model is None:
@@ -202,7 +211,18 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
 def _other_teacher(name: str, config: RunConfig, meaning: Meaning) -> LiveTeacher:
     """A checkpoint of the teacher's run, or another model, with its classes in the run's order."""
     model = _load_teacher(local(name), config)
+    take_padding(meaning, model)
     return live(model, config.teacher, meaning.match(model.config, name).order)
+
+
+def _check_rows(readers: Sequence[Reader], tokenizer: Any) -> None:
+    """Raises `ConfigError` for a student that starts from a model with fewer tokens than the teacher and its tokenizer have."""
+    teacher, student = readers
+    needed = min(len(tokenizer), teacher.rows or len(tokenizer))
+    if student.rows is not None and student.rows < needed:
+        raise ConfigError(
+            f"student.model: its vocabulary has {student.rows} rows; accepted: at least {needed}, the teacher's"
+        )
 
 
 def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:

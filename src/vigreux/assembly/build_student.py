@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vigreux.assembly.sources import check_family, check_length, has_head, local
+from vigreux.assembly.token_ids import take_padding
 from vigreux.config import RunConfig, StudentConfig, StudentInit
 from vigreux.cost import samples_per_step
 from vigreux.curriculum import Projection
@@ -24,12 +25,11 @@ from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
+from vigreux.models.load import load_config, load_model, task_class
 from vigreux.models.text_config import text_config
 from vigreux.same_run import process_count
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
-from vigreux.tasks.tokenizers import same_tokenizer
 
 if TYPE_CHECKING:
     from vigreux.assembly.build import Materials
@@ -57,30 +57,34 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
 
 def start_config(config: StudentConfig) -> PreTrainedConfig | None:
     """The config of the model that the student starts from; `None` for a student that is made."""
-    return None if config.model is None else load_config(local(config.model))
+    if config.model is None:
+        return None
+    return load_config(
+        local(config.model), revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
 
 
 def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
-    source, teacher = local(model), materials.model
-    notes = [note] if (note := same_tokenizer(materials.tokenizer, load_tokenizer(source))) else []
-    start = load_config(source)
+    source, teacher, own = local(model), materials.model, config.student
+    start = start_config(own)
+    assert start is not None
+    options: dict[str, Any] = {"revision": own.revision, "trust_remote_code": own.trust_remote_code}
+    options["allow_pickle"] = own.allow_pickle
+    notes: list[str] = []
     auto_class = task_class(config.task.kind, start)
     check_family(config.task.kind, start, "student.model")
     classes = materials.meaning.classes
     if classes is not None and not has_head(config.task.kind, start):
-        student = load_with_new_head(source, auto_class, classes, config.seed)
+        student = load_with_new_head(source, auto_class, classes, config.seed, **options)
         notes.append("student.model: has no classification head; a new one starts at random")
     else:
-        student = load_model(source, auto_class)
+        student = load_model(source, auto_class, **options)
         if classes is not None:
             student.config.id2label = dict(enumerate(classes))
             student.config.label2id = {name: i for i, name in enumerate(classes)}
     check_length(config.task.max_length, student)
-    rows, needed = text_config(student).vocab_size, len(materials.tokenizer)
-    if rows < needed:
-        raise ConfigError(
-            f"student.model: its vocabulary has {rows} rows; accepted: at least {needed}, the tokenizer's"
-        )
+    take_padding(materials.meaning, student)
+    rows = text_config(student).vocab_size
     if rows != text_config(teacher).vocab_size:
         both = f"{text_config(teacher).vocab_size} rows in the teacher, {rows} in the student"
         notes.append(

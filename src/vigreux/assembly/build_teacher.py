@@ -12,17 +12,21 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from vigreux.activity import doing
-from vigreux.assembly.sources import check_kind, check_length, local, training_device
+from vigreux.assembly.meaning import Meaning
+from vigreux.assembly.sources import check_kind, check_length, has_head, local, training_device
+from vigreux.assembly.token_ids import Reader, settle_token_ids
 from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.engines.training import check_training
 from vigreux.errors import ConfigError
-from vigreux.models.load import load_model, load_tokenizer
+from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import build, student_config
 from vigreux.recipes import supervised
 from vigreux.tasks.build import build_task, read_documents
+from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
 from vigreux.tasks.generated import generated_tokenizer, is_generated
+from vigreux.tasks.labelled import class_names
 from vigreux.tasks.split import Documents
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
@@ -32,15 +36,19 @@ from vigreux.tasks.tokenizers import train_tokenizer
 def make_teaching_setup(config: TeachConfig) -> Setup:
     """The model with its first weights, its data and the curriculum `supervised`."""
     check_training(config.training)
+    notes: list[str] = []
     if is_generated(config.task.data):
         tokenizer: Any = generated_tokenizer(config.task)
         task = build_task(config.task, tokenizer)
     else:
         documents = read_documents(config.task)
         tokenizer = _tokenizer(config, documents)
-        task = build_task(config.task, tokenizer, documents=documents)
+        names, notes = _classes(config, documents)
+        task = build_task(config.task, tokenizer, id2label=names, documents=documents)
     model = _model(config.model, task, tokenizer, config.seed)
     check_length(config.task.max_length, model)
+    meaning = Meaning(config.task.kind, tokenizer)
+    _, task, said = settle_token_ids(meaning, task, [Reader.of_model("model", model)])
     freeze_first_blocks(model, config.model.freeze_blocks)
     training = dict(config.training)
     if config.keep_every is not None:
@@ -56,7 +64,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
         processing_class=tokenizer,
         keep_checkpoints=config.keep_every is not None,
         sharded=config.sharded,
-        notes=list(task.notes),
+        notes=[*task.notes, *notes, *said],
     )
 
 
@@ -69,6 +77,38 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
         return train_tokenizer(
             texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece"
         )
+
+
+def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] | None, list[str]]:
+    """Class id → name, and notes: those of the classifier to start from where the labels are its classes, else the labels' own.
+
+    A head of as many classes goes on; one of another number is made new (see `load_model`).
+    """
+    if config.task.kind != "classification":
+        return None, []
+    own = class_names(documents.train)
+    if config.model.start is None:
+        return own, []
+    start = load_config(local(config.model.start), trust_remote_code=config.model.trust_remote_code)
+    check_problem_type(start, "model.start")
+    if not has_head("classification", start):
+        return own, ["model.start: has no classification head; a new one starts at random"]
+    labels: Any = start.id2label
+    theirs = named_classes(labels, "model.start", start.label2id)
+    names = [own[i] for i in range(len(own))]
+    ids = {name: i for i, name in enumerate(theirs)}
+    if not is_generic(theirs) and all(find_class(name, ids) is not None for name in names):
+        return dict(enumerate(theirs)), []
+    if len(theirs) != len(own):
+        return own, [
+            f"model.start: its head has {len(theirs)} outputs, the data {len(own)} classes: a new head is made"
+        ]
+    if is_generic(names):
+        return dict(enumerate(theirs)), []
+    listed = ", ".join(names[:8])
+    return own, [
+        f"model.start: its head goes on as one of other classes ({listed}), which it gets in this order"
+    ]
 
 
 def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Module:

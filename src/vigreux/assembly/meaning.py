@@ -6,15 +6,12 @@ brought into its order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from vigreux.assembly.sources import check_kind
 from vigreux.config import TaskKind
-from vigreux.curriculum import Curriculum, TeacherRef
 from vigreux.tasks.classes import Classes, ClassMatch, classes_of, is_generic, match_classes
 from vigreux.tasks.task import Task
 
@@ -28,12 +25,16 @@ class Meaning:
         tokenizer: that every text goes through; `None` for plain torch modules.
         classes: names of the classes in the order of the run's labels and logits (classification).
         named_by: whose names these are, for messages.
+        token_ids: batches hold ids below this number.
+        pad_id: what fills a batch.
     """
 
     kind: TaskKind | Literal["tensor"]
     tokenizer: PreTrainedTokenizerBase | None
     classes: Classes | None = None
     named_by: str = "the student"
+    token_ids: int = 0
+    pad_id: int | None = None
 
     def match(self, config: Any, where: str) -> ClassMatch:
         """How the classes of a model with this config stand to the run's.
@@ -55,43 +56,3 @@ def meaning_from_python(task: Task, tokenizer: PreTrainedTokenizerBase | None) -
 def run_classes(student: Classes, teacher: Classes) -> Classes:
     """The classes of a run: the student's, or the teacher's names where the student's say no more than ids."""
     return teacher if is_generic(student) and len(student) == len(teacher) else student
-
-
-def check_other_teachers(
-    meaning: Meaning,
-    curriculum: Curriculum,
-    series: Mapping[int, str],
-    load_config: Callable[[str], PreTrainedConfig],
-) -> list[str]:
-    """Checks the teachers that stages load later, by their configs; returns notes.
-
-    Args:
-        meaning: what the run's models agree on.
-        curriculum: whose stages name them.
-        series: step → source of the teacher's checkpoints.
-        load_config: of a source.
-
-    Raises:
-        ConfigError: a teacher of another kind or with other classes; the message names its stage.
-        CheckpointError: a config that cannot be read.
-    """
-    notes = []
-    checked: set[str] = set()
-    for stage in curriculum:
-        source = None if meaning.kind == "tensor" else _source(stage.teacher, series)
-        if source is None or source in checked:
-            continue
-        checked.add(source)
-        where = f"stage {stage.name!r}: teacher {source}"
-        config = load_config(source)
-        assert meaning.kind != "tensor"
-        check_kind(meaning.kind, config, where)
-        if (match := meaning.match(config, where)).note is not None:
-            notes.append(match.note)
-    return notes
-
-
-def _source(ref: TeacherRef, series: Mapping[int, str]) -> str | None:
-    if ref.kind == "checkpoint":
-        return series.get(ref.step or 0)
-    return ref.model

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from vigreux.errors import CheckpointError, ConfigError
 from vigreux.hub import hub_or_cache
 from vigreux.models.load import task_class, weights_fingerprint
 from vigreux.models.student import model_class
+from vigreux.models.text_config import text_config
 from vigreux.recipes import stated_curriculum
 
 
@@ -149,11 +149,21 @@ def _is_remote(config: PreTrainedConfig) -> bool:
 
 
 def check_length(max_length: int, model: nn.Module) -> None:
-    """Raises `ConfigError` where samples are longer than the positions that the model knows."""
-    config: Any = model.config
-    # RoBERTa's first positions are taken by the padding index
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    longest = (getattr(config, "max_position_embeddings", None) or max_length + offset) - offset
+    """Raises `ConfigError` where samples are longer than the positions that the model's config names.
+
+    The config is looked at before anything runs; the longest row is tried on the models themselves before the first step.
+    """
+    longest = getattr(text_config(model), "max_position_embeddings", None)
+    if longest is None:
+        return
+    for path, module in model.named_modules():
+        # RoBERTa and its relatives count positions from the one behind the padding id's
+        if (
+            path.rpartition(".")[2] == "position_embeddings"
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            longest -= int(module.padding_idx) + 1  # type: ignore[arg-type]
+            break
     if max_length > longest:
         raise ConfigError(
             f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
 from vigreux.config import BudgetConfig, RunConfig
+from vigreux.effects import check_effects
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig
 from vigreux.places import check_places
@@ -71,6 +72,7 @@ def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
         raise ConfigError(f"teacher.model: missing; accepted: {MODELS}")
     if data and not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
+    check_effects(config)
     stated = stated_curriculum(config.curriculum)
     shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
     if shares and config.budget == BudgetConfig():

@@ -12,6 +12,7 @@ from vigreux.cli.distill import BUDGETS, DATA, already_finished
 from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import BudgetConfig, TeachConfig
+from vigreux.effects import check_effects
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig, as_teaching
 from vigreux.runs import Summary
@@ -57,6 +58,7 @@ def _check(config: TeachConfig) -> None:
         )
     if not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
+    check_effects(config)
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
 

@@ -88,7 +88,9 @@ def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
         trust_remote_code=config.teacher.trust_remote_code,
     )
     if own.model is not None:
-        student = load_config(_local(own.model))
+        student = load_config(
+            _local(own.model), revision=own.revision, trust_remote_code=own.trust_remote_code
+        )
     else:
         student = student_config(
             teacher,

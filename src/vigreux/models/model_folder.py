@@ -112,7 +112,7 @@ def check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> st
     if not files and any((path / name).exists() for name in PICKLED):
         if not allow_pickle:
             raise CheckpointError(
-                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true"
+                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true beside this model"
             )
     elif not files:
         raise CheckpointError(f"{path}: no weights; accepted: {ACCEPTED}")

@@ -45,14 +45,20 @@ def classes_of(config: Any, where: str) -> Classes:
 
 def check_outputs(config: Any, where: str) -> None:
     """Raises `ConfigError` unless the model of this config chooses one of at least two classes."""
-    problem, outputs = getattr(config, "problem_type", None), getattr(config, "num_labels", None)
-    if problem in ("regression", "multi_label_classification"):
-        raise ConfigError(
-            f"{where}: its config has problem_type {problem!r}; accepted: single_label_classification, one class a text"
-        )
+    check_problem_type(config, where)
+    outputs = getattr(config, "num_labels", None)
     if outputs is None or outputs < 2:
         raise ConfigError(
             f"{where}: has {outputs} output, a score and no class; accepted: a classifier of at least 2 classes"
+        )
+
+
+def check_problem_type(config: Any, where: str) -> None:
+    """Raises `ConfigError` for a model of scores, or of several labels at once."""
+    problem = getattr(config, "problem_type", None)
+    if problem in ("regression", "multi_label_classification"):
+        raise ConfigError(
+            f"{where}: its config has problem_type {problem!r}; accepted: single_label_classification, one class a text"
         )
 
 

@@ -41,29 +41,57 @@ def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) 
     return seen.pop() if len(seen) == 1 else None
 
 
-def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str | None:
-    """Checks that every id both know means the same token.
+def same_tokenizer(
+    teacher: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, where: str, *, masked: bool = False
+) -> list[str]:
+    """Checks that every id which both tokenizers know means the same token; returns notes on what differs otherwise.
 
-    Returns:
-        `None` where the vocabularies are equal, a note where one of them goes on further.
+    Args:
+        teacher: that every text of the run goes through.
+        other: of another model of the run.
+        where: names this model in messages.
+        masked: whether tokens are hidden behind the mask token.
 
     Raises:
-        ConfigError: an id that means different tokens; names the first.
+        ConfigError: an id that means different tokens (names the first), or another mask token where tokens are masked.
     """
-    ours, theirs = (
-        {i: token for token, i in tokenizer.get_vocab().items()} for tokenizer in (teacher, student)
-    )
+    ours, theirs = ({i: token for token, i in of.get_vocab().items()} for of in (teacher, other))
     differ = sorted(i for i in ours.keys() & theirs.keys() if ours[i] != theirs[i])
     if differ:
         i = differ[0]
-        found = f"has {theirs[i]!r} for id {i}, the teacher's {ours[i]!r} ({len(differ)} ids differ)"
         raise ConfigError(
-            f"student.model: its tokenizer {found}; accepted: a student with the teacher's tokenizer"
+            f"{where}: its tokenizer has {theirs[i]!r} for id {i}, the teacher's {ours[i]!r} ({len(differ)} ids differ);"
+            " accepted: a model with the teacher's tokenizer"
         )
-    if ours == theirs:
-        return None
-    common = len(ours.keys() & theirs.keys())
-    return f"the tokenizers agree on {common} ids; the teacher's has {len(ours)}, the student's {len(theirs)}"
+    if masked and other.mask_token_id != teacher.mask_token_id:
+        raise ConfigError(
+            f"{where}: its tokenizer masks with {other.mask_token!r}, the teacher's with {teacher.mask_token!r}; accepted: a"
+            " model with the teacher's mask token"
+        )
+    notes = []
+    if ours != theirs:
+        common = len(ours.keys() & theirs.keys())
+        notes.append(
+            f"{where}: the tokenizers agree on {common} ids; the teacher's has {len(ours)}, the other {len(theirs)}"
+        )
+    around = wrapping(teacher), wrapping(other)
+    if None not in around and around[0] != around[1]:
+        notes.append(f"{where}: its tokenizer puts other tokens around a text; the teacher's are used")
+    elif _seen(teacher) != _seen(other):
+        notes.append(f"{where}: its tokenizer divides texts in another way; the teacher's is used")
+    if other.eos_token_id != teacher.eos_token_id:
+        notes.append(
+            f"{where}: its tokenizer ends texts with {other.eos_token!r}; the teacher's, {teacher.eos_token!r}, is used"
+        )
+    return notes
+
+
+def _seen(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer makes of a text with capitals, accents, digits and spaces."""
+    ids: list[int] = tokenizer("The Brown  Fox, naïve: 12,345.67!\n\tif x_1 == y:", add_special_tokens=False)[
+        "input_ids"
+    ]
+    return ids
 
 
 def train_tokenizer(

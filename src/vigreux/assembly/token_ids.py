@@ -1,0 +1,226 @@
+"""Whether every token id of a run is one that its models have an embedding for, and which id pads a batch.
+
+Behind an attention mask any id within the embeddings serves. Decoders that classify are the exception: they take the
+logits at the last token that is not `config.pad_token_id`, so a batch must be padded with this very id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from vigreux.assembly.meaning import Meaning, meaning_from_python
+from vigreux.config import AUTO_CLASS, TaskKind
+from vigreux.errors import ConfigError
+from vigreux.models.student import model_class
+from vigreux.tasks.table import TokenTable
+from vigreux.tasks.task import Task
+from vigreux.tasks.text import MaskedCollator
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model that reads the batches.
+
+    Args:
+        where: names it in messages.
+        config: its config (of the text part); its `pad_token_id` may be set.
+        rows: of its token embeddings; `None`: not known.
+        by_padding: whether it finds the end of a text by `config.pad_token_id`.
+    """
+
+    where: str
+    config: Any
+    rows: int | None
+    by_padding: bool
+
+    @classmethod
+    def of_model(cls, where: str, model: Any) -> Reader:
+        """From the model itself."""
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters wrap it
+        config = base.config
+        return cls(where, config.get_text_config(), embedding_rows(base), finds_end_by_padding(type(base)))
+
+    @classmethod
+    def of_config(cls, where: str, config: PreTrainedConfig, kind: TaskKind) -> Reader:
+        """From the config of a model that is loaded later."""
+        text: Any = config.get_text_config()
+        head = model_class(AUTO_CLASS[kind])._model_mapping.get(type(config), None)
+        return cls(
+            where, text, getattr(text, "vocab_size", None), head is not None and finds_end_by_padding(head)
+        )
+
+    @property
+    def pad_id(self) -> int | None:
+        """The padding id that its config names, where it has an embedding for it."""
+        pad: int | None = getattr(self.config, "pad_token_id", None)
+        return pad if pad is not None and 0 <= pad < (self.rows or pad + 1) else None
+
+
+def embedding_rows(model: nn.Module) -> int | None:
+    """How many token ids a model has an embedding for; `None` where it has no table of tokens."""
+    try:
+        table: Any = model.get_input_embeddings()  # type: ignore[operator]
+    except (NotImplementedError, AttributeError):
+        return None
+    rows = getattr(table, "num_embeddings", None)
+    weight = getattr(table, "weight", None)
+    return rows if rows is not None or weight is None else len(weight)
+
+
+def finds_end_by_padding(model: type[nn.Module]) -> bool:
+    """Whether a class takes the logits at the last token that is not `config.pad_token_id`; its forward names it then."""
+    try:
+        source = inspect.getsource(model.forward)
+    except (OSError, TypeError):
+        return False
+    return model.__name__.endswith("ForSequenceClassification") and "pad_token_id" in source
+
+
+def settle_python(
+    student: nn.Module, teacher: nn.Module | None, task: Task, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[Meaning, Task, list[str]]:
+    """What the models that a Python caller hands over agree on, the task with its padding, and all notes so far."""
+    meaning, notes = meaning_from_python(task, tokenizer), list(task.notes)
+    if task.kind == "tensor":
+        return meaning, task, notes
+    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+    readers = [Reader.of_model(where, model) for where, model in models.items()]
+    meaning, task, said = settle_token_ids(meaning, task, readers)
+    return meaning, task, notes + said
+
+
+def settle_token_ids(
+    meaning: Meaning, task: Task, readers: Sequence[Reader]
+) -> tuple[Meaning, Task, list[str]]:
+    """Checks the token ids of a task against the models that read them, and chooses the id of padding.
+
+    Args:
+        meaning: its tokenizer may get a padding token.
+        task: of language, with the ids of its texts.
+        readers: student and final teacher; the configs of those that find the end of a text by padding get its id.
+
+    Returns:
+        `meaning` with what models that are loaded later have to know, the task with its padding, and notes.
+
+    Raises:
+        ConfigError: a token without an embedding, or padding that the models do not agree on.
+    """
+    tokenizer, collate = meaning.tokenizer, task.collate
+    assert tokenizer is not None
+    rows = min((reader.rows for reader in readers if reader.rows is not None), default=None)
+    notes: list[str] = []
+    highest = _highest_id(task)
+    if isinstance(collate, MaskedCollator):
+        highest = max(highest, collate.mask_id)
+        if rows is not None:
+            collate = replace(collate, vocabulary=min(collate.vocabulary, rows))
+    for reader in readers:
+        if reader.rows is not None and highest >= reader.rows:
+            raise ConfigError(_no_embedding(reader.where, reader.rows, highest, tokenizer))
+    pad_id, said = _choose_padding(task, tokenizer, readers, rows)
+    notes += said
+    ids = max(highest, pad_id, collate.vocabulary - 1 if isinstance(collate, MaskedCollator) else 0) + 1
+    if collate.pad_id != pad_id or collate is not task.collate:  # type: ignore[attr-defined]
+        task = replace(task, collate=dataclasses.replace(collate, pad_id=pad_id))  # type: ignore[type-var]
+    return replace(meaning, token_ids=ids, pad_id=pad_id), task, notes
+
+
+def check_token_ids(meaning: Meaning, reader: Reader) -> None:
+    """Raises `ConfigError` where a model that is loaded later cannot read the run's batches; see `settle_token_ids`."""
+    if reader.rows is not None and meaning.token_ids > reader.rows:
+        assert meaning.tokenizer is not None
+        raise ConfigError(_no_embedding(reader.where, reader.rows, meaning.token_ids - 1, meaning.tokenizer))
+    if reader.by_padding and reader.pad_id not in (None, meaning.pad_id):
+        raise ConfigError(
+            f"{reader.where}: its config has pad_token_id {reader.pad_id}, by which it finds the end of a text, and"
+            f" batches are padded with {meaning.pad_id}; accepted: the same id"
+        )
+
+
+def take_padding(meaning: Meaning, model: nn.Module) -> None:
+    """Sets the padding id of a model that finds the end of a text by it and has none."""
+    reader = Reader.of_model("", model)
+    if reader.by_padding and reader.pad_id is None and meaning.pad_id is not None:
+        reader.config.pad_token_id = meaning.pad_id
+
+
+def _choose_padding(
+    task: Task, tokenizer: PreTrainedTokenizerBase, readers: Sequence[Reader], rows: int | None
+) -> tuple[int, list[str]]:
+    """The id that fills a batch, and notes."""
+    of_tokenizer = tokenizer.pad_token_id
+    fits = of_tokenizer is not None and (rows is None or of_tokenizer < rows)
+    if not any(reader.by_padding for reader in readers):
+        candidates = [of_tokenizer, *(reader.pad_id for reader in readers), tokenizer.eos_token_id, 0]
+        pad = next(i for i in candidates if i is not None and (rows is None or i < rows))
+        if of_tokenizer is None or fits:
+            return pad, []
+        outside = f"the padding token {tokenizer.pad_token!r} (id {of_tokenizer}) has no embedding"
+        return pad, [f"{outside}: batches are padded with id {pad}, which the attention mask hides"]
+    named = [reader for reader in readers if reader.by_padding and reader.pad_id is not None]
+    for reader in named:
+        if reader.pad_id != named[0].pad_id:
+            raise ConfigError(
+                f"{reader.where}: its config has pad_token_id {reader.pad_id}, that of {named[0].where}"
+                f" {named[0].pad_id}; accepted: the same id, which classifiers of this kind find the end of a text by"
+            )
+    if named:
+        pad = named[0].pad_id
+        assert pad is not None
+        if fits and of_tokenizer != pad:
+            raise ConfigError(
+                f"{named[0].where}: its config has pad_token_id {pad}, its tokenizer pads with {of_tokenizer}; accepted:"
+                " one id (config.pad_token_id, tokenizer.pad_token), as the model finds the end of a text by it"
+            )
+        notes = [] if fits else [f"batches are padded with id {pad}, as {named[0].where} is configured"]
+    else:
+        pad = of_tokenizer if fits else tokenizer.eos_token_id
+        if pad is None or (rows is not None and pad >= rows):
+            raise ConfigError(
+                f"{readers[0].where}: neither its config nor its tokenizer has a padding token, by which a classifier of"
+                " this kind finds the end of a text; accepted: config.pad_token_id"
+            )
+        if _occurs(task, pad):
+            token = tokenizer.convert_ids_to_tokens(pad)
+            raise ConfigError(
+                f"{readers[0].where}: its config has no padding token, and the tokenizer's {token!r} stands in the texts;"
+                " accepted: config.pad_token_id, of a token that no text holds"
+            )
+        notes = [
+            f"the padding token is {tokenizer.convert_ids_to_tokens(pad)!r} (id {pad}), now in the config as well"
+        ]
+    if of_tokenizer != pad and pad in tokenizer.all_special_ids:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    for reader in readers:
+        if reader.by_padding and reader.pad_id is None:
+            reader.config.pad_token_id = pad
+    return pad, notes
+
+
+def _tables(task: Task) -> list[TokenTable]:
+    """The texts whose ids are known before the run; samples of a law hold its tokenizer's symbols alone."""
+    return [part for part in (task.train, task.held_out) if isinstance(part, TokenTable)]
+
+
+def _highest_id(task: Task) -> int:
+    return max((int(table.tokens.max()) for table in _tables(task)), default=0)
+
+
+def _occurs(task: Task, token: int) -> bool:
+    return any(bool(np.any(table.tokens == token)) for table in _tables(task))
+
+
+def _no_embedding(where: str, rows: int, token: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    name = tokenizer.convert_ids_to_tokens(token)
+    return (
+        f"{where}: has embeddings for {rows} tokens, and {name!r} is number {token}; accepted: a model as large as its"
+        f" tokenizer, which has {len(tokenizer)} (resize_token_embeddings)"
+    )
