@@ -199,11 +199,12 @@ def test_values_that_are_used(vigreux: Vigreux, bases: dict[str, dict[str, Any]]
         for number, value in enumerate(values):
             columns += [{}] if number == len(columns) else []
             columns[number][leaf] = value
-    assert columns
+    used: set[str] = set()
     for values in columns:
-        while (refused := refused_leaf(vigreux, command, values, bases[command])) is not None:
+        while values and (refused := refused_leaf(vigreux, command, values, bases[command])) is not None:
             del values[refused]  # one of them does not go with the task; the others are used
-        assert values
+        used |= values.keys()
+    assert len(used) > 10
 
 
 @pytest.mark.parametrize("command", ROOTS)
