@@ -64,6 +64,19 @@ def test_options_come_after_the_file(file: str) -> None:
     assert flags == {"resume": True}
 
 
+def test_text_of_a_file_stays_text(tmp_path: Path) -> None:
+    """In sections that take values of any type, jsonargparse would make numbers of it."""
+    path = tmp_path / "config.yaml"
+    path.write_text("training: {run_name: '5', a: 'null', b: 5}\ncurriculum: [{depth: '1'}]")
+    config, _ = read(str(path), "--training.b", "6")
+    assert config.training == {"run_name": "5", "a": "null", "b": 6}
+    assert config.curriculum == [{"depth": "1"}]
+
+
+def test_of_an_option_given_twice_the_last_counts() -> None:
+    assert read("--seed", "1", "--seed", "2")[0].seed == 2
+
+
 def test_a_second_file_goes_over_the_first(file: str, tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("task: {mask_share: 0.4}")
     assert read(file, "--config", str(tmp_path / "more.yaml"))[0].task == TaskConfig(
@@ -99,6 +112,17 @@ def test_plain_values_and_back(file: str) -> None:
             "--student.layrs: no such option; did you mean --student.layers? accepted: see --help",
         ),
         (["--qqq"], "--qqq: no such option; accepted: see --help"),
+        (["--lr", "1e-3"], "--lr: no such option; did you mean --training.learning_rate? accepted"),
+        (["--temperature", "2"], "--temperature: no such option; did you mean --loss.temperature? accepted"),
+        (["--teacher", "my-gpt"], "--teacher: 'my-gpt'; did you mean --teacher.model? accepted: a YAML file"),
+        (["--budget", "60"], "--budget: '60'; did you mean --budget.steps? accepted: a YAML file"),
+        (["--training", "x"], "--training: 'x'; did you mean --training.learning_rate? accepted"),
+        (["--teacher", "{model: x, model: y}"], "--teacher: '{model: x, model: y}' is not YAML: the key"),
+        (["--teacher", "{modle: x}"], "--teacher: modle: unknown value 'modle'; did you mean 'model'?"),
+        (["--teacher", "{model: 5}"], "--teacher: model: 5; accepted: a path or name"),
+        (["--seed", "true"], "seed: 'True'; accepted: a whole number from 0"),
+        (["--seed", "-1"], "seed: -1; accepted: a whole number from 0 to 2^32 − 1"),
+        (["--seed", "4294967296"], "seed: 4294967296; accepted: a whole number"),
         (["a.yaml"], "a.yaml: cannot be read (no such file or directory); accepted: a YAML file"),
         (["--seed"], "argument --seed: expected one argument; accepted: see --help"),
     ],
@@ -117,6 +141,13 @@ def test_what_is_wrong_is_told_in_words(argv: list[str], message: str) -> None:
         (b"task:", "task is empty; accepted: a mapping"),
         (b"task: text", "task is 'text'; accepted: a mapping"),
         (b"[1]", "the file is [1]; accepted: a mapping"),
+        (b"seed: true", "seed: True; accepted: a whole number"),
+        (b"seed: '1'", "seed: '1'; accepted: a whole number"),
+        (b"budget: {flops: .inf}", "budget.flops: inf; accepted: a positive number"),
+        (b"training:", "training: None; accepted: a mapping"),
+        (b"output: ''", "output: ''; accepted: a path or name"),
+        (b"task: {max_train: 0}", "task.max_train: 0; accepted: a whole number from 1"),
+        (b"seed: 1\nseed: 2", "not YAML: the key 'seed' is there twice"),
         (b"a: b: c", "not YAML: mapping values are not allowed here"),
         (b"\xff\xfe", "not UTF-8 text at byte 0; accepted: a YAML file"),
     ],

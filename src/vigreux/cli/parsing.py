@@ -95,7 +95,7 @@ def parse(
     except (ArgumentError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(_one_line(error, _fields(cls) | _flag_types(parser, flags))) from error
     redact(plain)  # what it finds is left out of every message
-    options = {argument.partition("=")[0][2:] for argument in argv}
+    options = {argument.partition("=")[0][2:] for argument in argv if argument.startswith("--")}
     for file in files:
         plain = _as_written(plain, file, options)
     return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
