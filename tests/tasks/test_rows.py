@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tests.reference import rows as reference
 from vigreux.errors import DataError
 from vigreux.tasks.columns import ModelInputs
+from vigreux.tasks.fingerprint import data_fingerprint
 from vigreux.tasks.tokenised import tokenised_task
 from vigreux.tasks.tokenizers import train_tokenizer
 
@@ -213,9 +214,10 @@ def test_padding_without_a_mask_is_refused():
     assert len(task([ROWS[0], {"input_ids": [5, pad, 6]}]).train) == 2  # a token like any other
 
 
-def test_padding_that_is_the_end_of_text_shows_by_several():
+@pytest.mark.parametrize("padding", [True, False])
+def test_padding_that_is_the_end_of_text_shows_by_several(padding):
     ends = train_tokenizer(TEXTS, 300, "bpe")
-    ends.pad_token = ends.eos_token
+    ends.pad_token = ends.eos_token if padding else None
     end = ends.eos_token_id
     rows = [{"input_ids": [*row, end]} for row in ends(TEXTS)["input_ids"]]
     assert len(tokenised_task("causal-lm", rows, rows, ends).train) == 12
@@ -318,6 +320,22 @@ def test_hidden_tokens_are_never_masked():
         batch = made.collate([made.stream(seed, 0, 12)[i] for i in range(12)])
         assert (batch["labels"][:, 2] == -100).all()
         assert (batch["attention_mask"][:, 2] == 0).all()
+
+
+def test_a_cache_and_a_resume_know_every_column():
+    def changed(make):
+        return [{**row, **make(row["input_ids"])} for row in ROWS]
+
+    data = [
+        ROWS,
+        changed(lambda ids: {"token_type_ids": [1] * len(ids)}),
+        changed(lambda ids: {"token_type_ids": [0] * len(ids)}),
+        changed(lambda ids: {"labels": [-100, *ids[1:-1], -100]}),
+        changed(lambda ids: {"attention_mask": [1, 0] + [1] * (len(ids) - 2)}),
+    ]
+    assert len({data_fingerprint(task(rows)) for rows in data}) == len(data)
+    padded = changed(lambda ids: {"input_ids": [*ids, 0], "attention_mask": [1] * len(ids) + [0]})
+    assert data_fingerprint(task(padded)) == data_fingerprint(task(ROWS))
 
 
 def test_the_longest_rows_are_at_hand():
