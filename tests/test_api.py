@@ -365,7 +365,7 @@ def tied():
         ({"sharded": 1}, "sharded: 1; accepted: true or false"),
         ({"task": "causal"}, "task: unknown value 'causal'; did you mean 'causal-lm'"),
         ({"blocks": 3}, "blocks: 3; accepted: text"),
-        ({"curriculum": "extraction"}, r"curriculum: 'extraction'; accepted: .*vigreux\.extraction\(\)"),
+        ({"curriculum": "extraction"}, r"curriculum: 'extraction'; accepted: .*vigreux\.extraction\(…\)"),
         ({"curriculum": vx.one_shot()[0]}, r"curriculum: Stage.*accepted: a sequence of vigreux\.Stage"),
         ({"curriculum": None}, "curriculum: None; accepted"),
         (
@@ -377,6 +377,7 @@ def tied():
             "student: 'bert-base-uncased'; accepted: a model .*from_pretrained",
         ),
         ({"student": bert(2, 8).requires_grad_(False)}, "student: none of its parameters is trained"),
+        ({"teacher": bert().to("meta")}, "teacher: its weights are not loaded"),
         ({"student": bert(2, 8).half()}, r"student: its weights are float16.*student\.float\(\)"),
         (shared(), "student: shares weights with the teacher"),
         (tied(), "student: shares weights with the teacher"),

@@ -41,6 +41,7 @@ from vigreux.runs import RunFolder
 from vigreux.tasks.task import Task
 
 MaxSteps = Annotated[int, Field(ge=1, le=10**12), Accepts("a whole number from 1, or -1 for epochs")]
+BUILDERS = ("supervised", "one_shot", "progressive", "p_shot", "extraction")
 UNSET_OUTPUT = "trainer_output"  # what TrainingArguments makes of no output_dir
 
 
@@ -72,11 +73,11 @@ def distill(
         curriculum: the stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
         train_dataset: rows for Hugging Face models, a pair of tensors for torch modules; see below.
         eval_dataset: held-out data of the same form; nothing is split off.
-        args: the Trainer's arguments. When they are given, every setting is theirs, also where it is a default of
-            transformers (a learning rate of 5e-5, falling linearly, without warm-up); without them Vigreux's own defaults
-            hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is the budget that the stages' shares
-            are of. `eval_steps` says how often the student is evaluated. Fields that Vigreux sets itself, or has no use
-            for, are refused unless they are at their default.
+        args: the Trainer's arguments. When they are given, every setting is theirs, also where it is a default
+            of transformers (a learning rate of 5e-5, falling linearly, without warm-up). Without them Vigreux's
+            own defaults hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is the budget
+            that the stages' shares are of. `eval_steps` says how often the student is evaluated. Fields that
+            Vigreux sets itself, or has no use for, are refused unless they are at their default.
         processing_class: the tokenizer, for Hugging Face models.
         checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
         task: what is learned (causal-lm, masked-lm, classification, embedding); default by the student's class, which it
@@ -233,29 +234,37 @@ def _check(
     output_dir: Any,
     choices: Mapping[str, tuple[Any, Any]],
 ) -> Curriculum:
-    """Raises `ConfigError` for an argument of another kind, or one that another contradicts; gives the curriculum as a tuple.
+    """Gives the curriculum as a tuple.
 
     Args:
         choices: argument → its value and the type of the values that it can have.
+
+    Raises:
+        ConfigError: an argument is of another kind, or contradicts another one.
     """
     for name, model in (("student", student), ("teacher", teacher)):
         if not isinstance(model, nn.Module) and (name == "student" or model is not None):
             load = "; load it with from_pretrained" if isinstance(model, str) else ""
             raise ConfigError(f"{name}: {shown(model)}; accepted: a model (a torch module){load}")
+        empty = model is not None and any(parameter.is_meta for parameter in model.parameters())
+        if empty and not getattr(model, "hf_device_map", None):
+            raise ConfigError(
+                f"{name}: its weights are not loaded (device meta); accepted: a model with weights"
+            )
     if teacher is not None:
         taught = {parameter.data_ptr() for parameter in teacher.parameters() if not parameter.is_meta}
         trained = (parameter for parameter in student.parameters() if parameter.requires_grad)
         if teacher is student or any(p.data_ptr() in taught for p in trained if p.numel()):
             raise ConfigError(
-                "student: shares weights with the teacher, which would change with it; accepted: a copy (copy.deepcopy)"
+                "student: shares weights with the teacher, which would change with it; accepted: a copy"
+                " (copy.deepcopy)"
             )
     if isinstance(curriculum, str):
-        call = (
-            f"vigreux.{curriculum.replace('-', '_')}()"
-            if curriculum.isidentifier()
-            else "vigreux.extraction()"
+        name = curriculum.replace("-", "_")
+        builder = name if name in BUILDERS else "extraction"
+        raise ConfigError(
+            f"curriculum: {shown(curriculum)}; accepted: stages, such as vigreux.{builder}(…) gives"
         )
-        raise ConfigError(f"curriculum: {curriculum!r}; accepted: stages, such as {call} gives")
     if not isinstance(curriculum, (list, tuple)) or not all(isinstance(stage, Stage) for stage in curriculum):
         raise ConfigError(f"curriculum: {shown(curriculum)}; accepted: a sequence of vigreux.Stage")
     if args is not None and not isinstance(args, TrainingArguments):
@@ -268,7 +277,8 @@ def _check(
         raise ConfigError("checkpoints: are of a teacher, and none was given; accepted: None, or a teacher")
     if output_dir is not None and args is not None and args.output_dir not in (str(output_dir), UNSET_OUTPUT):
         raise ConfigError(
-            f"output_dir: {str(output_dir)!r}, and args.output_dir is {args.output_dir!r}; accepted: one of the two"
+            f"output_dir: {str(output_dir)!r}, and args.output_dir is {args.output_dir!r}; accepted: one of"
+            " the two"
         )
     return tuple(curriculum)
 
@@ -292,8 +302,8 @@ def _budget(
     if args is None:
         if shares:
             raise ConfigError(
-                "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments with max_steps or"
-                " num_train_epochs"
+                "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments with"
+                " max_steps or num_train_epochs"
             )
         return BudgetConfig(), []
     epochs_given = args.num_train_epochs != defaults_of(type(args))["num_train_epochs"]
@@ -321,7 +331,8 @@ def _budget(
         )
         if own != steps:
             raise ConfigError(
-                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages that are shares"
+                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages that"
+                " are shares"
             )
     return BudgetConfig(), []
 

@@ -1,7 +1,7 @@
 """The settings tried on a layer of sixteen weights, before anything is written.
 
-What a setting needs (a package, a device, another setting) shows when the Trainer starts. Here it starts once on next to nothing,
-so that what fails is one line, and no run folder is left behind.
+What a setting needs (a package, a device, another setting) shows when the Trainer starts. Here it starts once on next
+to nothing, so that what fails is one line, and no run folder is left behind.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def dry_start(
 def _check_device(args: TrainingArguments, device: torch.device) -> None:
     if args.use_cpu and device.type != "cpu":
         raise ConfigError(
-            f"training.use_cpu: true, and the student is on {device}; accepted: false, or a run that sees no accelerator"
+            f"training.use_cpu: true, and the student is on {device}; accepted: false, or a run that sees no"
+            " accelerator (CUDA_VISIBLE_DEVICES=)"
         )
     if args.fp16 and device.type == "cpu":
         raise ConfigError("training.fp16: has no effect on a CPU; accepted: bf16 with use_cpu, or false")
@@ -115,7 +116,7 @@ def _check_optimizer(args: TrainingArguments, model: nn.Module) -> None:
         others = ",".join(other for other in pairs if other != pair)
         if _optimizer_settings(args, model, optim_args=others) == asked:
             raise ConfigError(
-                f"training.optim_args: {pair!r} changes nothing for the optimiser {optimizer}; accepted: its settings"
+                f"training.optim_args: {pair!r} changes nothing for the optimiser {optimizer}; accepted: its own"
             )
 
 

@@ -1,9 +1,9 @@
 """The settings of `transformers.TrainingArguments`: the one place that says what becomes of each.
 
-A name is in one of three tables. What is in `USED` is handed to the Trainer; the table says which values it can take. What is
-in `SET_HERE` Vigreux sets itself, and what is in `WITHOUT_EFFECT` belongs to parts of the Trainer that Vigreux does not use:
-both are refused, with what to use instead or why. The section `training` of a configuration and `args` of `vigreux.distill`
-go through the same tables.
+A name is in one of three tables. What is in `USED` is handed to the Trainer; the table says which values it can
+take. What is in `SET_HERE` Vigreux sets itself, and what is in `WITHOUT_EFFECT` belongs to parts of the Trainer that
+Vigreux does not use: both are refused, with what to use instead or why. The section `training` of a configuration and
+`args` of `vigreux.distill` go through the same tables.
 """
 
 from __future__ import annotations
@@ -281,8 +281,8 @@ def check_training(training: Mapping[str, Any], where: str = "training") -> None
             )
         if name not in USED:
             raise ConfigError(
-                f"{where}.{name}: is new in transformers {transformers.__version__}, and Vigreux does not know it;"
-                " accepted: leave it out"
+                f"{where}.{name}: is new in transformers {transformers.__version__}, and Vigreux does not know"
+                " it; accepted: leave it out"
             )
         _check_value(name, value, where)
     _check_needs(training, where)
@@ -344,13 +344,12 @@ LEFT_TO_THE_CALLER = {"max_steps", "num_train_epochs", "output_dir", "seed", "di
 
 
 def from_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The settings that a caller's `args` hold, as the section `training` has them: each that is used, at its value.
+    """The settings that a caller's `args` hold, as the section `training` has them: each that is used.
 
-    No value is replaced by a default of Vigreux. What is in
-    `LEFT_TO_THE_CALLER` is left out.
+    No value is replaced by a default of Vigreux. What is in `LEFT_TO_THE_CALLER` is left out.
 
     Raises:
-        ConfigError: a field that Vigreux sets itself, or that has no effect, is not at its default; or a value cannot be.
+        ConfigError: a field that Vigreux sets itself or that has no effect is not at its default, or a value cannot be.
     """
     given, defaults = _values(args), defaults_of(type(args))
     settings = {name: given[name] for name in USED if name in given}
@@ -429,7 +428,7 @@ def _names_of_trackers(training: Mapping[str, Any]) -> list[str]:
 
 
 def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, seed: int) -> TrainingArguments:
-    """The Trainer's arguments for one stage of `steps` steps; what `training` lacks has the value of `DEFAULTS`.
+    """The Trainer's arguments for one stage of `steps` steps. What `training` lacks comes from `DEFAULTS`.
 
     Raises:
         ConfigError: `TrainingArguments` refuses the settings, in its own words.
@@ -460,7 +459,7 @@ def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, se
 
 
 def eval_steps(training: Mapping[str, Any]) -> float | None:
-    """Steps between held-out evaluations, as `eval_steps` says them (below 1: a share); `None` where it does not.
+    """Steps between held-out evaluations as `eval_steps` says (below 1: a share); `None` where it does not.
 
     With `eval_strategy: steps` and no `eval_steps` it is `logging_steps`, as in `TrainingArguments`.
     """
