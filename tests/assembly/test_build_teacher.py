@@ -43,3 +43,18 @@ def test_dropout_is_set_wherever_the_family_has_it(family):
 def test_dropout_that_cannot_be():
     with pytest.raises(ConfigError, match=r"model\.dropout: 1\.0; accepted: 0 <= dropout < 1"):
         ModelConfig(family="bert", dropout=1.0)
+
+
+def test_a_family_that_cannot_have_these_sizes():
+    with pytest.raises(ConfigError, match=r"^model\.heads: the family 'mamba' has no attention heads"):
+        model("mamba")
+    with pytest.raises(
+        ConfigError, match=r"^model\.family: a model of the family 'mamba2' .*; accepted: other sizes"
+    ):
+        make_teaching_setup(
+            TeachConfig(
+                task=TaskConfig(kind="causal-lm", data="grammar:cfg3b:k", max_length=32, max_eval=2),
+                model=ModelConfig(family="mamba2", layers=2, hidden=16),
+                budget=BudgetConfig(steps=1),
+            )
+        )

@@ -31,6 +31,8 @@ from vigreux.tasks.split import Documents
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 
+NO_SIZES = "model: missing; "  # how `student_config` says that a family cannot have these sizes
+
 
 @doing("making the model and its data")
 def make_teaching_setup(config: TeachConfig) -> Setup:
@@ -180,4 +182,8 @@ def _field_names(prefix: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"model.{str(error).removeprefix(prefix)}") from error
+        message = str(error).removeprefix(prefix)
+        if message.startswith(NO_SIZES):  # a student can be a model of one's own; here there is no other way
+            reason = message.removeprefix(NO_SIZES).rpartition("; accepted")[0]
+            message = f"family: {reason}; accepted: other sizes, or another family"
+        raise ConfigError(f"model.{message}") from error

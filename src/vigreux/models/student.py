@@ -203,6 +203,10 @@ def _set_layers(
 def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, heads: int | None) -> None:
     if heads is None and (hidden == teacher.hidden_size or not hasattr(teacher, "num_attention_heads")):
         return
+    if not hasattr(teacher, "num_attention_heads"):
+        raise ConfigError(
+            f"student.heads: the family {teacher.model_type!r} has no attention heads to set; accepted: leave it out"
+        )
     by_block = [
         name for name in vars(teacher) if "heads" in name and isinstance(getattr(teacher, name), list)
     ]
