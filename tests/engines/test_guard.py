@@ -291,3 +291,34 @@ def test_nothing_is_left_changed(tokenizer: Any) -> None:
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# --- classifiers ------------------------------------------------------------------------------------------------------
+
+
+class Unmasked(transformers.BertForSequenceClassification):
+    """Padding is not hidden from it."""
+
+    def forward(self, input_ids: Tensor, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().forward(input_ids, attention_mask=torch.ones_like(input_ids))
+
+
+def classification_task(tokenizer: Any) -> Any:
+    labelled = rows().add_column("labels", [0, 1] * 4)
+    return tokenised_task("classification", labelled, labelled, tokenizer, id2label={0: "cold", 1: "warm"})
+
+
+def test_a_head_with_other_outputs_than_its_config_says(tokenizer: Any) -> None:
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**BERT, num_labels=2))
+    check_model(Tried("student", model, None), classification_task(tokenizer))
+    model.classifier = nn.Linear(model.config.hidden_size, 5)
+    with pytest.raises(
+        ConfigError, match=r"student: BertForSequenceClassification gives 5 numbers a text, .* 2 classes"
+    ):
+        check_model(Tried("student", model, None), classification_task(tokenizer))
+
+
+def test_padding_that_is_not_hidden_is_said(tokenizer: Any) -> None:
+    model = Unmasked(transformers.BertConfig(**BERT, initializer_range=0.5))
+    with pytest.warns(UserWarning, match=r"teacher: padding is not hidden from Unmasked: .* changes by"):
+        check_model(Tried("teacher", model, None), classification_task(tokenizer))

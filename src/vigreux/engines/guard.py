@@ -8,6 +8,7 @@ Nothing is changed: neither weights, nor modes, nor the state of random numbers.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def check_model(tried: Tried, task: Task, seed: int = 0, *, rows_alone: bool = F
         if not rows_alone:
             _check_states(tried, batch)
             _check_logits(tried, task, batch)
+            _check_classes(tried, task, seed)
 
 
 # --- what is tried ----------------------------------------------------------------------------------------------------
@@ -302,6 +304,29 @@ def _check_logits(tried: Tried, task: Task, batch: Batch) -> None:
         raise ConfigError(
             f"{tried.name}: in {type(model).__name__} a later token changes the logits of earlier ones, so it sees what it is"
             " to predict; accepted: a causal model, or task.kind masked-lm"
+        )
+
+
+def _check_classes(tried: Tried, task: Task, seed: int) -> None:
+    """A classifier gives a number for each class. Whether a longer text beside a text changes its answer is said."""
+    if task.kind != "classification":
+        return
+    stream = task.stream(seed, 0, 8 * ROWS)
+    samples = sorted((stream[i] for i in range(len(stream))), key=lambda sample: len(sample.example.inputs))
+    view = LogitsView(tried.model, tried.layout)
+    alone = view(_on(tried.model, task.collate(samples[:1])))
+    beside = view(_on(tried.model, task.collate([samples[0], samples[-1]])))[:1]
+    if alone.shape[-1] != task.num_labels:
+        raise ConfigError(
+            f"{tried.name}: {type(tried.model).__name__} gives {alone.shape[-1]} numbers a text, and there are {task.num_labels}"
+            " classes; accepted: a head of as many outputs as config.id2label has classes"
+        )
+    if alone.dtype == torch.float32 and _differ(beside, alone):
+        change = float((beside - alone).abs().max())
+        warnings.warn(
+            f"{tried.name}: padding is not hidden from {type(tried.model).__name__}: beside a longer text its answer to a"
+            f" text changes by {change:.2g}",
+            stacklevel=2,
         )
 
 
