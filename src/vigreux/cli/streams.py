@@ -50,7 +50,8 @@ def _fill_closed_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            taken = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(taken, True)
 
 
 def _guarded(
