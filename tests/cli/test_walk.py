@@ -23,7 +23,7 @@ from vigreux.checks import check_value, field_types
 from vigreux.cli.parsing import _dataclass_in, _fields
 from vigreux.config import RunConfig, TeachConfig
 from vigreux.curriculum import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
-from vigreux.engines.training import argument_fields, check_training, stage_arguments
+from vigreux.engines.training import SEVERAL_PROCESSES, argument_fields, check_training, stage_arguments
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig
 from vigreux.plain import from_plain, to_plain
@@ -240,8 +240,8 @@ def test_settings_of_the_trainer() -> None:
         given = getattr(arguments, name)
         if value is not None and getattr(given, "value", given) not in (value, [value]):
             changed.add(name)
-    # pinned memory has a meaning beside a GPU alone; of `debug` the text "" is the empty list
-    assert changed <= {"dataloader_pin_memory", "debug"}
+    # of one process without a GPU; of `debug` the text "" is the empty list
+    assert changed <= {"dataloader_pin_memory", "debug", *SEVERAL_PROCESSES}
     assert len(told) > 500
     for name, message in told:
         one_line(f"vigreux: {message}")
