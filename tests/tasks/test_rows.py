@@ -179,6 +179,8 @@ def test_their_neighbours_are_used():
         assert (batch[column][shown] == int(value)).all()
     assert same(whole(task(with_column("labels", list))), whole(task(ROWS)))
     assert same(whole(task(with_column("completion_mask", lambda ids: [1] * len(ids)))), whole(task(ROWS)))
+    masks = with_column("completion_mask", lambda ids: [0, 0] + [1] * (len(ids) - 2))
+    assert same(whole(task(masks)), whole(task(with_column("labels", lambda ids: [-100, -100, *ids[2:]]))))
 
 
 def test_other_columns_are_named_once():
