@@ -303,6 +303,8 @@ def _check_value(name: str, value: Any, where: str) -> None:
     if name == "lr_scheduler_type" and value in OTHER_SCHEDULES:
         reason = "reads evaluations of the Trainer's own, which Vigreux does not run"
         raise ConfigError(f"{where}.lr_scheduler_type: {value!r} {reason}; accepted: another schedule")
+    if name == "logging_strategy" and type(value) is int:  # 0 is equal to false, which is YAML's no
+        raise ConfigError(refusal(f"{where}.{name}", value, USED[name]))
     try:
         _adapter(name).validate_python(value, strict=True)
     except (ValidationError, RecursionError, OverflowError) as error:
