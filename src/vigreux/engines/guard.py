@@ -69,8 +69,9 @@ def check_first_batch(setup: Setup, *, resume: bool = False) -> None:
         check_model(each, setup.task, setup.seed, rows_alone=resume)
     if resume:
         return
-    with _undisturbed(setup.student), torch.no_grad():
-        _check_opens(setup.student, small_batch(setup.task, setup.seed))
+    if PartialState().is_main_process:  # save_pretrained writes on the first process alone
+        with _undisturbed(setup.student), torch.no_grad():
+            _check_opens(setup.student, small_batch(setup.task, setup.seed))
     if PartialState().num_processes > 1 and not setup.sharded:
         _check_idle_parameters(setup, small_batch(setup.task, setup.seed))
 
