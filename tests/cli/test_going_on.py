@@ -86,7 +86,7 @@ def test_from_python(llama: Path, tiny: Tiny, tmp_path: Path) -> None:
         draw = torch.Generator().manual_seed(seed)
         return [{"input_ids": torch.randint(5, 60, (8,), generator=draw).tolist()} for _ in range(16)]
 
-    def run(*, data: int = 0, change: float = 0.0, task: Any = None, resume: bool = True) -> None:
+    def run(*, data: int = 0, change: float = 0.0, steps: int = 4, resume: bool = True) -> None:
         teacher = AutoModelForCausalLM.from_pretrained(llama)
         with torch.no_grad():
             next(teacher.parameters()).add_(change)
@@ -97,9 +97,8 @@ def test_from_python(llama: Path, tiny: Tiny, tmp_path: Path) -> None:
             recipes.one_shot(),
             train_dataset=rows(data),
             eval_dataset=rows(9),
-            args=_arguments(tmp_path),
+            args=_arguments(tmp_path, steps),
             processing_class=tiny_tokenizer(llama),
-            task=task,
             resume=resume,
             quiet=True,
         )
@@ -110,15 +109,17 @@ def test_from_python(llama: Path, tiny: Tiny, tmp_path: Path) -> None:
         run(data=1)
     with pytest.raises(CheckpointError, match=r"was begun with another teacher \(final\)"):
         run(change=1e-3)
+    with pytest.raises(CheckpointError, match="another configuration: steps: 4 in the folder, 6 now"):
+        run(steps=6)
     run()
     assert RunFolder.open(tmp_path / "run").status == "finished"
 
 
-def _arguments(tmp_path: Path) -> Any:
+def _arguments(tmp_path: Path, steps: int) -> Any:
     from transformers import TrainingArguments
 
     return TrainingArguments(
-        str(tmp_path / "run"), max_steps=4, per_device_train_batch_size=4, use_cpu=True, report_to="none"
+        str(tmp_path / "run"), max_steps=steps, per_device_train_batch_size=4, use_cpu=True, report_to="none"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import pickle
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from tests.engines import test_online
 from tests.engines.test_resume import assert_same_run, case, killed
 from tests.engines.tiny import run
 from vigreux.checkpoints import latest_checkpoint, write_manifest
@@ -82,23 +84,45 @@ def resumed(root: Path) -> str | None:
     return None
 
 
+def cases_of(root: Path) -> list[tuple[str, str]]:
+    """A file of each kind with one damage, weights and states flipped: tests/attacks/kills.py tries all files with all four."""
+    ways = itertools.cycle(DAMAGES)
+    names = [name for name in files_of(root) if not name.startswith("stages/00") or "carried" in name]
+    return [(name, "flip" if Path(name).suffix in (".safetensors", ".pt") else next(ways)) for name in names]
+
+
 def test_every_file(whole: Path, stopped: Path, tmp_path: Path, ignored: None) -> None:
-    """Flipped, and one of the other three in turn: tests/attacks/damage.py does all four."""
-    others = ("cut", "empty", "delete")
-    for place, name in enumerate(files_of(stopped)):
-        for damage in ("flip", others[place % 3]):
-            root = tmp_path / "run"
-            shutil.copytree(stopped, root)
-            DAMAGES[damage](root / name)
-            line = resumed(root)
-            if name == "run.json":  # which holds all that is asked: without it nothing can be gone on with
-                assert line is not None, damage
-                assert "run.json" in line
-                assert "\n" not in line
-            else:
-                assert line is None, (name, damage)
-                assert_same_run(root, whole)
-            shutil.rmtree(root)
+    root = tmp_path / "run"
+    for name, damage in cases_of(stopped):
+        shutil.copytree(stopped, root)
+        DAMAGES[damage](root / name)
+        line = resumed(root)
+        if name == "run.json":  # which holds all that is asked: without it nothing can be gone on with
+            assert line is not None, damage
+            assert "run.json" in line
+            assert "\n" not in line
+        else:
+            assert line is None, (name, damage)
+            assert_same_run(root, whole)
+        shutil.rmtree(root)
+
+
+def test_every_file_of_a_two_layer_run(tmp_path: Path, ignored: None) -> None:
+    teachers = test_online.save_teachers(tmp_path / "teacher")
+    expected = test_online.run(test_online.case("chain", teachers), tmp_path / "whole")
+    stopped, root = tmp_path / "stopped", tmp_path / "run"
+    for point in ("between two stages", "between two stages", "after a manifest"):
+        test_online.killed(test_online.case("chain", teachers), stopped, point)
+    for name, damage in cases_of(stopped):
+        shutil.copytree(stopped, root)
+        DAMAGES[damage](root / name)
+        if name == "run.json":
+            with pytest.raises(CheckpointError, match=r"run\.json"):
+                test_online.run(test_online.case("chain", teachers), root, resume=True)
+        else:
+            found = test_online.run(test_online.case("chain", teachers), root, resume=True)
+            test_online.assert_same_run(found, expected)
+        shutil.rmtree(root)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "stages.jsonl", "config.yaml", "plan.json"])
