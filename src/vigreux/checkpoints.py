@@ -33,7 +33,11 @@ def write_manifest(directory: Path | str) -> None:
 
 def entries_of(directory: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file below `directory`, by its name there."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    files = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and path != directory / MANIFEST and not path.name.endswith(".tmp")
+    )
     return {
         path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in files

@@ -110,8 +110,8 @@ def test_a_stage_that_learned_nothing_is_said_loudly(tmp_path):
 
 def test_partial_runs_are_shown_as_such(tmp_path):
     Fake(seed=1, stop=1).write(tmp_path / "failed").fail("loss is not finite at step 37")
-    Fake("one-shot", stop=0).write(tmp_path / "empty").close()
-    html, page = report([tmp_path / "failed", tmp_path / "empty"], tmp_path)
+    with Fake("one-shot", stop=0).write(tmp_path / "empty"):  # its lock says that it runs
+        html, page = report([tmp_path / "failed", tmp_path / "empty"], tmp_path)
     assert '<span class="status failed">failed</span>' in html
     assert '<span class="status running">running</span>' in html
     assert "Failed: loss is not finite at step 37" in page.text

@@ -86,8 +86,8 @@ def test_whether_the_seeds_tell_the_best_from_the_baseline(difference, text):
 def test_warnings_name_runs_that_did_not_finish_and_stages_that_learned_nothing(tmp_path):
     Fake(steps=300, collapse=True).write(tmp_path / "a")
     Fake(steps=300, seed=1, stop=1).write(tmp_path / "b").fail("loss is nan")
-    Fake("progressive", steps=300, stop=2).write(tmp_path / "c").close()
-    experiment = read_experiment([tmp_path / name for name in "abc"])
+    with Fake("progressive", steps=300, stop=2).write(tmp_path / "c"):  # its lock says that it runs
+        experiment = read_experiment([tmp_path / name for name in "abc"])
     assert words.warnings(experiment) == [
         "The run extraction, seed 1 failed (loss is nan; 1 of 3 stages done); its numbers are not in the table.",
         "The run progressive, seed 0 is still running (2 of 4 stages done); its numbers are not in the table.",

@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from vigreux.curriculum import TeacherRef
 from vigreux.distillation.cached_teacher import CachedTeachers
 from vigreux.distillation.teachers import Teachers
 from vigreux.engines.setup import Setup
 from vigreux.models.load import weights_fingerprint
+from vigreux.models.weights import weights_in_memory
 from vigreux.runs import STUDENT
 from vigreux.tasks.fingerprint import data_fingerprint
 
@@ -40,18 +38,6 @@ def _of_teacher(teachers: Teachers, ref: TeacherRef) -> str | None:
     source = teachers.checkpoints[ref.step] if ref.step is not None else ref.model
     assert source is not None
     return weights_fingerprint(source) if Path(source).is_dir() else source
-
-
-def weights_in_memory(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters and buffers, one tensor at a time; what is offloaded counts by name and shape."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if not isinstance(value, torch.Tensor):
-            continue
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        if value.device.type != "meta":
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -22,9 +22,9 @@ from vigreux.checkpoints import (
     write_manifest,
 )
 from vigreux.curriculum import Curriculum
-from vigreux.engines.fingerprints import weights_in_memory
 from vigreux.errors import CheckpointError, TrainingError, VigreuxError
 from vigreux.files import is_of_writing, not_written
+from vigreux.models.weights import weights_in_memory
 from vigreux.runs import STUDENT, RunFolder, StageRecord
 
 INITIAL = "initial"  # the student's first weights

@@ -12,11 +12,10 @@ import torch
 from vigreux.cost import human_bytes
 from vigreux.curriculum import Curriculum
 from vigreux.distillation.online_teachers import OnlineTeachers
-from vigreux.engines.fingerprints import weights_in_memory
 from vigreux.engines.online import OnlineEngine, OnlineSetup
 from vigreux.errors import ConfigError, TrainingError
-from vigreux.models.load import weights_fingerprint
 from vigreux.models.two_layer import TwoLayer
+from vigreux.models.weights import weights_in_memory
 from vigreux.online_config import BooleanTaskConfig, OnlineConfig
 from vigreux.plain import to_plain
 from vigreux.recipes import from_config, stated_curriculum
@@ -132,7 +131,8 @@ def _fingerprints(setup: OnlineSetup) -> dict[str, str]:
     for stage in setup.curriculum:
         if stage.teacher.kind != "labels":
             assert setup.teachers is not None
-            prints[f"teacher ({stage.teacher})"] = weights_fingerprint(setup.teachers.folder(stage.teacher))
+            teacher = TwoLayer.load(setup.teachers.folder(stage.teacher))
+            prints[f"teacher ({stage.teacher})"] = weights_in_memory(teacher)
     return prints
 
 
