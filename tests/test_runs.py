@@ -279,7 +279,7 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
     (run.path / "config.yaml").write_text("a: [")
     assert run.config() == CONFIG  # a copy, for people to read: run.json holds it
     (run.path / "summary.json").write_text('{"metrics": {}}')
-    with pytest.raises(CheckpointError, match=r"summary.json: is damaged \(Summary missing 5 required"):
+    with pytest.raises(CheckpointError, match=r"summary.json: is damaged \(steps: .*: Field required"):
         run.summary()
     (run.path / "run.json").write_text(
         (run.path / "run.json").read_text().replace("running", "runnins").replace("failed", "failes")
@@ -290,7 +290,7 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
         RunFolder.open(run.path)
     one_line(error)
     (run.path / "run.json").write_text('{"format": 1, "status": "done"}')
-    with pytest.raises(CheckpointError, match="status: 'done'; accepted: running, finished, failed"):
+    with pytest.raises(CheckpointError, match=r"run.json: is damaged \(status: 'done': Input should be"):
         RunFolder.open(run.path)
     (run.path / "run.json").write_text(
         '{"format": 1, "status": "failed"}'

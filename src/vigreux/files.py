@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.errors import CheckpointError, TrainingError, VigreuxError
+from vigreux.run_types import LARGEST_LOG
 
 SEAL = "sha256"  # the field of a record that holds its checksum
 
@@ -145,6 +146,25 @@ def is_whole(record: Mapping[str, Any]) -> bool:
     return SEAL not in record or record == sealed(record)
 
 
+def read_bounded(path: Path, largest: int) -> bytes:
+    """What a file holds; empty where there is none.
+
+    Raises:
+        CheckpointError: no regular file, one above `largest` bytes, or one that cannot be read.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"{path}: is no regular file; the folder is damaged")
+        if status.st_size > largest:
+            raise CheckpointError(f"{path}: has {status.st_size:,} bytes; accepted: at most {largest:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); the folder is damaged") from error
+
+
 def read_lines(path: Path | str) -> list[dict[str, Any]]:
     """The records of a file made by `append_line`; a torn last line is left out, a file that does not exist has none.
 
@@ -152,7 +172,7 @@ def read_lines(path: Path | str) -> list[dict[str, Any]]:
         CheckpointError: a line before the last is not a record.
     """
     path = Path(path)
-    data = path.read_bytes() if path.exists() else b""
+    data = read_bounded(path, LARGEST_LOG)
     lines = data.splitlines(keepends=True)
     records = []
     for number, line in enumerate(lines, start=1):

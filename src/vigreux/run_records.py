@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from vigreux.errors import CheckpointError
+from vigreux.files import read_bounded
+from vigreux.run_types import LARGEST_FILE
 
 FORMAT = 1
 STATUSES = ("running", "finished", "failed")
@@ -87,11 +89,7 @@ class Summary:
 def text_of(path: Path) -> str:
     """The text of a file. Raises `CheckpointError` where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); the run folder is damaged"
-        ) from error
+        return read_bounded(path, LARGEST_FILE).decode()
     except ValueError as error:
         raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
 

@@ -71,8 +71,18 @@ from vigreux.run_records import (
     read_fields,
     text_of,
 )
+from vigreux.run_types import (
+    MOST_STAGES,
+    Asked,
+    Info,
+    PlainRecord,
+    PlainStages,
+    PlainSummary,
+    checked,
+)
 from vigreux.same_run import config_hash, deal_alike, filled, first_difference, process_count, relevant
 from vigreux.secrets import redact, redact_command, redact_text
+from vigreux.yaml_files import load_yaml
 
 __all__ = ["PLAN", "STUDENT", "RunFolder", "StageRecord", "Summary", "check_vacant"]
 
@@ -409,6 +419,7 @@ class RunFolder:
                 f"{path}: is damaged (its checksum is not the one written); accepted: another output; its checkpoints"
                 " under stages/ can still be loaded as models"
             )
+        checked(path, Info, info)
         return info
 
     @property
@@ -431,11 +442,11 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """What was asked."""
-        return self._parsed(CONFIG, yaml.safe_load, dict)
+        return checked(self.path / CONFIG, Asked, self._parsed(CONFIG, load_yaml, dict))
 
     def curriculum(self) -> list[dict[str, Any]]:
         """The stages as plain values (`vigreux.plain.from_plain` reads them)."""
-        return self._parsed(CURRICULUM, yaml.safe_load, list)
+        return checked(self.path / CURRICULUM, PlainStages, self._parsed(CURRICULUM, load_yaml, list))
 
     def _parsed(self, name: str, parse: Any, kind: type) -> Any:
         text = self.text(name)
@@ -457,9 +468,11 @@ class RunFolder:
                     f"{path}: line {number} is damaged (its checksum is not the one written); accepted: --resume, which"
                     " writes it again"
                 )
+        if len(records) > MOST_STAGES:
+            raise CheckpointError(f"{path}: {len(records):,} stages; accepted: at most {MOST_STAGES:,}")
+        plain = (checked(path, PlainRecord, without_seal(record)) for record in records)
         return [
-            read_fields(path, StageRecord, without_seal(record) | {"notes": tuple(record.get("notes", ()))})
-            for record in records
+            read_fields(path, StageRecord, {**each, "notes": tuple(each.get("notes", ()))}) for each in plain
         ]
 
     def summary(self) -> Summary | None:
@@ -467,7 +480,9 @@ class RunFolder:
         text = self.text(SUMMARY)
         if text is None:
             return None
-        plain = parsed(self.path / SUMMARY, text, json.loads, dict)
+        plain = checked(
+            self.path / SUMMARY, PlainSummary, parsed(self.path / SUMMARY, text, json.loads, dict)
+        )
         return read_fields(self.path / SUMMARY, Summary, {**plain, "notes": tuple(plain.get("notes", ()))})
 
     def stage_dir(self, index: int, name: str) -> Path:

@@ -18,8 +18,9 @@ from typing import Any
 HIDDEN = "***"
 SHORTEST = 6  # characters of a value that is looked for in other text; shorter ones would hit ordinary words
 
+# Every repeat has an end: long texts from elsewhere are searched in time that grows with their length alone.
 _NAME = (
-    r"(?:[a-z0-9]+[_-])*"
+    r"(?:[a-z0-9]{1,40}[_-]){0,8}"
     r"(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key|private[_-]?key)"
 )
 _SECRET_NAME = re.compile(rf"(?:.*[.])?{_NAME}", re.IGNORECASE)
@@ -28,7 +29,10 @@ _TEXT_TOKENS = re.compile(
     r"(?:.*[._-])?(?:bos|eos|pad|unk|cls|sep|mask|image|boi|eoi|eot)_token", re.IGNORECASE
 )
 _PATTERNS = (
-    (re.compile(r"(\w[\w+.-]*:/{1,2})[^/\s@'\"]+@"), rf"\1{HIDDEN}@"),  # user and password of an address
+    (
+        re.compile(r"(\w[\w+.-]{0,40}:/{1,2})[^/\s@'\"]{1,1000}@"),
+        rf"\1{HIDDEN}@",
+    ),  # user and password of an address
     (re.compile(rf"([?&](?:{_NAME}|sig|signature)=)[^&\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"), HIDDEN),
     (re.compile(r"\b(Bearer\s+)[\w.~+/-]{8,}=*", re.IGNORECASE), rf"\1{HIDDEN}"),
@@ -41,7 +45,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 # `--name value` and `--name=value` of a command line, quoted or not
-_OPTION = re.compile(rf"('?--(?:[\w-]+\.)*({_NAME})(?:\s+|=))(?:'[^']*'|[^\s']+)", re.IGNORECASE)
+_OPTION = re.compile(rf"('?--(?:[\w-]{{1,60}}\.){{0,8}}({_NAME})(?:\s+|=))(?:'[^']*'|[^\s']+)", re.IGNORECASE)
 _remembered: set[str] = set()
 
 

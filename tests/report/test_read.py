@@ -71,7 +71,7 @@ def test_final_metrics_of_a_run_that_has_not_finished_are_its_last_evaluation(tm
         ('{"metric": "accuracy"}', "compare.json: higher_is_better is missing"),
         (
             '{"metric": 3, "higher_is_better": true, "budget": "", "runs": [], "baseline": "a"}',
-            "metric: 3; accepted: a str",
+            "metric: 3: Input should be a valid string",
         ),
     ],
 )

@@ -24,7 +24,8 @@ def table(tmp_path: Path) -> ComparisonTable:
     ]
     runs += [write(tmp_path, "<b>", 0, 0.5, bytes_kept=0)]
     broken = RunFolder.create(tmp_path / "broken", {"seed": 1, "name": "<b>"}, [], name="<b>")
-    broken.log_metrics({"kind": "eval", "stage": "a", "accuracy": 0.99})
+    place = {"kind": "eval", "stage": "a", "global_step": 1, "flops": 1.0, "seconds": 1.0}
+    broken.log_metrics({**place, "accuracy": 0.99})
     broken.fail("no")
     compare = {
         "metric": "accuracy",

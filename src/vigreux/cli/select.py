@@ -155,13 +155,18 @@ class _Teacher:
 
 def _read(root: Path, wanted: str | None) -> _Teacher:
     from vigreux.report.metrics import Metric
+    from vigreux.run_types import check_metrics
     from vigreux.runs import RunFolder
     from vigreux.selection import FEWEST, Curve
 
     folder = RunFolder.open(root)
     stages = folder.curriculum()
+    if not stages:
+        raise DataError(f"{root}: its curriculum has no stages; accepted: a run of vigreux teach")
     name = stages[-1]["name"]
-    records = [record for record in folder.metrics("eval") if record["stage"] == name]
+    evaluations = folder.metrics("eval")
+    check_metrics(root / "metrics.jsonl", evaluations, places=("step",))
+    records = [record for record in evaluations if record["stage"] == name]
     metric = Metric.named(_metric(root, records, wanted))
     values = {
         record["step"]: record[metric.name] for record in records if record.get(metric.name) is not None

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.errors import CheckpointError
+from vigreux.files import read_bounded
 from vigreux.report.metrics import Metric, main_metric
+from vigreux.run_types import LARGEST_FILE, Comparison, check_metrics, checked, thinned
 from vigreux.runs import RunFolder, StageRecord, Summary
 from vigreux.same_run import relevant
 from vigreux.secrets import redact
+
+MOST_RECORDS = 10_000  # of a run, in figures
 
 
 @dataclass(frozen=True)
@@ -119,22 +123,29 @@ def read_experiment(paths: Sequence[Path | str]) -> Experiment:
 
 
 def _read_compare(path: Path) -> dict[str, Any]:
-    wanted = {"metric": str, "higher_is_better": bool, "budget": str, "runs": list, "baseline": str}
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        bad = [key for key, kind in wanted.items() if not isinstance(plain[key], kind)]
-    except (OSError, ValueError, TypeError) as error:
+        plain = json.loads(read_bounded(path, LARGEST_FILE))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged ({error})") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path}: {error.args[0]} is missing; accepted: {', '.join(wanted)}") from error
-    if bad:
-        raise CheckpointError(f"{path}: {bad[0]}: {plain[bad[0]]!r}; accepted: a {wanted[bad[0]].__name__}")
-    return plain
+    if isinstance(plain, dict) and (
+        lacking := [key for key in Comparison.__annotations__ if key not in plain]
+    ):
+        accepted = ", ".join(Comparison.__annotations__)
+        raise CheckpointError(f"{path}: {lacking[0]} is missing; accepted: {accepted}")
+    compare: dict[str, Any] = checked(path, Comparison, plain)
+    if outside := [name for name in compare["runs"] if name in (".", "..")]:
+        raise CheckpointError(f"{path}: runs: {outside[0]!r}; accepted: names of folders inside")
+    return compare
 
 
 def _read_run(path: Path) -> Run:
     folder = RunFolder.open(path)
     info = redact(folder.info())
+    records = folder.metrics()
+    check_metrics(path / "metrics.jsonl", records, places=("global_step", "flops", "seconds"))
+    for key in ("name", "seed", "failure", "versions", "started", "resumed", "finished", "device", "command"):
+        if key not in info:
+            raise CheckpointError(f"{path / 'run.json'}: is damaged ({key} is missing)")
     return Run(
         path=path,
         group=str(info["name"]),
@@ -143,10 +154,19 @@ def _read_run(path: Path) -> Run:
         info=info,
         config=folder.config(),
         curriculum=folder.curriculum(),
-        metrics=folder.metrics(),
+        metrics=_shown_records(records),
         stages=folder.stages(),
         summary=folder.summary(),
     )
+
+
+def _shown_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many records as a figure can show, in their order; of a long run evenly spread ones, and the last."""
+    if len(records) <= MOST_RECORDS:
+        return records
+    places = range(len(records))
+    kinds = [[i for i in places if (records[i]["kind"] == "eval") == held_out] for held_out in (False, True)]
+    return [records[i] for i in sorted(i for kind in kinds for i in thinned(kind, MOST_RECORDS // 2))]
 
 
 def _grouped(runs: Sequence[Run]) -> tuple[Run, ...]:

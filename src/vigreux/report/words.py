@@ -69,11 +69,21 @@ def _what(experiment: Experiment) -> str:
         else "a student" + (f" of {', '.join(sizes)}" if sizes else "")
     )
     into += _count(parameters[1])
-    about = _TASKS.get(str(task.get("kind")), str(task.get("kind") or "")).format_map(task)
+    about = _about(task)
     data = f" on {_names(task['data'])}" if task.get("data") else ""
     alone = f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
     made = f"{source} was distilled into {into}" if _taught(experiment.runs) else alone
     return f"{made}{f', for {about}{data}' if about else ''}."
+
+
+def _about(task: Mapping[str, Any]) -> str:
+    """The task in words; its kind as it is where it is none of ours, for a run folder's text is no format."""
+    kind = str(task.get("kind") or "")
+    about = _TASKS.get(kind, kind)
+    for name in ("n", "k", "classes"):
+        if kind in _TASKS:
+            about = about.replace(f"{{{name}}}", str(task.get(name)))
+    return about
 
 
 def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
