@@ -1,8 +1,11 @@
 """Settings that a run would ignore are refused; their nearest valid neighbours are not."""
 
+from dataclasses import replace
+
 import pytest
 
 from vigreux.config import (
+    CacheConfig,
     ExtractionConfig,
     LossConfig,
     ModelConfig,
@@ -12,7 +15,7 @@ from vigreux.config import (
     TeachConfig,
     TeacherConfig,
 )
-from vigreux.effects import check_effects
+from vigreux.effects import check_effects, unused_settings
 from vigreux.errors import ConfigError
 
 START = {"model": "start"}
@@ -116,3 +119,42 @@ def test_a_setting_without_effect_is_refused(config, message):
 )
 def test_its_neighbours_are_accepted(config):
     check_effects(config)
+
+
+# --- settings of another curriculum ---
+
+WHOLE = RunConfig(
+    loss=LossConfig(alpha=0.3),
+    extraction=ExtractionConfig(stages=2, projection="sparse"),
+    checkpoints=[10],
+    cache=CacheConfig(precision="float32"),
+)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "unused"),
+    [
+        ("supervised", ["loss.alpha", "extraction.stages", "checkpoints"]),
+        ("one-shot", ["extraction.stages", "checkpoints"]),
+        ("extraction", ["checkpoints"]),
+        ("p-shot", ["extraction.stages"]),
+        ("stages.yaml", ["loss.alpha", "extraction.stages", "checkpoints"]),
+    ],
+)
+def test_what_a_curriculum_does_not_read_is_a_note(curriculum, unused):
+    notes = unused_settings(replace(WHOLE, curriculum=curriculum))
+    assert [note.partition(":")[0] for note in notes] == [*unused, "cache.precision"]
+
+
+def test_the_projection_is_read_by_projected_embeddings_and_by_embedding_tasks():
+    random = replace(WHOLE, curriculum="one-shot", student=StudentConfig(init="random"))
+    assert any(note.startswith("extraction.projection:") for note in unused_settings(random))
+    embedding = replace(random, task=TaskConfig(kind="embedding"), loss=LossConfig())
+    assert not any(note.startswith("extraction.projection:") for note in unused_settings(embedding))
+
+
+def test_defaults_are_no_settings():
+    assert unused_settings(RunConfig(curriculum="supervised")) == []
+    assert (
+        unused_settings(replace(WHOLE, curriculum="extraction", cache=CacheConfig(), checkpoints=None)) == []
+    )

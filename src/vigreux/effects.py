@@ -1,6 +1,6 @@
 """Settings that would have no effect in the run that a configuration asks for: refused, so that none is ignored in silence.
 
-A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another curriculum is left alone.
+A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another curriculum is a note.
 What contradicts another setting, or belongs to another kind of task, is refused. A setting that has its default is not seen.
 """
 
@@ -33,6 +33,31 @@ def check_effects(config: RunConfig | TeachConfig) -> None:
         _check_run(config)
     else:
         _check_teach(config)
+
+
+def unused_settings(config: RunConfig) -> list[str]:
+    """A note for each setting that the curriculum of this run does not read.
+
+    A comparison shares one configuration among several curricula, so such a setting is said and not refused.
+    """
+    named = config.curriculum if isinstance(config.curriculum, str) else "stages"
+    stated = named == "stages" or named.endswith((".yaml", ".yml"))
+    used: dict[str, set[str]] = {"loss": set(), "extraction": set()}
+    if not stated and named != "supervised":
+        used["loss"] = {f.name for f in fields(config.loss)}
+    if named == "extraction":
+        used["extraction"] = {f.name for f in fields(config.extraction)}
+    elif config.task.kind == "embedding" or config.student.init == "projected-embeddings":
+        used["extraction"] = {"projection", "projection_seed"}
+    notes = []
+    for section, names in used.items():
+        unused = [name for name in _given(getattr(config, section)) if name not in names]
+        notes += [f"{section}.{name}: the curriculum {named!r} does not read it" for name in unused]
+    if config.checkpoints is not None and named not in ("progressive", "p-shot"):
+        notes.append(f"checkpoints: the curriculum {named!r} does not read them")
+    of_cache = [name for name in _given(config.cache) if name != "path"]
+    reason = "there is no cache.path" if config.cache.path is None else "the cache was made with its own"
+    return notes + [f"cache.{name}: is not read, as {reason}" for name in of_cache]
 
 
 def _check_task(task: TaskConfig) -> None:
@@ -76,7 +101,7 @@ def _check_run(config: RunConfig) -> None:
         raise _without_effect("extraction.stages", "extraction.layers", "the stages are those pairs")
     if config.task.kind == "embedding" and (given := list(_given(config.loss))):
         raise _without_effect(
-            f"loss.{given[0]}", "task.kind embedding", "embeddings are compared by their cosine"
+            f"loss.{given[0]}", "task.kind embedding", "embeddings are compared, not logits"
         )
 
 

@@ -322,3 +322,34 @@ def test_padding_that_is_not_hidden_is_said(tokenizer: Any) -> None:
     model = Unmasked(transformers.BertConfig(**BERT, initializer_range=0.5))
     with pytest.warns(UserWarning, match=r"teacher: padding is not hidden from Unmasked: .* changes by"):
         check_model(Tried("teacher", model, None), classification_task(tokenizer))
+
+
+def test_another_models_stage_is_tried_as_the_teacher_is(tokenizer: Any, tmp_path: Path) -> None:
+    """A model that a later stage learns from cannot take the rows."""
+    sizes = SIZES | {"bos_token_id": 2, "eos_token_id": 2}
+    for name, positions in (("shorter", 8), ("as long", 32)):
+        other = model_of(transformers.GPT2Config(**sizes | {"max_position_embeddings": positions}), CAUSAL)
+        other.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        stages = (
+            vx.Stage("first", vx.TeacherRef.final(), vx.Logits(), None, vx.Duration.steps(1)),
+            vx.Stage(
+                "last", vx.TeacherRef.other(str(tmp_path / name)), vx.Logits(), None, vx.Duration.steps(1)
+            ),
+        )
+        given = {
+            "student": model_of(transformers.GPT2Config(**sizes), CAUSAL),
+            "teacher": model_of(transformers.GPT2Config(**sizes), CAUSAL),
+            "curriculum": stages,
+            "train_dataset": rows(),
+            "eval_dataset": rows(),
+            "processing_class": tokenizer,
+            "output_dir": tmp_path / f"run {name}",
+            "quiet": True,
+        }
+        if name == "shorter":
+            with pytest.raises(ConfigError, match="stage 'last': teacher"):
+                vx.distill(**given)
+            assert not (tmp_path / "run shorter").exists()
+        else:
+            assert vx.distill(**given).summary().steps == 2

@@ -31,6 +31,7 @@ from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
 from vigreux.config import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.effects import unused_settings
 from vigreux.engines.evaluation import HeldOut
 from vigreux.engines.setup import Setup
 from vigreux.engines.training import DEFAULTS, check_training
@@ -107,6 +108,9 @@ def load_materials(config: RunConfig) -> Materials:
         notes += compare_tokenizer(meaning, str(begun.model), start, "student.model", **remote)
         _check_rows(readers, tokenizer)
     meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
+    saved = (model.config.architectures or [type(model).__name__])[0]
+    if task.kind == "embedding" and saved != type(model).__name__:
+        notes.append(f"teacher.model: was saved as {saved}; an embedding task does not use its head")
     series, of_series = checkpoint_series(own.checkpoints, source)
     notes += [*of_tokens, *of_series, *([] if match.note is None else [match.note])]
     teacher = live(model, own, match.order)
@@ -183,6 +187,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         trust_remote_code=config.teacher.trust_remote_code,
     )
     notes += other_poolings(curriculum, config)
+    notes += unused_settings(config)
     if config.student.model is None:
         projection = shared_projection(curriculum) or config.extraction.projected()
         notes += first_weights_(student, layout, projection, config, materials)

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vigreux.curriculum import Embedding, Joint, hidden_part
+from vigreux.curriculum import Embedding, Joint, TeacherRef, hidden_part
 from vigreux.distillation.stage_model import student_view
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.engines.setup import Setup, device_of
@@ -34,6 +34,7 @@ from vigreux.tasks.task import Task
 
 ROWS, TOKENS = 2, 64  # of the batch on which views are compared
 CAUSAL = 2e-5  # of the largest logit: what rounding may move where later tokens are others
+WHOLE = -1  # hidden state of a teacher: the last one
 LARGEST_SAVED = 2**28  # bytes of a student that is saved and opened whole; of a larger one the config alone
 _CROSS_ATTENTION = ("encoder_attn", "EncDecAttention", "crossattention")
 
@@ -65,8 +66,8 @@ def check_first_batch(setup: Setup, *, resume: bool = False) -> None:
     Raises:
         ConfigError: see `check_model`; or the student does not open again as it was saved.
     """
-    for each in _models(setup):
-        check_model(each, setup.task, setup.seed, rows_alone=resume)
+    for tried in _models(setup):
+        check_model(tried, setup.task, setup.seed, rows_alone=resume)
     if resume:
         return
     if PartialState().is_main_process:  # save_pretrained writes on the first process alone
@@ -102,10 +103,17 @@ def check_model(tried: Tried, task: Task, seed: int = 0, *, rows_alone: bool = F
 # --- what is tried ----------------------------------------------------------------------------------------------------
 
 
-def _models(setup: Setup) -> list[Tried]:
-    student, teacher = setup.student, setup.teachers.final if isinstance(setup.teachers, Teachers) else None
+def _models(setup: Setup) -> Iterator[Tried]:
+    """The student, the final teacher and the other models that stages name, each with the states that are used of it.
+
+    Checkpoints of the teacher's run are of its architecture, and are not loaded here.
+    """
+    student = setup.student
     of_student: list[tuple[int, bool]] = []
-    of_teacher: list[tuple[int, bool]] = []
+    teachers = {stage.teacher: stage.name for stage in setup.curriculum if stage.teacher.kind == "model"}
+    of_teacher: dict[TeacherRef, list[tuple[int, bool]]] = {
+        ref: [] for ref in (TeacherRef.final(), *teachers)
+    }
     for stage in setup.curriculum:
         target = hidden_part(stage.target)
         if stage.frozen is not None:
@@ -115,15 +123,18 @@ def _models(setup: Setup) -> list[Tried]:
         norm = target is None or target.final_norm
         whole = stage.depth is None or target is None
         of_student.append((num_blocks(student, setup.layout) if whole else stage.depth or 0, norm))
-        if teacher is not None and stage.teacher.kind == "final":
-            blocks = num_blocks(teacher.model, teacher.layout)
-            of_teacher.append((blocks if target is None else target.layer, norm))
-    tried = [
-        Tried("student", student, setup.layout if of_student else setup.student_layout, _once(of_student))
-    ]
-    if teacher is not None:
-        tried.append(Tried("teacher", teacher.model, _layout_of(teacher, of_teacher), _once(of_teacher)))
-    return tried
+        if stage.teacher in of_teacher:
+            of_teacher[stage.teacher].append((WHOLE if target is None else target.layer, norm))
+    yield Tried("student", student, setup.layout if of_student else setup.student_layout, _once(of_student))
+    for ref, states in of_teacher.items():
+        teacher = setup.teachers.of(ref) if isinstance(setup.teachers, Teachers) else None
+        if teacher is None:
+            continue
+        layout = _layout_of(teacher, states)
+        blocks = num_blocks(teacher.model, layout) if states else 0
+        used = [(blocks if layer == WHOLE else layer, norm) for layer, norm in states]
+        name = f"stage {teachers[ref]!r}: teacher" if ref in teachers else "teacher"
+        yield Tried(name, teacher.model, layout, _once(used))
 
 
 def _layout_of(teacher: LiveTeacher, states: Sequence[Any]) -> Layout | None:
