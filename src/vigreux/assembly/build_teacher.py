@@ -31,7 +31,7 @@ from vigreux.tasks.split import Documents
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 
-NO_SIZES = "model: missing; "  # how `student_config` says that a family cannot have these sizes
+OF_FAMILY = "student: "  # how `student_config` begins what it says of a family
 
 
 @doing("making the model and its data")
@@ -155,12 +155,14 @@ def _random_config(
         setattr(family, name, value)
     if config.dropout is not None:
         _set_dropout(family, config.dropout)
+    # a family without heads has none to set, and the field has a default
+    without_heads = not hasattr(family, "num_attention_heads") and config.heads == ModelConfig().heads
     with _field_names("student."):
         return student_config(
             family,
             layers=config.layers,
             hidden=config.hidden,
-            heads=config.heads,
+            heads=None if without_heads else config.heads,
             intermediate=config.intermediate or 4 * config.hidden,
         )
 
@@ -183,7 +185,7 @@ def _field_names(prefix: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         message = str(error).removeprefix(prefix)
-        if message.startswith(NO_SIZES):  # a student can be a model of one's own; here there is no other way
-            reason = message.removeprefix(NO_SIZES).rpartition("; accepted")[0]
+        if message.startswith(OF_FAMILY):  # a student can be a model of one's own; here there is no other way
+            reason = message.removeprefix(OF_FAMILY).rpartition("; accepted")[0]
             message = f"family: {reason}; accepted: other sizes, or another family"
         raise ConfigError(f"model.{message}") from error

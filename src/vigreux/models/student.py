@@ -98,7 +98,7 @@ def cannot_be(config: PreTrainedConfig) -> Iterator[None]:
     except _CANNOT_BE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(
-            f"student.model: missing; a model of the family {config.model_type!r} cannot be made in these sizes"
+            f"student: a model of the family {config.model_type!r} cannot be made in these sizes"
             f" ({reason}); accepted: other sizes, or student.model, a model of your own"
         ) from error
 
@@ -141,7 +141,7 @@ def student_config(
     teacher = text_config(config)
     if {"encoder_layers", "decoder_layers"} <= vars(teacher).keys():
         raise ConfigError(
-            f"student.model: missing; the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one alone"
+            f"student: the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one alone"
             " do not make a smaller one; accepted: student.model, a model of your own"
         )
     with cannot_be(config):
