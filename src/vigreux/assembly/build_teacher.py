@@ -21,7 +21,7 @@ from vigreux.engines.setup import Setup, freeze_first_blocks
 from vigreux.engines.training import check_training
 from vigreux.errors import ConfigError
 from vigreux.models.load import load_config, load_model, load_tokenizer
-from vigreux.models.student import build, student_config
+from vigreux.models.student import INTERMEDIATE, build, student_config
 from vigreux.recipes import supervised
 from vigreux.tasks.build import build_task, read_documents
 from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
@@ -155,15 +155,18 @@ def _random_config(
         setattr(family, name, value)
     if config.dropout is not None:
         _set_dropout(family, config.dropout)
-    # a family without heads has none to set, and the field has a default
+    # what a family does not have is not set where nobody asked for it
     without_heads = not hasattr(family, "num_attention_heads") and config.heads == ModelConfig().heads
+    intermediate = config.intermediate
+    if intermediate is None and any(hasattr(family, name) for name in INTERMEDIATE):
+        intermediate = 4 * config.hidden
     with _field_names("student."):
         return student_config(
             family,
             layers=config.layers,
             hidden=config.hidden,
             heads=None if without_heads else config.heads,
-            intermediate=config.intermediate or 4 * config.hidden,
+            intermediate=intermediate,
         )
 
 
