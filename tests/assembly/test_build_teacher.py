@@ -41,7 +41,9 @@ def test_dropout_is_set_wherever_the_family_has_it(family):
 
 
 def test_dropout_that_cannot_be():
-    with pytest.raises(ConfigError, match=r"model\.dropout: 1\.0; accepted: a number from 0 to below 1 or null"):
+    with pytest.raises(
+        ConfigError, match=r"model\.dropout: 1\.0; accepted: a number from 0 to below 1 or null"
+    ):
         ModelConfig(family="bert", dropout=1.0)
 
 
