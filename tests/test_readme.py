@@ -1,5 +1,6 @@
 """What README and the examples show is what runs: the snippet is the example's, every configuration and curriculum is valid."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -26,6 +27,17 @@ def test_files_that_readme_names_exist():
     for part in README.split("](")[1:]:
         target = part.split(")")[0]
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_tests_that_the_page_on_safety_names_exist():
+    page = (ROOT / "docs" / "safety.md").read_text()
+    folder = ""
+    names = []
+    for name in re.findall(r"`((?:tests/)?[\w/]*?(?:test_\w+\.py|reference/\w+\.py|report/))`", page):
+        folder = name.rpartition("/")[0] if name.startswith("tests/") else folder
+        names.append(ROOT / (name if name.startswith("tests/") else f"{folder}/{name}"))
+    assert len(names) > 20
+    assert [name for name in names if not name.exists()] == []
 
 
 TABLES = [

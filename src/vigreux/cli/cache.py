@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vigreux.cli.distill import check_given, console, first_process
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.config import RunConfig
-from vigreux.places import check_places
+from vigreux.overlaps import check_overlaps
 
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
         partial(make_parser, "cache", RunConfig, ABOUT, FLAGS), RunConfig, argv, ["quiet", "estimate"]
     )
     check_given(config)
-    check_places(config, "cache.path")
+    check_overlaps(config, "cache.path")
     from vigreux.assembly.caching import begin_capture
     from vigreux.assembly.quiet import quiet_libraries
 

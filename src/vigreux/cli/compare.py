@@ -25,7 +25,7 @@ from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingErro
 from vigreux.files import check_no_links, write_atomic, writing
 from vigreux.folder_lock import FolderBusyError, FolderLock, is_locked
 from vigreux.online_config import ONLINE_KINDS, OnlineConfig
-from vigreux.places import check_places
+from vigreux.overlaps import check_overlaps
 from vigreux.report.metrics import Metric
 from vigreux.runs import RunFolder
 from vigreux.same_run import first_difference
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> None:
         )
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing: a comparison gives all the same; accepted: {BUDGETS}")
-    check_places(config)
+    check_overlaps(config)
     root = Path(config.output)
     runs = grid(config, curricula, seeds)
     for each in runs[: len(curricula)]:

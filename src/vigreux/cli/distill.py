@@ -15,7 +15,7 @@ from vigreux.config import BudgetConfig, RunConfig
 from vigreux.effects import check_effects
 from vigreux.errors import ConfigError
 from vigreux.online_config import OnlineConfig
-from vigreux.places import check_places
+from vigreux.overlaps import check_overlaps
 from vigreux.recipes import stated_curriculum
 from vigreux.runs import RunFolder, Summary, check_vacant
 
@@ -89,7 +89,7 @@ def already_finished(config: Any, *, resume: bool) -> bool:
     Only the first of several processes looks whether it may write: the others would find what the first has begun.
     """
     output = Path(config.output)
-    check_places(config)
+    check_overlaps(config)
     if not resume:
         if first_process():
             check_vacant(output)

@@ -42,7 +42,6 @@ from vigreux.distillation.online_teachers import (
     layer_width,
     read_shape,
 )
-from vigreux.engines.going_on import INITIAL, keep_initial, put_student, saving, take_up
 from vigreux.engines.online_stages import (
     OnlineTarget,
     check_stage,
@@ -52,6 +51,13 @@ from vigreux.engines.online_stages import (
     step_cost,
 )
 from vigreux.engines.progress import Totals, on_plateau, progress_bar
+from vigreux.engines.resuming import (
+    INITIAL,
+    keep_initial,
+    restore_whole_stages,
+    save_finished_student,
+    saving,
+)
 from vigreux.errors import ConfigError, TrainingError
 from vigreux.kernels.online import Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
@@ -166,7 +172,7 @@ class OnlineEngine:
             TrainingError: a loss is not finite, or the disk is full; what was finished stays, and the run can be resumed.
         """
         with saving(self.folder.path, self.folder.fail):
-            take_up(self.folder, self.setup.curriculum, self._stage_is_whole)
+            restore_whole_stages(self.folder, self.setup.curriculum, self._stage_is_whole)
             keep_initial(self.folder, self.student, TwoLayer.save)
             totals = Totals()
             with progress_bar(self.quiet) as progress:
@@ -199,7 +205,7 @@ class OnlineEngine:
 
     def _finish(self, totals: Totals) -> dict[str, float]:
         metrics = self.evaluate(self.student)
-        put_student(self.folder, self.student.save)
+        save_finished_student(self.folder, self.student.save)
         self.folder.finish(
             Summary(
                 metrics=metrics,

@@ -28,9 +28,15 @@ from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.distillation.teachers import Teacher, Teachers
 from vigreux.engines.calibrate import StagePlan, plan_stages, plan_text, read_plan
 from vigreux.engines.card import write_card
-from vigreux.engines.going_on import INITIAL, keep_initial, put_student, saving, take_up
 from vigreux.engines.progress import Totals, progress_bar
 from vigreux.engines.recorder import Recorder, StageProgress
+from vigreux.engines.resuming import (
+    INITIAL,
+    keep_initial,
+    restore_whole_stages,
+    save_finished_student,
+    saving,
+)
 from vigreux.engines.setup import Setup, device_of
 from vigreux.engines.sharding import Shards
 from vigreux.engines.stage_trainer import CarriedSchedule, StageTrainer, load_student, save_student
@@ -83,7 +89,7 @@ class CurriculumEngine:
 
     def _run(self) -> dict[str, float]:
         if self.folder is not None:
-            take_up(self.folder, self.setup.curriculum, self._stage_is_whole)
+            restore_whole_stages(self.folder, self.setup.curriculum, self._stage_is_whole)
             keep_initial(self.folder, self.setup.student, save_student)
             if self.folder.text(PLAN) is None:
                 self.folder.keep(PLAN, plan_text(plan_stages(self.setup)))
@@ -266,7 +272,7 @@ class CurriculumEngine:
         if self._finished_stage(index + 1) is not None:
             return
         checkpoint = latest_checkpoint(directory)
-        assert checkpoint is not None, "see take_up"
+        assert checkpoint is not None, "see restore_whole_stages"
         load_student(self.setup.student, checkpoint)
         if self._hands_on(index):
             by_name = torch.load(
@@ -303,7 +309,7 @@ class CurriculumEngine:
                 save_student(self.setup.student, directory, self.setup.processing_class)
                 write_card(directory, self.setup, summary)
 
-            put_student(self.folder, save)
+            save_finished_student(self.folder, save)
             self.folder.finish(summary)
         self._wait()
         return metrics

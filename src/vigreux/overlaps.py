@@ -11,7 +11,7 @@ from vigreux.errors import ConfigError
 READ = ("task.data", "task.eval_data", "teacher.model", "teacher.checkpoints", "student.model", "model.start")
 
 
-def check_places(config: Any, written: str = "output") -> None:
+def check_overlaps(config: Any, written: str = "output") -> None:
     """Raises `ConfigError` where what is written lies in a folder that is read, or run folder and cache in each other.
 
     Args:

@@ -30,7 +30,9 @@ from vigreux.runs import STUDENT, RunFolder, StageRecord
 INITIAL = "initial"  # the student's first weights
 
 
-def take_up(folder: RunFolder, curriculum: Curriculum, is_whole: Callable[[int, StageRecord], bool]) -> None:
+def restore_whole_stages(
+    folder: RunFolder, curriculum: Curriculum, is_whole: Callable[[int, StageRecord], bool]
+) -> None:
     """Leaves only what is whole in a run folder: finished stages, checkpoints, and the metrics until the last of them.
 
     A stage that left something damaged is done again from its last whole checkpoint, or from its start; those after it are taken
@@ -85,7 +87,7 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Any, Pat
     write_manifest(initial)
 
 
-def put_student(folder: RunFolder, save: Callable[[Path], None]) -> None:
+def save_finished_student(folder: RunFolder, save: Callable[[Path], None]) -> None:
     """Puts the finished model into the run folder, whole or not at all."""
     temporary = folder.path / "student.tmp"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -7,7 +7,7 @@ import pytest
 
 from vigreux.config import CacheConfig, RunConfig, TaskConfig, TeachConfig, TeacherConfig
 from vigreux.errors import ConfigError
-from vigreux.places import check_places
+from vigreux.overlaps import check_overlaps
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def test_an_output_in_what_is_read(config: RunConfig, output: str) -> None:
     with pytest.raises(
         ConfigError, match=r"^output: .* lies in (task.data|teacher.model) '.*, of which"
     ) as error:
-        check_places(replace(config, output=output))
+        check_overlaps(replace(config, output=output))
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match=r"^cache.path: "):
-        check_places(replace(config, cache=CacheConfig(path=output)), "cache.path")
+        check_overlaps(replace(config, cache=CacheConfig(path=output)), "cache.path")
 
 
 @pytest.mark.parametrize("output", ["run", "data-run", "runs/data", "../run"])
 def test_an_output_beside_it(config: RunConfig, output: str) -> None:
-    check_places(replace(config, output=output))
-    check_places(replace(config, cache=CacheConfig(path=output)), "cache.path")
-    check_places(
+    check_overlaps(replace(config, output=output))
+    check_overlaps(replace(config, cache=CacheConfig(path=output)), "cache.path")
+    check_overlaps(
         replace(config, task=TaskConfig(data="data/text.txt"), output="data/run")
     )  # a file, read alone
 
@@ -45,13 +45,13 @@ def test_an_output_beside_it(config: RunConfig, output: str) -> None:
 @pytest.mark.parametrize(("output", "cache"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
 def test_run_folder_and_cache_in_each_other(config: RunConfig, output: str, cache: str) -> None:
     with pytest.raises(ConfigError, match="lie in each other"):
-        check_places(replace(config, output=output, cache=CacheConfig(path=cache)))
-    check_places(replace(config, output=output, cache=CacheConfig(path="c")))
+        check_overlaps(replace(config, output=output, cache=CacheConfig(path=cache)))
+    check_overlaps(replace(config, output=output, cache=CacheConfig(path="c")))
 
 
 def test_several_folders_and_held_out_data(config: RunConfig) -> None:
     for task in (TaskConfig(data=["x.txt", "data"]), TaskConfig(data="x.txt", eval_data="data")):
         with pytest.raises(ConfigError, match="lies in task"):
-            check_places(replace(config, task=task, output="data/run"))
+            check_overlaps(replace(config, task=task, output="data/run"))
     with pytest.raises(ConfigError, match=r"lies in task\.data"):
-        check_places(TeachConfig(task=TaskConfig(data="data"), output="data/run"))
+        check_overlaps(TeachConfig(task=TaskConfig(data="data"), output="data/run"))
