@@ -69,7 +69,8 @@ def distill(
 
     Args:
         student: a Hugging Face model or any torch module (called as `module(inputs)`); trained in place.
-        teacher: the trained teacher; `None` where every stage learns from labels.
+        teacher: the trained teacher; `None` where every stage learns from labels. It is put into evaluation mode, frozen and
+            moved to the student's device, and stays so.
         curriculum: the stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
         train_dataset: rows for Hugging Face models, a pair of tensors for torch modules; see below.
         eval_dataset: held-out data of the same form; nothing is split off.
