@@ -35,6 +35,7 @@ Method = Literal["auto", "exact", "monte-carlo"]
 EXACT_UP_TO = 20  # 2^20 inputs; g on all of them takes 8 MB a class
 _DEGREE = 3  # beyond it only subsets of one feature are probed
 _ROWS = 4096  # monomials of one matrix product
+FAST_BLOCK = 4096  # inputs of one forward pass of a two-layer network
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -220,9 +221,12 @@ def probe_monomials(
     )
     monomials = choose_monomials(task, among, settings.seed)
     read = _reader(network, task, settings.readout, classes)
-    values, halves = (
-        _exact(read, task.n, monomials, settings) if exact else _sampled(read, task.n, monomials, settings)
-    )
+    if exact:
+        # a two-layer network's fast pass holds no hidden units, so a block may be long; a row's logits are the same in any
+        block = max(settings.block, FAST_BLOCK) if isinstance(network, TwoLayer) else settings.block
+        values, halves = _exact(read, task.n, monomials, block)
+    else:
+        values, halves = _sampled(read, task.n, monomials, settings)
     correlations = tuple(
         Correlation(m.subset, m.where, len(m.subset), m.feature, c, value, value - half, value + half)
         for c, of_class, widths in zip(classes, values.T.tolist(), halves.T.tolist())
@@ -310,13 +314,10 @@ def _exact(
     read: Callable[[np.ndarray], np.ndarray],
     n: int,
     monomials: Sequence[Monomial],
-    settings: MonomialSettings,
+    block: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """c_A (A, C) as means over the hypercube, and half widths of 0."""
-    blocks = [
-        read(hypercube(n, first, min(settings.block, 2**n - first)))
-        for first in range(0, 2**n, settings.block)
-    ]
+    """c_A (A, C) as means over the hypercube, `block` inputs at a time, and half widths of 0."""
+    blocks = [read(hypercube(n, first, min(block, 2**n - first))) for first in range(0, 2**n, block)]
     coefficients = walsh_hadamard(np.concatenate(blocks).T) / 2**n  # (C, 2^n)
     values = coefficients[:, [sum(1 << i for i in m.subset) for m in monomials]].T
     return values, np.zeros_like(values)
