@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
-# Before any test imports a Hugging Face library, which read these once.
+# Before any test imports a Hugging Face library, which read these once. Processes that a test starts have one thread, too.
 os.environ.update(
-    HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",
 )
 
 import torch
