@@ -149,6 +149,8 @@ def test_what_a_curriculum_does_not_read_is_a_note(curriculum, unused):
 def test_the_projection_is_read_by_projected_embeddings_and_by_embedding_tasks():
     random = replace(WHOLE, curriculum="one-shot", student=StudentConfig(init="random"))
     assert any(note.startswith("extraction.projection:") for note in unused_settings(random))
+    started = replace(WHOLE, curriculum="one-shot", student=StudentConfig(model="start"))
+    assert any(note.startswith("extraction.projection:") for note in unused_settings(started))
     embedding = replace(random, task=TaskConfig(kind="embedding"), loss=LossConfig())
     assert not any(note.startswith("extraction.projection:") for note in unused_settings(embedding))
 

@@ -47,7 +47,9 @@ def unused_settings(config: RunConfig) -> list[str]:
         used["loss"] = {f.name for f in fields(config.loss)}
     if named == "extraction":
         used["extraction"] = {f.name for f in fields(config.extraction)}
-    elif config.task.kind == "embedding" or config.student.init == "projected-embeddings":
+    elif config.task.kind == "embedding" or (
+        config.student.init == "projected-embeddings" and config.student.model is None
+    ):
         used["extraction"] = {"projection", "projection_seed"}
     notes = []
     for section, names in used.items():
