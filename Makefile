@@ -15,8 +15,8 @@ setup: .venv/ready
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples experiments benchmarks
-	$(BIN)/ruff format --check src tests examples experiments benchmarks
+	$(BIN)/ruff check src tests examples studies benchmarks
+	$(BIN)/ruff format --check src tests examples studies benchmarks
 
 types: setup
 	$(BIN)/mypy

@@ -150,7 +150,7 @@ def modelopt() -> Loss:
 
 def vigreux() -> Loss:
     """The stage model of one-shot distillation."""
-    from vigreux.curriculum import Duration, Logits, Stage, TeacherRef
+    from vigreux.curriculum.stages import Duration, Logits, Stage, TeacherRef
     from vigreux.distillation.stage_model import StageModel
 
     made: list[Any] = []
@@ -168,8 +168,8 @@ def vigreux() -> Loss:
 
 def stage_of(case: Case, stage: Any) -> tuple[Any, Any]:
     """A stage's model and its teacher, as the engine builds them."""
+    from vigreux.backends.transformer.setup import Setup
     from vigreux.distillation.teachers import LiveTeacher, Teachers
-    from vigreux.engines.setup import Setup
 
     setup = Setup(
         _task(case), case.student, Teachers(LiveTeacher(case.teacher)), (stage,), training={"use_cpu": True}

@@ -22,14 +22,14 @@ from distill_cases import BATCH, LENGTH, Case, make_case
 from distill_report import stages_table
 from torch import Tensor
 
-from vigreux.config import CacheConfig
-from vigreux.curriculum import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
+from vigreux.backends.transformer.capture import capture, wanted_signals
+from vigreux.backends.transformer.setup import Setup
+from vigreux.config.transformer import CacheConfig
+from vigreux.curriculum.stages import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.cache_store import CacheStore, Manifest
 from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
 from vigreux.distillation.stage_model import count_rows
 from vigreux.distillation.teachers import LiveTeacher, Teachers
-from vigreux.engines.capture import capture, wanted_signals
-from vigreux.engines.setup import Setup
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Task
 

@@ -62,7 +62,7 @@ def vigreux(width: int, threads: int) -> Run:
     import numpy as np
     import torch
 
-    from vigreux.kernels.online import OnlineSGD
+    from vigreux.kernels.sgd import OnlineSGD
 
     torch.set_num_threads(threads)
     kernel = OnlineSGD(*map(torch.from_numpy, parameters(width)), threads=threads)

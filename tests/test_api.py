@@ -18,9 +18,9 @@ from transformers import (
 )
 
 import vigreux as vx
+from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.cli.main import main
-from vigreux.engines.evaluation import HeldOut
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 from vigreux.tasks.tokenizers import train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,7 +35,7 @@ import vigreux as vx
 from tests.cli.conftest import SMALL
 from tests.cli.tiny import WORDS, documents
 from vigreux.cli.main import main
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 NAMES = ["cold", "mild", "warm"]
 TEXTS = documents(60)

@@ -8,10 +8,10 @@ import pytest
 
 from vigreux.cli.online import is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import RunConfig, TeachConfig
-from vigreux.online_config import OnlineConfig
-from vigreux.plain import from_yaml
-from vigreux.recipes import from_config
+from vigreux.config.curricula import from_config
+from vigreux.config.transformer import RunConfig, TeachConfig
+from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum.serialize import from_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,9 +62,9 @@ TABLES = [
 
 @pytest.mark.parametrize(("page", "table"), TABLES)
 def test_tables_are_those_of_the_results(page, table):
-    made = runpy.run_path(str(ROOT / "experiments" / "tables.py"))[table]()
+    made = runpy.run_path(str(ROOT / "studies" / "tables.py"))[table]()
     assert made.count("\n") > 3
-    assert made in (ROOT / page).read_text(), "run: python experiments/tables.py"
+    assert made in (ROOT / page).read_text(), "run: python studies/tables.py"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.name)
@@ -73,7 +73,7 @@ def test_example_configurations(path):
     if text.lstrip("# ").startswith("A curriculum") or "\n- name:" in text:
         assert from_yaml(text)
         return
-    cls = OnlineConfig if is_online([str(path)]) else TeachConfig if "\nmodel:" in text else RunConfig
+    cls = TwoLayerConfig if is_online([str(path)]) else TeachConfig if "\nmodel:" in text else RunConfig
     config, _ = parse(lambda: make_parser("x", cls, ""), cls, [str(path)])
     assert config.output.startswith("runs/")
     assert is_online([str(path)]) == ("parity" in path.parent.name)

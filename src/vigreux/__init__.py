@@ -7,7 +7,9 @@ The vocabulary (`Stage`, `Duration`, the targets) and the builders (`extraction`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vigreux.curriculum import (
+from vigreux.curriculum.recipes import extraction, one_shot, p_shot, pair_layers, progressive, supervised
+from vigreux.curriculum.serialize import from_yaml, to_yaml
+from vigreux.curriculum.stages import (
     Curriculum,
     Duration,
     Embedding,
@@ -21,8 +23,6 @@ from vigreux.curriculum import (
     table,
 )
 from vigreux.errors import CacheError, CheckpointError, ConfigError, DataError, TrainingError, VigreuxError
-from vigreux.plain import from_yaml, to_yaml
-from vigreux.recipes import extraction, one_shot, p_shot, pair_layers, progressive, supervised
 
 if TYPE_CHECKING:
     from vigreux.api import distill

@@ -16,10 +16,12 @@ from vigreux.assembly.others import check_other_teachers
 from vigreux.assembly.running import run_setup
 from vigreux.assembly.sources import training_device
 from vigreux.assembly.token_ids import settle_python, take_padding
+from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.training import defaults_of, from_arguments
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
-from vigreux.config import BudgetConfig, Carry, StudentInit, TaskKind
-from vigreux.cost import samples_per_step, steps_for_epochs
-from vigreux.curriculum import (
+from vigreux.config.transformer import BudgetConfig, Carry, StudentInit, TaskKind
+from vigreux.curriculum.stages import (
     Curriculum,
     Embedding,
     Pooling,
@@ -30,14 +32,12 @@ from vigreux.curriculum import (
 )
 from vigreux.distillation.series import check_series, find_series
 from vigreux.distillation.teachers import LiveTeacher, Teachers
-from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import Setup, device_of
-from vigreux.engines.training import defaults_of, from_arguments
 from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_model, weights_fingerprint
 from vigreux.models.placed import is_placed
-from vigreux.runs import RunFolder
+from vigreux.plan.cost import samples_per_step, steps_for_epochs
+from vigreux.run.folder import RunFolder
 from vigreux.tasks.task import Task
 
 MaxSteps = Annotated[int, Field(ge=1, le=10**12), Accepts("a whole number from 1, or -1 for epochs")]

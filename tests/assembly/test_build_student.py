@@ -10,10 +10,10 @@ import torch
 from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.build import Materials, load_materials
 from vigreux.assembly.build_student import start_projection
-from vigreux.config import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum import Projection
+from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
+from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
+from vigreux.curriculum.stages import Projection
 from vigreux.distillation.projection import projection_matrix
-from vigreux.engines.setup import CALIBRATION_BATCHES
 from vigreux.models.layout import num_blocks
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vigreux.assembly.build_teacher import make_teaching_setup
-from vigreux.config import BudgetConfig, ModelConfig, TaskConfig, TeachConfig
+from vigreux.config.transformer import BudgetConfig, ModelConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
 
 

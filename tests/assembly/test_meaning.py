@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, GenerationConfig, T
 import vigreux as vx
 from tests.cli.conftest import SMALL, Outcome, Vigreux
 from tests.cli.tiny import CLASSES, MASKED, Tiny, documents, save_bert, save_llama, save_model
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 NAMES = ["contradiction", "neutral", "entailment"]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -1,6 +1,6 @@
 """Kills runs and captures at random moments, and lets several processes resume at once: `python -m tests.attacks.kills --kills 40`.
 
-The long version of tests/engines/test_resume.py, test_online.py and test_cache_kills.py, with real SIGKILLs. After each kill
+The long version of test_resume.py, test_cache_kills.py and the two-layer test_engine.py, with real SIGKILLs. After each kill
 the run goes on, and in the end weights and records must be those of a run that nobody stopped. Prints what was tried; the
 exit code is 1 where anything differed.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from tests.engines import test_cache_kills, test_damage, test_online, test_resume, tiny
-from tests.engines.caches import captured
-from vigreux.checkpoints import latest_checkpoint
+from tests.backends.transformer import test_cache_kills, test_damage, test_online, test_resume, tiny
+from tests.backends.transformer.caches import captured
 from vigreux.errors import VigreuxError
-from vigreux.runs import RunFolder
+from vigreux.run.checkpoints import latest_checkpoint
+from vigreux.run.folder import RunFolder
 
 Go = Callable[[Path], None]  # starts the run in a folder, or goes on with it
 
@@ -37,7 +37,7 @@ def transformers_run(root: Path) -> None:
 
 
 def two_layer_run(root: Path) -> None:
-    teachers = test_online.OnlineTeachers.find(
+    teachers = test_online.TwoLayerTeachers.find(
         str(root.parent / "teachers" / "final"), str(root.parent / "teachers")
     )
     test_online.run(test_online.case("chain", teachers), root, resume=(root / "run.json").exists())

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.cli.conftest import Vigreux
 from tests.cli.tiny import CLASSES, documents, save_bert, save_llama, write_text
-from vigreux.engines import stage_trainer
-from vigreux.runs import RunFolder
+from vigreux.backends.transformer import stage_trainer
+from vigreux.run.folder import RunFolder
 from vigreux.tasks.tokenizers import train_tokenizer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import Tiny, documents, save_llama, write_text
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 EXACT = ["--cache.precision", "float32", "--cache.head_precision", "float32", "--cache.shard_samples", "16"]

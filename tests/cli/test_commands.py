@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.cli.conftest import SMALL, Vigreux
 from vigreux.cli.main import main
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 
 def ok(outcome):

@@ -14,7 +14,7 @@ from vigreux.cli.compare import parse_curricula, parse_seeds, widest_table
 from vigreux.errors import ConfigError
 from vigreux.report.metrics import Metric
 from vigreux.report.tables import ComparisonTable, Row
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 
 def test_seeds() -> None:

@@ -23,7 +23,7 @@ from transformers import (
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import CAUSAL, CLASSES, MASKED, Tiny, save_model
 from vigreux.models import student as sizes
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 KINDS = {CAUSAL: "causal-lm", MASKED: "masked-lm", CLASSES: "classification", "AutoModel": "embedding"}
 SIZES = {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5, "intermediate_size": 56}

@@ -10,7 +10,7 @@ import pytest
 
 from vigreux.checks import words
 from vigreux.cli.parsing import from_plain, make_parser, parse, to_plain
-from vigreux.config import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [("--resume", {"action": "store_true", "help": "go on"})]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import Tiny
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 SIZES = ["--student.layers", 2, "--student.hidden", 16, "--task.max_length", 16, "--budget.steps", 6]

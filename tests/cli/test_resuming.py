@@ -12,16 +12,17 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import vigreux.assembly.one_run as one_run
+from tests.backends.transformer.tiny import killed_at
 from tests.cli.conftest import Vigreux
 from tests.cli.tiny import Tiny, documents, save_llama, write_text
-from tests.engines.tiny import killed_at
-from vigreux import api, recipes
+from vigreux import api
+from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.cli.compare import _run_side_by_side
+from vigreux.curriculum import recipes
 from vigreux.distillation.cache_store import CacheStore
-from vigreux.engines.stage_trainer import StageTrainer
 from vigreux.errors import CheckpointError, TrainingError
-from vigreux.folder_lock import FolderLock
-from vigreux.runs import RunFolder
+from vigreux.files.lock import FolderLock
+from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 

@@ -8,7 +8,7 @@ import yaml
 
 from tests.cli.conftest import Vigreux
 from vigreux import secrets
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 SECRET = "Zq7markedSecret0123456789"
 

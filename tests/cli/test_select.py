@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Vigreux
-from vigreux.checkpoints import write_manifest
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import RunConfig
-from vigreux.plain import to_plain
-from vigreux.recipes import from_config, one_shot, p_shot, supervised
-from vigreux.runs import RunFolder
+from vigreux.config.curricula import from_config
+from vigreux.config.transformer import RunConfig
+from vigreux.curriculum.recipes import one_shot, p_shot, supervised
+from vigreux.curriculum.serialize import to_plain
+from vigreux.run.checkpoints import write_manifest
+from vigreux.run.folder import RunFolder
 
 STEPS = np.arange(1, 81) * 100_000
 

@@ -11,7 +11,7 @@ import pytest
 import torch._dynamo
 
 from tests.cli.conftest import Vigreux
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance", "ignore:.*BitNet.*")
 

@@ -19,15 +19,20 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Vigreux
+from vigreux.backends.transformer.training import (
+    SEVERAL_PROCESSES,
+    argument_fields,
+    check_training,
+    stage_arguments,
+)
 from vigreux.checks import check_value, field_types
 from vigreux.cli.parsing import _dataclass_in, _fields
-from vigreux.config import RunConfig, TeachConfig
-from vigreux.curriculum import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
-from vigreux.engines.training import SEVERAL_PROCESSES, argument_fields, check_training, stage_arguments
+from vigreux.config.transformer import RunConfig, TeachConfig
+from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum.serialize import from_plain, to_plain
+from vigreux.curriculum.stages import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
 from vigreux.errors import ConfigError
-from vigreux.online_config import OnlineConfig
-from vigreux.plain import from_plain, to_plain
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 # what is tried on every leaf, whatever it should be
 VALUES: dict[str, Any] = {
@@ -48,7 +53,7 @@ VALUES: dict[str, Any] = {
     "true": True,
     "digits": "1",
 }
-ROOTS: dict[str, type] = {"distill": RunConfig, "teach": TeachConfig, "online": OnlineConfig}
+ROOTS: dict[str, type] = {"distill": RunConfig, "teach": TeachConfig, "online": TwoLayerConfig}
 
 
 def leaves(command: str) -> list[str]:

@@ -28,8 +28,8 @@ from safetensors import safe_open
 
 from tests.cli.tiny import MASKED, make_tiny, save_bert, save_llama
 from vigreux.cli.main import main
-from vigreux.plain import to_yaml
-from vigreux.recipes import extraction
+from vigreux.curriculum.recipes import extraction
+from vigreux.curriculum.serialize import to_yaml
 
 BATCH = [
     "--training.per_device_train_batch_size",

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from tests.reference import cka as reference
+from vigreux.curriculum.recipes import extraction, pair_layers
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.views import cut
 from vigreux.probes.similarity import compare_layers, linear_cka, suggest_pairs, token_states
-from vigreux.recipes import extraction, pair_layers
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 from tests.report.fake import Fake, write_compare
 from vigreux.errors import CheckpointError
 from vigreux.report.page import write_report
-from vigreux.runs import RunFolder, StageRecord, Summary
+from vigreux.run.folder import RunFolder, StageRecord, Summary
 
 VOID = {"meta", "link", "input"}
 

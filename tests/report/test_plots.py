@@ -17,7 +17,7 @@ from vigreux.report.plots import (
 )
 from vigreux.report.read import Experiment, read_experiment
 from vigreux.report.style import LIGHT, to_svg
-from vigreux.runs import RunFolder
+from vigreux.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from vigreux.report.read import read_experiment
 from vigreux.report.tables import ComparisonTable, cells, comparison_table, to_html, to_markdown, to_text
-from vigreux.runs import RunFolder, Summary
+from vigreux.run.folder import RunFolder, Summary
 
 
 def write(folder: Path, name: str, seed: int, accuracy: float, **more: float) -> str:

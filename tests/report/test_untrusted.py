@@ -9,10 +9,10 @@ import pytest
 
 from tests.report.fake import Fake, write_compare
 from vigreux.errors import CheckpointError
-from vigreux.files import sealed
+from vigreux.files.atomic import sealed
 from vigreux.report.page import write_report
 from vigreux.report.read import MOST_RECORDS, read_experiment
-from vigreux.runs import RunFolder, StageRecord, Summary
+from vigreux.run.folder import RunFolder, StageRecord, Summary
 
 EVIL = "\"><script>alert(1)</script>'onload='alert(2)' javascript:alert(3) {x} {data:>300000000} %s </svg> ]]> <!-- ${7*7} {{7*7}}"
 

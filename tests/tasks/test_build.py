@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.tasks.conftest import SENTENCES
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.build import build_task, read_documents
 

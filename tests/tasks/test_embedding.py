@@ -1,7 +1,7 @@
 """Sentence embeddings: texts alone."""
 
 from tests.tasks.conftest import SENTENCES
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.tasks.embedding import embedding
 from vigreux.tasks.reading import Record
 from vigreux.tasks.split import Documents

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.reference.tasks import measures
 from tests.tasks.conftest import SENTENCES
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.tasks import evaluate as module
 from vigreux.tasks.embedding import embedding
 from vigreux.tasks.evaluate import EmbeddingRecord, LogitsRecord, compare_embeddings, evaluate, record_teacher

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.build import build_task
 from vigreux.tasks.generated import generated_tokenizer, is_generated

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tasks.conftest import SENTENCES
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import DataError
 from vigreux.tasks.labelled import class_names, classification, label_ids
 from vigreux.tasks.reading import Record

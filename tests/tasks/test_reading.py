@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vigreux import assets
+from vigreux.downloads import assets
 from vigreux.errors import DataError
 from vigreux.tasks.reading import read_records
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.reference import tasks as reference
 from tests.tasks.conftest import SENTENCES
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.reading import Record
 from vigreux.tasks.split import Documents

@@ -28,19 +28,19 @@ from vigreux.assembly.sources import (
     training_device,
 )
 from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
-from vigreux.config import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum import Projection, shared_projection
+from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.training import DEFAULTS, check_training
+from vigreux.config.curricula import from_config
+from vigreux.config.effects import unused_settings
+from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
+from vigreux.curriculum.stages import Projection, shared_projection
 from vigreux.distillation.teachers import LiveTeacher, Teachers
-from vigreux.effects import unused_settings
-from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.setup import Setup
-from vigreux.engines.training import DEFAULTS, check_training
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout, named_layout, num_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.models.placed import is_placed
-from vigreux.recipes import from_config
-from vigreux.same_run import process_count
+from vigreux.run.identity import process_count
 from vigreux.tasks.build import build_task
 from vigreux.tasks.classes import classes_of, match_classes, named_classes
 from vigreux.tasks.task import Task

@@ -12,14 +12,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vigreux.assembly.sources import check_family, check_length, has_head, local
 from vigreux.assembly.token_ids import take_padding
-from vigreux.config import RunConfig, StudentConfig, StudentInit
-from vigreux.cost import samples_per_step
-from vigreux.curriculum import Projection
+from vigreux.backends.transformer.guard import Tried, check_model
+from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
+from vigreux.backends.transformer.training import DEFAULTS
+from vigreux.config.transformer import RunConfig, StudentConfig, StudentInit
+from vigreux.curriculum.stages import Projection
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher
-from vigreux.engines.guard import Tried, check_model
-from vigreux.engines.setup import CALIBRATION_BATCHES
-from vigreux.engines.training import DEFAULTS
 from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
@@ -27,7 +26,8 @@ from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_config, load_model, task_class
 from vigreux.models.text_config import text_config
-from vigreux.same_run import process_count
+from vigreux.plan.cost import samples_per_step
+from vigreux.run.identity import process_count
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
 

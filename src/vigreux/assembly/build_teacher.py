@@ -15,14 +15,14 @@ from vigreux.activity import doing
 from vigreux.assembly.meaning import Meaning
 from vigreux.assembly.sources import check_kind, check_length, has_head, local, training_device
 from vigreux.assembly.token_ids import Reader, settle_token_ids
-from vigreux.config import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
+from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
+from vigreux.backends.transformer.training import check_training
+from vigreux.config.transformer import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
+from vigreux.curriculum.recipes import supervised
 from vigreux.distillation.teachers import Teachers
-from vigreux.engines.setup import Setup, freeze_first_blocks
-from vigreux.engines.training import check_training
 from vigreux.errors import ConfigError
 from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import INTERMEDIATE, build, student_config
-from vigreux.recipes import supervised
 from vigreux.tasks.build import build_task, read_documents
 from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
 from vigreux.tasks.generated import generated_tokenizer, is_generated

@@ -18,9 +18,22 @@ from torch import Tensor
 from vigreux.activity import doing
 from vigreux.assembly.build import Materials, load_materials, make_setup
 from vigreux.assembly.sources import local
-from vigreux.config import RunConfig
-from vigreux.cost import human_bytes
-from vigreux.curriculum import Projection, TeacherRef, resolve_steps
+from vigreux.backends.transformer.calibrate import plan_stages
+from vigreux.backends.transformer.capture import (
+    Wanted,
+    bytes_of,
+    capture,
+    samples_needed,
+    stage_spans,
+    wanted_signals,
+)
+from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.backends.transformer.fingerprints import hash_of, tokenizer_fingerprint
+from vigreux.backends.transformer.guard import check_first_batch
+from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.training import DEFAULTS
+from vigreux.config.transformer import RunConfig
+from vigreux.curriculum.stages import Projection, TeacherRef, resolve_steps
 from vigreux.distillation.cache_store import MANIFEST, SPLITS, CacheStore, Manifest, readable
 from vigreux.distillation.cached_teacher import (
     CachedTeachers,
@@ -31,22 +44,16 @@ from vigreux.distillation.cached_teacher import (
     signal_name,
 )
 from vigreux.distillation.teachers import LiveTeacher
-from vigreux.engines.calibrate import plan_stages
-from vigreux.engines.capture import Wanted, bytes_of, capture, samples_needed, stage_spans, wanted_signals
-from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.fingerprints import hash_of, tokenizer_fingerprint
-from vigreux.engines.guard import check_first_batch
-from vigreux.engines.setup import Setup, device_of
-from vigreux.engines.training import DEFAULTS
 from vigreux.errors import CacheError, ConfigError
-from vigreux.files import check_no_links, writing
-from vigreux.folder_lock import FolderBusyError, FolderLock, is_locked
+from vigreux.files.atomic import check_no_links, writing
+from vigreux.files.lock import FolderBusyError, FolderLock, is_locked
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
-from vigreux.same_run import process_count
+from vigreux.run.identity import process_count
 from vigreux.tasks.evaluate import record_from
 from vigreux.tasks.fingerprint import data_fingerprint
 from vigreux.tasks.task import Task
+from vigreux.units import human_bytes
 
 HELD_OUT, PROJECTIONS = "held-out", "projections"
 TASK_FIELDS = (

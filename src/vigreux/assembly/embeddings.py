@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vigreux.assembly.sources import local
-from vigreux.config import RunConfig, TaskConfig
-from vigreux.curriculum import Curriculum, Embedding
+from vigreux.config.transformer import RunConfig, TaskConfig
+from vigreux.curriculum.stages import Curriculum, Embedding
 from vigreux.models.sentence_folder import read_sentence_folder
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vigreux.assembly.kinds import WITHOUT_TEXT, check_models, model_inputs, task_kind
 from vigreux.assembly.sources import check_family
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.load import load_config, task_class
 from vigreux.tasks.classes import check_outputs, classes_of

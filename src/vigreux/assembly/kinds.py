@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.views import input_names
 from vigreux.tasks.columns import ModelInputs

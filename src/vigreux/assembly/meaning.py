@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.tasks.classes import Classes, ClassMatch, classes_of, is_generic, match_classes
 from vigreux.tasks.task import Task
 

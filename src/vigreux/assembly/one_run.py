@@ -15,9 +15,9 @@ from vigreux.assembly.caching import (
     student_width,
 )
 from vigreux.assembly.running import run_setup
-from vigreux.config import RunConfig, TeachConfig
-from vigreux.engines.evaluation import HeldOut
-from vigreux.runs import Summary
+from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.config.transformer import RunConfig, TeachConfig
+from vigreux.run.folder import Summary
 
 
 def distill_one(

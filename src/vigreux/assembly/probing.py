@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vigreux.assembly.sources import training_device
-from vigreux.checkpoints import MANIFEST
-from vigreux.config import AUTO_CLASS, TaskConfig
+from vigreux.config.transformer import AUTO_CLASS, TaskConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.layout import num_blocks
 from vigreux.models.load import load_model, load_tokenizer
 from vigreux.models.views import LogitsView, cut
 from vigreux.probes.nonterminals import IGNORE, ProbeData, joined
 from vigreux.probes.similarity import compare_layers
-from vigreux.runs import RunFolder
+from vigreux.run.checkpoints import MANIFEST
+from vigreux.run.folder import RunFolder
 from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.generated import generated_grammar

@@ -9,15 +9,15 @@ from typing import Any
 from accelerate import PartialState
 from torch import nn
 
-from vigreux.curriculum import Embedding
-from vigreux.engines.calibrate import plan_stages, plan_text
-from vigreux.engines.evaluation import HeldOut
-from vigreux.engines.fingerprints import run_fingerprints
-from vigreux.engines.guard import check_first_batch
-from vigreux.engines.setup import Setup
-from vigreux.engines.trainer import CurriculumEngine
-from vigreux.plain import to_plain
-from vigreux.runs import RunFolder, Summary
+from vigreux.backends.transformer.calibrate import plan_stages, plan_text
+from vigreux.backends.transformer.engine import CurriculumEngine
+from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.backends.transformer.fingerprints import run_fingerprints
+from vigreux.backends.transformer.guard import check_first_batch
+from vigreux.backends.transformer.setup import Setup
+from vigreux.curriculum.serialize import to_plain
+from vigreux.curriculum.stages import Embedding
+from vigreux.run.folder import RunFolder, Summary
 
 
 def run_setup(

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from vigreux.assets import asset_path, is_asset
-from vigreux.config import AUTO_CLASS, RunConfig, TaskKind
+from vigreux.config.curricula import stated_curriculum
+from vigreux.config.transformer import AUTO_CLASS, RunConfig, TaskKind
 from vigreux.distillation.series import check_series, find_series
+from vigreux.downloads.assets import asset_path, is_asset
+from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError
-from vigreux.hub import hub_or_cache
 from vigreux.models.load import task_class, weights_fingerprint
 from vigreux.models.student import model_class
 from vigreux.models.text_config import text_config
-from vigreux.recipes import stated_curriculum
 
 
 def local(source: str) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from vigreux.assembly.meaning import Meaning, meaning_from_python
-from vigreux.config import AUTO_CLASS, TaskKind
+from vigreux.config.transformer import AUTO_CLASS, TaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.student import model_class
 from vigreux.tasks.table import TokenTable

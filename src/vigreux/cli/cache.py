@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vigreux.cli.distill import check_given, console, first_process
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import RunConfig
-from vigreux.overlaps import check_overlaps
+from vigreux.config.transformer import RunConfig
+from vigreux.files.overlaps import check_overlaps
 
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
@@ -55,7 +55,7 @@ def _show(begun: Capture) -> None:
     from rich import box
     from rich.table import Table
 
-    from vigreux.cost import human_bytes
+    from vigreux.units import human_bytes
 
     table = Table("signal", "bytes a row", "what is lost", box=box.SIMPLE_HEAD, pad_edge=False)
     for each in begun.wanted:

@@ -19,16 +19,16 @@ from vigreux.checks import Jobs, Seed, check_value
 from vigreux.cli.distill import BUDGETS, already_finished, check_given, console, first_process, runner
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import BudgetConfig, RunConfig
-from vigreux.cost import human_flops, human_time
+from vigreux.config.transformer import BudgetConfig, RunConfig
+from vigreux.config.two_layer import TWO_LAYER_KINDS, TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingError, VigreuxError, shown
-from vigreux.files import check_no_links, write_atomic, writing
-from vigreux.folder_lock import FolderBusyError, FolderLock, is_locked
-from vigreux.online_config import ONLINE_KINDS, OnlineConfig
-from vigreux.overlaps import check_overlaps
+from vigreux.files.atomic import check_no_links, write_atomic, writing
+from vigreux.files.lock import FolderBusyError, FolderLock, is_locked
+from vigreux.files.overlaps import check_overlaps
 from vigreux.report.metrics import Metric
-from vigreux.runs import RunFolder
-from vigreux.same_run import first_difference
+from vigreux.run.folder import RunFolder
+from vigreux.run.identity import first_difference
+from vigreux.units import human_flops, human_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,16 +54,16 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 MOST_SEEDS = 1000
 # task kind → the held-out metric that the table and the plot are about
 METRICS = {"causal-lm": "loss", "masked-lm": "loss", "classification": "accuracy", "embedding": "cosine"}
-METRICS |= dict.fromkeys(ONLINE_KINDS, "accuracy")
+METRICS |= dict.fromkeys(TWO_LAYER_KINDS, "accuracy")
 
-AnyConfig = RunConfig | OnlineConfig
+AnyConfig = RunConfig | TwoLayerConfig
 C = TypeVar("C", bound=AnyConfig)
 
 
 def run(argv: Sequence[str]) -> None:
     """Runs every curriculum with every seed, and prints the table and where the plot and the report are."""
     online = is_online(argv)
-    cls: type[AnyConfig] = OnlineConfig if online else RunConfig
+    cls: type[AnyConfig] = TwoLayerConfig if online else RunConfig
     about = "Several curricula at the same budget, several seeds."
     about += HELP_ONLINE if online else HELP.format("compare")
     config, flags = parse(
@@ -85,13 +85,13 @@ def run(argv: Sequence[str]) -> None:
     runs = grid(config, curricula, seeds)
     for each in runs[: len(curricula)]:
         check_given(each)
-        if isinstance(each, OnlineConfig):
-            from vigreux.engines.online_run import make_setup
+        if isinstance(each, TwoLayerConfig):
+            from vigreux.backends.two_layer.build import make_setup
 
             make_setup(each)  # takes no time, and checks teacher and checkpoints before the first run
     if isinstance(config, RunConfig) and config.training:
         from vigreux.assembly.sources import training_device
-        from vigreux.engines.dry_start import dry_start
+        from vigreux.backends.transformer.dry_start import dry_start
 
         dry_start(config.training, steps=config.budget.steps or 100, device=training_device())
     lock = FolderLock(root)

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
+from vigreux.cli.online import HELP, HELP_ONLINE, check_two_layer, is_online
 from vigreux.cli.parsing import make_parser, parse, to_plain
-from vigreux.config import BudgetConfig, RunConfig
-from vigreux.effects import check_effects
+from vigreux.config.curricula import stated_curriculum
+from vigreux.config.effects import check_effects
+from vigreux.config.transformer import BudgetConfig, RunConfig
+from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import ConfigError
-from vigreux.online_config import OnlineConfig
-from vigreux.overlaps import check_overlaps
-from vigreux.recipes import stated_curriculum
-from vigreux.runs import RunFolder, Summary, check_vacant
+from vigreux.files.overlaps import check_overlaps
+from vigreux.run.folder import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ LOG_WIDTH = 160  # columns of a table that goes to a file
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
     online = is_online(argv)
-    cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
+    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if online else RunConfig
     about = "Distil a teacher into a smaller student through a curriculum."
     about += HELP_ONLINE if online else HELP.format("distill")
     config, flags = parse(partial(make_parser, "distill", cls, about, FLAGS), cls, argv, ["resume", "quiet"])
@@ -49,12 +49,12 @@ def run(argv: Sequence[str]) -> None:
         print_summary(config.output, summary)
 
 
-def runner(config: RunConfig | OnlineConfig) -> Callable[..., Summary | None]:
+def runner(config: RunConfig | TwoLayerConfig) -> Callable[..., Summary | None]:
     """What runs `config` and its like, `run(config, resume=…, quiet=…)`: what they share is loaded once, here."""
-    if isinstance(config, OnlineConfig):
-        from vigreux.engines.online_run import run_online
+    if isinstance(config, TwoLayerConfig):
+        from vigreux.backends.two_layer.build import run_two_layer
 
-        return run_online
+        return run_two_layer
     from vigreux.assembly.build import load_materials
     from vigreux.assembly.one_run import distill_one
     from vigreux.assembly.quiet import quiet_libraries
@@ -63,10 +63,10 @@ def runner(config: RunConfig | OnlineConfig) -> Callable[..., Summary | None]:
     return partial(distill_one, load_materials(config))
 
 
-def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
+def check_given(config: RunConfig | TwoLayerConfig, *, data: bool = True) -> None:
     """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
-    if isinstance(config, OnlineConfig):
-        check_online(config)
+    if isinstance(config, TwoLayerConfig):
+        check_two_layer(config)
         return
     if not config.teacher.model:
         raise ConfigError(f"teacher.model: missing; accepted: {MODELS}")
@@ -78,7 +78,7 @@ def check_given(config: RunConfig | OnlineConfig, *, data: bool = True) -> None:
     if shares and config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
     if config.training:
-        from vigreux.engines.training import check_training
+        from vigreux.backends.transformer.training import check_training
 
         check_training(config.training)
 
@@ -124,8 +124,8 @@ def print_summary(output: str, summary: Summary) -> None:
     from rich import box
     from rich.table import Table
 
-    from vigreux.cost import human_bytes, human_flops, human_time
     from vigreux.report.metrics import Metric
+    from vigreux.units import human_bytes, human_flops, human_time
 
     table = Table("held out", "student", "teacher", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, value in summary.metrics.items():

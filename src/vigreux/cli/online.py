@@ -8,11 +8,11 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, get_args
 
-from vigreux.config import BudgetConfig, TaskKind
+from vigreux.config.curricula import stated_curriculum
+from vigreux.config.transformer import BudgetConfig, TaskKind
+from vigreux.config.two_layer import TWO_LAYER_KINDS, BooleanTaskConfig, SGDConfig, TwoLayerConfig
 from vigreux.errors import ConfigError, unknown
-from vigreux.online_config import ONLINE_KINDS, BooleanTaskConfig, OnlineConfig, SGDConfig
-from vigreux.recipes import stated_curriculum
-from vigreux.yaml_files import load_yaml, read_yaml
+from vigreux.files.yaml_files import load_yaml, read_yaml
 
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
 HELP = " Parity tasks have options of their own: vigreux {0} --task.kind parity --help."
@@ -29,12 +29,12 @@ def is_online(argv: Sequence[str]) -> bool:
         ConfigError: a kind of task that is none.
     """
     kind = _task_kind(argv)
-    kinds = (*get_args(TaskKind), *ONLINE_KINDS)
+    kinds = (*get_args(TaskKind), *TWO_LAYER_KINDS)
     if kind is not None and kind not in kinds:
         raise ConfigError(unknown("task.kind", kind, kinds))
-    if kind in ONLINE_KINDS:
+    if kind in TWO_LAYER_KINDS:
         _check_training_options(argv)
-    return kind in ONLINE_KINDS
+    return kind in TWO_LAYER_KINDS
 
 
 def _task_kind(argv: Sequence[str]) -> Any:
@@ -84,7 +84,7 @@ def _check_training_options(argv: Sequence[str]) -> None:
 # --- what is checked first --------------------------------------------------------------------------------------------
 
 
-def check_online(config: OnlineConfig) -> None:
+def check_two_layer(config: TwoLayerConfig) -> None:
     """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
     stated = stated_curriculum(config.curriculum)
     taught = (
@@ -101,7 +101,7 @@ def check_online(config: OnlineConfig) -> None:
         _check_features(config)
 
 
-def _check_features(config: OnlineConfig) -> None:
+def _check_features(config: TwoLayerConfig) -> None:
     """Raises where the teacher's run says that it learned other coordinates: its student would copy it and be scored at chance.
 
     Another n, or another kind of task, is a matter of shapes, which the setup checks: a folder of weights alone has those too.
@@ -111,7 +111,7 @@ def _check_features(config: OnlineConfig) -> None:
     own = config.task
     if _get(plain, "kind") != own.kind or _get(plain, "n") != own.n or _get(plain, "classes") != own.classes:
         return
-    from vigreux.engines.online_run import make_task
+    from vigreux.backends.two_layer.build import make_task
 
     try:
         learned = BooleanTaskConfig(**plain)

@@ -17,8 +17,8 @@ from typing import Any
 
 from vigreux.checks import check_value, field_types, refusal
 from vigreux.errors import ConfigError, shown, unknown
+from vigreux.files.yaml_files import load_yaml, read_yaml
 from vigreux.secrets import redact
-from vigreux.yaml_files import load_yaml, read_yaml
 
 YAML_MODE = "vigreux"  # jsonargparse's name for our reader of YAML
 T = typing.TypeVar("T")

@@ -12,11 +12,12 @@ from vigreux.checks import Size
 from vigreux.cli.distill import check_given, console
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import RunConfig
-from vigreux.cost import Cost, human_bytes, human_flops, human_time
-from vigreux.curriculum import Curriculum, Joint, Logits
-from vigreux.hardware import CachePrice, Cluster
-from vigreux.online_config import OnlineConfig
+from vigreux.config.transformer import RunConfig
+from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum.stages import Curriculum, Joint, Logits
+from vigreux.plan.cost import Cost
+from vigreux.plan.hardware import CachePrice, Cluster
+from vigreux.units import human_bytes, human_flops, human_time
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     (
@@ -34,29 +35,29 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 if TYPE_CHECKING:
-    from vigreux.engines.online_planning import OnlinePlan
-    from vigreux.engines.planning import Plan
+    from vigreux.backends.transformer.planning import Plan
+    from vigreux.backends.two_layer.planning import TwoLayerPlan
 
 
 def run(argv: Sequence[str]) -> None:
     """Prints the plan."""
     online = is_online(argv)
-    cls: type[RunConfig | OnlineConfig] = OnlineConfig if online else RunConfig
+    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if online else RunConfig
     about = "What a configuration costs, before anything is loaded or trained."
     about += HELP_ONLINE if online else HELP.format("plan")
     make = partial(make_parser, "plan", cls, about, [] if online else FLAGS)
     config, flags = parse(make, cls, argv, [] if online else ["hardware", "students"])
     check_given(config, data=False)
-    if isinstance(config, OnlineConfig):
-        from vigreux.engines.online_planning import make_plan as make_online_plan
-        from vigreux.engines.online_run import make_setup, torch_threads
+    if isinstance(config, TwoLayerConfig):
+        from vigreux.backends.two_layer.build import make_setup, torch_threads
+        from vigreux.backends.two_layer.planning import make_plan as make_online_plan
 
         with torch_threads(config.training.threads):
-            _print_online(make_online_plan(make_setup(config)))
+            _print_two_layer(make_online_plan(make_setup(config)))
         return
     from vigreux.assembly.embeddings import settled
     from vigreux.assembly.quiet import quiet_libraries
-    from vigreux.engines.planning import cache_price, make_plan
+    from vigreux.backends.transformer.planning import cache_price, make_plan
 
     quiet_libraries()
     cluster = None if flags["hardware"] is None else Cluster.named(flags["hardware"])
@@ -119,7 +120,7 @@ def _print_prices(plan: Plan, price: CachePrice, cluster: Cluster | None, studen
     from rich import box
     from rich.table import Table
 
-    from vigreux.engines.planning import OVERHEAD
+    from vigreux.backends.transformer.planning import OVERHEAD
 
     rate = cluster.rate if cluster else plan.rate / OVERHEAD
     where = f"on {cluster.name}, {100 * cluster.utilisation:.0f} % of its peak" if cluster else "here"
@@ -162,7 +163,7 @@ def _print_memory(plan: Plan, cluster: Cluster) -> None:
             "student (float32 weights, gradients, Adam)",
             16 * student,
             4 * student,
-        ),  # beside: the whole copy (engines/sharding.py)
+        ),  # beside: the whole copy (backends/transformer/sharding.py)
     ):
         share = size / cluster.count + beside
         fits = (
@@ -173,7 +174,7 @@ def _print_memory(plan: Plan, cluster: Cluster) -> None:
         print(f"memory, {what}: {human_bytes(size)}, {fits}")
 
 
-def _print_online(plan: OnlinePlan) -> None:
+def _print_two_layer(plan: TwoLayerPlan) -> None:
     _print_stages(plan.curriculum, plan.cost)
     for name, shape, flops in (
         ("student", plan.student, plan.cost.student_flops),

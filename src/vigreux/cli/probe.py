@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vigreux.checks import Jobs, Size
 from vigreux.cli.arguments import Parser, location, whole_number
 from vigreux.errors import ConfigError, shown, unknown
-from vigreux.files import write_atomic
+from vigreux.files.atomic import write_atomic
 
 if TYPE_CHECKING:
     from vigreux.assembly.probing import Probed

@@ -14,10 +14,10 @@ from vigreux.errors import ConfigError, unknown
 def run(argv: Sequence[str]) -> None:
     """Runs the claims that are named, and prints their verdicts and where their results are."""
     options = _options(argv)
-    from vigreux.experiments.catalogue import CLAIMS
-    from vigreux.experiments.claim import seconds_before, write_result
-    from vigreux.experiments.lab import Lab
-    from vigreux.files import writing
+    from vigreux.claims.catalogue import CLAIMS
+    from vigreux.claims.claim import seconds_before, write_result
+    from vigreux.claims.lab import Lab
+    from vigreux.files.atomic import writing
 
     names = list(CLAIMS) if options.claims == ["all"] else options.claims
     if wrong := [name for name in names if name not in CLAIMS]:
@@ -43,8 +43,8 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
+    from vigreux.claims.claim import PRESETS
     from vigreux.cli.arguments import Parser, location
-    from vigreux.experiments.claim import PRESETS
 
     parser = Parser(
         prog="vigreux reproduce",

@@ -18,7 +18,7 @@ from vigreux.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
     from vigreux.report.metrics import Metric
-    from vigreux.selection import Choice, Curve, PhaseTransition
+    from vigreux.selection.transitions import Choice, Curve, PhaseTransition
 
 Shots = Annotated[
     int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
@@ -86,7 +86,7 @@ def _check(plot: Path) -> None:
 
 
 def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as_json: bool) -> None:
-    from vigreux.selection import choose_checkpoints, find_transitions, why_none
+    from vigreux.selection.transitions import choose_checkpoints, find_transitions, why_none
 
     teacher = _read(root, wanted)
     transitions = find_transitions(teacher.curve)
@@ -155,9 +155,9 @@ class _Teacher:
 
 def _read(root: Path, wanted: str | None) -> _Teacher:
     from vigreux.report.metrics import Metric
-    from vigreux.run_types import check_metrics
-    from vigreux.runs import RunFolder
-    from vigreux.selection import FEWEST, Curve
+    from vigreux.run.file_types import check_metrics
+    from vigreux.run.folder import RunFolder
+    from vigreux.selection.transitions import FEWEST, Curve
 
     folder = RunFolder.open(root)
     stages = folder.curriculum()
@@ -205,7 +205,7 @@ def _metric(root: Path, records: Sequence[Mapping[str, Any]], wanted: str | None
 
 def _available(directory: Path, before: int) -> tuple[int, ...]:
     """Steps of the whole checkpoints before the last evaluation: the one at the end is the final teacher."""
-    from vigreux.checkpoints import verify_manifest
+    from vigreux.run.checkpoints import verify_manifest
 
     numbered = (
         (re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in directory.glob("checkpoint-*")

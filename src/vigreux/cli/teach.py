@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.cli.distill import BUDGETS, DATA, already_finished
-from vigreux.cli.online import HELP, HELP_ONLINE, check_online, is_online
+from vigreux.cli.online import HELP, HELP_ONLINE, check_two_layer, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.config import BudgetConfig, TeachConfig
-from vigreux.effects import check_effects
+from vigreux.config.effects import check_effects
+from vigreux.config.transformer import BudgetConfig, TeachConfig
+from vigreux.config.two_layer import TwoLayerConfig, as_teaching
 from vigreux.errors import ConfigError
-from vigreux.online_config import OnlineConfig, as_teaching
-from vigreux.runs import Summary
+from vigreux.run.folder import Summary
 
 FLAGS: list[tuple[str, dict[str, Any]]] = [
     ("--resume", {"action": "store_true", "help": "go on with the run in the output folder"}),
@@ -26,13 +26,13 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 def run(argv: Sequence[str]) -> None:
     """Trains the teacher, and prints its scores and where it and its checkpoints are."""
     online = is_online(argv)
-    cls: type[TeachConfig | OnlineConfig] = OnlineConfig if online else TeachConfig
+    cls: type[TeachConfig | TwoLayerConfig] = TwoLayerConfig if online else TeachConfig
     about = "Train a teacher on labels or text, keeping a series of checkpoints."
     about += HELP_ONLINE if online else HELP.format("teach")
     config, flags = parse(partial(make_parser, "teach", cls, about, FLAGS), cls, argv, ["resume", "quiet"])
-    if isinstance(config, OnlineConfig):
+    if isinstance(config, TwoLayerConfig):
         config = as_teaching(config)
-        check_online(config)
+        check_two_layer(config)
     else:
         _check(config)
     if already_finished(config, resume=flags["resume"]):
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
         _print_summary(
             Path(config.output),
             summary,
-            series=isinstance(config, OnlineConfig) or config.keep_every is not None,
+            series=isinstance(config, TwoLayerConfig) or config.keep_every is not None,
         )
 
 
@@ -63,11 +63,11 @@ def _check(config: TeachConfig) -> None:
         raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
 
 
-def _teach(config: TeachConfig | OnlineConfig, *, resume: bool, quiet: bool) -> Summary | None:
-    if isinstance(config, OnlineConfig):
-        from vigreux.engines.online_run import run_online
+def _teach(config: TeachConfig | TwoLayerConfig, *, resume: bool, quiet: bool) -> Summary | None:
+    if isinstance(config, TwoLayerConfig):
+        from vigreux.backends.two_layer.build import run_two_layer
 
-        return run_online(config, resume=resume, quiet=quiet)
+        return run_two_layer(config, resume=resume, quiet=quiet)
     from vigreux.assembly.one_run import teach_one
     from vigreux.assembly.quiet import quiet_libraries
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from vigreux.config import Precision
+from vigreux.config.transformer import Precision
 from vigreux.errors import ConfigError, unknown
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}

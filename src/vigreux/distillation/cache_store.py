@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vigreux.distillation.cache_formats import Format, Parts, from_plain, to_plain
 from vigreux.errors import CacheError, ConfigError
-from vigreux.files import check_no_links, is_whole, sealed, without_seal, write_atomic, writing
+from vigreux.files.atomic import check_no_links, is_whole, sealed, without_seal, write_atomic, writing
 
 MANIFEST = "cache.json"
 VERSION = 1

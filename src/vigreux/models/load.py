@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 from transformers.utils import logging
 
-from vigreux.config import AUTO_CLASS, TaskKind
+from vigreux.config.transformer import AUTO_CLASS, TaskKind
+from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError, VigreuxError, unknown
-from vigreux.hub import hub_or_cache
 from vigreux.models.model_folder import (
     ACCEPTED,
     check_config_file,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vigreux.curriculum import Pooling
+from vigreux.curriculum.stages import Pooling
+from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError
-from vigreux.hub import hub_or_cache
 
 MODULES = "modules.json"
 _LARGEST = 1_000_000  # bytes of a file that describes modules

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vigreux.errors import CheckpointError
-from vigreux.files import write_atomic, writing
+from vigreux.files.atomic import write_atomic, writing
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MODEL_TYPE = "two-layer"

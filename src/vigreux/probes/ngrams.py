@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from vigreux.cost import mean_interval
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.views import LogitsView
+from vigreux.stats import mean_interval
 
 Convention = Literal["half", "l1"]
 Predict = Callable[

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vigreux.online_config import ONLINE_KINDS
+from vigreux.config.two_layer import TWO_LAYER_KINDS
 
 _SHARES = ("accuracy", "agreement")  # between 0 and 1, written in per cent
 _HIGHER_IS_BETTER = (*_SHARES, "similarity", "cosine", "correlation", "variance")
@@ -63,6 +63,8 @@ class Metric:
 def main_metric(config: Mapping[str, Any], measured: Mapping[str, float]) -> Metric:
     """The metric a task is judged by: accuracy for classification and parity, the loss for the rest, else the first there is."""
     wanted = (
-        "accuracy" if (config.get("task") or {}).get("kind") in ("classification", *ONLINE_KINDS) else "loss"
+        "accuracy"
+        if (config.get("task") or {}).get("kind") in ("classification", *TWO_LAYER_KINDS)
+        else "loss"
     )
     return Metric.named(wanted if wanted in measured else next(iter(measured), wanted))

@@ -8,16 +8,16 @@ from typing import Any
 
 import yaml
 
-from vigreux.cost import human_flops, human_time
-from vigreux.files import write_atomic, writing
+from vigreux.files.atomic import write_atomic, writing
 from vigreux.report import words
 from vigreux.report.metrics import Metric
 from vigreux.report.plots import XS, X, comparison_figure, curves_figure, explained_variance_figure
 from vigreux.report.read import Experiment, Run, read_experiment
 from vigreux.report.style import DARK, LIGHT, to_svg
 from vigreux.report.tables import comparison_table, to_html
-from vigreux.runs import StageRecord
+from vigreux.run.folder import StageRecord
 from vigreux.secrets import redact
+from vigreux.units import human_flops, human_time
 
 _OPEN_RUNS = 2  # with more runs than this each is folded away
 

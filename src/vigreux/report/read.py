@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.errors import CheckpointError
-from vigreux.files import read_bounded
+from vigreux.files.atomic import read_bounded
 from vigreux.report.metrics import Metric, main_metric
-from vigreux.run_types import LARGEST_FILE, Comparison, check_metrics, checked, thinned
-from vigreux.runs import RunFolder, StageRecord, Summary
-from vigreux.same_run import relevant
+from vigreux.run.file_types import LARGEST_FILE, Comparison, check_metrics, checked, thinned
+from vigreux.run.folder import RunFolder, StageRecord, Summary
+from vigreux.run.identity import relevant
 from vigreux.secrets import redact
 
 MOST_RECORDS = 10_000  # of a run, in figures

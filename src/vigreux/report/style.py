@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigreux.files import write_atomic
+from vigreux.files.atomic import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from vigreux.cost import human_bytes, human_flops, human_time, mean_interval
 from vigreux.report.metrics import Metric
 from vigreux.report.read import Experiment, Run
+from vigreux.stats import mean_interval
+from vigreux.units import human_bytes, human_flops, human_time
 
 if TYPE_CHECKING:
     from rich.table import Table

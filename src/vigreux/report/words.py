@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vigreux.cost import human, human_bytes, human_flops, human_time
 from vigreux.report.metrics import Metric
 from vigreux.report.plots import teacher_value
 from vigreux.report.read import Experiment, Run, final_metrics
 from vigreux.report.tables import ComparisonTable, Row, finished
+from vigreux.units import human, human_bytes, human_flops, human_time
 
 _TASKS = {
     "causal-lm": "causal language modelling",

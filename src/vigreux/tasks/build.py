@@ -7,7 +7,7 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError
 from vigreux.tasks.embedding import embedding
 from vigreux.tasks.generated import generated_task, is_generated

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.errors import DataError
 
 IDS, MASK = "input_ids", "attention_mask"

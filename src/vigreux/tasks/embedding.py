@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.tasks.encoding import encode_documents, padding_id
 from vigreux.tasks.split import Documents
 from vigreux.tasks.stream import Sample

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError, unknown
 from vigreux.tasks.bits import BitStream
 from vigreux.tasks.encoding import padding_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import DataError, unknown
 from vigreux.tasks.classes import find_class, is_generic
 from vigreux.tasks.encoding import encode_documents, padding_id

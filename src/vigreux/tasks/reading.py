@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vigreux.assets import asset_path, is_asset
+from vigreux.downloads.assets import asset_path, is_asset
+from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import DataError, unknown
-from vigreux.hub import hub_or_cache
 from vigreux.tasks.files import IN_FOLDERS, READERS, is_regular, read_file
 from vigreux.tasks.records import Columns, Record, check_columns, record
 

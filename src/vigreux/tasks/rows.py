@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.errors import DataError
 from vigreux.tasks.columns import IDS, MASK, SPECIAL_MASK, Columns, ModelInputs
 from vigreux.tasks.table import TokenTable

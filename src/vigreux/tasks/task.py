@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.tasks.stream import Endless, Examples, Sample, SampleStream
 from vigreux.tasks.table import TokenTable
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskConfig
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.columns import MASK, SPECIAL_MASK
 from vigreux.tasks.encoding import encode, padding_id

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config import TaskKind
+from vigreux.config.transformer import TaskKind
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.class_ids import class_ids
 from vigreux.tasks.columns import ModelInputs, check_alike, choose_columns, column_notes, unused_note

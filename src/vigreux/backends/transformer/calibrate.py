@@ -1,0 +1,102 @@
+"""What one step of each stage costs (FLOPs counted, seconds measured, on the first batches), and the steps that a budget buys."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vigreux.backends.transformer.setup import Setup
+from vigreux.curriculum.stages import Stage, resolve_steps
+from vigreux.distillation.stage_model import StageModel, count_rows
+from vigreux.errors import CheckpointError
+from vigreux.plan.cost import StepCost, steps_for_budget
+
+
+def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
+    """Counts, and with `timed` measures, the steps of `stage` on the first batches. The student and the RNG stay as they are."""
+    # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
+    probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student), matrices=dict(setup.matrices))
+    args = setup.arguments("unused", 1)
+    with torch.random.fork_rng(), probe.frozen(stage):
+        model, teacher = probe.stage_model(stage)
+        model.train()
+        student = teacher_part = 0
+        for batch, _ in zip(probe.batches(), range(batches)):
+            with FlopCounterMode(display=False) as of_teacher, sdpa_kernel(SDPBackend.MATH):
+                signal = model.signal(teacher, batch)
+            with FlopCounterMode(display=False) as of_student, sdpa_kernel(SDPBackend.MATH):
+                model(batch, signal).backward()
+            teacher_part += of_teacher.get_total_flops()
+            student += of_student.get_total_flops()
+        each = args.gradient_accumulation_steps * args.world_size / batches
+        seconds = _seconds(probe, stage, model, teacher) * args.gradient_accumulation_steps if timed else None
+    return StepCost(student * each, teacher_part * each, seconds)
+
+
+def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batches: int = 4) -> float:
+    """Median wall time of a micro-batch on one device, after one to warm up; the optimiser's step is included."""
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
+    times = []
+    for batch, _ in zip(probe.batches(), range(batches + 1)):
+        start = time.perf_counter()
+        signal = model.signal(teacher, batch)
+        (model(batch, signal) / count_rows(probe.task, stage.target, batch)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def plan_steps(setup: Setup, costs: Sequence[StepCost]) -> tuple[int, ...]:
+    """Steps of each stage under the setup's budget. Raises `ConfigError` when it buys no step of some stage."""
+    budget = setup.budget
+    steps, amount = budget.steps or 0, budget.flops or budget.seconds
+    if amount is not None:
+        per_step = [cost.flops if budget.flops is not None else cost.seconds or 0.0 for cost in costs]
+        steps = steps_for_budget(setup.curriculum, per_step, amount, **setup.sizes)
+    return resolve_steps(setup.curriculum, steps, **setup.sizes)
+
+
+# --- the plan of a run, kept in its folder --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage of a run will do: how many steps, and what each costs."""
+
+    steps: int
+    cost: StepCost
+
+
+def plan_stages(setup: Setup) -> list[StagePlan]:
+    """Measures every stage and spends the budget on them."""
+    costs = [step_cost(setup, stage, timed=setup.budget.seconds is not None) for stage in setup.curriculum]
+    return [StagePlan(steps, cost) for steps, cost in zip(plan_steps(setup, costs), costs)]
+
+
+def plan_text(plan: Sequence[StagePlan]) -> str:
+    """The plan as plan.json holds it: seconds differ from one measurement to the next, and a resume must keep to the first."""
+    return json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1)
+
+
+def read_plan(text: str, path: Path) -> list[StagePlan]:
+    """The plan that `plan_text` wrote into `path`. Raises `CheckpointError` where it is damaged."""
+    try:
+        return [StagePlan(int(stage["steps"]), StepCost(**stage["cost"])) for stage in json.loads(text)]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged ({' '.join(str(error).split())}); accepted: another output"
+        ) from error

@@ -1,0 +1,308 @@
+"""What a configuration will cost, from the two configs alone: counted on the meta device, nothing is loaded or trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from transformers import PreTrainedConfig
+
+from vigreux.backends.transformer.training import DEFAULTS
+from vigreux.config.curricula import from_config
+from vigreux.config.transformer import RunConfig
+from vigreux.curriculum.stages import (
+    Curriculum,
+    Embedding,
+    Hidden,
+    Joint,
+    Logits,
+    Stage,
+    hidden_part,
+    resolve_steps,
+)
+from vigreux.distillation.cache_formats import Dense, Format, TopClasses
+from vigreux.distillation.cached_teacher import parts_of, signal_name
+from vigreux.downloads.assets import asset_path, is_asset
+from vigreux.errors import ConfigError
+from vigreux.models.flops import view_flops
+from vigreux.models.layout import hidden_size, named_layout, num_blocks
+from vigreux.models.load import load_config, task_class
+from vigreux.models.size import count_parameters, directory_bytes
+from vigreux.models.student import build, student_config
+from vigreux.models.text_config import text_config
+from vigreux.plan.cost import Cost, StageCost, memory_estimate, samples_per_step, steps_for_budget
+from vigreux.plan.hardware import CachePrice
+
+# A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are smaller, and it
+# normalises, takes softmaxes, copies and steps the optimiser. Measured on a busy CPU core: 5 to 8 times for BERT and Llama students
+# of 3 × 192 with 30,522 tokens, whole or cut; 30 and more for models so small that calling the operations is what takes time.
+OVERHEAD = 5.0
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model that is not built: its config and its size."""
+
+    config: PreTrainedConfig
+    auto_class: str
+    parameters: int
+    layers: int
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A curriculum with the cost of each stage. FLOPs are of full blocks; memory is the peak over the stages, in bytes."""
+
+    curriculum: Curriculum
+    cost: Cost
+    student: Planned
+    teacher: Planned
+    memory: int
+    rate: float  # FLOP/s of matrix products on this machine
+
+
+def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
+    """The plan of `config`, with the teacher's checkpoints `series` (step → directory or hub name).
+
+    Raises `ConfigError` as building the run would, and where only the data can tell how long a stage lasts.
+    """
+    teacher, student = planned_models(config)
+    curriculum = from_config(
+        config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series)
+    )
+    rate = matmul_rate()
+    per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
+    stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))
+    return Plan(
+        curriculum,
+        Cost(stages, _bytes_kept(curriculum, series, BYTES[config.teacher.dtype] * teacher.parameters)),
+        student,
+        teacher,
+        _memory(config, teacher, student),
+        rate,
+    )
+
+
+def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
+    """Teacher and student, as far as their configs tell."""
+    own = config.student
+    teacher = load_config(
+        _local(config.teacher.model),
+        revision=config.teacher.revision,
+        trust_remote_code=config.teacher.trust_remote_code,
+    )
+    if own.model is not None:
+        student = load_config(
+            _local(own.model), revision=own.revision, trust_remote_code=own.trust_remote_code
+        )
+    else:
+        student = student_config(
+            teacher,
+            layers=own.layers,
+            hidden=own.hidden,
+            heads=own.heads,
+            intermediate=own.intermediate,
+            from_layers=own.from_layers if own.init == "teacher-layers" else None,
+        )
+    return _planned(teacher, config), _planned(student, config)
+
+
+def _planned(model_config: PreTrainedConfig, config: RunConfig) -> Planned:
+    auto_class = task_class(config.task.kind, model_config)
+    with torch.device("meta"):
+        model = build(model_config, auto_class)
+    layout = named_layout(model, config.teacher.blocks, config.teacher.after_blocks)
+    return Planned(
+        model_config,
+        auto_class,
+        count_parameters(model),
+        num_blocks(model, layout),
+        hidden_size(model, layout),
+    )
+
+
+def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of float32 matrix products on this machine's training device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(size, size, device=device)
+    done, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        float((a @ a)[0, 0])  # reading a number waits for the device
+        done += 1
+    return done * 2 * size**3 / elapsed
+
+
+# --- one stage ------------------------------------------------------------------------------------------------------
+
+
+def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Planned, rate: float) -> StageCost:
+    """One step of a stage, on full blocks."""
+    count = partial(
+        view_flops,
+        seq=config.task.max_length,
+        positions_share=_share(config),
+        blocks=config.teacher.blocks,
+        after=config.teacher.after_blocks,
+    )
+    if stage.teacher.model is not None:
+        teacher = _planned(load_config(_local(stage.teacher.model)), config)
+    layer = depth = None  # the whole model with its head
+    if isinstance(stage.target, Hidden):
+        layer, depth = stage.target.layer, student.layers if stage.depth is None else stage.depth
+    elif isinstance(stage.target, Embedding):
+        layer, depth = teacher.layers, student.layers
+    samples = samples_per_step(config.training)
+    hidden = hidden_part(stage.target)
+    norm = hidden is None or hidden.final_norm
+    trained = partial(count, student.config, student.auto_class, backward=True, frozen=stage.frozen)
+    asked = partial(count, teacher.config, teacher.auto_class, final_norm=norm)
+    of_student = samples * trained(depth=depth, final_norm=norm)
+    of_teacher = samples * asked(depth=layer) if stage.teacher.kind != "labels" else 0
+    if isinstance(stage.target, Joint):  # the teacher is asked twice
+        of_teacher += samples * asked(depth=stage.target.hidden.layer)
+    return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
+
+
+def _times(step: StageCost, steps: int) -> StageCost:
+    assert step.seconds is not None
+    return StageCost(
+        step.name, steps, steps * step.student_flops, steps * step.teacher_flops, steps * step.seconds
+    )
+
+
+def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost]) -> tuple[int, ...]:
+    if any(stage.duration.unit == "epochs" for stage in curriculum):
+        raise ConfigError(
+            "plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares"
+        )
+    sizes = {
+        "batch_size": samples_per_step(config.training),
+        "train_samples": 1,
+        "tokens_per_sample": config.task.max_length,
+    }
+    budget = config.budget
+    amount = budget.flops or budget.seconds
+    if amount is not None:
+        costs = [each.flops if budget.flops is not None else each.seconds or 0.0 for each in per_step]
+        return resolve_steps(curriculum, steps_for_budget(curriculum, costs, amount, **sizes), **sizes)
+    if budget.steps is None and any(stage.duration.unit == "share" for stage in curriculum):
+        raise ConfigError("budget: missing; accepted: one of budget.steps, budget.flops, budget.seconds")
+    return resolve_steps(curriculum, budget.steps or 0, **sizes)
+
+
+# --- a cache --------------------------------------------------------------------------------------------------------
+
+
+def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
+    """What a cache of the teacher's signals would cost and save, counted as if each sample came once.
+
+    The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every signal (and where
+    samples come again, the cache is smaller by as many times); in a stream each stage's samples have its own.
+    """
+    samples = [own.steps * samples_per_step(config.training) for own in plan.cost.stages]
+    stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
+    if config.cache.by == "index" or (config.cache.by == "auto" and config.task.kind != "masked-lm"):
+        # stages that ask for the same share it
+        named = {
+            signal_name(stage.teacher, part): part
+            for stage in plan.curriculum
+            for part in parts_of(stage.target)
+        }
+        stages = [(sum(samples), list(named.values()))]
+    size = sum(count * sum(_signal_bytes(config, plan, part) for part in parts) for count, parts in stages)
+    capture = sum(count * _capture_flops(config, plan, parts) for count, parts in stages if parts)
+    return CachePrice(size, capture, plan.cost.flops, plan.cost.student_flops)
+
+
+def _signal_bytes(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> float:
+    """Of one sample."""
+    rows = {Hidden: float(config.task.max_length), Embedding: 1.0}.get(type(part), _predicted(config))
+    if isinstance(part, Hidden) and part.positions == "predicted":
+        rows = _predicted(config)
+    return 8 + rows * _signal_form(config, plan, part).bytes_per_row
+
+
+def _capture_flops(config: RunConfig, plan: Plan, parts: Sequence[Hidden | Embedding | Logits]) -> float:
+    """Of one sample's forward pass through the teacher, as deep as its signals need."""
+    count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=config.task.max_length)
+    if any(isinstance(part, Logits) for part in parts) and not _through_head(config):
+        return count(positions_share=_share(config))
+    return count(depth=max(part.layer if isinstance(part, Hidden) else plan.teacher.layers for part in parts))
+
+
+def _through_head(config: RunConfig) -> bool:
+    return config.cache.logits == "head-input" and config.task.kind in ("causal-lm", "masked-lm")
+
+
+def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> Format:
+    if not isinstance(part, Logits):
+        width = plan.teacher.hidden if part.projection.kind == "learned" else plan.student.hidden
+        return Dense(width, config.cache.precision)
+    if _through_head(config):
+        return Dense(plan.teacher.hidden, config.cache.head_precision)
+    classes = (
+        text_config(plan.teacher.config).vocab_size
+        if config.task.kind.endswith("lm")
+        else plan.teacher.config.num_labels or 1
+    )
+    return (
+        TopClasses(classes, min(config.cache.k, classes))
+        if config.task.kind.endswith("lm")
+        else Dense(classes, "float32")
+    )
+
+
+def _share(config: RunConfig) -> float | None:
+    """Of the positions of a language model, those that a loss on logits counts."""
+    return {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(
+        config.task.kind
+    )
+
+
+def _predicted(config: RunConfig) -> float:
+    share = _share(config)
+    return 1.0 if share is None else share * config.task.max_length
+
+
+# --- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes: int) -> int:
+    """Of the final teacher and of the checkpoints that the curriculum uses; one on the hub is as large as the teacher."""
+    used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
+    learns = any(stage.teacher.kind != "labels" for stage in curriculum)
+    return teacher_bytes * learns + sum(directory_bytes(source) or teacher_bytes for source in used)
+
+
+def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
+    """Peak bytes: weights and optimiser of both models, and the activations of one micro-batch.
+
+    Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass keeps), one layer
+    of the teacher's, and logits of both models at the positions that count, in float32.
+    """
+    samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
+    tokens = samples * config.task.max_length
+    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(
+        config.task.kind, 0
+    )
+    of_language = config.task.kind.endswith("lm")
+    classes = text_config(student.config).vocab_size if of_language else student.config.num_labels or 0
+    activations = (
+        4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes
+    )
+    return memory_estimate(
+        student.parameters,
+        student.parameters,
+        teacher_parameters=teacher.parameters,
+        teacher_bytes_per=BYTES[config.teacher.dtype],
+        activations=int(activations),
+    )
+
+
+def _local(source: str) -> str:
+    return str(asset_path(source)) if is_asset(source) else source

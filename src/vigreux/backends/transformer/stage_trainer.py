@@ -1,0 +1,249 @@
+"""One stage as one `transformers.Trainer` run: what Vigreux changes of it, and why.
+
+* The loss is a sum over the rows that count, divided by their number over all micro-batches and processes.
+* The samples come in the order of the stream, so that skipping on resume is exact.
+* A checkpoint holds the whole student, and counts only once its manifest is written; also where a student is spread over processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.utils import logging
+
+from vigreux.backends.transformer.sharding import Shards, keep_whole_states, put_, whole
+from vigreux.distillation.cached_teacher import CachedTeacher
+from vigreux.distillation.stage_model import StageModel, count_rows
+from vigreux.distillation.teachers import Teacher
+from vigreux.errors import TrainingError
+from vigreux.run.checkpoints import rotate, write_manifest
+
+LEARNED_PROJECTION = "learned_projection.safetensors"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class CarriedSchedule:
+    """A learning-rate schedule that runs once over all stages: this stage starts `offset` steps into `total`."""
+
+    offset: int
+    total: int
+
+
+class StageTrainer(Trainer):
+    """Trains a `StageModel` of `student` against `teacher`.
+
+    Args:
+        student: the whole student, which checkpoints hold.
+        shards: spreads the model over the processes; `None` where each has all of it.
+        teacher: gives the signal of every batch, outside the trained model; `None` for labels.
+        carried_states: optimiser states by parameter from the stages before, when they are carried on.
+        carried_schedule: set when one schedule runs over all stages.
+        keep: how many checkpoints of the stage to keep; `None` keeps all.
+        beside: writes what else belongs into a checkpoint; called on the first process, before the manifest.
+        Everything else is `transformers.Trainer`'s.
+    """
+
+    def __init__(
+        self,
+        model: StageModel,
+        *,
+        student: nn.Module,
+        teacher: Teacher | CachedTeacher | None,
+        args: TrainingArguments,
+        carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
+        carried_schedule: CarriedSchedule | None = None,
+        keep: int | None = 1,
+        shards: Shards | None = None,
+        beside: Callable[[Path], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
+        args._n_gpu = min(args.n_gpu, 1)
+        super().__init__(model=model, args=args, **kwargs)
+        self.model_accepts_loss_kwargs = (
+            True  # the loss is divided by the rows of the whole step: no division by micro-batches
+        )
+        self.student = student
+        self.teacher = teacher
+        self.stage_model = model
+        self._carried_states = carried_states or {}
+        self._carried_schedule = carried_schedule
+        self._keep = keep
+        self._beside = beside
+        self._shards = shards
+        self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
+        if shards is not None:
+            shards.spread_(model)
+            self.is_distributed_loading_by_transformers = (
+                True  # so that the Trainer does not wrap it once more
+            )
+
+    # --- data and loss ----------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # type: ignore[arg-type]
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """Rows that count in all micro-batches of this step, of all processes."""
+        rows = [count_rows(self.stage_model.task, self.stage_model.target, batch) for batch in batch_samples]
+        total = torch.stack([count.to(device) for count in rows]).sum()
+        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Sum over this micro-batch's rows / all rows of the step, times the processes whose gradients DDP averages."""
+        assert not return_outputs
+        signal = self.stage_model.signal(self.teacher, inputs)
+        total = model(inputs, signal)
+        loss = total / num_items_in_batch.clamp(min=1) * self.args.world_size
+        mean = self.accelerator.reduce(loss.detach(), "mean")  # of all processes, so that all of them stop
+        if not torch.isfinite(mean):
+            raise TrainingError(f"the loss is {mean.item()} at step {self.state.global_step + 1}")
+        return loss
+
+    def _defer_fsdp_gradient_reduction(self) -> Any:
+        """Gradients are spread after every micro-batch: whole ones are what a student is spread to avoid."""
+        return nullcontext()
+
+    # --- optimiser and schedule -------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimiser, with the states that earlier stages left where they are carried on."""
+        optimizer = super().create_optimizer(model)
+        carried = self._carried_states
+        if self._shards is not None:
+            keep_whole_states(optimizer)
+            carried = self._shards.spread_states(carried)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter in carried and parameter not in optimizer.state:
+                    optimizer.state[parameter] = carried[parameter]
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The Trainer's schedule over this stage, or the stretch of one schedule over all stages that falls to this one."""
+        carried = self._carried_schedule
+        if carried is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        # a function of the step: TrainingArguments refuses the others without an evaluation of the Trainer's own
+        whole: Any = super().create_scheduler(carried.total, optimizer)
+        optimizer = optimizer or self.optimizer
+        rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
+        self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), rates)
+        return self.lr_scheduler
+
+    def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
+        """The optimiser's state of each of the student's parameters, for the next stage; to be called by all processes."""
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
+        if self._shards is not None:
+            return self._shards.states(optimizer)
+        return {
+            parameter: optimizer.state[parameter]
+            for parameter in self.student.parameters()
+            if parameter in optimizer.state
+        }
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._shards is not None:
+            self._shards.gather_()
+        if isinstance(self.stage_model.projection, nn.Module):
+            self._learned = {
+                name: whole(value) for name, value in self.stage_model.projection.named_parameters()
+            }
+        if not all(
+            weights.isfinite().all() for weights in (*self.student.parameters(), *self._learned.values())
+        ):
+            raise TrainingError(f"a weight is not finite after step {self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            directory = Path(str(self.args.output_dir))
+            checkpoint = directory / f"checkpoint-{self.state.global_step}"
+            if self._beside is not None:
+                self._beside(checkpoint)
+            write_manifest(checkpoint)
+            if self._keep is not None:
+                rotate(directory, self._keep)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:  # the Trainer asks every process
+            return
+        directory = Path(output_dir or str(self.args.output_dir))
+        save_student(self.student, directory, self.processing_class)
+        if self._learned:
+            save_file(self._learned, directory / LEARNED_PROJECTION)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._shards is not None and not self.args.should_save:
+            self.optimizer.state_dict()  # type: ignore[union-attr]  # takes part: the first process, which saves, gathers
+        super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        directory = Path(resume_from_checkpoint)
+        load_student(self.student, directory)
+        if self._shards is not None:
+            self._shards.scatter_()
+        if isinstance(self.stage_model.projection, nn.Module):
+            saved = load_file(directory / LEARNED_PROJECTION)
+            for name, parameter in self.stage_model.projection.named_parameters():
+                put_(parameter, saved[name])
+
+
+def _shifted(rate: Callable[[int], float], offset: int) -> Callable[[int], float]:
+    return lambda step: rate(step + offset)
+
+
+def save_student(student: nn.Module, directory: Path, processing_class: Any = None) -> None:
+    """The whole student in `directory`: `save_pretrained` for a Hugging Face model, else safetensors of its weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(student, PreTrainedModel):
+        with _no_bars():
+            student.save_pretrained(directory)
+    else:
+        save_model(student, str(directory / WEIGHTS))
+    if processing_class is not None:
+        processing_class.save_pretrained(directory)
+
+
+def load_student(student: nn.Module, directory: Path) -> None:
+    """Puts the weights that `save_student` wrote back into `student`; tied weights stay tied."""
+    if isinstance(student, PreTrainedModel):
+        student.load_state_dict(open_student(student, directory).state_dict())
+    else:
+        load_model(student, str(directory / WEIGHTS))
+
+
+def open_student(student: PreTrainedModel, directory: Path) -> PreTrainedModel:
+    """The model that `save_student` wrote of `student`, as `from_pretrained` opens it.
+
+    The names in the file are not always those in memory (GPT-NeoX's head, ViT's blocks).
+    """
+    with _no_bars():
+        saved: PreTrainedModel = type(student).from_pretrained(directory, dtype=student.dtype)
+    return saved
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hides transformers' progress bars: a stage has one of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

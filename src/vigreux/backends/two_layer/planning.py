@@ -1,0 +1,190 @@
+"""What a run on a parity task will cost: FLOPs from the shapes alone, time from a few thousand samples. No weights are loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vigreux.backends.two_layer.engine import TwoLayerSetup
+from vigreux.backends.two_layer.stages import (
+    TwoLayerTarget,
+    for_two_layers,
+    needs_logits,
+    step_cost,
+    teacher_products,
+)
+from vigreux.backends.two_layer.teachers import (
+    LOGITS_LAYER,
+    HiddenTargets,
+    NetworkShape,
+    forward,
+    layer_width,
+    read_shape,
+)
+from vigreux.curriculum.stages import Curriculum, Hidden, Joint, Stage, hidden_part
+from vigreux.distillation.projection import projection_entries
+from vigreux.kernels.forward import ROWS
+from vigreux.kernels.sgd import Blocking, Loss, OnlineSGD
+from vigreux.models.size import directory_bytes
+from vigreux.models.two_layer import TwoLayer
+from vigreux.plan.cost import Cost, StageCost
+from vigreux.tasks.bits import BitStream
+
+_SAMPLES = 2048  # that are timed; a quarter of them for a wide network
+_WIDE = 4096  # hidden units from which cost is taken to be linear in their number
+
+
+@dataclass(frozen=True)
+class TwoLayerPlan:
+    """A curriculum with the cost of each stage; memory is the peak over the stages, in bytes."""
+
+    curriculum: Curriculum
+    cost: Cost
+    student: NetworkShape
+    teacher: NetworkShape | None
+    memory: int
+
+
+def make_plan(setup: TwoLayerSetup) -> TwoLayerPlan:
+    """The plan of a checked setup; its student is left as it is."""
+    student = NetworkShape(
+        setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize
+    )
+    shapes = [_teacher_of(setup, stage) for stage in setup.curriculum]
+    stages = tuple(
+        _stage_cost(setup, *planned) for planned in zip(setup.curriculum, setup.stage_steps, shapes)
+    )
+    teacher = next((shape for shape in reversed(shapes) if shape is not None), None)
+    return TwoLayerPlan(
+        setup.curriculum, Cost(stages, _bytes_kept(setup)), student, teacher, _memory(setup, shapes)
+    )
+
+
+def _teacher_of(setup: TwoLayerSetup, stage: Stage) -> NetworkShape | None:
+    if stage.teacher.kind == "labels":
+        return None
+    assert setup.teachers is not None
+    return read_shape(setup.teachers.folder(stage.teacher))
+
+
+def _bytes_kept(setup: TwoLayerSetup) -> int:
+    teachers = setup.teachers
+    used = {stage.teacher for stage in setup.curriculum if stage.teacher.kind != "labels"}
+    return (
+        sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used})
+        if teachers is not None
+        else 0
+    )
+
+
+def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
+    """Student, the kernel's copy of it and its two blocks of rows, and a teacher with the hidden units of some samples."""
+    student, rows = setup.student, Blocking.best(setup.student.width).rows
+    own = student.dtype.itemsize * (
+        2 * sum(p.numel() for p in student.parameters())
+        + 2 * max(rows, setup.settings.batch_size) * student.width
+    )
+    taught = [
+        _teacher_bytes(stage, shape, student.width)
+        for stage, shape in zip(setup.curriculum, shapes)
+        if shape is not None
+    ]
+    return own + max(taught, default=0)
+
+
+def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
+    hidden = hidden_part(stage.target)
+    entries = (
+        projection_entries(hidden.projection, layer_width(shape, hidden.layer), width)
+        if hidden is not None
+        else 0
+    )
+    return (
+        shape.bytes_per * (2 * shape.parameters + ROWS * torch.get_num_threads() * shape.width)
+        + (shape.bytes_per + 8) * entries
+    )
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def _stage_cost(setup: TwoLayerSetup, stage: Stage, steps: int, teacher: NetworkShape | None) -> StageCost:
+    batch, target = setup.settings.batch_size, stage.target
+    assert for_two_layers(target), "see TwoLayerSetup.check"
+    cost = step_cost(target, setup.student, teacher, batch)
+    seconds = _student_seconds(setup, target)
+    if teacher is not None:
+        seconds += _teacher_seconds(target, teacher, setup.student.width)
+    return StageCost(
+        stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds
+    )
+
+
+def _student_seconds(setup: TwoLayerSetup, target: TwoLayerTarget) -> float:
+    """Of a sample, drawn and labelled, on a copy of the student."""
+    student, settings = setup.student, setup.settings
+    batch = settings.batch_size
+    samples = -(-(_SAMPLES if student.width <= _WIDE else _SAMPLES // 4) // batch) * batch
+    kernel = OnlineSGD(
+        *(p.clone() for p in student.parameters_in_order()), batch=batch, threads=settings.threads
+    )
+    stream = BitStream(student.n, 0, "calibrate")
+    units = torch.zeros(samples, student.width, dtype=student.dtype)
+    targets = torch.zeros(samples, max(student.classes, 2), dtype=student.dtype)
+    targets[:, 0] = 1
+    before = settings.match == "before-relu"
+    rate = np.full(samples // batch, 1e-6)
+    loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
+
+    def take() -> None:
+        rows = stream.block(0, samples)
+        setup.task.labels(rows)
+        X = torch.from_numpy(rows)
+        if isinstance(target, Hidden):
+            kernel.fit_hidden(X, units, rate, before_relu=before)
+        elif isinstance(target, Joint):
+            kernel.fit_joint(X, targets, units, rate, weight=1.0, before_relu=before, loss=loss)
+        else:
+            kernel.fit_logits(X, targets, rate, loss=loss)
+
+    return _seconds(take) / samples
+
+
+def _teacher_seconds(target: TwoLayerTarget, teacher: NetworkShape, width: int) -> float:
+    """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
+    small = TwoLayer(
+        teacher.n,
+        min(teacher.width, _WIDE),
+        teacher.classes,
+        dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per],
+    )
+    X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
+    asked: list[Callable[[np.ndarray], Tensor]] = []
+    hidden = hidden_part(target)
+    if hidden is not None:
+        onto = layer_width(small, hidden.layer) if hidden.projection.kind == "identity" else width
+        asked.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
+    if needs_logits(target) and (
+        hidden is None or hidden.layer != LOGITS_LAYER
+    ):  # which are computed once, and projected
+        asked.append(lambda rows: forward(small, rows))
+    ratio = teacher_products(target, teacher, width) / teacher_products(
+        target, replace(teacher, width=small.width), width
+    )
+    return ratio * _seconds(lambda: [ask(X) for ask in asked]) / _SAMPLES
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The better of two times, after one that compiles and warms up."""
+    work()
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)

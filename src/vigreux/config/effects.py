@@ -1,0 +1,133 @@
+"""Settings that would have no effect in the run that a configuration asks for: refused, so that none is ignored in silence.
+
+A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another curriculum is a note.
+What contradicts another setting, or belongs to another kind of task, is refused. A setting that has its default is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from vigreux.config.transformer import RunConfig, TaskConfig, TeachConfig
+from vigreux.errors import ConfigError
+
+_SIZES = ("layers", "hidden", "heads", "intermediate", "init", "from_layers")
+_OF_KIND = {  # setting of the task → the kinds that read it
+    "mask_share": ("masked-lm",),
+    "attend_masked": ("masked-lm",),
+    "boundary_level": ("causal-lm",),
+    "label_field": ("classification",),
+    "pooling": ("embedding",),
+}
+_OF_DOCUMENTS = ("eval_data", "eval_share", "text_field", "label_field", "allow_overlap")
+_LAWS = ("grammar:", "parity:", "hierarchical-parity:")
+
+
+def check_effects(config: RunConfig | TeachConfig) -> None:
+    """Raises `ConfigError` for the first setting that the run would ignore; the message says what makes it so."""
+    _check_task(config.task)
+    if isinstance(config, RunConfig):
+        _check_run(config)
+    else:
+        _check_teach(config)
+
+
+def unused_settings(config: RunConfig) -> list[str]:
+    """A note for each setting that the curriculum of this run does not read.
+
+    A comparison shares one configuration among several curricula, so such a setting is said and not refused.
+    """
+    named = config.curriculum if isinstance(config.curriculum, str) else "stages"
+    stated = named == "stages" or named.endswith((".yaml", ".yml"))
+    used: dict[str, set[str]] = {"loss": set(), "extraction": set()}
+    if not stated and named != "supervised":
+        used["loss"] = {f.name for f in fields(config.loss)}
+    if named == "extraction":
+        used["extraction"] = {f.name for f in fields(config.extraction)}
+    elif config.task.kind == "embedding" or (
+        config.student.init == "projected-embeddings" and config.student.model is None
+    ):
+        used["extraction"] = {"projection", "projection_seed"}
+    notes = []
+    for section, names in used.items():
+        unused = [name for name in _given(getattr(config, section)) if name not in names]
+        notes += [f"{section}.{name}: the curriculum {named!r} does not read it" for name in unused]
+    if config.checkpoints is not None and named not in ("progressive", "p-shot"):
+        notes.append(f"checkpoints: the curriculum {named!r} does not read them")
+    of_cache = [name for name in _given(config.cache) if name != "path"]
+    reason = "there is no cache.path" if config.cache.path is None else "the cache was made with its own"
+    return notes + [f"cache.{name}: is not read, as {reason}" for name in of_cache]
+
+
+def _check_task(task: TaskConfig) -> None:
+    law = isinstance(task.data, str) and task.data.startswith(_LAWS)
+    for name in _given(task):
+        kinds = _OF_KIND.get(name, (task.kind,))
+        if task.kind not in kinds:
+            raise _without_effect(
+                f"task.{name}", f"task.kind {task.kind}", f"it is for {' and '.join(kinds)}"
+            )
+        if law and name in _OF_DOCUMENTS:
+            raise _without_effect(f"task.{name}", "a law as task.data", "it is for documents")
+    if task.boundary_level and not (isinstance(task.data, str) and task.data.startswith("grammar:")):
+        raise _without_effect("task.boundary_level", "such task.data", "it is for sentences of a grammar")
+    if task.eval_data is not None and "eval_share" in _given(task):
+        raise _without_effect("task.eval_share", "task.eval_data", "the held-out documents are those")
+
+
+def _check_run(config: RunConfig) -> None:
+    student, teacher = config.student, config.teacher
+    for name in _given(student):
+        if student.model is not None and name in _SIZES:
+            raise _without_effect(
+                f"student.{name}", "student.model", "that model brings its sizes and weights"
+            )
+        if student.model is None and name in ("revision", "allow_pickle", "trust_remote_code"):
+            raise _without_effect(f"student.{name}", "a student that is made", "it is for student.model")
+    if student.from_layers is not None and student.init != "teacher-layers":
+        raise _without_effect(
+            "student.from_layers", f"student.init {student.init}", "it is for teacher-layers"
+        )
+    for where, revision, model in (
+        ("teacher", teacher.revision, teacher.model),
+        ("student", student.revision, student.model),
+    ):
+        if revision is not None and model and (model.startswith("asset:") or Path(model).is_dir()):
+            raise _without_effect(f"{where}.revision", f"{where}.model {model}", "it is for a hub id")
+    if teacher.after_blocks is not None and teacher.blocks is None:
+        raise _without_effect("teacher.after_blocks", "no teacher.blocks", "it stands beside these")
+    if config.extraction.layers is not None and config.extraction.stages is not None:
+        raise _without_effect("extraction.stages", "extraction.layers", "the stages are those pairs")
+    if config.task.kind == "embedding" and (given := list(_given(config.loss))):
+        raise _without_effect(
+            f"loss.{given[0]}", "task.kind embedding", "embeddings are compared, not logits"
+        )
+
+
+def _check_teach(config: TeachConfig) -> None:
+    model = config.model
+    law = isinstance(config.task.data, str) and config.task.data.startswith(_LAWS)
+    for name in _given(model):
+        if model.start is not None and name in ("layers", "hidden", "heads", "intermediate", "dropout"):
+            raise _without_effect(f"model.{name}", "model.start", "that model brings its own")
+        if name == "vocab_size" and (law or model.start is not None or model.tokenizer is not None):
+            raise _without_effect(
+                "model.vocab_size", "a tokenizer that is there", "it is for one that is trained"
+            )
+        if name == "tokenizer" and law:
+            raise _without_effect("model.tokenizer", "a law as task.data", "a law brings its own")
+        if model.start is None and name == "allow_pickle":
+            raise _without_effect("model.allow_pickle", "a random start", "it is for model.start")
+
+
+def _given(section: Any) -> Iterator[str]:
+    """The settings of a section that are not at their defaults."""
+    default = type(section)()
+    yield from (f.name for f in fields(section) if getattr(section, f.name) != getattr(default, f.name))
+
+
+def _without_effect(name: str, beside: str, reason: str) -> ConfigError:
+    return ConfigError(f"{name}: has no effect with {beside}: {reason}; accepted: leave it out")

