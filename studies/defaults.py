@@ -96,7 +96,7 @@ def base() -> RunConfig:
 
 def run_all() -> None:
     """Every variant and seed that is not finished yet, seeds outermost."""
-    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.materials import load_materials
     from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()

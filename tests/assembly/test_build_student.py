@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.cli.tiny import Tiny, save_llama
-from vigreux.assembly.build import Materials, load_materials
 from vigreux.assembly.build_student import start_projection
+from vigreux.assembly.materials import Materials, load_materials
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum.stages import Projection

@@ -1,168 +1,23 @@
-"""From a configuration to what the engine runs: the teacher, the data, the student and the curriculum.
-
-`load_materials` loads what all runs of a comparison share; `make_setup` makes one run's curriculum and student from it.
-"""
+"""From a configuration and what its runs share to one run: the student with its first weights, and the curriculum."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
-
 from vigreux.activity import doing
-from vigreux.assembly.build_student import first_weights_, make_student, start_config
-from vigreux.assembly.embeddings import other_poolings, settled
-from vigreux.assembly.meaning import Meaning, run_classes
-from vigreux.assembly.others import check_other_teachers, compare_tokenizer
+from vigreux.assembly.build_student import first_weights_, make_student
+from vigreux.assembly.embeddings import other_poolings
+from vigreux.assembly.materials import Materials, other_teacher
+from vigreux.assembly.others import check_other_teachers
 from vigreux.assembly.sources import (
-    check_kind,
-    check_length,
     check_steps,
-    checkpoint_series,
-    has_head,
-    local,
     training_device,
 )
-from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
-from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
-from vigreux.backends.transformer.training import DEFAULTS, check_training
 from vigreux.config.curricula import from_config
 from vigreux.config.effects import unused_settings
-from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum.stages import Projection, shared_projection
-from vigreux.distillation.teachers import LiveTeacher, Teachers
-from vigreux.errors import ConfigError
-from vigreux.models.layout import find_layout, named_layout, num_blocks
-from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
-from vigreux.models.placed import is_placed
-from vigreux.run.identity import process_count
-from vigreux.tasks.build import build_task
-from vigreux.tasks.classes import classes_of, match_classes, named_classes
-from vigreux.tasks.task import Task
-
-
-@dataclass
-class Materials:
-    """What every run of one configuration shares: loaded once."""
-
-    task: Task
-    task_config: TaskConfig  # with what the teacher's folder settles
-    meaning: Meaning
-    model: PreTrainedModel  # the teacher's
-    teacher: LiveTeacher
-    series: dict[int, str]
-    held_out: HeldOut
-    notes: list[str]
-    matrices: dict[Projection, Tensor] = field(
-        default_factory=dict
-    )  # (d_T, d_S) by what they are a function of
-
-    @property
-    def tokenizer(self) -> Any:
-        """That every text of the run goes through."""
-        return self.meaning.tokenizer
-
-    def settled(self, config: RunConfig) -> RunConfig:
-        """The configuration of a run with what the teacher's folder settles."""
-        return replace(config, task=self.task_config)
-
-    def release_teacher(self) -> None:
-        """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
-        if not is_placed(self.model):
-            self.model.to("meta")  # type: ignore[arg-type]
-
-    def hold_teacher(self, config: RunConfig) -> None:
-        """Makes sure that the teacher's weights are there: a student's first weights come from them."""
-        if not is_placed(self.model) and next(self.model.parameters()).is_meta:
-            self.model = _load_teacher(local(config.teacher.model), config, config.teacher.revision)
-            take_padding(self.meaning, self.model)
-            self.teacher = live(self.model, config.teacher, self.teacher.class_order)
-
-
-def load_materials(config: RunConfig) -> Materials:
-    """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
-    own = config.teacher
-    check_training(config.training)
-    task_config, notes = settled(config)
-    config = replace(config, task=task_config)
-    source = local(own.model)
-    tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
-    model = _load_teacher(source, config, own.revision)
-    check_length(config.task.max_length, model)
-    meaning = _meaning(config, model, tokenizer)
-    match = meaning.match(model.config, "teacher.model")
-    names = None if meaning.classes is None else dict(enumerate(meaning.classes))
-    with doing("reading the data"):
-        task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
-    _check_named(task, meaning)
-    readers = [Reader.of_model("teacher.model", model)]
-    if (start := start_config(config.student)) is not None:
-        readers.append(Reader.of_config("student.model", start, config.task.kind))
-        begun = config.student
-        remote: dict[str, Any] = {"revision": begun.revision, "trust_remote_code": begun.trust_remote_code}
-        notes += compare_tokenizer(meaning, str(begun.model), start, "student.model", **remote)
-        _check_rows(readers, tokenizer)
-    meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
-    saved = (model.config.architectures or [type(model).__name__])[0]
-    if task.kind == "embedding" and saved != type(model).__name__:
-        notes.append(f"teacher.model: was saved as {saved}; an embedding task does not use its head")
-    series, of_series = checkpoint_series(own.checkpoints, source)
-    notes += [*of_tokens, *of_series, *([] if match.note is None else [match.note])]
-    teacher = live(model, own, match.order)
-    assert task_config.pooling is not None
-    size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
-    held_out = HeldOut(task, teacher, task_config.pooling, size)
-    return Materials(task, task_config, meaning, model, teacher, series, held_out, notes)
-
-
-@doing("loading the teacher")
-def _load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
-    own = config.teacher
-    found = load_config(source, revision=revision, trust_remote_code=own.trust_remote_code)
-    check_kind(config.task.kind, found, source)
-    return load_model(
-        source,
-        task_class(config.task.kind, found),
-        revision=revision,
-        dtype=own.dtype,
-        allow_pickle=own.allow_pickle,
-        trust_remote_code=own.trust_remote_code,
-        **own.options,
-    )
-
-
-def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | None = None) -> LiveTeacher:
-    """The teacher on its device: its own, or the one that training uses. Quantised, or placed by its options, it stays there.
-
-    `class_order` brings its logits into the order of the run's classes.
-    """
-    layout = None
-    if config.blocks is not None:
-        layout = find_layout(model, blocks=config.blocks, after=config.after_blocks)
-    if is_placed(model):
-        if config.device is not None:
-            raise ConfigError(
-                "teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map"
-            )
-        if config.sharded:
-            raise ConfigError(
-                "teacher.sharded: of a model that is quantised or placed by device_map; accepted: false"
-            )
-        return LiveTeacher(model, layout, class_order=class_order)
-    try:
-        device = torch.device(config.device or training_device())
-        if config.sharded and process_count() > 1:
-            return LiveTeacher(model, layout, spread_on=device, class_order=class_order)
-        return LiveTeacher(model.to(device), layout, class_order=class_order)
-    except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
-        raise ConfigError(
-            f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1"
-        ) from error
+from vigreux.config.transformer import RunConfig
+from vigreux.curriculum.stages import shared_projection
+from vigreux.distillation.teachers import Teachers
+from vigreux.models.layout import named_layout, num_blocks
 
 
 @doing("making the student")
@@ -197,7 +52,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         teachers=Teachers(
             teacher,
             materials.series,
-            lambda name: _other_teacher(name, config, materials.meaning),
+            lambda name: other_teacher(name, config, materials.meaning),
         ),
         curriculum=curriculum,
         budget=config.budget,
@@ -211,43 +66,3 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         processing_class=materials.tokenizer,
         notes=[*materials.task.notes, *materials.notes, *notes],
     )
-
-
-def _other_teacher(name: str, config: RunConfig, meaning: Meaning) -> LiveTeacher:
-    """A checkpoint of the teacher's run, or another model, with its classes in the run's order."""
-    model = _load_teacher(local(name), config)
-    take_padding(meaning, model)
-    return live(model, config.teacher, meaning.match(model.config, name).order)
-
-
-def _check_rows(readers: Sequence[Reader], tokenizer: Any) -> None:
-    """Raises `ConfigError` for a student that starts from a model with fewer tokens than the teacher and its tokenizer have."""
-    teacher, student = readers
-    needed = min(len(tokenizer), teacher.rows or len(tokenizer))
-    if student.rows is not None and student.rows < needed:
-        raise ConfigError(
-            f"student.model: its vocabulary has {student.rows} rows; accepted: at least {needed}, the teacher's"
-        )
-
-
-def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:
-    """What the run's models agree on. A student that is made has the teacher's classes, one that starts from a model its own."""
-    kind = config.task.kind
-    if kind != "classification":
-        return Meaning(kind, tokenizer)
-    theirs = classes_of(teacher.config, "teacher.model")
-    if (start := start_config(config.student)) is None or not has_head(kind, start):
-        return Meaning(kind, tokenizer, theirs, "teacher.model")
-    student = classes_of(start, "student.model")
-    return Meaning(kind, tokenizer, run_classes(student, theirs), "student.model")
-
-
-def _check_named(task: Task, meaning: Meaning) -> None:
-    """Raises `ConfigError` where a law's classes are not the run's, in its order."""
-    if task.id2label is None or meaning.classes is None:
-        return
-    own = named_classes(task.id2label, "task.data")
-    if match_classes(own, meaning.classes, "task.data", meaning.named_by).order is not None:
-        raise ConfigError(
-            f"{meaning.named_by}: its classes are in another order than those of task.data; accepted: {', '.join(own)}"
-        )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from vigreux.assembly.sources import check_family, check_length, has_head, local
+from vigreux.assembly.materials import Materials
+from vigreux.assembly.sources import check_family, check_length, has_head, local, start_config
 from vigreux.assembly.token_ids import take_padding
 from vigreux.backends.transformer.guard import Tried, check_model
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.backends.transformer.training import DEFAULTS
-from vigreux.config.transformer import RunConfig, StudentConfig, StudentInit
+from vigreux.config.transformer import RunConfig, StudentInit
 from vigreux.curriculum.stages import Projection
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher
@@ -24,15 +25,12 @@ from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_config, load_model, task_class
+from vigreux.models.load import load_model, task_class
 from vigreux.models.text_config import text_config
 from vigreux.plan.cost import samples_per_step
 from vigreux.run.identity import process_count
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
-
-if TYPE_CHECKING:
-    from vigreux.assembly.build import Materials
 
 
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
@@ -53,15 +51,6 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
     if student.can_generate():  # end tokens and settings of sampling, which the config does not hold
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student, []
-
-
-def start_config(config: StudentConfig) -> PreTrainedConfig | None:
-    """The config of the model that the student starts from; `None` for a student that is made."""
-    if config.model is None:
-        return None
-    return load_config(
-        local(config.model), revision=config.revision, trust_remote_code=config.trust_remote_code
-    )
 
 
 def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vigreux.activity import doing
-from vigreux.assembly.build import Materials, load_materials, make_setup
+from vigreux.assembly.build import make_setup
+from vigreux.assembly.materials import Materials, load_materials
 from vigreux.assembly.sources import local
 from vigreux.backends.transformer.calibrate import plan_stages
 from vigreux.backends.transformer.capture import (

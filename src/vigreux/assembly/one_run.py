@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from vigreux.assembly.build import Materials, make_setup
+from vigreux.assembly.build import make_setup
 from vigreux.assembly.build_teacher import make_teaching_setup
 from vigreux.assembly.caching import (
     cached_held_out,
@@ -14,6 +14,7 @@ from vigreux.assembly.caching import (
     open_cache,
     student_width,
 )
+from vigreux.assembly.materials import Materials
 from vigreux.assembly.running import run_setup
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.config.transformer import RunConfig, TeachConfig

@@ -11,12 +11,12 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from vigreux.config.curricula import stated_curriculum
-from vigreux.config.transformer import AUTO_CLASS, RunConfig, TaskKind
+from vigreux.config.transformer import AUTO_CLASS, RunConfig, StudentConfig, TaskKind
 from vigreux.distillation.series import check_series, find_series
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError
-from vigreux.models.load import task_class, weights_fingerprint
+from vigreux.models.load import load_config, task_class, weights_fingerprint
 from vigreux.models.student import model_class
 from vigreux.models.text_config import text_config
 
@@ -168,3 +168,12 @@ def check_length(max_length: int, model: nn.Module) -> None:
         raise ConfigError(
             f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions"
         )
+
+
+def start_config(config: StudentConfig) -> PreTrainedConfig | None:
+    """The config of the model that the student starts from; `None` for a student that is made."""
+    if config.model is None:
+        return None
+    return load_config(
+        local(config.model), revision=config.revision, trust_remote_code=config.trust_remote_code
+    )

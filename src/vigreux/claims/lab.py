@@ -16,7 +16,7 @@ from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig, as_t
 from vigreux.run.folder import RunFolder
 
 if TYPE_CHECKING:
-    from vigreux.assembly.build import Materials
+    from vigreux.assembly.materials import Materials
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ _LOADED: dict[str, Materials] = {}  # of this process: what its last student sha
 
 def _materials(config: RunConfig) -> Materials:
     """Teacher and data, read once a process for students that ask for the same."""
-    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.materials import load_materials
 
     # the projections that are made on the way have a width, and a classifier's labels an order
     student = [config.student.hidden, config.student.model]

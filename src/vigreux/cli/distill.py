@@ -55,7 +55,7 @@ def runner(config: RunConfig | TwoLayerConfig) -> Callable[..., Summary | None]:
         from vigreux.backends.two_layer.build import run_two_layer
 
         return run_two_layer
-    from vigreux.assembly.build import load_materials
+    from vigreux.assembly.materials import load_materials
     from vigreux.assembly.one_run import distill_one
     from vigreux.assembly.quiet import quiet_libraries
 
