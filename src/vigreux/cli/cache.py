@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vigreux.cli.distill import check_given, console, first_process
 from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.shared import check_required, console, first_process
 from vigreux.config.transformer import RunConfig
 from vigreux.files.overlaps import check_overlaps
 
@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> None:
     config, flags = parse(
         partial(make_parser, "cache", RunConfig, ABOUT, FLAGS), RunConfig, argv, ["quiet", "estimate"]
     )
-    check_given(config)
+    check_required(config)
     check_overlaps(config, "cache.path")
     from vigreux.assembly.caching import begin_capture
     from vigreux.assembly.quiet import quiet_libraries

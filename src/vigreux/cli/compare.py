@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vigreux.checks import Jobs, Seed, check_value
-from vigreux.cli.distill import BUDGETS, already_finished, check_given, console, first_process, runner
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.shared import BUDGETS, already_finished, check_required, console, first_process, runner
 from vigreux.config.transformer import BudgetConfig, RunConfig
 from vigreux.config.two_layer import TWO_LAYER_KINDS, TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingError, VigreuxError, shown
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> None:
     root = Path(config.output)
     runs = grid(config, curricula, seeds)
     for each in runs[: len(curricula)]:
-        check_given(each)
+        check_required(each)
         if isinstance(each, TwoLayerConfig):
             from vigreux.backends.two_layer.build import make_setup
 
@@ -194,7 +194,7 @@ def grid(config: C, curricula: Sequence[str], seeds: Sequence[int]) -> list[C]:
 
 
 def parse_curricula(text: str) -> list[str]:
-    """Names between commas, each a builder's or a YAML file (`check_given` reads them)."""
+    """Names between commas, each a builder's or a YAML file (`check_required` reads them)."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len({Path(name).stem for name in names}) < len(names):
         raise ConfigError(f"curricula: {shown(text)}; accepted: one or more different names with commas")

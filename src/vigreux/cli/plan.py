@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigreux.checks import Size
-from vigreux.cli.distill import check_given, console
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.shared import check_required, console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.curriculum.stages import Curriculum, Joint, Logits
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
     about += HELP_ONLINE if online else HELP.format("plan")
     make = partial(make_parser, "plan", cls, about, [] if online else FLAGS)
     config, flags = parse(make, cls, argv, [] if online else ["hardware", "students"])
-    check_given(config, data=False)
+    check_required(config, data=False)
     if isinstance(config, TwoLayerConfig):
         from vigreux.backends.two_layer.build import make_setup, torch_threads
         from vigreux.backends.two_layer.planning import make_plan as make_online_plan

@@ -258,7 +258,7 @@ def _show(name: str, records: Sequence[Record]) -> None:
     from rich import box
     from rich.table import Table
 
-    from vigreux.cli.distill import console
+    from vigreux.cli.shared import console
 
     if name == "ngrams":
         sizes = [score["n"] for score in records[0]["ngrams"]]
@@ -300,7 +300,7 @@ def _show_similarity(records: Sequence[Record]) -> None:
     from rich import box
     from rich.table import Table
 
-    from vigreux.cli.distill import console
+    from vigreux.cli.shared import console
 
     for record in records:
         depths = range(len(record["cka"][0]))

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from vigreux.checks import Accepts
 from vigreux.cli.arguments import Parser, location, whole_number
+from vigreux.cli.shared import console
 from vigreux.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 Shots = Annotated[
     int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
 ]
-LOG_WIDTH = 160  # columns of a table that goes to a file
 # what an evaluation's record holds beside its metrics
 BESIDE = frozenset(
     {
@@ -238,7 +238,6 @@ def _show(
 
 def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     metric = teacher.metric
@@ -258,8 +257,7 @@ def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: S
         values = f"{metric.format(transition.before)} → {metric.format(transition.after)}"
         kept = ", ".join(f"{choice.step:,}" for choice in choices if choice.transition == transition)
         table.add_row(str(number), *steps, values, f"{transition.sharpness:.1f} ×", kept or "–")
-    plain = Console()
-    (plain if plain.is_terminal else Console(width=LOG_WIDTH)).print(table)
+    console().print(table)
     for choice in choices:
         number = list(transitions).index(choice.transition) + 1
         print(

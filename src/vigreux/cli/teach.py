@@ -6,21 +6,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from vigreux.cli.distill import BUDGETS, DATA, already_finished
 from vigreux.cli.online import HELP, HELP_ONLINE, check_two_layer, is_online
 from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.shared import BUDGETS, DATA, QUIET, RESUME, already_finished
 from vigreux.config.effects import check_effects
 from vigreux.config.transformer import BudgetConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
 from vigreux.errors import ConfigError
 from vigreux.run.folder import Summary
-
-FLAGS: list[tuple[str, dict[str, Any]]] = [
-    ("--resume", {"action": "store_true", "help": "go on with the run in the output folder"}),
-    ("--quiet", {"action": "store_true", "help": "no progress bars"}),
-]
 
 
 def run(argv: Sequence[str]) -> None:
@@ -29,7 +23,9 @@ def run(argv: Sequence[str]) -> None:
     cls: type[TeachConfig | TwoLayerConfig] = TwoLayerConfig if online else TeachConfig
     about = "Train a teacher on labels or text, keeping a series of checkpoints."
     about += HELP_ONLINE if online else HELP.format("teach")
-    config, flags = parse(partial(make_parser, "teach", cls, about, FLAGS), cls, argv, ["resume", "quiet"])
+    config, flags = parse(
+        partial(make_parser, "teach", cls, about, [RESUME, QUIET]), cls, argv, ["resume", "quiet"]
+    )
     if isinstance(config, TwoLayerConfig):
         config = as_teaching(config)
         check_two_layer(config)
