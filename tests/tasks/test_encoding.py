@@ -4,9 +4,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from vigreux.tasks.embedding import TextCollator
+from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.encoding import encode_documents
-from vigreux.tasks.reading import Record
+from vigreux.tasks.kinds.embedding import TextCollator
 from vigreux.tasks.stream import Sample
 
 TEXTS = ["a b", "b", "a a b a"]

@@ -14,12 +14,12 @@ from tests.reference.tasks import measures
 from tests.tasks.conftest import SENTENCES
 from vigreux.config.transformer import TaskConfig
 from vigreux.tasks import evaluate as module
-from vigreux.tasks.embedding import embedding
+from vigreux.tasks.documents.sources import Record
+from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.evaluate import EmbeddingRecord, LogitsRecord, compare_embeddings, evaluate, record_teacher
-from vigreux.tasks.reading import Record
-from vigreux.tasks.split import Documents
-from vigreux.tasks.tensors import TensorTask
-from vigreux.tasks.text import causal_lm, masked_lm
+from vigreux.tasks.kinds.embedding import embedding
+from vigreux.tasks.kinds.language import causal_lm, masked_lm
+from vigreux.tasks.kinds.tensors import TensorTask
 
 DOCUMENTS = Documents(
     [Record(s, None, "") for s in SENTENCES], [Record(s.upper(), None, "") for s in SENTENCES]

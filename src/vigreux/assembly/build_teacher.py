@@ -25,9 +25,9 @@ from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import INTERMEDIATE, build, student_config
 from vigreux.tasks.build import build_task, read_documents
 from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
-from vigreux.tasks.generated import generated_tokenizer, is_generated
-from vigreux.tasks.labelled import class_names
-from vigreux.tasks.split import Documents
+from vigreux.tasks.documents.split import Documents
+from vigreux.tasks.generated.build import generated_tokenizer, is_generated
+from vigreux.tasks.kinds.classification import class_names
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 

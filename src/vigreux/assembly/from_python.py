@@ -16,9 +16,9 @@ from vigreux.config.transformer import TaskKind
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.load import load_config, task_class
 from vigreux.tasks.classes import check_outputs, classes_of
+from vigreux.tasks.kinds.tensors import TensorTask, check_tensors
+from vigreux.tasks.rows.build import tokenised_task
 from vigreux.tasks.task import Task
-from vigreux.tasks.tensors import TensorTask, check_tensors
-from vigreux.tasks.tokenised import tokenised_task
 
 
 def task_from_python(

@@ -12,7 +12,7 @@ from transformers.models.auto import modeling_auto
 from vigreux.config.transformer import TaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.views import input_names
-from vigreux.tasks.columns import ModelInputs
+from vigreux.tasks.rows.columns import ModelInputs
 
 HEADS: dict[str, TaskKind] = {
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",

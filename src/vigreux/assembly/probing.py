@@ -24,8 +24,8 @@ from vigreux.run.checkpoints import MANIFEST
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
-from vigreux.tasks.generated import generated_grammar
-from vigreux.tasks.sentences import Sentences, SentenceSampler
+from vigreux.tasks.generated.build import generated_grammar
+from vigreux.tasks.generated.sentences import Sentences, SentenceSampler
 from vigreux.tasks.table import pad, pad_inputs
 
 _STREAM = 2**62  # of a grammar: sentences that neither training nor evaluation sees

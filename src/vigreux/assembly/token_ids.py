@@ -20,9 +20,9 @@ from vigreux.assembly.meaning import Meaning, meaning_from_python
 from vigreux.config.transformer import AUTO_CLASS, TaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.student import model_class
+from vigreux.tasks.kinds.language import MaskedCollator
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
-from vigreux.tasks.text import MaskedCollator
 
 
 @dataclass(frozen=True)

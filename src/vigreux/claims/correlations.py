@@ -56,7 +56,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
 def _probe(teacher: RunFolder, task_seed: int, n: int, k: int, step: int) -> dict[str, Any]:
     from vigreux.models.two_layer import TwoLayer
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
-    from vigreux.tasks.parity import Parity
+    from vigreux.tasks.generated.parity import Parity
 
     network = TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}")
     settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=SAMPLES)

@@ -22,7 +22,7 @@ def emergence(teacher: RunFolder, settings: HierarchicalSettings) -> dict[str, A
     """
     from vigreux.models.two_layer import TwoLayer
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
-    from vigreux.tasks.parity import HierarchicalParity
+    from vigreux.tasks.generated.parity import HierarchicalParity
 
     task = HierarchicalParity.draw(settings.n, settings.k, settings.classes, settings.task_seed)
     kept = checkpoints(teacher)

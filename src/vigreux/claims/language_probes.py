@@ -18,8 +18,8 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
     from vigreux.assembly.probing import probed
     from vigreux.backends.transformer.evaluation import HeldOut
     from vigreux.tasks.build import build_task
-    from vigreux.tasks.reading import read_records
-    from vigreux.tasks.split import Documents
+    from vigreux.tasks.documents.sources import read_records
+    from vigreux.tasks.documents.split import Documents
 
     records = read_records(source)
     scores = []

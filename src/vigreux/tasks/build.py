@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError
-from vigreux.tasks.embedding import embedding
-from vigreux.tasks.generated import generated_task, is_generated
-from vigreux.tasks.labelled import classification
-from vigreux.tasks.reading import Record, read_with_notes
-from vigreux.tasks.split import Documents, check_overlap, draw_records, split_records
+from vigreux.tasks.documents.sources import Record, read_with_notes
+from vigreux.tasks.documents.split import Documents, check_overlap, draw_records, split_records
+from vigreux.tasks.generated.build import generated_task, is_generated
+from vigreux.tasks.kinds.classification import classification
+from vigreux.tasks.kinds.embedding import embedding
+from vigreux.tasks.kinds.language import causal_lm, masked_lm
 from vigreux.tasks.task import Task
-from vigreux.tasks.text import causal_lm, masked_lm
 
 
 def build_task(

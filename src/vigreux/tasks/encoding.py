@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.tasks.reading import Record
+from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.table import TokenTable
 
 TOKEN_TYPES = "token_type_ids"

@@ -19,8 +19,8 @@ from vigreux.backends.transformer.guard import Tried, check_model
 from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, find_layout
 from vigreux.models.student import build, make_student
-from vigreux.tasks.tensors import TensorTask
-from vigreux.tasks.tokenised import tokenised_task
+from vigreux.tasks.kinds.tensors import TensorTask
+from vigreux.tasks.rows.build import tokenised_task
 
 CAUSAL, MASKED = "AutoModelForCausalLM", "AutoModelForMaskedLM"
 BERT = SIZES | {"intermediate_size": 48}

@@ -37,13 +37,13 @@ from vigreux.curriculum.stages import (
 )
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.run.folder import RunFolder
-from vigreux.tasks.embedding import TextCollator
 from vigreux.tasks.evaluate import TeacherRecord
-from vigreux.tasks.labelled import LabelledCollator
+from vigreux.tasks.kinds.classification import LabelledCollator
+from vigreux.tasks.kinds.embedding import TextCollator
+from vigreux.tasks.kinds.language import MaskedCollator
+from vigreux.tasks.kinds.tensors import TensorTask
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
-from vigreux.tasks.tensors import TensorTask
-from vigreux.tasks.text import MaskedCollator
 
 VOCABULARY, PAD, MASK, SPECIAL = 40, 0, 1, (0, 1, 2, 3)
 HEADS = {

@@ -19,7 +19,7 @@ from vigreux.errors import ConfigError, TrainingError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.models.weights import weights_in_memory
 from vigreux.run.folder import STUDENT, RunFolder, Summary
-from vigreux.tasks.parity import BooleanTask, HierarchicalParity, Parity
+from vigreux.tasks.generated.parity import BooleanTask, HierarchicalParity, Parity
 from vigreux.units import human_bytes
 
 

@@ -64,8 +64,8 @@ from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import StepCost
 from vigreux.run.checkpoints import latest_checkpoint, rotate, step_of, write_manifest
 from vigreux.run.folder import RunFolder, StageRecord, Summary
-from vigreux.tasks.bits import BitStream
-from vigreux.tasks.parity import BooleanTask
+from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.generated.parity import BooleanTask
 
 _CHUNK = 16_384  # samples that are drawn, and asked of a teacher, together
 _HIDDEN_CHUNK = 4096  # the same where each has a target for every hidden unit

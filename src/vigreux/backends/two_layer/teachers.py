@@ -22,7 +22,7 @@ from vigreux.files.atomic import write_atomic, writing
 from vigreux.kernels.forward import ROWS, SignForward
 from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
 from vigreux.run.checkpoints import verify_manifest
-from vigreux.tasks.bits import BitStream
+from vigreux.tasks.generated.bits import BitStream
 
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured

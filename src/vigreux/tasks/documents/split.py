@@ -1,0 +1,84 @@
+"""Training and held-out documents: drawn by a seed, copies of one text never on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vigreux.errors import DataError
+from vigreux.tasks.documents.sources import Record
+
+
+class Documents(NamedTuple):
+    """What a task is made of.
+
+    Args:
+        train: documents to train on.
+        held_out: documents to evaluate on.
+        notes: things worth telling the user.
+    """
+
+    train: list[Record]
+    held_out: list[Record]
+    notes: tuple[str, ...] = ()
+
+
+def split_records(
+    records: Sequence[Record], eval_share: float, seed: int
+) -> tuple[list[Record], list[Record]]:
+    """Holds out `eval_share` of the distinct documents, at least one; all copies of a text (white space aside) go to the same side.
+
+    Returns:
+        training and held-out records, each in the order of `records`.
+
+    Raises:
+        DataError: fewer than two distinct documents.
+    """
+    texts = [_normalised(record.text) for record in records]
+    distinct = list(
+        dict.fromkeys(texts)
+    )  # in order of first appearance, so that the draw depends on the data and the seed alone
+    if len(distinct) < 2:
+        accepted = "at least 2 (in .txt, paragraphs between blank lines), or task.eval_data"
+        raise DataError(
+            f"task.data: {len(distinct)} distinct document, which cannot be split; accepted: {accepted}"
+        )
+    held = min(max(1, round(eval_share * len(distinct))), len(distinct) - 1)
+    chosen = {distinct[i] for i in np.random.default_rng(seed % 2**64).permutation(len(distinct))[:held]}
+    train = [record for record, text in zip(records, texts) if text not in chosen]
+    return train, [record for record, text in zip(records, texts) if text in chosen]
+
+
+def draw_records(records: list[Record], most: int | None, seed: int) -> list[Record]:
+    """At most `most` records, drawn by `seed`, in their own order."""
+    if most is None or len(records) <= most:
+        return records
+    return [records[i] for i in np.sort(np.random.default_rng(seed % 2**64).permutation(len(records))[:most])]
+
+
+def check_overlap(train: Sequence[Record], held_out: Sequence[Record], *, allow: bool) -> str | None:
+    """Looks for held-out documents that are also training documents, word for word (white space aside).
+
+    Returns:
+        `None` without overlap; with overlap and `allow`, a note that says how much.
+
+    Raises:
+        DataError: overlap that is not allowed.
+    """
+    seen = {_normalised(record.text) for record in train}
+    shared = [record for record in held_out if _normalised(record.text) in seen]
+    if not shared:
+        return None
+    found = f"{len(shared)} of {len(held_out)} held-out documents also occur in the training data"
+    if allow:
+        return found
+    first = _normalised(shared[0].text)
+    shown = first if len(first) <= 60 else first[:59] + "…"
+    example = f"such as {shared[0].where} ({shown!r})"
+    raise DataError(f"task.eval_data: {found}, {example}; accepted: none, unless task.allow_overlap is set")
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""Samples that are drawn from a known law: grammars and sparse parities."""

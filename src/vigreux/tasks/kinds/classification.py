@@ -1,0 +1,145 @@
+"""Text classification: one document, one label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from vigreux.config.transformer import TaskConfig
+from vigreux.errors import DataError, unknown
+from vigreux.tasks.classes import find_class, is_generic
+from vigreux.tasks.documents.sources import Record
+from vigreux.tasks.documents.split import Documents
+from vigreux.tasks.encoding import encode_documents, padding_id
+from vigreux.tasks.stream import Sample
+from vigreux.tasks.table import pad_inputs
+from vigreux.tasks.task import Batch, Task, stack_labels
+
+
+def classification(
+    documents: Documents,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TaskConfig,
+    id2label: dict[int, str] | None,
+    *,
+    by_name: bool = False,
+) -> Task:
+    """One of C classes a document. The classes are `id2label` where given, else those of the training labels.
+
+    With `by_name` whole numbers are refused, unless they are the names of classes: models that number their classes differently
+    leave open whose numbers they are.
+    """
+    classes = class_names(documents.train) if id2label is None else id2label
+    numbered = numbers_are_ids([*documents.train, *documents.held_out], classes)
+    labels = label_ids(documents.train, classes, numbered=numbered)
+    held_labels = label_ids(documents.held_out, classes, numbered=numbered)
+    if by_name and numbered:
+        raise DataError(
+            f"{documents.train[0].where}: the labels are whole numbers, and teacher and student number their classes"
+            f" differently; accepted: labels by name: {', '.join(classes.values())}"
+        )
+    table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels)
+    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, held_labels)
+    held = held.draw(config.max_eval, config.split_seed)
+    notes = (
+        *documents.notes,
+        f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes",
+        *cut,
+    )
+    names = [classes[i] for i in range(len(classes))]
+    if numbered and not is_generic(names):
+        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:8])) + (
+            " …" if len(names) > 8 else ""
+        )
+        notes += (f"the labels are whole numbers and are taken as class ids: {shown}",)
+    collate = LabelledCollator(padding_id(tokenizer))
+    return Task("classification", table, held, collate, table.mean_length, classes, notes)
+
+
+@dataclass(frozen=True)
+class LabelledCollator:
+    """The model's inputs, padded to the batch's longest (see `pad_inputs`), and labels (B,)."""
+
+    pad_id: int
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        inputs = pad_inputs([sample.example for sample in samples], self.pad_id)
+        return inputs | {"labels": stack_labels(samples)}
+
+
+def class_names(records: Sequence[Record]) -> dict[int, str]:
+    """Class id → name, from the labels: names sorted, or whole numbers 0 … C − 1, which keep their value.
+
+    Raises:
+        DataError: a number outside 0 … C − 1, C the number of different labels; a single class; or scores, numbers with a fraction.
+    """
+    labels = {record.label for record in records}
+    if len(labels) < 2:
+        raise DataError(
+            f"task.label_field: every document has the label {labels.pop()!r}; accepted: at least 2 classes"
+        )
+    scores = [record for record in records if _is_fraction(record.label)]
+    if scores and all(_is_number(label) for label in labels):
+        raise DataError(
+            f"{scores[0].where}: label {scores[0].label!r} is a score; accepted: the name or number of a class"
+        )
+    if all(isinstance(label, int) for label in labels):
+        classes = {i: str(i) for i in range(len(labels))}
+        label_ids(records, classes)  # complains about the record that has a number outside
+        return classes
+    return dict(enumerate(sorted(str(label) for label in labels)))
+
+
+def label_ids(
+    records: Sequence[Record], classes: dict[int, str], *, numbered: bool | None = None
+) -> list[int]:
+    """The class id of each record: by name, case aside; whole numbers as `numbers_are_ids` says.
+
+    Args:
+        records: with their labels.
+        classes: class id → name.
+        numbered: what `numbers_are_ids` gave; default asked of these records.
+
+    Raises:
+        DataError: a name that is not among the classes, a number that is not among their ids.
+    """
+    ids = {name: i for i, name in classes.items()}
+    if numbered is None:
+        numbered = numbers_are_ids(records, classes)
+    known: dict[str, int | None] = {}
+    return [_label_id(record, ids, not numbered, known) for record in records]
+
+
+def numbers_are_ids(records: Sequence[Record], classes: dict[int, str]) -> bool:
+    """Whether whole numbers among the labels are ids. They are names where one is the name of another class (stars 1 to 5)."""
+    ids = {name: i for i, name in classes.items()}
+    numbers = {record.label for record in records if isinstance(record.label, int)}
+    return bool(numbers) and all(ids.get(str(number), number) == number for number in numbers)
+
+
+def _label_id(record: Record, ids: dict[str, int], by_name: bool, known: dict[str, int | None]) -> int:
+    if by_name or isinstance(record.label, str):
+        name = str(record.label)
+        if name not in known:
+            known[name] = find_class(name, ids)
+        if (found := known[name]) is None:
+            raise DataError(f"{record.where}: {unknown('label', record.label, ids)}")
+        return found
+    assert isinstance(record.label, int)
+    if not 0 <= record.label < len(ids):
+        raise DataError(f"{record.where}: label {record.label}; accepted: 0 to {len(ids) - 1}")
+    return record.label
+
+
+def _is_number(label: object) -> bool:
+    try:
+        return label is not None and math.isfinite(float(str(label)))
+    except ValueError:
+        return False
+
+
+def _is_fraction(label: object) -> bool:
+    return _is_number(label) and not float(str(label)).is_integer()

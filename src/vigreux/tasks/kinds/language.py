@@ -1,0 +1,302 @@
+"""Causal and masked language modelling: documents packed into blocks of at most `max_length` tokens.
+
+Documents follow one another and are cut without regard to their ends, so that no block is padded; only the last one may be
+shorter. Attention crosses documents within a block, as is customary. What the tokenizer itself puts before and after a
+text stands in the blocks as well, because models are trained with it:
+
+* causal: every block, and every document inside a block, begins with the tokens that the tokenizer puts before a text (none for
+  GPT-2). After a document stands what the tokenizer puts there, else the end-of-text token. An end of text is predicted; the
+  tokens before a text are not.
+* masked: every block is wrapped as a text is ([CLS] … [SEP]), and the tokens after a text separate documents inside a block
+  (RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from vigreux.config.transformer import TaskConfig
+from vigreux.errors import ConfigError, DataError
+from vigreux.tasks.documents.split import Documents
+from vigreux.tasks.encoding import encode, padding_id
+from vigreux.tasks.rows.columns import MASK, SPECIAL_MASK
+from vigreux.tasks.stream import Example, Sample
+from vigreux.tasks.table import TokenTable, pad, pad_inputs
+from vigreux.tasks.task import IGNORE, Batch, Task
+from vigreux.tasks.tokenizers import Wrapping, wrapping
+
+_PROBED = 200  # characters of a text by which it is seen what the tokenizer puts around it
+
+# --- packing --------------------------------------------------------------------------------------------------------
+
+
+def join(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """All texts in a row, each between `before` and `after`.
+
+    Returns:
+        (total,) int32 token ids, and (n,) int64 the place where each text, with what stands before it, begins.
+    """
+    flat, starts = array("i"), array("q")
+    for ids in encode(texts, tokenizer, add_special_tokens=False):
+        starts.append(len(flat))
+        flat.extend(before)
+        flat.extend(ids)
+        flat.extend(after)
+    return np.asarray(flat, dtype=np.int32), np.asarray(starts, dtype=np.int64)
+
+
+def cut(
+    flat: np.ndarray, length: int, *, before: Sequence[int] = (), after: Sequence[int] = ()
+) -> TokenTable:
+    """Blocks of `length` tokens, with `before` and `after` around each; a last block of one token is dropped."""
+    head, tail = (np.asarray(tokens, dtype=np.int32) for tokens in (before, after))
+    body = length - len(head) - len(tail)
+    starts = range(0, len(flat) - 1, body)
+    return TokenTable.of_rows(np.concatenate([head, flat[start : start + body], tail]) for start in starts)
+
+
+def cut_documents(flat: np.ndarray, starts: np.ndarray, length: int, before: Sequence[int]) -> TokenTable:
+    """Blocks of at most `length` tokens of documents that begin with `before`; a block that begins inside one begins with it too.
+
+    A block that would begin inside the `before` of a document begins at this document. A last block that holds nothing to
+    predict is dropped.
+
+    Args:
+        flat: (total,) token ids of all documents.
+        starts: (n,) where each document begins.
+        length: tokens of a block; more than `before` has.
+        before: the tokens that every document begins with.
+    """
+    head = np.asarray(before, dtype=np.int32)
+    blocks, at = [], 0
+    while at < len(flat):
+        start = int(starts[np.searchsorted(starts, at, side="right") - 1])
+        if at - start <= len(head):
+            block = flat[start : start + length]
+            at = start + len(block)
+        else:
+            block = np.concatenate([head, flat[at : at + length - len(head)]])
+            at += length - len(head)
+        blocks.append(block)
+    if len(blocks) > 1 and len(blocks[-1]) <= max(len(head), 1):
+        blocks.pop()
+    return TokenTable.of_rows(blocks)
+
+
+def _packed(
+    documents: Documents,
+    config: TaskConfig,
+    in_a_row: Callable[[list[str]], tuple[np.ndarray, np.ndarray]],
+    into_blocks: Callable[[np.ndarray, np.ndarray], TokenTable],
+) -> tuple[TokenTable, TokenTable, tuple[str, ...]]:
+    """Training blocks, held-out blocks (at most `max_eval`), and the notes with one of their sizes."""
+    tables = []
+    for name, records in (("training", documents.train), ("held-out", documents.held_out)):
+        flat, starts = in_a_row([record.text for record in records])
+        if len(flat) < 2:
+            raise DataError(f"task.data: the {name} text has {len(flat)} tokens; accepted: at least 2")
+        tables.append(into_blocks(flat, starts))
+    blocks, held = tables[0], tables[1].draw(config.max_eval, config.split_seed)
+    sizes = f"{len(documents.train)} training documents, {len(blocks.tokens)} tokens in {len(blocks)} blocks of {config.max_length}"
+    return blocks, held, (*documents.notes, f"{sizes}; {len(held)} held-out blocks")
+
+
+def _wrapping(
+    documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig
+) -> Wrapping | None:
+    """What the tokenizer puts around texts such as these. Raises `ConfigError` where a block has no space for text beside it."""
+    found = wrapping(tokenizer, [record.text[:_PROBED] for record in documents.train[:3]])
+    tokens = (*found.before, *found.after) if found is not None else ()
+    if config.max_length < 2 + len(tokens):
+        names = " and ".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
+        raise ConfigError(
+            f"task.max_length: {config.max_length}; accepted for {config.kind} with {names}: from {2 + len(tokens)}"
+        )
+    return found
+
+
+# --- causal ---------------------------------------------------------------------------------------------------------
+
+
+def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
+    """Next-token prediction; each document is followed by the end-of-text token, which is predicted too.
+
+    The tokens that the tokenizer puts before a text begin every block and every document. They are not predicted: what
+    comes before a document is chosen by packing, not by the text.
+    """
+    around = _wrapping(documents, tokenizer, config)
+    unseen = around is None
+    around = around or Wrapping((), ())
+    end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+    before, after = around.before, around.after or end
+    # One token that ends a text and begins the next (OPT's </s>) stands between them once.
+    between = () if before == after else before
+
+    def into_blocks(flat: np.ndarray, starts: np.ndarray) -> TokenTable:
+        if between:
+            return cut_documents(flat, starts, config.max_length, between)
+        return cut(flat, config.max_length, before=before)
+
+    in_a_row = partial(join, tokenizer=tokenizer, before=between, after=after)
+    blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
+    if before:
+        names = " ".join(map(str, tokenizer.convert_ids_to_tokens(list(before))))
+        notes += (f"every block begins with {names}, as the tokenizer begins a text",)
+    if not after:
+        notes += (
+            "the tokenizer has no end-of-text token: documents follow one another with nothing between",
+        )
+    if unseen:
+        notes += ("what the tokenizer puts before a text cannot be seen: blocks begin with nothing",)
+    collate = CausalCollator(padding_id(tokenizer), before=between)
+    return Task("causal-lm", blocks, held, collate, config.max_length, notes=notes)
+
+
+@dataclass(frozen=True)
+class CausalCollator:
+    """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at row ends.
+
+    Labels that an example brings take their place. A token that the attention mask hides neither predicts nor is
+    predicted. With a boundary level (sentences of a grammar) only tokens that end a non-terminal of this level or a
+    higher one are predicted. The tokens `before`, with which documents begin, are not predicted.
+    """
+
+    pad_id: int
+    boundary_level: int = 0
+    before: tuple[int, ...] = ()
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        examples = [sample.example for sample in samples]
+        inputs = pad_inputs(examples, self.pad_id)
+        if (labels := pad_token_labels(examples)) is not None:
+            return inputs | {"labels": labels}
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        labels = torch.full_like(ids, IGNORE)
+        labels[:, :-1] = ids[:, 1:].masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORE)
+        if self.boundary_level:
+            levels, _ = pad([np.asarray(sample.example.levels) for sample in samples], 0)
+            labels[:, :-1].masked_fill_(levels[:, 1:] < self.boundary_level, IGNORE)
+        if self.before and ids.shape[1] >= len(self.before):
+            begins = (ids.unfold(1, len(self.before), 1) == torch.tensor(self.before)).all(
+                -1
+            )  # (B, T − n + 1)
+            for place in range(len(self.before)):
+                at = F.pad(
+                    begins, (place, len(self.before) - 1 - place)
+                )  # (B, T) token `place` of a beginning
+                labels[:, :-1].masked_fill_(at[:, 1:], IGNORE)
+        return inputs | {"labels": labels}
+
+
+def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
+    """(B, T) the labels that examples bring for each token, −100 behind their ends; `None` where they bring none."""
+    rows = [example.token_labels for example in examples if example.token_labels is not None]
+    if not rows:
+        return None
+    assert len(rows) == len(examples), "all examples of a data set bring labels, or none"
+    return pad(rows, IGNORE)[0]
+
+
+# --- masked ---------------------------------------------------------------------------------------------------------
+
+
+def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
+    """Prediction of hidden tokens, in blocks wrapped as a text is ([CLS] … [SEP]); training masks change every epoch."""
+    if tokenizer.mask_token_id is None:
+        raise ConfigError(
+            "task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm"
+        )
+    around = _wrapping(documents, tokenizer, config)
+    if around is None:
+        ends = (
+            (token,) if token is not None else ()
+            for token in (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        )
+        around = Wrapping(*ends)
+
+    def in_a_row(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        flat, starts = join(texts, tokenizer, after=around.after)
+        return flat[
+            : len(flat) - len(around.after)
+        ], starts  # the last block's own end closes the last document
+
+    def into_blocks(flat: np.ndarray, starts: np.ndarray) -> TokenTable:
+        return cut(flat, config.max_length, before=around.before, after=around.after)
+
+    blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
+    special = tuple(dict.fromkeys([*tokenizer.all_special_ids, *around.before, *around.after]))
+    pad, mask = padding_id(tokenizer), tokenizer.mask_token_id
+    collate = MaskedCollator(pad, mask, len(tokenizer), special, config.mask_share, config.attend_masked)
+    return Task("masked-lm", blocks, held, collate, config.max_length, notes=notes)
+
+
+@dataclass(frozen=True)
+class MaskedCollator:
+    """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100 elsewhere.
+
+    Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any
+    token, 10 % stay (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a
+    loss. A function of (seed, t). A token that the example's own masks hide or call
+    special is not chosen. An example that
+    brings labels has been hidden by its maker, and stays as it is.
+
+    Without `attend`, [MASK] tokens are hidden from attention, so that their number cannot be seen; they are predicted all the same.
+    """
+
+    pad_id: int
+    mask_id: int
+    vocabulary: int
+    special: tuple[int, ...]
+    share: float
+    attend: bool = True
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        examples = [sample.example for sample in samples]
+        if (given := pad_token_labels(examples)) is not None:
+            return pad_inputs(examples, self.pad_id) | {"labels": given}
+        hidden = [self._hide(sample) for sample in samples]
+        rows = [
+            example._replace(inputs=ids, columns=_without_special_mask(example))
+            for example, (ids, _) in zip(examples, hidden)
+        ]
+        inputs = pad_inputs(rows, self.pad_id)
+        if not self.attend:
+            inputs["attention_mask"][inputs["input_ids"] == self.mask_id] = 0
+        labels, _ = pad([row for _, row in hidden], IGNORE)
+        return inputs | {"labels": labels}
+
+    def _hide(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """Input ids (n,) and labels (n,) of one block."""
+        ids, columns = np.asarray(sample.example.inputs), sample.example.columns
+        random = sample.generator()
+        draw, fate = random.random((2, len(ids)))
+        anything = random.integers(self.vocabulary, size=len(ids))
+        draw[np.isin(ids, self.special)] = np.inf
+        if MASK in columns:
+            draw[columns[MASK] == 0] = np.inf
+        if SPECIAL_MASK in columns:
+            draw[columns[SPECIAL_MASK] == 1] = np.inf
+        chosen = draw < self.share
+        if not chosen.any():
+            chosen[draw.argmin()] = np.isfinite(draw.min())
+        replaced = np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, anything, ids))
+        return np.where(chosen, replaced, ids), np.where(chosen, ids, IGNORE)
+
+
+def _without_special_mask(example: Example) -> dict[str, np.ndarray]:
+    return {name: values for name, values in example.columns.items() if name != SPECIAL_MASK}

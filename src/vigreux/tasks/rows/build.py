@@ -1,0 +1,115 @@
+"""Tasks from data that is tokenised already: a `datasets.Dataset`, or any sequence of rows with `input_ids`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from vigreux.config.transformer import TaskKind
+from vigreux.errors import ConfigError, DataError
+from vigreux.tasks.encoding import padding_id
+from vigreux.tasks.kinds.classification import LabelledCollator
+from vigreux.tasks.kinds.embedding import TextCollator
+from vigreux.tasks.kinds.language import CausalCollator, MaskedCollator
+from vigreux.tasks.rows.class_ids import class_ids
+from vigreux.tasks.rows.columns import ModelInputs, check_alike, choose_columns, column_notes, unused_note
+from vigreux.tasks.rows.reading import Padding, check_fits, check_rows, read_rows
+from vigreux.tasks.stream import Sample
+from vigreux.tasks.table import TokenTable
+from vigreux.tasks.task import IGNORE, Collator, Task
+
+
+def tokenised_task(
+    kind: TaskKind,
+    train: Any,
+    held_out: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    mask_share: float = 0.15,
+    id2label: Mapping[int, str] | None = None,
+    models: Sequence[ModelInputs] = (),
+) -> Task:
+    """A task from rows with `input_ids`; `vigreux.distill` says which other columns there may be, and what they do.
+
+    Args:
+        kind: what is learned.
+        train: training rows.
+        held_out: held-out rows.
+        tokenizer: gives the ids of padding and mask.
+        mask_share: share of tokens to predict (masked-lm), where the rows bring no labels.
+        id2label: the classes (classification).
+        models: that read the rows, which must fit all of them.
+
+    Raises:
+        DataError: no rows, a column is missing, a value is none that the models can take; the message names the row.
+        ConfigError: masked-lm with a tokenizer that has no mask token.
+    """
+    check_rows("train_dataset", train)
+    check_rows("eval_dataset", held_out)
+    columns = choose_columns("train_dataset", kind, train[0], models)
+    held_columns = choose_columns("eval_dataset", kind, held_out[0], models)
+    check_alike(columns, held_columns)
+    notes, unused = column_notes(columns, held_columns, models), unused_note(columns, held_columns)
+    if unused is not None:
+        warnings.warn(unused, UserWarning, stacklevel=2)
+        notes.append(unused)
+    rows = [
+        read_rows("train_dataset", train, kind, columns, Padding.of(tokenizer)),
+        read_rows("eval_dataset", held_out, kind, held_columns, Padding.of(tokenizer)),
+    ]
+    for name, of in zip(("train_dataset", "eval_dataset"), rows):
+        check_fits(name, kind, of.table, models)
+        notes += of.notes
+    tables = [of.table for of in rows]
+    if kind == "classification":
+        assert id2label is not None
+        labels, said = class_ids((train, held_out), (columns, held_columns), rows, id2label)
+        tables = [replace(table, labels=ids) for table, ids in zip(tables, labels)]
+        notes += said
+    task = Task(
+        kind,
+        tables[0],
+        tables[1],
+        _collator(kind, tokenizer, mask_share, models),
+        tables[0].mean_length,
+        dict(id2label) if kind == "classification" and id2label is not None else None,
+        tuple(notes),
+        masks_given=kind == "masked-lm" and bool(columns.labels),
+    )
+    _check_labels(task)
+    return task
+
+
+def _collator(
+    kind: TaskKind, tokenizer: PreTrainedTokenizerBase, mask_share: float, models: Sequence[ModelInputs]
+) -> Collator:
+    pad_id = padding_id(tokenizer)
+    if kind != "masked-lm":
+        collators: dict[str, Callable[[int], Collator]] = {
+            "causal-lm": CausalCollator,
+            "classification": LabelledCollator,
+            "embedding": TextCollator,
+        }
+        return collators[kind](pad_id)
+    if tokenizer.mask_token_id is None:
+        raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
+    special = tuple(tokenizer.all_special_ids)
+    return MaskedCollator(pad_id, tokenizer.mask_token_id, len(tokenizer), special, mask_share)
+
+
+def _check_labels(task: Task) -> None:
+    """Raises `DataError` for a data set in which no token of any row carries a loss."""
+    if not task.is_language_model:
+        return
+    for name, rows in (("train_dataset", task.train), ("eval_dataset", task.held_out)):
+        assert isinstance(rows, TokenTable)
+        samples = (Sample(rows[i], i, 0, i) for i in range(len(rows)))
+        if not any(bool((task.collate([sample])["labels"] != IGNORE).any()) for sample in samples):
+            raise DataError(
+                f"{name}: no token of its {len(rows)} rows has a label; accepted: rows of two tokens or more, labels"
+                " other than −100"
+            )
