@@ -23,7 +23,7 @@ from typing import Any
 
 from distill_report import plot, table
 
-from vigreux.claims.claim import machine
+from vigreux.claims.common.claim import machine
 
 KINDS = ("causal-lm", "masked-lm", "classification")
 ROUNDS, STEPS, WARM_UP = 3, 6, 2

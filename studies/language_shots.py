@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vigreux.claims.grammar_students import phases
-from vigreux.claims.lab import Lab
-from vigreux.claims.language_worlds import SETTINGS
-from vigreux.claims.variants import Variant, compared, parser, save, table
+from vigreux.claims.common.grammar_students import phases
+from vigreux.claims.common.lab import Lab
+from vigreux.claims.common.language_settings import SETTINGS
+from vigreux.claims.common.variants import Variant, compared, parser, save, table
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 EARLY = 5  # the checkpoint after one so-many-th of the teacher's steps

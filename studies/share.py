@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vigreux.claims.grammar_students import AFTER, BEFORE, MIDDLE, grammar_teacher, phases
-from vigreux.claims.grammar_worlds import SETTINGS
-from vigreux.claims.lab import Lab
-from vigreux.claims.variants import Variant, compared, parser, save, table
+from vigreux.claims.common.grammar import SETTINGS
+from vigreux.claims.common.grammar_students import AFTER, BEFORE, MIDDLE, grammar_teacher, phases
+from vigreux.claims.common.lab import Lab
+from vigreux.claims.common.variants import Variant, compared, parser, save, table
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

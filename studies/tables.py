@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from vigreux.claims.variants import table
+from vigreux.claims.common.variants import table
 from vigreux.files.atomic import write_atomic
 from vigreux.stats import mean_interval
 

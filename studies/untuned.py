@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vigreux.claims.claim import Check, Outcome, machine
-from vigreux.claims.comparison import Comparison
-from vigreux.claims.figures import accuracy_figure, save
-from vigreux.claims.parity import CHANCE, LEARNED, all_at_chance, all_learned, cost, curve
+from vigreux.claims.common.claim import Check, Outcome, machine
+from vigreux.claims.common.figures import accuracy_figure, save
+from vigreux.claims.common.parity import CHANCE, LEARNED, all_at_chance, all_learned, cost, curve
+from vigreux.claims.common.two_layer_students import Comparison
 from vigreux.files.atomic import write_atomic
 from vigreux.run.folder import RunFolder
 

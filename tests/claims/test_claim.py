@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from vigreux.claims.c01_width import steps_to
 from vigreux.claims.catalogue import CLAIMS
-from vigreux.claims.claim import Check, Claim, Outcome, write_result
-from vigreux.claims.width_study import steps_to
+from vigreux.claims.common.claim import Check, Claim, Outcome, write_result
 
 
 def outcome(*holds: bool) -> Outcome:

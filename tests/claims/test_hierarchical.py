@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from vigreux.claims.emergence import half_way
-from vigreux.claims.hierarchical import all_failed, beats
-from vigreux.claims.tree import BOTH_INSIDE, ONE_INSIDE, ONE_SHOT, SETTINGS, THREE_SHOT, TWO_SHOT, plans
+from vigreux.claims.c06_features import all_failed, beats
+from vigreux.claims.common.emergence import half_way
+from vigreux.claims.common.tree import (
+    BOTH_INSIDE,
+    ONE_INSIDE,
+    ONE_SHOT,
+    SETTINGS,
+    THREE_SHOT,
+    TWO_SHOT,
+    plans,
+)
 from vigreux.config.curricula import from_config
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.selection.transitions import Curve, find_transitions

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from vigreux.claims.lab import Lab
-from vigreux.claims.parity import SETTINGS
+from vigreux.claims.common.lab import Lab
+from vigreux.claims.common.parity import SETTINGS
 from vigreux.config.transformer import BudgetConfig
 
 

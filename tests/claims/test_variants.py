@@ -2,7 +2,7 @@
 
 import pytest
 
-from vigreux.claims.variants import figure, gains, table
+from vigreux.claims.common.variants import figure, gains, table
 
 
 def row(accuracy, loss, flops, explained):

@@ -1,43 +1,42 @@
-"""Which claims can be reproduced; the one place where they are listed."""
+"""All claims that `vigreux reproduce` knows, by name."""
 
 from __future__ import annotations
 
 from vigreux.claims import (
-    ablation,
-    correlations,
-    extraction,
-    grammar_extraction,
-    grammar_gpt2,
-    grammar_phases,
-    hierarchical,
-    language,
-    language_causal,
-    progressive,
-    token_ablation,
-    token_students,
-    two_shot,
-    width_study,
+    c01_width,
+    c02_progressive,
+    c03_position,
+    c05_correlations,
+    c06_features,
+    c07_extraction,
+    c08_transformers,
+    c09_phases,
+    c09g_gpt2,
+    c10_speed,
+    c11_language,
+    c11c_causal,
+    c12_order,
+    c12t_order_transformers,
 )
-from vigreux.claims.claim import Claim
+from vigreux.claims.common.claim import Claim
 
-CLAIMS: dict[str, Claim] = {
-    claim.name: claim
-    for claim in (
-        width_study.CLAIM,
-        progressive.CLAIM,
-        two_shot.POSITIONS,
-        two_shot.HARD_TARGETS,
-        correlations.CLAIM,
-        hierarchical.CLAIM,
-        hierarchical.PROGRESSIVE_CLAIM,
-        extraction.CLAIM,
-        token_students.CLAIM,
-        grammar_phases.CLAIM,
-        grammar_gpt2.CLAIM,
-        grammar_extraction.CLAIM,
-        ablation.CLAIM,
-        token_ablation.CLAIM,
-        language.CLAIM,
-        language_causal.CLAIM,
-    )
-}
+# in the order in which `vigreux reproduce all` runs them: claims about one teacher follow each other
+_CLAIMS = (
+    c01_width.CLAIM,
+    c02_progressive.CLAIM,
+    c03_position.POSITIONS,
+    c03_position.HARD_TARGETS,
+    c05_correlations.CLAIM,
+    c06_features.CLAIM,
+    c06_features.PROGRESSIVE_CLAIM,
+    c07_extraction.CLAIM,
+    c08_transformers.CLAIM,
+    c09_phases.CLAIM,
+    c09g_gpt2.CLAIM,
+    c10_speed.CLAIM,
+    c12_order.CLAIM,
+    c12t_order_transformers.CLAIM,
+    c11_language.CLAIM,
+    c11c_causal.CLAIM,
+)
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _CLAIMS}

@@ -15,8 +15,8 @@ def run(argv: Sequence[str]) -> None:
     """Runs the claims that are named, and prints their verdicts and where their results are."""
     options = _options(argv)
     from vigreux.claims.catalogue import CLAIMS
-    from vigreux.claims.claim import seconds_before, write_result
-    from vigreux.claims.lab import Lab
+    from vigreux.claims.common.claim import seconds_before, write_result
+    from vigreux.claims.common.lab import Lab
     from vigreux.files.atomic import writing
 
     names = list(CLAIMS) if options.claims == ["all"] else options.claims
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _options(argv: Sequence[str]):  # type: ignore[no-untyped-def]
-    from vigreux.claims.claim import PRESETS
+    from vigreux.claims.common.claim import PRESETS
     from vigreux.cli.arguments import Parser, location
 
     parser = Parser(

@@ -1,0 +1,1 @@
+"""What several claims share: scales, training of teachers and students, readings of finished runs, checks and figures."""
