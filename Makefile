@@ -1,9 +1,9 @@
-# Everything runs in .venv, made from constraints.txt. Targets: setup, test, lint, types, demo, clean.
+# Everything runs in .venv, made from constraints.txt. Targets: setup, test, lint, types, docs, demo, clean.
 PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup test lint types demo clean
+.PHONY: setup test lint types docs demo clean
 
 setup: .venv/ready
 
@@ -15,8 +15,8 @@ setup: .venv/ready
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples studies benchmarks
-	$(BIN)/ruff format --check src tests examples studies benchmarks
+	$(BIN)/ruff check src tests examples studies benchmarks docs
+	$(BIN)/ruff format --check src tests examples studies benchmarks docs
 
 types: setup
 	$(BIN)/mypy
@@ -24,9 +24,17 @@ types: setup
 test: lint types
 	$(BIN)/pytest -n 2 --dist loadfile --durations 10
 
+# the documentation site, in site/; open site/index.html
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 # the main job: a teacher from a sentence encoder, three curricula at the same budget, a report
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo/run.sh
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -1,0 +1,33 @@
+"""The documentation site names everything that it should: public names, commands, and every page in the menu."""
+
+import re
+from pathlib import Path
+
+import vigreux
+from vigreux.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+# what docs/site/hooks.py makes
+GENERATED = {"changelog.md", "contributing.md", "examples.md"}
+
+
+def test_every_public_name_is_in_the_api_reference():
+    documented = re.findall(r"^::: vigreux\.(\w+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+    assert sorted([*documented, "Curriculum"]) == sorted(vigreux.__all__)
+
+
+def test_every_command_has_a_section():
+    sections = re.findall(r"^## ([a-z]+)$", (DOCS / "commands.md").read_text(), flags=re.MULTILINE)
+    assert set(sections) == set(COMMANDS)
+
+
+def test_every_page_is_in_the_menu():
+    menu = re.findall(r"- .+: ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert sorted(menu) == sorted({path.name for path in DOCS.glob("*.md")} | GENERATED)
+
+
+def test_links_between_pages_lead_to_files():
+    for page in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (DOCS / target).exists() or target in GENERATED, f"{page.name}: {target}"
