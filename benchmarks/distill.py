@@ -4,8 +4,9 @@
     python benchmarks/distill.py                       # table
     python benchmarks/distill.py --save results/distill.json --plot results/figures/distill.png
 
-Every contender is a process of its own that takes the same models, batch and optimiser (fused AdamW); rounds are interleaved and
-the best of each counts. Before it is timed, its gradient is held against plain torch's. A peer that is not installed is left out.
+Each contender runs in a separate process with the same models, batch and optimiser (fused AdamW). The
+contenders take turns, and the best round of each counts. Before the timing, each contender's gradient is
+compared with that of plain torch. Peers that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ROUNDS, STEPS, WARM_UP = 3, 6, 2
 
 
 def measure(contender: str, kind: str) -> dict[str, Any]:
-    """In this process: tokens a second of CPU time, forward, backward and optimiser."""
+    """Measures, in this process, tokens per CPU-second of a whole step: forward, backward and optimiser."""
     import torch
     from distill_cases import BATCH, LENGTH, make_case
     from distill_peers import CONTENDERS, plain_torch
@@ -56,7 +57,9 @@ def measure(contender: str, kind: str) -> dict[str, Any]:
 
 
 def memory(contender: str, kind: str) -> dict[str, Any]:
-    """In this process: megabytes at the peak of a step (forward and backward) beyond what is there between steps."""
+    """Measures, in this process, the peak of a forward and backward pass, in MB above the level between
+    steps.
+    """
     import torch
     from distill_cases import make_case
     from distill_peers import CONTENDERS
@@ -64,12 +67,12 @@ def memory(contender: str, kind: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     case = make_case(kind)
     loss = CONTENDERS[contender]()
-    loss(case).backward()  # imports and first-time work
+    loss(case).backward()  # imports and other work of the first call
     case.student.zero_grad()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is there
-    before = _peak()
+    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak to the present size
+    between_steps = _peak()
     loss(case).backward()
-    return {"megabytes": _peak() - before}
+    return {"megabytes": _peak() - between_steps}
 
 
 def _peak() -> float:
@@ -80,13 +83,13 @@ def _peak() -> float:
 
 
 def _gradient_error(case: Any, loss: Any, plain: Any) -> float:
-    """Relative distance of the student's gradient from plain torch's."""
+    """The relative distance of the student's gradient from that of plain torch."""
     import torch
 
     gradients = []
-    for each in (plain, loss):
+    for compute_loss in (plain, loss):
         case.student.zero_grad()
-        each(case).backward()
+        compute_loss(case).backward()
         gradients.append(
             torch.cat([p.grad.flatten() for p in case.student.parameters() if p.grad is not None])
         )
@@ -109,38 +112,38 @@ def main() -> None:
         what, contender, kind = options.one
         print(json.dumps((memory if what == "memory" else measure)(contender, kind)))
         return
-    found = {
+    results = {
         "versions": _versions(),
         "machine": machine(),
         "rows": compare(options.kinds, options.contenders, options.rounds),
     }
     if options.save:
-        options.save.write_text(json.dumps(found, indent=1) + "\n")
+        options.save.write_text(json.dumps(results, indent=1) + "\n")
     if options.plot:
-        plot(found, options.plot)
-    print(table(found))
+        plot(results, options.plot)
+    print(table(results))
 
 
-def compare(kinds: Any, wanted: Any, rounds: int) -> list[dict[str, Any]]:
-    """Best of the rounds, a row a kind and contender."""
+def compare(kinds: Any, contenders: Any, rounds: int) -> list[dict[str, Any]]:
+    """The best round of each contender for each kind of task, one row each."""
     from distill_peers import CAUSAL_ONLY, CONTENDERS, LANGUAGE_ONLY, PACKAGES
 
     rows = []
     for kind in kinds:
         names = [
             name
-            for name in wanted or CONTENDERS
+            for name in contenders or CONTENDERS
             if importlib.util.find_spec(_module(PACKAGES[name]))
             and not (kind != "causal-lm" and name in CAUSAL_ONLY)
             and not (kind == "classification" and name in LANGUAGE_ONLY)
         ]
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        timings: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(rounds):
             for name in names:
-                found[name].append(_elsewhere("speed", name, kind))
+                timings[name].append(_in_new_process("speed", name, kind))
         for name in names:
-            best = max(found[name], key=lambda each: each["tokens_per_cpu_second"])
-            rows.append({"kind": kind, "contender": name, **best, **_elsewhere("memory", name, kind)})
+            best = max(timings[name], key=lambda timing: timing["tokens_per_cpu_second"])
+            rows.append({"kind": kind, "contender": name, **best, **_in_new_process("memory", name, kind)})
             print(rows[-1], file=sys.stderr)
     return rows
 
@@ -149,9 +152,10 @@ def _module(package: str) -> str:
     return {"liger-kernel": "liger_kernel", "nvidia-modelopt": "modelopt"}.get(package, package)
 
 
-def _elsewhere(what: str, contender: str, kind: str) -> dict[str, Any]:
+def _in_new_process(what: str, contender: str, kind: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", what, contender, kind]
-    # for memory: what is freed goes back at once, rather than being kept for the next allocation
+    # For the memory measurement, malloc returns freed blocks at once and does not keep them for later
+    # allocations.
     environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "65536"} if what == "memory" else {})
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""The models and batches of `benchmarks/distill.py`: random weights and random tokens, the same for every contender."""
+"""The models and batches of `benchmarks/distill.py`: random weights and tokens, equal for every contender."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One-shot distillation as each library does it: a function of a case that gives the loss of one step.
 
-Each takes its library's own loss. What a library does not have (a choice of positions before the head, for Liger and TRL's kernel)
-is added around it, in its favour. Models are called as the libraries call them: whole, with all logits, unless the loss takes
-hidden states.
+Each contender uses the loss of its library. For Liger and for TRL's kernel we added position selection before
+the head, which those libraries lack; this favours them. Models are called as the libraries call them: the
+whole model with all logits, unless the loss takes hidden states.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ def trl_chunked() -> Loss:
     from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
     def loss(case: Case) -> Tensor:
-        (student, *own), (teacher, *theirs) = _hidden(case)
+        (student, *student_head), (teacher, *teacher_head) = _hidden(case)
         ones = torch.ones(1, len(student), dtype=torch.long)
         return _chunked_divergence_loss(
             student[None],
             teacher[None],
-            own[0],
-            theirs[0],
+            student_head[0],
+            teacher_head[0],
             ones,
             0.0,
-            student_lm_head_bias=own[1],
-            teacher_lm_head_bias=theirs[1],
+            student_lm_head_bias=student_head[1],
+            teacher_lm_head_bias=teacher_head[1],
         )[0]
 
     return loss
@@ -95,9 +95,11 @@ def liger() -> Loss:
     criterion = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=0.0, compiled=False)
 
     def loss(case: Case) -> Tensor:
-        (student, *own), (teacher, *theirs) = _hidden(case)
+        (student, *student_head), (teacher, *teacher_head) = _hidden(case)
         labels = case.batch["labels"][case.rows]
-        return criterion(student, own[0], teacher, theirs[0], labels, own[1], theirs[1])
+        return criterion(
+            student, student_head[0], teacher, teacher_head[0], labels, student_head[1], teacher_head[1]
+        )
 
     return loss
 
@@ -134,9 +136,9 @@ def modelopt() -> Loss:
     class RowsLoss(library.LogitsDistillationLoss):
         """Of the rows that count: the library's loss takes whatever logits it is given."""
 
-        def forward(self, own: Any, theirs: Any) -> Tensor:
+        def forward(self, student: Any, teacher: Any) -> Tensor:
             rows = ... if made[1].kind == "classification" else made[1].rows
-            return super().forward(own.logits[rows], theirs.logits[rows])
+            return super().forward(student.logits[rows], teacher.logits[rows])
 
     def loss(case: Case) -> Tensor:
         if not made:
@@ -186,10 +188,11 @@ def _task(case: Case) -> Any:
     ]
 
     def collate(drawn: Any) -> dict[str, Tensor]:
-        own = [sample.example for sample in drawn]
-        return {name: torch.stack([each[name] for each in own]) for name in case.batch}
+        examples = [sample.example for sample in drawn]
+        return {name: torch.stack([example[name] for example in examples]) for name in case.batch}
 
-    return Task(case.kind, samples, samples, collate, case.batch["input_ids"].shape[1])  # type: ignore[arg-type]
+    length = case.batch["input_ids"].shape[1]
+    return Task(case.kind, samples, samples, collate, length)  # type: ignore[arg-type]
 
 
 CONTENDERS: dict[str, Callable[[], Loss]] = {
@@ -225,7 +228,7 @@ def _logits(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def _hidden(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Of student and teacher: (N, d) what the head is given at the rows that count, its weight and its bias."""
+    """For student and teacher: (N, d) head inputs at the rows that count, the head's weight and its bias."""
 
     def of(model: Any) -> tuple[Any, ...]:
         head = model.get_output_embeddings()

@@ -1,9 +1,10 @@
-"""Where a step of one-shot distillation goes, by kind of work, and how near its matrix products are to the peak: one thread.
+"""Where the time of a one-shot step goes, and how close its matrix products are to the peak: one thread.
 
     python benchmarks/distill_profile.py
     python benchmarks/distill_profile.py --save results/distill-profile.json
 
-The models and batches of `benchmarks/distill.py`. Shares are of the CPU time of all operators, by torch's profiler.
+The models and batches are those of `benchmarks/distill.py`. A share is the part of the CPU time of all
+operators, as torch's profiler counts it.
 """
 
 from __future__ import annotations
@@ -39,25 +40,25 @@ def measure(kind: str) -> dict[str, Any]:
 
     for _ in range(WARM_UP):
         step()
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         for _ in range(STEPS):
             step()
     seconds: dict[str, float] = defaultdict(float)
     flops: dict[str, float] = defaultdict(float)
-    for event in found.key_averages(group_by_input_shape=True):
+    for event in profiler.key_averages(group_by_input_shape=True):
         work = _work(event.key, event.input_shapes, case.student.config.vocab_size)
         seconds[work] += event.self_cpu_time_total / 1e6
         flops[work] += event.count * _flops(event.input_shapes) if event.key in PRODUCTS else 0
     total = sum(seconds.values())
     rows = {
-        work: {"share": own / total, "gflops": flops[work] / own / 1e9 if flops[work] else None}
-        for work, own in sorted(seconds.items(), key=lambda item: -item[1])
+        work: {"share": spent / total, "gflops": flops[work] / spent / 1e9 if flops[work] else None}
+        for work, spent in sorted(seconds.items(), key=lambda item: -item[1])
     }
     return {"kind": kind, "seconds_a_step": total / STEPS, "work": rows}
 
 
 def _work(name: str, shapes: list[Any], vocabulary: int) -> str:
-    """What an operator belongs to: the heads' products have a tile of the vocabulary or all of it among their sizes."""
+    """The kind of work of an operator. Products of the heads have the vocabulary, or a tile of it, as a size."""
     sizes = {size for shape in shapes if isinstance(shape, list) for size in shape if isinstance(size, int)}
     if name in PRODUCTS:
         rest = vocabulary % 512
@@ -101,10 +102,10 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"peak_gflops": peak(), "kinds": [measure(kind) for kind in ("causal-lm", "masked-lm")]}
+    results = {"peak_gflops": peak(), "kinds": [measure(kind) for kind in ("causal-lm", "masked-lm")]}
     if options.save:
-        options.save.write_text(json.dumps(found, indent=1) + "\n")
-    print(profile_table(found))
+        options.save.write_text(json.dumps(results, indent=1) + "\n")
+    print(profile_table(results))
 
 
 if __name__ == "__main__":

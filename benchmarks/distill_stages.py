@@ -1,10 +1,11 @@
-"""What a step of each kind of stage costs beside a step of one-shot distillation, and beside training on labels: one thread.
+"""The cost of a step of each kind of stage, compared with one-shot and with training on labels: one thread.
 
     python benchmarks/distill_stages.py
     python benchmarks/distill_stages.py --save results/distill-stages.json
 
-The models of `benchmarks/distill.py`. A hidden stage at half depth runs three of the teacher's six blocks and two of the student's
-four. From a cache no teacher runs. Steps of all kinds are taken in turn, so that a slow minute hits all; the best of each counts.
+The models are those of `benchmarks/distill.py`. A hidden stage at half depth runs three of the teacher's six
+blocks and two of the student's four. With a cache, no teacher runs. The kinds of stage take turns, so that a
+slow minute affects all of them; the best step of each counts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Peak memory of the loss on logits beyond hidden states, heads and their gradients, at a vocabulary of 131,072: fused and plain.
+"""Peak memory of the fused and the plain loss on logits, at a vocabulary of 131,072.
+
+The peak is counted above the hidden states, the heads and their gradients.
 
     python benchmarks/loss_memory.py
     python benchmarks/loss_memory.py --save results/loss-memory.json
 
-Each in a process of its own; forward and backward of soft cross-entropy from hidden states of 256 (student) and 384 (teacher).
+Each case runs in a separate process: forward and backward of soft cross-entropy, from hidden states of size
+256 (student) and 384 (teacher).
 """
 
 from __future__ import annotations
@@ -29,31 +32,33 @@ VOCABULARY, ROWS, STUDENT, TEACHER = 131_072, (512, 2048), 256, 384
 
 
 def measure(which: str, rows: int) -> dict[str, Any]:
-    """In this process: megabytes beyond what must be there, and seconds."""
+    """Measures, in this process, MB above the unavoidable tensors, and seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    own, theirs = torch.randn(rows, STUDENT, requires_grad=True), torch.randn(rows, TEACHER)
-    weight, teacher = torch.randn(VOCABULARY, STUDENT) / 16, torch.randn(VOCABULARY, TEACHER) / 20
+    student_states = torch.randn(rows, STUDENT, requires_grad=True)
+    teacher_states = torch.randn(rows, TEACHER)
+    weight = torch.randn(VOCABULARY, STUDENT) / 16
+    teacher = torch.randn(VOCABULARY, TEACHER) / 20
     weight.requires_grad_(True)
-    weight.grad, own.grad = torch.ones_like(weight), torch.ones_like(own)  # what must be there, touched
+    weight.grad = torch.ones_like(weight)  # `ones` touches the pages, so that they count before the loss
+    student_states.grad = torch.ones_like(student_states)
     extra = torch.ones_like(weight)  # a second gradient of the head, which autograd adds to the first
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_before_loss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     del extra
     start = time.process_time()
     if which == "fused":
         head = Head(teacher)
-        loss = fused_loss(own, Head(weight), Logits(), teacher=lambda part: head.logits(theirs[part]))
+        loss = fused_loss(
+            student_states, Head(weight), Logits(), teacher=lambda rows: head.logits(teacher_states[rows])
+        )
     else:
         with torch.no_grad():
-            signal = theirs @ teacher.T
-        loss = (
-            logits_loss(own @ weight.T, Logits(), signal).sum()
-            if which == "plain"
-            else _textbook(own @ weight.T, signal)
-        )
+            signal = teacher_states @ teacher.T
+        logits = student_states @ weight.T
+        loss = logits_loss(logits, Logits(), signal).sum() if which == "plain" else _textbook(logits, signal)
     loss.backward()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"megabytes": (peak - before) / 1024, "seconds": time.process_time() - start}
+    return {"megabytes": (peak - peak_before_loss) / 1024, "seconds": time.process_time() - start}
 
 
 def _textbook(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -76,12 +81,11 @@ def main() -> None:
         for which in ("fused", "plain", "textbook"):
             command = [sys.executable, __file__, "--one", which, str(rows)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            results.append({"rows": rows, "loss": which, "full_logits_megabytes": full, **found})
-            share = f"{100 * found['megabytes'] / full:>4.0f} % of {full:.0f} MB"
-            print(
-                f"{rows:>5} rows  {which:<9} {found['megabytes']:>7.0f} MB, {share}  {found['seconds']:.2f} s"
-            )
+            measured = json.loads(done.stdout.splitlines()[-1])
+            results.append({"rows": rows, "loss": which, "full_logits_megabytes": full, **measured})
+            share = f"{100 * measured['megabytes'] / full:>4.0f} % of {full:.0f} MB"
+            megabytes = f"{measured['megabytes']:>7.0f} MB"
+            print(f"{rows:>5} rows  {which:<9} {megabytes}, {share}  {measured['seconds']:.2f} s")
     if options.save:
         options.save.write_text(json.dumps(results, indent=1) + "\n")
 

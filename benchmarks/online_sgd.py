@@ -1,20 +1,24 @@
-"""Batch-1 SGD of a two-layer network: µs a step of Vigreux, eager PyTorch, `torch.compile` and a jitted `jax.lax.scan`.
+"""Batch-1 SGD of a two-layer network, in µs per step.
 
-    pip install jax            # beside vigreux; without it that column is empty
+The contenders are Vigreux, eager PyTorch, `torch.compile` and a jitted `jax.lax.scan`.
+
+    pip install jax            # optional: without it the column of JAX stays empty
     python benchmarks/online_sgd.py                    # table and docs/images/online-sgd.png
-    python benchmarks/online_sgd.py --json             # one line a case
+    python benchmarks/online_sgd.py --json             # one line per case
     python benchmarks/online_sgd.py --widths 100,1000 --threads 1
     python benchmarks/online_sgd.py --save results/online-sgd.json     # the table of README and docs/parity.md
 
-Every contender trains the same network, n = 100 inputs and 2 logits, on the same ±1 samples with random labels, in float32, in a
-process of its own that may use only as many cores as the case names; the contenders of a case take turns. The best of several
-rounds counts: other work on the machine only ever makes a round slower. Random labels keep gradients alive; the rate is small, so
-that no network diverges.
+Every contender trains the same network, n = 100 inputs and 2 logits, in float32 on the same ±1 samples with
+random labels. Each runs in a separate process that may use only the cores that the case names, and the
+contenders of a case take turns. The best of several rounds counts, because other work on the machine can only
+slow a round down. Random labels keep the gradients alive. The learning rate is small, so that no network
+diverges.
 
-`vigreux_share_of_peak` is 2 multiply-adds a weight and step (one for the product, one for the update), which is what the plain step
-needs, over the multiply-adds a second of a large matrix product. Vigreux does with a quarter of them (`kernels/signs.py`), so that
-the share could in principle exceed 1. Memory is the growth of a process's peak over its size once everything is imported and
-compiled: the network, the samples of a call of the kernel, and the kernel's own.
+`vigreux_share_of_peak` compares two rates. The first is 2 multiply-adds per weight and step (one for the
+product, one for the update), which the plain step needs. The second is the multiply-adds per second of a
+large matrix product. Vigreux needs only a quarter of the multiply-adds (`kernels/signs.py`), so the share
+could in principle exceed 1. Memory is the growth of a process's peak above its size after all imports and
+compilation: the network, the samples of one call of the kernel, and the kernel's buffers.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from pathlib import Path
 
 CONTENDERS = ("vigreux", "torch", "torch_compile", "jax_scan")
 N_INPUTS, CLASSES, RATE = 100, 2, 1e-4
-SECONDS = 2.0  # of one round, about
+SECONDS = 2.0  # the approximate length of one round
 ROUNDS = 5
 CALL = 16_384  # samples of a call of the kernel, as in the engine
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,7 +143,7 @@ def jax_scan(width: int, threads: int) -> Run:
 
 
 def gemm_flops(threads: int) -> float:
-    """Floating-point operations a second of a large float32 matrix product: the machine's multiply-add peak, as reached."""
+    """FLOP/s of a large float32 matrix product: the multiply-add peak that the machine reaches."""
     import torch
 
     torch.set_num_threads(threads)
@@ -155,7 +159,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def measure(contender: str, width: int, threads: int) -> float | None:
-    """µs a step, the best of some rounds; `None` where the contender is not installed or cannot compile here."""
+    """µs per step in the best round; `None` if the contender is not installed or cannot compile here."""
     makers = {"vigreux": vigreux, "torch": torch_eager, "torch_compile": torch_compile, "jax_scan": jax_scan}
     try:
         run = makers[contender](width, threads)
@@ -192,9 +196,9 @@ def memory(width: int, threads: int) -> float:
     import resource
 
     vigreux(64, threads)(64)  # compiles
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     vigreux(width, threads)(3 * CALL)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before) / 1024
 
 
 def cases(widths: list[int], threads: list[int]) -> list[dict]:
@@ -205,8 +209,8 @@ def cases(widths: list[int], threads: list[int]) -> list[dict]:
         for width in widths:
             record: dict = {"case": f"width {width}", "unit": "us/step", "threads": count}
             for contender in CONTENDERS:
-                found = json.loads(alone(count, "--one", contender, "--widths", str(width)))
-                record[contender] = None if found is None else round(found, 3)
+                measured = json.loads(alone(count, "--one", contender, "--widths", str(width)))
+                record[contender] = None if measured is None else round(measured, 3)
             # two multiply-adds a weight: one for the product, one for the update
             record["vigreux_share_of_peak"] = round(
                 4 * width * N_INPUTS / (record["vigreux"] * 1e-6) / peak, 3
@@ -254,9 +258,9 @@ def plot(records: list[dict], path: Path) -> None:
     figure = Figure(figsize=(4.4 * len(threads), 3.4), layout="constrained")
     axes = figure.subplots(1, len(threads), squeeze=False, sharey=True)[0]
     for axis, count in zip(axes, threads):
-        own = [r for r in records if r["threads"] == count]
+        at_count = [r for r in records if r["threads"] == count]
         for index, name in enumerate(CONTENDERS):
-            points = [(int(r["case"].split()[1]), r[name]) for r in own if r[name]]
+            points = [(int(r["case"].split()[1]), r[name]) for r in at_count if r[name]]
             axis.loglog(
                 *zip(*points), marker="o", markersize=4, label=name.replace("_", " "), **LIGHT.series(index)
             )

@@ -1,12 +1,13 @@
-"""Sampling sentences of a grammar: tokens a second of Vigreux, of the recursive way in Python, and of nltk where it is installed.
+"""Sampling sentences of a grammar, in tokens per second: Vigreux, a recursive function in Python, and nltk.
 
     python benchmarks/pcfg.py                  # table
     python benchmarks/pcfg.py --json           # one line a case
     python benchmarks/pcfg.py --save results/pcfg.json
 
-All sample cfg3b from its start symbol on one thread. The recursive way is to expand a symbol by a rule drawn by its probability,
-then each of its symbols in turn: on plain dicts, and on nltk's rules. "With ancestors": each token's ancestor at every level is
-written too; boundaries always are. The best of several rounds counts.
+All contenders sample cfg3b from its start symbol on one thread. The recursive function expands a symbol by a
+rule drawn with its probability, and then expands each symbol of that rule. It runs on plain dicts and, where
+nltk is installed, on nltk's rules. Boundaries are always written; "with ancestors" also writes each token's
+ancestor at every level. The best of several rounds counts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BLOCK = 256  # sentences at a time, as a task draws them
 
 
 def vigreux(grammar: Grammar, *, ancestors: bool) -> Callable[[int], int]:
-    """Samples so many sentences, gives their tokens."""
+    """A function that samples `count` sentences and returns the number of their tokens."""
     sampler = SentenceSampler(grammar, 0)
     return lambda count: sum(
         len(sampler.block(i, BLOCK, ancestors=ancestors).tokens) for i in range(0, count, BLOCK)
@@ -36,8 +37,10 @@ def vigreux(grammar: Grammar, *, ancestors: bool) -> Callable[[int], int]:
 
 def recursive(grammar: Grammar) -> Callable[[int], int]:
     """The textbook function, on plain dicts."""
-    rules = {symbol: [rule.right for rule in own] for symbol, own in grammar.alternatives.items()}
-    weights = {symbol: [rule.probability for rule in own] for symbol, own in grammar.alternatives.items()}
+    rules = {symbol: [rule.right for rule in choices] for symbol, choices in grammar.alternatives.items()}
+    weights = {
+        symbol: [rule.probability for rule in choices] for symbol, choices in grammar.alternatives.items()
+    }
 
     def expand(symbol: str) -> list[str]:
         if symbol not in rules:
@@ -54,11 +57,11 @@ def nltk_recursive(grammar: Grammar) -> Callable[[int], int] | None:
         from nltk import PCFG, Nonterminal
     except ImportError:
         return None
-    text = "\n".join(
-        f"{rule.left} -> {' '.join(s if s in grammar.nonterminals else repr(s) for s in rule.right)} [{rule.probability}]"
-        for rule in grammar.rules
-    )
-    parsed = PCFG.fromstring(text)
+    lines = []
+    for rule in grammar.rules:
+        right = " ".join(s if s in grammar.nonterminals else repr(s) for s in rule.right)
+        lines.append(f"{rule.left} -> {right} [{rule.probability}]")
+    parsed = PCFG.fromstring("\n".join(lines))
 
     def expand(symbol: object) -> list[str]:
         if not isinstance(symbol, Nonterminal):
@@ -71,10 +74,10 @@ def nltk_recursive(grammar: Grammar) -> Callable[[int], int] | None:
 
 
 def rate(sample: Callable[[int], int] | None, count: int) -> float | None:
-    """Tokens a second, the best of some rounds of `count` sentences."""
+    """Tokens per second in the best of `ROUNDS` rounds of `count` sentences."""
     if sample is None:
         return None
-    sample(2)  # compiles
+    sample(2)  # the first call compiles the kernel
     best = 0.0
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -92,10 +95,10 @@ def cases() -> list[dict]:
             "case": f"cfg3b, {what}",
             "unit": "tokens/s",
             "threads": 1,
-            "vigreux": rate(vigreux(grammar, ancestors=own), 80 * BLOCK),
+            "vigreux": rate(vigreux(grammar, ancestors=ancestors), 80 * BLOCK),
             **slow,
         }
-        for what, own in (("tokens and boundaries", False), ("with ancestors", True))
+        for what, ancestors in (("tokens and boundaries", False), ("with ancestors", True))
     ]
 
 
@@ -118,9 +121,8 @@ def main() -> None:
             for name in CONTENDERS[1:]
             if record[name]
         )
-        print(
-            f"{record['case']}: {record['vigreux']:,} tokens/s, 1M tokens in {1e6 / record['vigreux']:.3f} s; {others}"
-        )
+        seconds = 1e6 / record["vigreux"]
+        print(f"{record['case']}: {record['vigreux']:,} tokens/s, 1M tokens in {seconds:.3f} s; {others}")
 
 
 if __name__ == "__main__":
