@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vigreux.assembly.start import check_required, first_process
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import check_required, console, first_process
+from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.files.overlaps import check_overlaps
 

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vigreux.assembly.start import BUDGETS, already_finished, check_required, first_process, runner
 from vigreux.checks import Jobs, Seed, check_value
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import BUDGETS, already_finished, check_required, console, first_process, runner
+from vigreux.cli.shared import console
 from vigreux.config.transformer import BudgetConfig, RunConfig
 from vigreux.config.two_layer import TWO_LAYER_KINDS, TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingError, VigreuxError, shown

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from vigreux.assembly.start import already_finished, check_required, runner
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import QUIET, RESUME, already_finished, check_required, console, runner
+from vigreux.cli.shared import QUIET, RESUME, console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.run.folder import Summary

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any, get_args
 
-from vigreux.config.curricula import stated_curriculum
-from vigreux.config.transformer import BudgetConfig, TaskKind
-from vigreux.config.two_layer import TWO_LAYER_KINDS, BooleanTaskConfig, SGDConfig, TwoLayerConfig
+from vigreux.config.transformer import TaskKind
+from vigreux.config.two_layer import TWO_LAYER_KINDS, SGDConfig
 from vigreux.errors import ConfigError, unknown
 from vigreux.files.yaml_files import load_yaml, read_yaml
 
@@ -79,56 +76,3 @@ def _check_training_options(argv: Sequence[str]) -> None:
             and name.removeprefix("--training.") not in SGDConfig.__dataclass_fields__
         ):
             raise ConfigError(unknown(name, name.removeprefix("--training."), SGDConfig.__dataclass_fields__))
-
-
-# --- what is checked first --------------------------------------------------------------------------------------------
-
-
-def check_two_layer(config: TwoLayerConfig) -> None:
-    """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
-    stated = stated_curriculum(config.curriculum)
-    taught = (
-        config.curriculum != "supervised"
-        if stated is None
-        else any(s.teacher.kind in ("final", "checkpoint") for s in stated)
-    )
-    if taught and not config.teacher.model:
-        raise ConfigError(f"teacher.model: missing; accepted: {TEACHERS}")
-    shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
-    if shares and config.budget == BudgetConfig():
-        raise ConfigError("budget: missing; accepted: budget.steps")
-    if taught:
-        _check_features(config)
-
-
-def _check_features(config: TwoLayerConfig) -> None:
-    """Raises where the teacher's run says that it learned other coordinates: its student would copy it and be scored at chance.
-
-    Another n, or another kind of task, is a matter of shapes, which the setup checks: a folder of weights alone has those too.
-    """
-    described = Path(config.teacher.model) / "config.yaml"
-    plain = _get(_yaml_file(str(described)), "task")
-    own = config.task
-    if _get(plain, "kind") != own.kind or _get(plain, "n") != own.n or _get(plain, "classes") != own.classes:
-        return
-    from vigreux.backends.two_layer.build import make_task
-
-    try:
-        learned = BooleanTaskConfig(**plain)
-        features = [set(feature) for feature in make_task(learned).features]
-    except (TypeError, ConfigError):
-        return  # written by hand or by a later version: no word on what was learned
-    if features != [set(feature) for feature in make_task(own).features]:
-        names = (
-            ("k", "seed")
-            if learned.support is None and learned.features is None
-            else ("k", "support", "features")
-        )
-        options = " ".join(
-            f"--task.{name} {shlex.quote(str(value))}"
-            for name in names
-            if (value := getattr(learned, name)) is not None
-        )
-        raise ConfigError(
-            f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"
-        )

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigreux.assembly.start import check_required
 from vigreux.checks import Size
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import check_required, console
+from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.curriculum.stages import Curriculum, Joint, Logits

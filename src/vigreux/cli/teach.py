@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vigreux.cli.online import HELP, HELP_ONLINE, check_two_layer, is_online
+from vigreux.assembly.start import BUDGETS, DATA, already_finished, check_two_layer
+from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import BUDGETS, DATA, QUIET, RESUME, already_finished
+from vigreux.cli.shared import QUIET, RESUME
 from vigreux.config.effects import check_effects
 from vigreux.config.transformer import BudgetConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
