@@ -1,4 +1,4 @@
-"""The tables of README.md and of docs/, from what is in results/: claims and benchmarks.
+"""The tables of docs/, from what is in results/: claims and benchmarks.
 
 python studies/tables.py
 """
@@ -187,8 +187,7 @@ if __name__ == "__main__":
     fill(ROOT / "docs" / "parity.md", "speed", speed)
     fill(ROOT / "docs" / "extraction.md", "bert", bert)
     fill(ROOT / "docs" / "grammars.md", "share", share)
-    fill(ROOT / "README.md", "speed", speed)
-    fill(ROOT / "README.md", "distillation", distillation)
+    fill(ROOT / "docs" / "speed.md", "distillation", distillation)
     fill(ROOT / "docs" / "speed.md", "stages", stages)
     fill(ROOT / "docs" / "speed.md", "memory", memory)
     fill(ROOT / "docs" / "speed.md", "profile", profile)

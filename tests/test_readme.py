@@ -1,5 +1,6 @@
 """What README and the examples show is what runs: the snippet is the example's, every configuration and curriculum is valid."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -41,14 +42,13 @@ def test_the_tests_that_the_page_on_safety_names_exist():
 
 
 TABLES = [
-    ("README.md", "speed"),
     ("docs/parity.md", "speed"),
     ("docs/parity.md", "parity"),
     ("docs/grammars.md", "transformers"),
     ("docs/grammars.md", "sampler"),
     ("docs/extraction.md", "bert"),
     ("docs/extraction.md", "gpt2"),
-    ("README.md", "distillation"),
+    ("docs/speed.md", "distillation"),
     ("docs/speed.md", "stages"),
     ("docs/speed.md", "memory"),
     ("docs/speed.md", "profile"),
@@ -65,6 +65,30 @@ def test_tables_are_those_of_the_results(page, table):
     made = runpy.run_path(str(ROOT / "studies" / "tables.py"))[table]()
     assert made.count("\n") > 3
     assert made in (ROOT / page).read_text(), "run: python studies/tables.py"
+
+
+def test_the_speeds_that_readme_quotes_are_those_of_the_results():
+    rows = json.loads((ROOT / "results" / "distill.json").read_text())["rows"]
+    speed = {(row["kind"], row["contender"]): row["tokens_per_cpu_second"] for row in rows}
+    memory = {row["contender"]: row["megabytes"] for row in rows if row["kind"] == "causal-lm"}
+    quoted = []
+    for kind in ("causal-lm", "masked-lm"):
+        ratios = [speed[kind, "Vigreux"] / value for key, value in speed.items() if key[0] == kind]
+        quoted.append(
+            f"{sorted(ratios)[1]:.1f} to {max(ratios):.1f} times as many"
+        )  # the first one is Vigreux
+    own = memory.pop("Vigreux")
+    quoted.append(f"{own:.0f} MB instead of {min(memory.values()):.0f} to {max(memory.values()):.0f} MB")
+    step = next(
+        row
+        for row in json.loads((ROOT / "results" / "online-sgd.json").read_text())
+        if row["case"] == "width 50000" and row["threads"] == 2
+    )
+    torch_ratio, jax_ratio = step["torch"] / step["vigreux"], step["jax_scan"] / step["vigreux"]
+    quoted += [f"{step['vigreux']:.1f} µs", f"PyTorch takes {torch_ratio:.1f} times as long"]
+    quoted.append(f"JAX scan {jax_ratio:.1f} times")
+    prose = " ".join(README.split())
+    assert [text for text in quoted if text not in prose] == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.name)

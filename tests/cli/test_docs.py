@@ -15,7 +15,8 @@ PAGES = ("cache", "scaling")
 def commands(page: str) -> list[list[str]]:
     """The lines of its bash blocks that begin with vigreux, without comments."""
     blocks = (ROOT / "docs" / f"{page}.md").read_text().split("```bash\n")[1:]
-    lines = [line.split("#")[0].split() for block in blocks for line in block.split("```")[0].splitlines()]
+    scripts = [block.split("```")[0].replace("\\\n", " ") for block in blocks]
+    lines = [line.split("#")[0].split() for script in scripts for line in script.splitlines()]
     return [line[1:] for line in lines if line and line[0] == "vigreux"]
 
 
