@@ -118,7 +118,7 @@ def run_all() -> None:
 def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     """One run in its folder."""
     from vigreux.assembly.build import make_setup
-    from vigreux.assembly.build_student import first_weights_
+    from vigreux.assembly.build_student import start_from_teacher_
     from vigreux.assembly.running import run_setup
     from vigreux.cli.parsing import to_plain
     from vigreux.models.student import build
@@ -128,7 +128,15 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
         narrow = setup.student.config
         narrow.initializer_range = 0.02
         setup.student = build(narrow, AUTO_CLASS[config.task.kind], config.seed)
-        first_weights_(setup.student, setup.student_layout, config.extraction.projected(), config, shared)
+        start_from_teacher_(
+            setup.student,
+            shared.teacher,
+            config.student.init,
+            task=shared.task,
+            projection=config.extraction.projected(),
+            projections=setup.fixed_projections(),
+            layout=setup.student_layout,
+        )
     run_setup(
         setup,
         Path(config.output),

@@ -219,9 +219,7 @@ def _start(setup: Setup, init: StudentInit) -> list[str]:
         init,
         task=setup.task,
         projection=shared_projection(setup.curriculum) or Projection("pca"),
-        matrices=setup.matrices,
-        batch_size=setup.arguments("unused", 1).per_device_train_batch_size,
-        samples_per_step=setup.samples_per_step,
+        projections=setup.fixed_projections(),
         layout=setup.layout,
     )
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.cli.tiny import Tiny, save_llama
-from vigreux.assembly.build_student import start_projection
 from vigreux.assembly.materials import Materials, load_materials
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum.stages import Projection
+from vigreux.curriculum.stages import Projection, TeacherRef
 from vigreux.distillation.projection import projection_matrix
+from vigreux.distillation.teachers import Teachers
 from vigreux.models.layout import num_blocks
 
 
@@ -46,8 +46,6 @@ def test_pca_sees_every_layer_on_the_first_steps_samples(
     save_llama(tmp_path / "teacher", tiny.bpe)
     config = config_of(tiny, tmp_path / "teacher", **training)
     materials = load_materials(config)
-    size = training["per_device_train_batch_size"]
-    found = start_projection(
-        Projection("pca"), materials.teacher, 8, task=materials.task, batch_size=size, samples_per_step=4
-    )
+    projections = materials.projections(config, Teachers(materials.teacher), {})
+    found = projections.matrix(Projection("pca"), TeacherRef.final(), 48, 8)
     torch.testing.assert_close(found, by_layer(materials, 4 * CALIBRATION_BATCHES, 8), rtol=0, atol=1e-5)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from vigreux.activity import doing
-from vigreux.assembly.build_student import first_weights_, make_student
+from vigreux.assembly.build_student import make_student, start_from_teacher_
 from vigreux.assembly.embeddings import other_poolings
 from vigreux.assembly.materials import Materials, other_teacher
 from vigreux.assembly.others import check_other_teachers
-from vigreux.assembly.sources import (
-    check_steps,
-    training_device,
-)
+from vigreux.assembly.sources import check_steps, training_device
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.curricula import from_config
 from vigreux.config.effects import unused_settings
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum.stages import shared_projection
+from vigreux.curriculum.stages import Projection, shared_projection
 from vigreux.distillation.teachers import Teachers
 from vigreux.models.layout import named_layout, num_blocks
 
 
 @doing("making the student")
-def make_setup(config: RunConfig, materials: Materials) -> Setup:
-    """One run: the curriculum fitted to both models, and the student with its first weights."""
+def make_setup(
+    config: RunConfig, materials: Materials, stored: Mapping[Projection, Tensor] | None = None
+) -> Setup:
+    """One run: the curriculum fitted to both models, and the student with its first weights.
+
+    Args:
+        config: of the run.
+        materials: what it shares with others.
+        stored: the projections that the signals of a cache went through, which the student's start must use,
+            too.
+    """
     config = materials.settled(config)
     materials.hold_teacher(config)
     teacher = materials.teacher
@@ -43,17 +53,25 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
     )
     notes += other_poolings(curriculum, config)
     notes += unused_settings(config)
+    teachers = Teachers(
+        teacher, materials.series, lambda name: other_teacher(name, config, materials.meaning)
+    )
+    projections = materials.projections(config, teachers, stored or {})
     if config.student.model is None:
-        projection = shared_projection(curriculum) or config.extraction.projected()
-        notes += first_weights_(student, layout, projection, config, materials)
+        notes += start_from_teacher_(
+            student,
+            teacher,
+            config.student.init,
+            task=materials.task,
+            projection=shared_projection(curriculum) or config.extraction.projected(),
+            projections=projections,
+            layout=layout,
+            from_layers=config.student.from_layers,
+        )
     return Setup(
         task=materials.task,
         student=student.to(training_device()),  # type: ignore[arg-type]
-        teachers=Teachers(
-            teacher,
-            materials.series,
-            lambda name: other_teacher(name, config, materials.meaning),
-        ),
+        teachers=teachers,
         curriculum=curriculum,
         budget=config.budget,
         training=dict(config.training),
@@ -62,7 +80,7 @@ def make_setup(config: RunConfig, materials: Materials) -> Setup:
         sharded=config.sharded,
         seed=config.seed,
         student_layout=layout,
-        matrices=dict(materials.matrices),
+        projections=projections,
         processing_class=materials.tokenizer,
         notes=[*materials.task.notes, *materials.notes, *notes],
     )

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from vigreux.assembly.materials import Materials
 from vigreux.assembly.sources import check_family, check_length, has_head, local, start_config
 from vigreux.assembly.token_ids import take_padding
 from vigreux.backends.transformer.guard import Tried, check_model
-from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
-from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.transformer import RunConfig, StudentInit
-from vigreux.curriculum.stages import Projection
-from vigreux.distillation.projection import projection_matrix
+from vigreux.curriculum.stages import Projection, TeacherRef
+from vigreux.distillation.projections import Projections
 from vigreux.distillation.teachers import LiveTeacher
-from vigreux.errors import ConfigError
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_model, task_class
 from vigreux.models.text_config import text_config
-from vigreux.plan.cost import samples_per_step
-from vigreux.run.identity import process_count
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task
 
@@ -98,32 +92,6 @@ def load_with_new_head(
         )
 
 
-def first_weights_(
-    student: PreTrainedModel, layout: Layout, projection: Projection, config: RunConfig, materials: Materials
-) -> list[str]:
-    """Gives a new student the first weights that `student.init` names; returns notes for the user.
-
-    Args:
-        student: changed in place.
-        layout: its.
-        projection: of the curriculum's hidden stages, for projected embeddings.
-        config: `student.init` and `student.from_layers` are read.
-        materials: the teacher; a projection that is made here is added.
-    """
-    return start_from_teacher_(
-        student,
-        materials.teacher,
-        config.student.init,
-        task=materials.task,
-        projection=projection,
-        matrices=materials.matrices,
-        batch_size=(DEFAULTS | config.training)["per_device_train_batch_size"],
-        samples_per_step=samples_per_step(config.training, process_count()),
-        layout=layout,
-        from_layers=config.student.from_layers,
-    )
-
-
 def start_from_teacher_(
     student: PreTrainedModel,
     teacher: LiveTeacher,
@@ -131,9 +99,7 @@ def start_from_teacher_(
     *,
     task: Task,
     projection: Projection,
-    matrices: dict[Projection, Tensor],
-    batch_size: int,
-    samples_per_step: int,
+    projections: Projections,
     layout: Layout | None = None,
     from_layers: Sequence[int] | None = None,
 ) -> list[str]:
@@ -143,13 +109,12 @@ def start_from_teacher_(
         student: changed in place. With `random` it stays as it is.
         teacher: of the student's family.
         init: random, projected-embeddings or teacher-layers (see `StudentConfig`).
-        task: its training samples are those on which PCA looks at the teacher's hidden states.
+        task: gives the rows on which the teacher is tried.
         projection: of the curriculum's hidden stages, for projected embeddings.
-        matrices: (d_T, d_S) by projection; a matrix that is made here is added.
-        batch_size: samples of one forward pass of the teacher.
-        samples_per_step: training samples of one optimiser step, over all processes.
+        projections: of the run; its matrices are those of the hidden stages.
         layout: where the student's blocks are; default found.
-        from_layers: teacher block (0-based) for each student block, for teacher-layers; default evenly spread.
+        from_layers: teacher block (0-based) for each student block, for teacher-layers; default evenly
+            spread.
 
     Raises:
         ConfigError: student and teacher do not fit the start that is asked for.
@@ -165,47 +130,6 @@ def start_from_teacher_(
         return copy_layers_(student, model, layers, **layouts)
     if projection.kind == "learned":  # trained with its stage, so unknown before it: its first value is taken
         projection = Projection("gaussian", projection.seed)
-    if projection not in matrices:
-        width = hidden_size(student, layout)
-        samples = {"batch_size": batch_size, "samples_per_step": samples_per_step}
-        matrices[projection] = start_projection(projection, teacher, width, task=task, **samples)
-    return projected_embeddings_(student, model, matrices[projection], **layouts)
-
-
-def start_projection(
-    projection: Projection,
-    teacher: LiveTeacher,
-    width: int,
-    *,
-    task: Task,
-    batch_size: int,
-    samples_per_step: int,
-) -> Tensor:
-    """(d_T, width) the projection that projected embeddings and the hidden stages share.
-
-    PCA takes the teacher's hidden states at the embeddings and after every block, on the training samples of the
-    first steps of seed 0, so that the runs of a comparison share it whatever their seed.
-    """
-    rows = _hidden_rows(teacher, task, batch_size, samples_per_step) if projection.kind == "pca" else None
-    return projection_matrix(projection, hidden_size(teacher.model, teacher.layout), width, hidden=rows)
-
-
-def _hidden_rows(
-    teacher: LiveTeacher, task: Task, batch_size: int, samples_per_step: int
-) -> Iterator[Tensor]:
-    """(N, d_T) the teacher's hidden states, a batch and layer at a time."""
-    stream = task.stream(0, 0, CALIBRATION_BATCHES * samples_per_step)  # the same however a step is split
-    states = [(layer, True) for layer in range(num_blocks(teacher.model, teacher.layout) + 1)]
-    for start in range(0, len(stream), batch_size):
-        batch = task.collate([stream[i] for i in range(start, min(start + batch_size, len(stream)))])
-        positions = task.token_positions(batch)
-        assert positions is not None
-        hidden, _ = teacher.several(batch, states, None, None)
-        for state in states:
-            if hidden[state].shape[:2] != positions.shape:
-                shape = f"{tuple(hidden[state].shape)}, not (rows, tokens, width)"
-                raise ConfigError(
-                    f"student.init: the teacher's hidden states have the shape {shape}, so no projection can be made of them;"
-                    " accepted: random"
-                )
-            yield hidden[state][positions]
+    widths = hidden_size(model, teacher.layout), hidden_size(student, layout)
+    matrix = projections.matrix(projection, TeacherRef.final(), *widths)
+    return projected_embeddings_(student, model, matrix, **layouts)

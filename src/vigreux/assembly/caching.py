@@ -147,14 +147,14 @@ def begin_capture(config: RunConfig) -> Capture:
         raise _busy(root)
     materials = load_materials(config)
     config = materials.settled(config)
-    damaged = None
+    damaged, stored = None, None
     if (root / MANIFEST).exists():  # shards that are there went through its projections
         store = CacheStore.open(root)
         try:
-            materials.matrices.update(cached_projections(store, student_width(config, materials)))
+            stored = cached_projections(store, student_width(config, materials))
         except CacheError as error:
             damaged = error
-    setup = make_setup(config, materials)
+    setup = make_setup(config, materials, stored)
     setup.check()
     check_first_batch(setup)
     by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
@@ -219,7 +219,7 @@ def _projections(setup: Setup) -> dict[str, Tensor]:
     """By name, as the cache holds them."""
     return {
         f"{spec.kind}/{spec.seed}": matrix.detach().cpu().contiguous()
-        for spec, matrix in setup.matrices.items()
+        for spec, matrix in setup.fixed_projections().of_final().items()
     }
 
 

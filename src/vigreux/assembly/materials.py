@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,14 +25,17 @@ from vigreux.assembly.sources import (
 )
 from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
 from vigreux.backends.transformer.evaluation import HeldOut
+from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.backends.transformer.training import DEFAULTS, check_training
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum.stages import Projection
-from vigreux.distillation.teachers import LiveTeacher
+from vigreux.distillation.projections import Projections
+from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
 from vigreux.models.placed import is_placed
+from vigreux.plan.cost import samples_per_step
 from vigreux.run.identity import process_count
 from vigreux.tasks.build import build_task
 from vigreux.tasks.classes import classes_of, match_classes, named_classes
@@ -51,9 +54,8 @@ class Materials:
     series: dict[int, str]
     held_out: HeldOut
     notes: list[str]
-    matrices: dict[Projection, Tensor] = field(
-        default_factory=dict
-    )  # (d_T, d_S) by what they are a function of
+    # matrices that were made, by (samples, batch size) of PCA: they depend on nothing else that differs between runs
+    _projected: dict[tuple[int, int], dict[Any, Tensor]] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
@@ -63,6 +65,21 @@ class Materials:
     def settled(self, config: RunConfig) -> RunConfig:
         """The configuration of a run with what the teacher's folder settles."""
         return replace(config, task=self.task_config)
+
+    def projections(
+        self, config: RunConfig, teachers: Teachers, stored: Mapping[Projection, Tensor]
+    ) -> Projections:
+        """The fixed projections of a run. Runs with equal steps share what PCA takes a pass of the teacher to make.
+
+        Args:
+            config: `training` says how many samples a step has.
+            teachers: of the run.
+            stored: matrices that the signals of a cache went through.
+        """
+        samples = CALIBRATION_BATCHES * samples_per_step(config.training, process_count())
+        batch_size = (DEFAULTS | config.training)["per_device_train_batch_size"]
+        made = self._projected.setdefault((samples, batch_size), {})
+        return Projections(teachers, self.task, samples, batch_size, stored, made)
 
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""

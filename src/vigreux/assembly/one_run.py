@@ -30,8 +30,7 @@ def distill_one(
         setup = make_setup(config, materials)
     else:
         store = open_cache(config, materials)
-        materials.matrices.update(cached_projections(store, student_width(config, materials)))
-        setup = make_setup(config, materials)
+        setup = make_setup(config, materials, cached_projections(store, student_width(config, materials)))
         learn_from_cache(setup, store)
         materials.release_teacher()
         held_out = cached_held_out(materials.settled(config), setup.task, store)

@@ -16,7 +16,6 @@ from vigreux.backends.transformer.fingerprints import run_fingerprints
 from vigreux.backends.transformer.guard import check_first_batch
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Embedding
 from vigreux.run.folder import RunFolder, Summary
 
 
@@ -45,6 +44,7 @@ def run_setup(
     """
     setup.check()
     check_first_batch(setup, resume=resume)
+    setup.make_projections()
     state = PartialState()
     folder = None
     if state.is_main_process:
@@ -61,10 +61,7 @@ def run_setup(
     state.wait_for_everyone()
 
     def evaluate(student: nn.Module) -> dict[str, float]:
-        # an embedding is compared with the teacher's, projected as in training
-        target = setup.curriculum[-1].target
-        projection = setup.matrices.get(target.projection) if isinstance(target, Embedding) else None
-        return held_out(student, projection, setup.student_layout)
+        return held_out(student, setup.evaluation_projection(), setup.student_layout)
 
     engine = CurriculumEngine(
         setup, folder, root, evaluate, teacher_metrics=lambda: held_out.teacher_metrics, quiet=quiet

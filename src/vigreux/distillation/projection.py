@@ -1,8 +1,10 @@
-"""Projections from the teacher's width to the student's: fixed random matrices, functions of kind, widths and seed alone, and PCA.
+"""Projections from the teacher's width to the student's: fixed random matrices, functions of kind, widths and
+seed alone, and PCA.
 
-All keep the mean variance per coordinate, exactly or in expectation over the matrix: `mean_j Var((h P)_j) = mean_i Var(h_i)`. So
-`E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their ratios (Johnson and Lindenstrauss 1984). PCA alone does not: it looks
-for the directions of large variance. Source of the method: curriculum extraction, arXiv 2503.17494.
+All keep the mean variance per coordinate, exactly or in expectation over the matrix: `mean_j Var((h P)_j) =
+mean_i Var(h_i)`. So `E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their ratios (Johnson and
+Lindenstrauss 1984). PCA alone does not: it looks for the directions of large variance. Source of the method:
+curriculum extraction, arXiv 2503.17494.
 """
 
 from __future__ import annotations
@@ -23,31 +25,36 @@ _DRAWN = 1024  # rows of random numbers held at a time
 def projection_matrix(
     spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None
 ) -> Tensor:
-    """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU; the same in every process, whatever the global generator.
+    """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU; the same in every process, whatever the
+    global generator.
 
     Args:
         spec: kind and seed.
 
             * `gaussian`: independent N(0, 1 / d_T) entries.
-            * `orthogonal`: uniform (Haar) orthonormal columns; where `d_S > d_T`, orthonormal rows times `sqrt(d_S / d_T)`.
-            * `sparse`: each teacher coordinate goes to `ceil(d_S / sqrt(d_T))` coordinates drawn without replacement, with random
-              signs (density 1 / sqrt(d_T): Li, Hastie and Church 2006; a fixed number per row: Kane and Nelson, arXiv 1012.1577).
-              A student coordinate reads about `sqrt(d_T)` teacher coordinates, and none with a chance of about `exp(−sqrt(d_T))`.
-            * `pca`: the orthonormal directions of largest variance of `hidden` about its mean, in falling order, each with its
-              largest entry positive; where `d_S > d_T` the further columns are 0.
+            * `orthogonal`: uniform (Haar) orthonormal columns; where `d_S > d_T`, orthonormal rows times
+              `sqrt(d_S / d_T)`.
+            * `sparse`: each teacher coordinate goes to `ceil(d_S / sqrt(d_T))` coordinates drawn without
+              replacement, with random signs (density 1 / sqrt(d_T): Li, Hastie and Church 2006; a fixed
+              number per row: Kane and Nelson, arXiv 1012.1577). A student coordinate reads about `sqrt(d_T)`
+                  teacher coordinates, and none with a chance of about `exp(−sqrt(d_T))`.
+            * `pca`: the orthonormal directions of largest variance of `hidden` about its mean, in falling
+              order, each with its largest entry positive; where `d_S > d_T` the further columns are 0.
             * `identity`: equal widths only.
             * `learned`: where a `LearnedProjection` starts: the Gaussian matrix.
         d_teacher, d_student: the widths d_T and d_S.
         hidden: batches of the teacher's states (N, d_T); needed by `pca`, ignored by all others.
 
     Raises:
-        ConfigError: `identity` with different widths; `pca` without hidden states or with fewer rows than directions.
+        ConfigError: `identity` with different widths; `pca` without hidden states or with fewer rows than
+            directions.
     """
     if spec.kind == "identity":
         return _identity(d_teacher, d_student)
     if spec.kind == "pca":
         return _pca(d_teacher, d_student, hidden)
-    # Drawn in float64: float32 normals go through vector instructions that differ between machines in the last bit.
+    # Drawn in float64: float32 normals go through vector instructions that differ between machines in the
+    # last bit.
     generator = torch.Generator().manual_seed(spec.seed)
     random = {"gaussian": _gaussian, "learned": _gaussian, "orthogonal": _orthogonal, "sparse": _sparse}
     return random[spec.kind](d_teacher, d_student, generator).to(torch.float32)
@@ -74,7 +81,8 @@ def _sparse(d_teacher: int, d_student: int, generator: torch.Generator) -> Tenso
 def sparse_projection(spec: Projection, d_teacher: int, d_student: int) -> Tensor:
     """`Pᵀ` (d_S, d_T) of the kind `sparse` in compressed rows, without ever being dense; float32.
 
-    A row of `P` has `ceil(d_S / sqrt(d_T))` entries, so that `P h` costs less than the layer that `h` comes from.
+    A row of `P` has `ceil(d_S / sqrt(d_T))` entries, so that `P h` costs less than the layer that `h` comes
+    from.
     """
     assert spec.kind == "sparse"
     places, values = _sparse_entries(d_teacher, d_student, torch.Generator().manual_seed(spec.seed))
@@ -161,13 +169,15 @@ def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
 
 
 class LearnedProjection(nn.Module):
-    """A linear map from the *student's* width up to the teacher's, `h_S W ≈ h_T`, trained with its stage and thrown away after it.
+    """A linear map from the *student's* width up to the teacher's, `h_S W ≈ h_T`, trained with its stage and
+    thrown away after it.
 
-    The direction matters: a learned map of the teacher's states could shrink them, and with them the student, to nothing at loss 0;
-    a map of the student's has the teacher's own states as its fixed target (FitNets, arXiv 1412.6550, section 2.2).
+    The direction matters: a learned map of the teacher's states could shrink them, and with them the student,
+    to nothing at loss 0; a map of the student's has the teacher's own states as its fixed target (FitNets,
+    arXiv 1412.6550, section 2.2).
 
-    `W` (d_S, d_T) starts as the transpose of the Gaussian matrix of the same seed: for a student that starts at `h_T P` (projected
-    embeddings) this is close to the least-squares way back.
+    `W` (d_S, d_T) starts as the transpose of the Gaussian matrix of the same seed: for a student that starts
+    at `h_T P` (projected embeddings) this is close to the least-squares way back.
     """
 
     def __init__(self, d_teacher: int, d_student: int, *, seed: int = 0) -> None:

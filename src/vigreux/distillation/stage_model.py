@@ -16,7 +16,6 @@ from vigreux.curriculum.stages import (
     Joint,
     Labels,
     Logits,
-    Projection,
     Stage,
     Target,
     hidden_part,
@@ -32,7 +31,7 @@ from vigreux.distillation.losses import (
     scale_targets,
     target_statistics,
 )
-from vigreux.distillation.projection import LearnedProjection, projection_matrix
+from vigreux.distillation.projection import LearnedProjection
 from vigreux.distillation.teachers import Batch, Teacher
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.heads import Head, LinearHead
@@ -93,11 +92,13 @@ class Heads:
 
 
 class StageModel(nn.Module):
-    """A view of the student with the stage's loss behind it, so that wrappers (DDP, autocast) see one forward pass.
+    """A view of the student with the stage's loss behind it, so that wrappers (DDP, autocast) see one forward
+    pass.
 
-    `forward(batch, signal)` gives the loss *summed* over the rows that count; the engine divides by their number over all
-    micro-batches and processes. The view shares its parameters with the student. A fixed projection is a buffer that is never
-    saved; a learned one is trained here and thrown away with the stage. With `heads` the loss on logits comes from hidden states.
+    `forward(batch, signal)` gives the loss *summed* over the rows that count; the engine divides by their
+    number over all micro-batches and processes. The view shares its parameters with the student. A fixed
+    projection is a buffer that is never saved; a learned one is trained here and thrown away with the stage.
+    With `heads` the loss on logits comes from hidden states.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class StageModel(nn.Module):
         if isinstance(self.target, (Hidden, Embedding)):
             assert signal is not None
             if isinstance(self.projection, LearnedProjection):
-                # (N, d_T): on the student's side, where it cannot shrink the targets to nothing; in float32, whatever the student's
+                # (N, d_T): on the student's side, where it cannot shrink the targets to nothing; in float32,
+                # whatever the student's
                 rows = self.projection(rows.to(self.projection.weight.dtype))
             return hidden_loss(rows, self.targets(signal)).sum()
         positions = self.task.positions(batch)
@@ -261,27 +263,26 @@ def build_stage_model(
     teacher: Teacher | CachedTeacher | None,
     calibration: Callable[[], Iterable[Batch]],
     *,
-    widths: tuple[int, int] | None,
-    matrices: dict[Projection, Tensor],
+    projection: Tensor | LearnedProjection | None = None,
     heads: Heads | None = None,
 ) -> StageModel:
-    """The stage model with its projection and target scale.
+    """The stage model with its target scale.
 
     Args:
         view: the student's part (see `student_view`).
         stage: what is matched.
         task: gives the rows that count.
         teacher: `None` for labels.
-        calibration: gives the batches on which the scale of the targets is measured (the first ones of the stream).
-        widths: (d_T, d_S); needed for hidden and embedding targets.
-        matrices: the projections made so far, which stages with equal projections and widths share; a new one is added.
+        calibration: gives the batches on which the scale of the targets is measured (the first ones of the
+            stream).
+        projection: of hidden states and embeddings: a matrix (d_T, d_S), or one that is learned; `None` where
+            a cache's rows are projected already.
         heads: of both models, where the loss on logits is to be computed from hidden states.
     """
     target = vector_part(stage.target)
     if target is None:
         return StageModel(view, stage.target, task, heads=heads)
     assert teacher is not None
-    assert widths is not None
 
     def signals() -> Iterator[Tensor]:  # anew each time: one batch of hidden states is held at a time
         return (
@@ -290,17 +291,6 @@ def build_stage_model(
             if isinstance(rows := _vectors(task, target, teacher, batch), Tensor) and len(rows)
         )
 
-    projection: Tensor | LearnedProjection | None
-    if target.projection.kind == "learned":
-        projection = LearnedProjection(*widths, seed=target.projection.seed)
-    elif isinstance(teacher, CachedTeacher):
-        projection = None  # what is written is projected
-    else:
-        shared = matrices.get(target.projection)
-        if shared is None or shared.shape != widths:
-            shared = projection_matrix(target.projection, *widths, hidden=signals())
-            matrices.setdefault(target.projection, shared)
-        projection = shared
     matrix = projection if isinstance(projection, Tensor) else None
     measured = [target_statistics(_projected(rows, matrix)) for rows in signals()]
     if not measured:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from tests.backends.transformer.tiny import Net, bert, extracted, setup_of, stage, tensor_task
+from tests.backends.transformer.tiny import (
+    TRAINING,
+    Net,
+    bert,
+    extracted,
+    setup_of,
+    stage,
+    teacher_of,
+    tensor_task,
+)
 from vigreux.backends.transformer.setup import (
     CALIBRATION_BATCHES,
     Setup,
@@ -23,7 +33,9 @@ from vigreux.curriculum.stages import (
     Logits,
     Projection,
     Stage,
+    TeacherRef,
 )
+from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
@@ -195,22 +207,67 @@ def test_stages_share_their_projection() -> None:
     assert not torch.equal(other.stage_model(other.curriculum[0])[0].projection, first.projection)
 
 
-def test_principal_components_are_of_the_first_stage_that_uses_them() -> None:
-    pca = Projection("pca")
-    curriculum = extracted(1, 1, 1, projection=pca)
-    forwards, backwards = setup_of("masked-lm", curriculum), setup_of("masked-lm", curriculum)
-    matrices = [forwards.stage_model(each)[0].projection for each in curriculum[:2]]
-    assert torch.equal(backwards.stage_model(curriculum[1])[0].projection, matrices[0])
-    assert torch.equal(matrices[1], matrices[0])
-    alone = setup_of("masked-lm", curriculum[1:])
-    assert not torch.equal(alone.stage_model(curriculum[1])[0].projection, matrices[0])
+def test_every_stage_has_the_same_principal_components() -> None:
+    """Whichever stages there are, and whichever a resumed run starts with; the run's seed changes nothing, either."""
+    curriculum = extracted(1, 1, 1, projection=Projection("pca"))
+    setup = setup_of("masked-lm", curriculum)
+    matrix = setup.stage_model(curriculum[0])[0].projection
+    assert torch.equal(setup.stage_model(curriculum[1])[0].projection, matrix)
+    resumed = setup_of("masked-lm", curriculum)
+    assert torch.equal(resumed.stage_model(curriculum[1])[0].projection, matrix)
+    alone = setup_of("masked-lm", curriculum[1:], seed=3)
+    assert torch.equal(alone.stage_model(curriculum[1])[0].projection, matrix)
 
 
-def test_a_given_projection_is_taken() -> None:
-    """Such as the one that the student's embeddings were made with."""
-    given = torch.randn(24, 16)
-    setup = setup_of("masked-lm", extracted(1, 1), matrices={Projection(): given})
-    assert torch.equal(setup.stage_model(setup.curriculum[0])[0].projection, given)
+def test_principal_components_of_a_torch_module_are_of_the_layers_of_one_width() -> None:
+    teacher, student = Net(6, 20, 20, 24, seed=0), Net(6, 10, 12, seed=1)
+    layout = find_layout(teacher, blocks="body")
+    curriculum = tuple(
+        stage(name, Hidden(layer, Projection("pca")), 1, depth=1)
+        for name, layer in {"a": 1, "b": 2, "c": 3}.items()
+    )
+    setup = Setup(
+        tensor_task(),
+        student,
+        Teachers(LiveTeacher(teacher, layout)),
+        curriculum,
+        training=dict(TRAINING),
+        student_layout=find_layout(student, blocks="body"),
+    )
+    first, second, third = (setup.stage_model(each)[0].projection for each in curriculum)
+    assert torch.equal(first, second)
+    assert third.shape == (24, 10)
+    samples = setup.task.stream(0, 0, CALIBRATION_BATCHES * 8)
+    inputs = setup.task.collate([samples[i] for i in range(len(samples))])
+    states = [setup.teachers.final.hidden(inputs, layer) for layer in (1, 2)]
+    torch.testing.assert_close(
+        first, projection_matrix(Projection("pca"), 20, 10, hidden=states), rtol=0, atol=1e-5
+    )
+
+
+def test_another_model_has_its_own_principal_components() -> None:
+    other = teacher_of("masked-lm", seed=5)
+    pca = Hidden(1, Projection("pca"))
+    curriculum = (
+        stage("a", pca, 1, depth=1),
+        Stage("b", TeacherRef.other("other"), pca, 1, Duration.steps(1)),
+        Stage("c", TeacherRef.checkpoint(3), pca, 1, Duration.steps(1)),
+    )
+    teachers = Teachers(teacher_of("masked-lm"), {3: "three"}, lambda name: other)
+    setup = setup_of("masked-lm", curriculum, teachers=teachers)
+    of_final, of_other, of_checkpoint = (setup.stage_model(each)[0].projection for each in curriculum)
+    assert torch.equal(of_checkpoint, of_final)
+    assert not torch.equal(of_other, of_final)
+    alone = setup_of("masked-lm", curriculum[:1], teachers=Teachers(other))
+    assert torch.equal(of_other, alone.stage_model(curriculum[0])[0].projection)
+
+
+def test_a_stored_projection_is_used() -> None:
+    """Such as the one that a cache's signals went through."""
+    stored = torch.randn(24, 16)
+    setup = setup_of("masked-lm", extracted(1, 1))
+    setup.projections = replace(setup.fixed_projections(), stored={Projection(): stored})
+    assert torch.equal(setup.stage_model(setup.curriculum[0])[0].projection, stored)
 
 
 def test_a_learned_projection_belongs_to_its_stage() -> None:
@@ -218,7 +275,6 @@ def test_a_learned_projection_belongs_to_its_stage() -> None:
     first, second = (setup.stage_model(each)[0] for each in setup.curriculum[:2])
     assert [tuple(parameter.shape) for parameter in first.projection.parameters()] == [(16, 24)]
     assert first.projection is not second.projection
-    assert setup.matrices == {}
 
 
 @pytest.mark.parametrize(("target", "depth"), [(Hidden(1), 1), (Hidden(3), None), (Logits(), None)], ids=str)

@@ -26,7 +26,7 @@ from vigreux.plan.cost import StepCost, steps_for_budget
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
     """Counts, and with `timed` measures, the steps of `stage` on the first batches. The student and the RNG stay as they are."""
     # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
-    probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student), matrices=dict(setup.matrices))
+    probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student))
     args = setup.arguments("unused", 1)
     with torch.random.fork_rng(), probe.frozen(stage):
         model, teacher = probe.stage_model(stage)

@@ -30,13 +30,15 @@ from vigreux.curriculum.stages import (
     Joint,
     Labels,
     Logits,
-    Projection,
     Stage,
+    TeacherRef,
     check_curriculum,
     hidden_part,
     resolve_steps,
 )
 from vigreux.distillation.cached_teacher import CachedTeacher, CachedTeachers
+from vigreux.distillation.projection import LearnedProjection
+from vigreux.distillation.projections import Projections
 from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
 from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import CacheError, ConfigError
@@ -65,10 +67,12 @@ class Setup:
         curriculum: the stages.
         budget: how much may be spent; not needed when every stage has a duration of its own.
         training: `TrainingArguments` by name (see `check_training`).
-        matrices: projections already made (for projected embeddings); stages with an equal projection take these.
+        projections: the fixed projections, where the student's start has used them already; default made from
+            the teachers.
         processing_class: the tokenizer that is saved with the student.
         keep_checkpoints: keep all of a stage, not the last alone.
-        sharded: several processes spread the student, its gradients and the optimiser's states among them (FSDP2).
+        sharded: several processes spread the student, its gradients and the optimiser's states among them
+            (FSDP2).
         notes: what the user should know, kept in the run's summary.
     """
 
@@ -82,7 +86,7 @@ class Setup:
     schedule: Carry = "per-stage"
     seed: int = 0
     student_layout: Layout | None = None
-    matrices: dict[Projection, Tensor] = field(default_factory=dict)
+    projections: Projections | None = None
     processing_class: Any = None
     keep_checkpoints: bool = False
     sharded: bool = False
@@ -195,9 +199,11 @@ class Setup:
         return int((DEFAULTS | self.training)["per_device_eval_batch_size"])
 
     def eval_every(self, stage: Stage, steps: int, all_steps: int) -> int:
-        """Steps between held-out evaluations of a stage of `steps` steps: `training.eval_steps` (below 1: of the whole run).
+        """Steps between held-out evaluations of a stage of `steps` steps: `training.eval_steps` (below 1: of
+        the whole run).
 
-        The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the stage's limit.
+        The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the
+        stage's limit.
         """
         given = eval_steps(self.training)
         if given is not None:
@@ -209,7 +215,8 @@ class Setup:
     def batches(self) -> Iterator[Batch]:
         """The first samples of the training stream, in batches of one device, on the student's device.
 
-        They are those of the first `CALIBRATION_BATCHES` optimiser steps, however a step is split over devices and micro-batches.
+        They are those of the first `CALIBRATION_BATCHES` optimiser steps, however a step is split over
+        devices and micro-batches.
         """
         size, device = self.arguments("unused", 1).per_device_train_batch_size, device_of(self.student)
         stream = self.task.stream(self.seed, 0, CALIBRATION_BATCHES * self.samples_per_step)
@@ -219,20 +226,16 @@ class Setup:
 
     def stage_model(self, stage: Stage) -> tuple[StageModel, LiveTeacher | CachedTeacher | None]:
         """The part of the student that `stage` trains, with its loss, and the teacher (a checkpoint is loaded now)."""
-        if isinstance(self.teachers, Teachers):
-            self._share_pca(stage)
         teacher = self.teachers.of(stage.teacher)
         layout = self.student_layout if vector_part(stage.target) is None else self.layout
         view = student_view(self.student, stage, layout)
-        widths = None if teacher is None else self._widths(stage, teacher)
         model = build_stage_model(
             view,
             stage,
             self.task,
             teacher,
             self.batches,
-            widths=widths,
-            matrices=self.matrices,
+            projection=self._projection(stage, teacher),
             heads=self._heads(stage, view, teacher),
         )
         return model.to(device_of(self.student)), teacher
@@ -278,11 +281,61 @@ class Setup:
         theirs = teacher.find_head(batch) if device_of(teacher.model) == device_of(self.student) else None
         return None if theirs is None else Heads(student, theirs)
 
-    def _widths(self, stage: Stage, teacher: LiveTeacher | CachedTeacher) -> tuple[int, int] | None:
-        """(d_T, d_S) at the depths that a hidden or embedding target compares."""
-        target = vector_part(stage.target)
-        if target is None:
+    def make_projections(self) -> None:
+        """Makes the matrices that need the teacher's hidden states.
+
+        Every process calls this before the first one measures the stages alone and before the teacher's
+        weights are spread over
+        the processes: from there on all processes would have to ask the teacher at the same time.
+        """
+        for stage in self.curriculum:
+            target = vector_part(stage.target)
+            if target is not None and target.projection.kind == "pca":
+                self._projection(stage, self.teachers.of(stage.teacher))
+
+    def fixed_projections(self) -> Projections:
+        """The projections of the run."""
+        if self.projections is None:
+            assert isinstance(self.teachers, Teachers), "the signals of a cache are projected"
+            samples = CALIBRATION_BATCHES * self.samples_per_step
+            batch_size = self.arguments("unused", 1).per_device_train_batch_size
+            self.projections = Projections(self.teachers, self.task, samples, batch_size)
+        return self.projections
+
+    def evaluation_projection(self) -> Tensor | None:
+        """(d_T, d_S) maps the final teacher's embeddings into the student's space before they are compared.
+
+        `None` where the last stage matches no embeddings, or learns its projection.
+        """
+        target, final = self.curriculum[-1].target, TeacherRef.final()
+        if not isinstance(target, Embedding) or target.projection.kind == "learned":
             return None
+        teacher = self.teachers.of(final)
+        if isinstance(teacher, CachedTeacher):
+            return None if self.projections is None else self.projections.stored.get(target.projection)
+        if teacher is None:
+            return None
+        widths = hidden_size(teacher.model, teacher.layout), hidden_size(self.student, self.layout)
+        return self.fixed_projections().matrix(target.projection, final, *widths)
+
+    def _projection(
+        self, stage: Stage, teacher: LiveTeacher | CachedTeacher | None
+    ) -> Tensor | LearnedProjection | None:
+        """Of a stage that matches hidden states or embeddings; `None` where a cache's rows are projected already."""
+        target = vector_part(stage.target)
+        if target is None or teacher is None:
+            return None
+        d_teacher, d_student = self._widths(stage, target, teacher)
+        if target.projection.kind == "learned":
+            return LearnedProjection(d_teacher, d_student, seed=target.projection.seed)
+        if isinstance(teacher, CachedTeacher):
+            return None
+        return self.fixed_projections().matrix(target.projection, stage.teacher, d_teacher, d_student)
+
+    def _widths(
+        self, stage: Stage, target: Hidden | Embedding, teacher: LiveTeacher | CachedTeacher
+    ) -> tuple[int, int]:
+        """(d_T, d_S) at the depths that a hidden or embedding target compares."""
         layout = self.layout
         if isinstance(teacher, CachedTeacher):
             return self._cached_widths(stage, target, teacher)
@@ -308,17 +361,6 @@ class Setup:
                 f"{teacher.store.root}: was made for students of width {written}; accepted: that width, not {own}"
             )
         return written, own
-
-    def _share_pca(self, stage: Stage) -> None:
-        """Makes the principal components of the first stage that uses them, whichever stage a resumed run starts with."""
-        target = vector_part(stage.target)
-        if target is not None and target.projection.kind == "pca" and target.projection not in self.matrices:
-            parts = ((each, vector_part(each.target)) for each in self.curriculum)
-            first = next(
-                each for each, part in parts if part is not None and part.projection == target.projection
-            )
-            if first != stage:
-                self.stage_model(first)
 
 
 def check_launcher() -> None:
