@@ -171,7 +171,7 @@ def vigreux() -> Loss:
 def stage_of(case: Case, stage: Any) -> tuple[Any, Any]:
     """A stage's model and its teacher, as the engine builds them."""
     from vigreux.backends.transformer.setup import Setup
-    from vigreux.distillation.teachers import LiveTeacher, Teachers
+    from vigreux.distillation.signals.live import LiveTeacher, Teachers
 
     setup = Setup(
         _task(case), case.student, Teachers(LiveTeacher(case.teacher)), (stage,), training={"use_cpu": True}

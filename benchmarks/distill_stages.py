@@ -27,10 +27,10 @@ from vigreux.backends.transformer.capture import capture, wanted_signals
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum.stages import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
-from vigreux.distillation.cache_store import CacheStore, Manifest
-from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
+from vigreux.distillation.signals.store import CacheStore, Manifest
 from vigreux.distillation.stage_model import count_rows
-from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Task
 

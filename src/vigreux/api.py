@@ -31,7 +31,7 @@ from vigreux.curriculum.stages import (
     shared_projection,
 )
 from vigreux.distillation.series import check_series, find_series
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_model, weights_fingerprint

@@ -13,7 +13,7 @@ from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum.stages import Projection, TeacherRef
 from vigreux.distillation.projection import projection_matrix
-from vigreux.distillation.teachers import Teachers
+from vigreux.distillation.signals.live import Teachers
 from vigreux.models.layout import num_blocks
 
 

@@ -19,7 +19,7 @@ from vigreux import api
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.cli.compare import _run_side_by_side
 from vigreux.curriculum import recipes
-from vigreux.distillation.cache_store import CacheStore
+from vigreux.distillation.signals.store import CacheStore
 from vigreux.errors import CheckpointError, TrainingError
 from vigreux.files.lock import FolderLock
 from vigreux.run.folder import RunFolder

@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 from tests.models.families import LANGUAGE_MODELS, VOCAB, batch_of, config_of, model_of
-from vigreux.distillation.cached_teacher import SAMPLES
+from vigreux.distillation.signals.cached import SAMPLES
 from vigreux.models.heads import Head, find_head
 from vigreux.models.student import build
 from vigreux.models.views import LogitsView

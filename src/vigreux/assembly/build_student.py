@@ -16,7 +16,7 @@ from vigreux.backends.transformer.guard import Tried, check_model
 from vigreux.config.transformer import RunConfig, StudentInit
 from vigreux.curriculum.stages import Projection, TeacherRef
 from vigreux.distillation.projections import Projections
-from vigreux.distillation.teachers import LiveTeacher
+from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models import student as sizes
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers

@@ -19,7 +19,7 @@ from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
 from vigreux.backends.transformer.training import check_training
 from vigreux.config.transformer import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
 from vigreux.curriculum.recipes import supervised
-from vigreux.distillation.teachers import Teachers
+from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import INTERMEDIATE, build, student_config

@@ -35,8 +35,7 @@ from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.transformer import RunConfig
 from vigreux.curriculum.stages import Projection, TeacherRef, resolve_steps
-from vigreux.distillation.cache_store import MANIFEST, SPLITS, CacheStore, Manifest, readable
-from vigreux.distillation.cached_teacher import (
+from vigreux.distillation.signals.cached import (
     CachedTeachers,
     head_file,
     head_to_plain,
@@ -44,7 +43,8 @@ from vigreux.distillation.cached_teacher import (
     parts_of,
     signal_name,
 )
-from vigreux.distillation.teachers import LiveTeacher
+from vigreux.distillation.signals.live import LiveTeacher
+from vigreux.distillation.signals.store import MANIFEST, SPLITS, CacheStore, Manifest, readable
 from vigreux.errors import CacheError, ConfigError
 from vigreux.files.atomic import check_no_links, writing
 from vigreux.files.lock import FolderBusyError, FolderLock, is_locked

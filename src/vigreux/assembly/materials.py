@@ -30,7 +30,7 @@ from vigreux.backends.transformer.training import DEFAULTS, check_training
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum.stages import Projection
 from vigreux.distillation.projections import Projections
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_config, load_model, load_tokenizer, task_class

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vigreux.curriculum.stages import Projection, TeacherRef
 from vigreux.distillation.projection import projection_matrix
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import num_blocks
 from vigreux.tasks.task import Task

@@ -20,8 +20,6 @@ from vigreux.curriculum.stages import (
     Target,
     hidden_part,
 )
-from vigreux.distillation.cache_formats import TopRows
-from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.fused import TeacherLogits, fused_loss
 from vigreux.distillation.losses import (
     TargetStatistics,
@@ -32,7 +30,9 @@ from vigreux.distillation.losses import (
     target_statistics,
 )
 from vigreux.distillation.projection import LearnedProjection
-from vigreux.distillation.teachers import Batch, Teacher
+from vigreux.distillation.signals.cached import CachedTeacher
+from vigreux.distillation.signals.formats import TopRows
+from vigreux.distillation.signals.live import Batch, Teacher
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.heads import Head, LinearHead
 from vigreux.models.layout import Layout, num_blocks

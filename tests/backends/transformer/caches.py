@@ -11,8 +11,8 @@ from vigreux.backends.transformer.capture import capture, samples_needed, wanted
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.config.transformer import CacheConfig
-from vigreux.distillation.cache_store import CacheStore, Manifest
-from vigreux.distillation.cached_teacher import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
+from vigreux.distillation.signals.store import CacheStore, Manifest
 
 
 def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:

@@ -34,9 +34,9 @@ from vigreux.backends.transformer.sharding import Shards
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum.stages import Embedding, Logits, Projection
-from vigreux.distillation.cache_store import CacheStore
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
+from vigreux.distillation.signals.store import CacheStore
 from vigreux.distillation.stage_model import StageModel
-from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.errors import TrainingError
 
 PROCESSES, SAMPLES = 2, 8  # a step, over all processes

@@ -22,7 +22,7 @@ from vigreux.curriculum.stages import (
     TeacherRef,
 )
 from vigreux.distillation.projection import projection_matrix
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")  # one step explains nothing yet
 

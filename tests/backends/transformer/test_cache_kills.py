@@ -19,7 +19,7 @@ from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
 from vigreux.distillation import cache_store
-from vigreux.distillation.cache_store import CacheStore
+from vigreux.distillation.signals.store import CacheStore
 from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")

@@ -46,7 +46,7 @@ from vigreux.curriculum.stages import (
     Stage,
     TeacherRef,
 )
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError, TrainingError
 from vigreux.models.layout import find_layout
 from vigreux.run.folder import RunFolder

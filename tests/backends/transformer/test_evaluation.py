@@ -9,7 +9,7 @@ import torch
 
 from tests.backends.transformer.tiny import Net, bert, task_of, teacher_of, tensor_task
 from vigreux.backends.transformer.evaluation import HeldOut
-from vigreux.distillation.teachers import LiveTeacher
+from vigreux.distillation.signals.live import LiveTeacher
 
 
 class Counted(LiveTeacher):

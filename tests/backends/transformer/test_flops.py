@@ -24,7 +24,7 @@ from vigreux.curriculum.stages import (
     Stage,
     TeacherRef,
 )
-from vigreux.distillation.teachers import Teachers
+from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
 from vigreux.plan.cost import StepCost
 

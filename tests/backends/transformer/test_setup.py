@@ -36,7 +36,7 @@ from vigreux.curriculum.stages import (
     TeacherRef,
 )
 from vigreux.distillation.projection import projection_matrix
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.layout import find_layout
 

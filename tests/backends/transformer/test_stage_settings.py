@@ -17,8 +17,8 @@ from vigreux.backends.transformer.calibrate import step_cost
 from vigreux.backends.transformer.engine import INITIAL
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum.stages import Hidden, Joint, Logits, Projection
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
-from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
 from vigreux.models.student import build
 from vigreux.models.views import cut

@@ -35,7 +35,7 @@ from vigreux.curriculum.stages import (
     Target,
     TeacherRef,
 )
-from vigreux.distillation.teachers import LiveTeacher, Teachers
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.evaluate import TeacherRecord
 from vigreux.tasks.kinds.classification import LabelledCollator

@@ -16,11 +16,11 @@ from torch import Tensor
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup, device_of
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum.stages import Embedding, Hidden, Logits, Stage, TeacherRef
-from vigreux.distillation.cache_formats import Dense, Format, Parts, TopClasses
-from vigreux.distillation.cache_store import SPLITS, CacheStore, Split
-from vigreux.distillation.cached_teacher import CachedTeacher, parts_of, signal_name
+from vigreux.distillation.signals.cached import CachedTeacher, parts_of, signal_name
+from vigreux.distillation.signals.formats import Dense, Format, Parts, TopClasses
+from vigreux.distillation.signals.live import Batch, LiveTeacher
+from vigreux.distillation.signals.store import SPLITS, CacheStore, Split
 from vigreux.distillation.stage_model import positions_of
-from vigreux.distillation.teachers import Batch, LiveTeacher
 from vigreux.errors import ConfigError
 from vigreux.tasks.stream import Sample
 

@@ -31,10 +31,10 @@ from vigreux.backends.transformer.stage_trainer import (
     save_student,
 )
 from vigreux.curriculum.stages import Embedding, Hidden, Stage
-from vigreux.distillation.cached_teacher import CachedTeacher
 from vigreux.distillation.losses import explained_variance
+from vigreux.distillation.signals.cached import CachedTeacher
+from vigreux.distillation.signals.live import Teacher, Teachers
 from vigreux.distillation.stage_model import StageModel, count_rows
-from vigreux.distillation.teachers import Teacher, Teachers
 from vigreux.errors import TrainingError
 from vigreux.loop.progress import Totals, progress_bar
 from vigreux.loop.resuming import (

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vigreux.backends.transformer.setup import device_of
 from vigreux.curriculum.stages import Pooling
-from vigreux.distillation.teachers import LiveTeacher
+from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models.layout import Layout
 from vigreux.models.views import LogitsView, PooledView
 from vigreux.tasks.evaluate import TeacherRecord, evaluate, record_teacher

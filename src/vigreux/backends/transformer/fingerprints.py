@@ -9,8 +9,8 @@ from typing import Any
 
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum.stages import TeacherRef
-from vigreux.distillation.cached_teacher import CachedTeachers
-from vigreux.distillation.teachers import Teachers
+from vigreux.distillation.signals.cached import CachedTeachers
+from vigreux.distillation.signals.live import Teachers
 from vigreux.models.load import weights_fingerprint
 from vigreux.models.weights import weights_in_memory
 from vigreux.run.folder import STUDENT

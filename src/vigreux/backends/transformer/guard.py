@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.stage_trainer import open_student, save_student
 from vigreux.curriculum.stages import Embedding, Joint, TeacherRef, hidden_part
+from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.stage_model import student_view
-from vigreux.distillation.teachers import LiveTeacher, Teachers
 from vigreux.errors import ConfigError, VigreuxError
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.size import weight_bytes

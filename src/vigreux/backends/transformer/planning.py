@@ -23,8 +23,8 @@ from vigreux.curriculum.stages import (
     hidden_part,
     resolve_steps,
 )
-from vigreux.distillation.cache_formats import Dense, Format, TopClasses
-from vigreux.distillation.cached_teacher import parts_of, signal_name
+from vigreux.distillation.signals.cached import parts_of, signal_name
+from vigreux.distillation.signals.formats import Dense, Format, TopClasses
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops

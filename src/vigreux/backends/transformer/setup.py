@@ -36,11 +36,11 @@ from vigreux.curriculum.stages import (
     hidden_part,
     resolve_steps,
 )
-from vigreux.distillation.cached_teacher import CachedTeacher, CachedTeachers
 from vigreux.distillation.projection import LearnedProjection
 from vigreux.distillation.projections import Projections
+from vigreux.distillation.signals.cached import CachedTeacher, CachedTeachers
+from vigreux.distillation.signals.live import Batch, LiveTeacher, Teachers
 from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
-from vigreux.distillation.teachers import Batch, LiveTeacher, Teachers
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks

@@ -22,9 +22,9 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
 from vigreux.backends.transformer.sharding import Shards, keep_whole_states, put_, whole
-from vigreux.distillation.cached_teacher import CachedTeacher
+from vigreux.distillation.signals.cached import CachedTeacher
+from vigreux.distillation.signals.live import Teacher
 from vigreux.distillation.stage_model import StageModel, count_rows
-from vigreux.distillation.teachers import Teacher
 from vigreux.errors import TrainingError
 from vigreux.run.checkpoints import rotate, write_manifest
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigreux.distillation import cache_store
-from vigreux.distillation.cache_formats import Dense, TopClasses
-from vigreux.distillation.cache_store import MANIFEST, CacheStore, Manifest
+from vigreux.distillation.signals.formats import Dense, TopClasses
+from vigreux.distillation.signals.store import MANIFEST, CacheStore, Manifest
 from vigreux.errors import CacheError, CheckpointError
 
 WIDTH, SAMPLES, EACH = 4, 11, 3

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vigreux.distillation.cache_formats import Format, Parts, from_plain, to_plain
+from vigreux.distillation.signals.formats import Format, Parts, from_plain, to_plain
 from vigreux.errors import CacheError, ConfigError
 from vigreux.files.atomic import check_no_links, is_whole, sealed, without_seal, write_atomic, writing
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vigreux.curriculum.stages import Embedding, Hidden, Joint, Logits, Target, TeacherRef
-from vigreux.distillation.cache_formats import Dense, TopRows
-from vigreux.distillation.cache_store import CacheStore, readable
+from vigreux.distillation.signals.formats import Dense, TopRows
+from vigreux.distillation.signals.store import CacheStore, readable
 from vigreux.models.heads import Head
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Batch, Collator, Task

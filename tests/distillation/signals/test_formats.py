@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.distillation.cache_formats import Dense, TopClasses, from_plain, to_plain
+from vigreux.distillation.signals.formats import Dense, TopClasses, from_plain, to_plain
 from vigreux.errors import ConfigError
 
 rows = st.integers(0, 99).map(

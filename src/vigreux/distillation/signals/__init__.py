@@ -1,0 +1,1 @@
+"""Where a stage gets its teacher's signal: from a live model or from a cache."""
