@@ -14,7 +14,8 @@ SOURCE = Path(vigreux.__file__).parent
 # "ground" is the top level's modules.
 LEVELS = (
     {"ground"},
-    {"files", "downloads", "selection"},
+    {"files"},
+    {"downloads", "selection"},
     {"curriculum"},
     {"config"},
     {"plan"},

@@ -347,7 +347,7 @@ def test_a_folder_that_is_taken(vigreux: Vigreux, causal_config):
     given = ["distill", causal_config, "--quiet", "--curriculum", "supervised"]
     assert vigreux(*given).code == 0
     before = Path("run/summary.json").read_bytes()
-    refused(vigreux(*given), "run", "holds a run already")
+    refused(vigreux(*given), "run", "already holds a run")
     refused(vigreux(*given, "--resume", "--student.hidden", "16"), "another configuration", "student.hidden")
     assert vigreux(*given, "--resume").code == 0
     assert Path("run/summary.json").read_bytes() == before

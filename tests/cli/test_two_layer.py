@@ -702,7 +702,7 @@ def test_a_learning_rate_that_diverges(vigreux: Vigreux, taught: Path) -> None:
     for path in Path("run").glob("stages/*/checkpoint-*"):
         assert str(path.name) in outcome.err or int(path.name.split("-")[1]) >= 1
         assert not verify_manifest(path)
-    refused(vigreux(*given), "run: holds a run already (failed)", "--resume")
+    refused(vigreux(*given), "run: already holds a run (failed)", "--resume")
     refused(vigreux(*given, "--resume"), "another configuration: training.learning_rate")
 
 
@@ -719,7 +719,7 @@ def test_a_folder_that_is_taken(vigreux: Vigreux, config: Path) -> None:
     given = ["distill", config, "--quiet", "--curriculum", "one-shot"]
     assert vigreux(*given).code == 0
     before = Path("run/summary.json").read_bytes()
-    refused(vigreux(*given), "run: holds a run already (finished)")
+    refused(vigreux(*given), "run: already holds a run (finished)")
     refused(vigreux(*given, "--resume", "--student.width", "6"), "another configuration", "student.width")
     done = vigreux(*given, "--resume")
     assert (done.code, done.err) == (0, "run is finished; there is nothing left to do\n")

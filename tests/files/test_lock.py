@@ -41,9 +41,9 @@ import os, sys, time
 from vigreux.run.folder import RunFolder
 run = RunFolder.create(sys.argv[1], {"seed": 0}, [])
 if os.fork() == 0:
+    print("ready", flush=True)  # the child says so: it has let go of the lock by now
     time.sleep(20)
     os._exit(0)
-print("ready", flush=True)
 time.sleep(20)
 """
 

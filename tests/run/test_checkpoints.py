@@ -37,10 +37,10 @@ def truncate(directory: Path) -> None:
 
 
 DAMAGE = {
-    "model.safetensors is damaged (its SHA-256 is not the one written)": flip_a_byte,
-    "model.safetensors has 5 bytes, 2560 were written": truncate,
+    "model.safetensors is damaged (its SHA-256 differs from the recorded one)": flip_a_byte,
+    "model.safetensors has 5 bytes instead of 2560": truncate,
     "deep/rng.pth is missing": lambda directory: (directory / "deep" / "rng.pth").unlink(),
-    "manifest.json is missing (stopped while it was being written)": lambda directory: (
+    "manifest.json is missing (the run stopped while it wrote the checkpoint)": lambda directory: (
         directory / "manifest.json"
     ).unlink(),
     "manifest.json is damaged": lambda directory: os.truncate(directory / "manifest.json", 20),
@@ -74,3 +74,17 @@ def test_rotate_keeps_the_newest_whole_ones(tmp_path):
         "checkpoint-15",
         "checkpoint-best",
     ]
+
+
+def test_checkpoints_come_in_order_of_steps_and_need_no_manifest(tmp_path):
+    """The output of a Trainer of another program has no manifests."""
+    for name in ("checkpoint-200", "checkpoint-30", "checkpoint-1000", "checkpoint-best", "runs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-5").write_text("a file")
+    found = checkpoints.checkpoints_in(tmp_path)
+    assert list(found) == [30, 200, 1000]
+    assert all(path == checkpoints.checkpoint_path(tmp_path, step) for step, path in found.items())
+    assert all(checkpoints.step_of(path) == step for step, path in found.items())
+    with pytest.raises(ValueError, match="not a checkpoint-STEP directory"):
+        checkpoints.step_of(tmp_path / "checkpoint-best")
+    assert checkpoints.checkpoints_in(tmp_path / "none") == {}

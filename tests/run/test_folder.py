@@ -14,6 +14,7 @@ from vigreux.curriculum import serialize as plain
 from vigreux.errors import CheckpointError, TrainingError
 from vigreux.files import atomic as files
 from vigreux.run import folder as runs
+from vigreux.run import identity
 from vigreux.run.folder import RunFolder, StageRecord, Summary
 
 CONFIG = {
@@ -64,10 +65,10 @@ def test_the_fields_that_do_not_count():
         "output": "b",
         "training": {"learning_rate": 5e-4, "report_to": "none", "logging_steps": 5},
     }
-    assert runs.relevant(CONFIG) == runs.relevant(other)
-    assert runs.config_hash(CONFIG) == runs.config_hash(other)
+    assert identity.relevant(CONFIG) == identity.relevant(other)
+    assert identity.config_hash(CONFIG) == identity.config_hash(other)
     assert "output" in CONFIG
-    assert runs.config_hash(CONFIG) != runs.config_hash({**CONFIG, "seed": 4})
+    assert identity.config_hash(CONFIG) != identity.config_hash({**CONFIG, "seed": 4})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_fields_that_do_not_count():
     ],
 )
 def test_first_difference(found, message):
-    assert runs.first_difference({"seed": 1, "list": [1, {"a": 2}]}, found) == message
+    assert identity.first_difference({"seed": 1, "list": [1, {"a": 2}]}, found) == message
 
 
 # --- the run folder -------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_a_run_from_start_to_end(tmp_path):
     assert (read.stages(), read.summary()) == ([STAGE], SUMMARY)
     info = read.info()
     assert (info["name"], info["seed"], info["command"]) == ("extraction", 3, "vigreux distill a.yaml")
-    assert info["config_hash"] == runs.config_hash(CONFIG)
+    assert info["config_hash"] == identity.config_hash(CONFIG)
     assert set(info["versions"]) == {"vigreux", "torch", "transformers"}
 
 
@@ -242,15 +243,15 @@ def test_create_refuses_what_is_there(tmp_path):
     (tmp_path / "other" / "thesis.tex").write_text("years")
     (tmp_path / "file").write_text("x")
     expected = {
-        "finished": "holds a run already (finished); accepted: another output",
-        "other": "is not empty and not a run folder (found thesis.tex); accepted: a new or empty folder",
+        "finished": "already holds a run (finished); accepted: another output",
+        "other": "is not empty and not a run folder (it holds thesis.tex); accepted: a new or empty folder",
         "file": "is a file; accepted: a new or empty folder",
     }
     for name, message in expected.items():
         with pytest.raises(CheckpointError) as error:
             create(tmp_path / name)
         assert one_line(error) == f"{tmp_path / name}: {message}"
-    with pytest.raises(CheckpointError, match="accepted: --resume to go on with it, or another output"):
+    with pytest.raises(CheckpointError, match="accepted: --resume to continue it, or another output"):
         create(tmp_path / "failed")
     assert (tmp_path / "other" / "thesis.tex").read_text() == "years"
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["thesis.tex"]
@@ -288,7 +289,7 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
         (run.path / "run.json").read_text().replace("running", "runnins").replace("failed", "failes")
     )
     with pytest.raises(
-        CheckpointError, match=r"run.json: is damaged \(its checksum is not the one written\)"
+        CheckpointError, match=r"run.json: is damaged \(its checksum does not match\)"
     ) as error:
         RunFolder.open(run.path)
     one_line(error)
@@ -304,7 +305,7 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
     with pytest.raises(CheckpointError, match="format 99; accepted: 1"):
         RunFolder.open(run.path)
     (run.path / "run.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="found list, a dict is needed"):
+    with pytest.raises(CheckpointError, match="it holds a list instead of a dict"):
         RunFolder.open(run.path)
 
 
@@ -339,7 +340,7 @@ def test_two_processes_do_not_write_the_same_run(tmp_path):
             RunFolder.resume(path, {"seed": 0})
         assert f"is being written by process {process.pid} on " in one_line(error)
         assert RunFolder.open(path).status == "running"
-        with pytest.raises(CheckpointError, match=r"holds a run already \(running\)"):
+        with pytest.raises(CheckpointError, match=r"already holds a run \(running\)"):
             create(path)
     finally:
         process.kill()
@@ -381,7 +382,7 @@ def test_a_start_that_is_killed_anywhere(call: int, after: bool, tmp_path: Path)
     with killed_at(runs, "write_atomic", call, after=after), pytest.raises(Killed):
         RunFolder.create(path, CONFIG, STAGES, plan="[]")
     if (path / "run.json").exists():
-        with pytest.raises(CheckpointError, match="accepted: --resume to go on with it, or another output"):
+        with pytest.raises(CheckpointError, match="accepted: --resume to continue it, or another output"):
             create(path)
         run = RunFolder.resume(path, CONFIG, STAGES)
     else:
@@ -415,9 +416,9 @@ def test_fingerprints_are_compared(tmp_path):
         with pytest.raises(CheckpointError) as error:
             RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {name: "x"})
         assert one_line(error) == (
-            f"{tmp_path}: was begun with another {name}; accepted: the same as then, or another output"
+            f"{tmp_path}: began with other inputs ({name}); accepted: the same inputs, or another output"
         )
-    with pytest.raises(CheckpointError, match="another tokenizer"):
+    with pytest.raises(CheckpointError, match=r"other inputs \(tokenizer\)"):
         RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {"tokenizer": "x"})
     # the student's first weights are in the folder: what is handed over later does not matter
     RunFolder.resume(tmp_path, CONFIG, STAGES, fingerprints=prints | {"student": "x"}).close()

@@ -20,7 +20,6 @@ from vigreux.models.load import load_model, load_tokenizer
 from vigreux.models.views import LogitsView, cut
 from vigreux.probes.nonterminals import IGNORE, ProbeData, joined
 from vigreux.probes.similarity import compare_layers
-from vigreux.run.checkpoints import MANIFEST
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
@@ -73,12 +72,15 @@ def probed(run: Path, *, series: bool) -> list[Probed]:
                 f"{run}: is not finished; accepted: a finished run, or --series for the checkpoints that are there"
             )
         return [Probed(run.name, folder.student, task)]
-    kept = {_step(path.parent): path.parent for path in run.glob(f"stages/*/checkpoint-*/{MANIFEST}")}
-    if not kept:
+    checkpoints = folder.checkpoints()
+    if not checkpoints:
         raise CheckpointError(
             f"{run}: no checkpoint is kept; accepted: a run with keep_every, or no --series"
         )
-    return [Probed(f"{run.name}, step {step}", kept[step], task, step) for step in sorted(kept)]
+    return [
+        Probed(f"{run.name}, step {checkpoint.global_step}", checkpoint.path, task, checkpoint.global_step)
+        for checkpoint in checkpoints
+    ]
 
 
 def _task_of(folder: RunFolder) -> TaskConfig:
@@ -89,10 +91,6 @@ def _task_of(folder: RunFolder) -> TaskConfig:
         )
     names = {field.name for field in fields(TaskConfig)}
     return TaskConfig(**{name: value for name, value in given.items() if name in names})
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 # --- samples --------------------------------------------------------------------------------------------------------

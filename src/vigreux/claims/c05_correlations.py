@@ -9,6 +9,7 @@ from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.parity import SETTINGS, curve
 from vigreux.claims.common.transition import around, checkpoints
+from vigreux.run.checkpoints import checkpoint_path
 from vigreux.run.folder import RunFolder
 
 SAMPLES = 100_000  # fresh inputs of a probe, as in the paper
@@ -58,7 +59,7 @@ def _probe(teacher: RunFolder, task_seed: int, n: int, k: int, step: int) -> dic
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
     from vigreux.tasks.generated.parity import Parity
 
-    network = TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}")
+    network = TwoLayer.load(checkpoint_path(teacher.stage_dir(0, "labels"), step))
     settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=SAMPLES)
     probe = probe_monomials(network, Parity.draw(n, k, task_seed), settings)
     accuracies = dict(zip(curve(teacher)["steps"], curve(teacher)["accuracy"]))

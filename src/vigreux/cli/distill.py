@@ -54,7 +54,7 @@ def print_summary(output: str, summary: Summary) -> None:
     size = f"{summary.student_parameters or 0:,} parameters"
     if summary.teacher_parameters:
         size += f", {summary.teacher_parameters / max(summary.student_parameters or 1, 1):.1f} times fewer than the teacher"
-    print(f"student: {Path(output) / 'student'} ({size})")
+    print(f"student: {RunFolder(output).student} ({size})")
     print(
         f"cost: {summary.steps} steps, {human_flops(summary.flops)}, {human_time(summary.seconds)} of training,"
         f" {human_bytes(summary.bytes_kept)} of teacher weights kept"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -205,13 +204,13 @@ def _metric(root: Path, records: Sequence[Mapping[str, Any]], wanted: str | None
 
 def _available(directory: Path, before: int) -> tuple[int, ...]:
     """Steps of the whole checkpoints before the last evaluation: the one at the end is the final teacher."""
-    from vigreux.run.checkpoints import verify_manifest
+    from vigreux.run.checkpoints import checkpoints_in, verify_manifest
 
-    numbered = (
-        (re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in directory.glob("checkpoint-*")
+    return tuple(
+        step
+        for step, path in checkpoints_in(directory).items()
+        if step < before and not verify_manifest(path, contents=False)
     )
-    steps = (int(match[1]) for match, path in numbered if match and not verify_manifest(path, contents=False))
-    return tuple(sorted(step for step in steps if step < before))
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from vigreux.config.effects import check_effects
 from vigreux.config.transformer import BudgetConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
 from vigreux.errors import ConfigError
-from vigreux.run.folder import Summary
+from vigreux.run.folder import RunFolder, Summary
 
 
 def run(argv: Sequence[str]) -> None:
@@ -81,6 +81,6 @@ def _print_summary(output: Path, summary: Summary, *, series: bool) -> None:
     )
     for note in summary.notes:
         print(f"note: {note}")
-    print(f"teacher: {output / 'student'} ({summary.student_parameters or 0:,} parameters)")
+    print(f"teacher: {RunFolder(output).student} ({summary.student_parameters or 0:,} parameters)")
     if series:
-        print(f"checkpoints: {output / 'stages' / '00-labels'}")
+        print(f"checkpoints: {RunFolder(output).stage_dir(0, 'labels')}")

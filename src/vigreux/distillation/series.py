@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.run.checkpoints import checkpoint_directories
 
 _STEP = re.compile(r"(\d+)\D*$")
 
@@ -26,7 +27,7 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
         root = Path(spec)
         if not root.is_dir():
             raise CheckpointError(f"teacher.checkpoints: no directory {spec!r}")
-        sources = [str(path) for path in root.glob("checkpoint-*") if path.is_dir()]
+        sources = [str(path) for path in checkpoint_directories(root)]
         if not sources:
             raise CheckpointError(f"teacher.checkpoints: {spec!r} holds no directory checkpoint-STEP")
     else:

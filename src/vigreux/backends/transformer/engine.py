@@ -38,7 +38,6 @@ from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.errors import TrainingError
 from vigreux.loop.progress import Totals, progress_bar
 from vigreux.loop.resuming import (
-    INITIAL,
     keep_initial,
     restore_whole_stages,
     save_finished_student,
@@ -126,7 +125,7 @@ class CurriculumEngine:
             return start.after(done.steps, planned.cost, self.setup.samples_per_step, done.seconds)
         checkpoint = latest_checkpoint(directory)
         if checkpoint is None and index == 0:
-            load_student(self.setup.student, self.root / INITIAL)
+            load_student(self.setup.student, RunFolder(self.root).initial)
         if self.folder is not None and checkpoint is not None:
             self.folder.restore_metrics(checkpoint, start.steps + step_of(checkpoint), say=False)
         shards = Shards(self.setup) if self.setup.sharded and PartialState().num_processes > 1 else None

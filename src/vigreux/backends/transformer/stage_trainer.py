@@ -26,7 +26,7 @@ from vigreux.distillation.signals.cached import CachedTeacher
 from vigreux.distillation.signals.live import Teacher
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.errors import TrainingError
-from vigreux.run.checkpoints import rotate, write_manifest
+from vigreux.run.checkpoints import checkpoint_path, rotate, write_manifest
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
 WEIGHTS = "model.safetensors"
@@ -172,7 +172,7 @@ class StageTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             directory = Path(str(self.args.output_dir))
-            checkpoint = directory / f"checkpoint-{self.state.global_step}"
+            checkpoint = checkpoint_path(directory, self.state.global_step)
             if self._beside is not None:
                 self._beside(checkpoint)
             write_manifest(checkpoint)

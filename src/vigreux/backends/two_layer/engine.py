@@ -53,7 +53,6 @@ from vigreux.errors import ConfigError, TrainingError
 from vigreux.kernels.sgd import Loss, OnlineSGD
 from vigreux.loop.progress import Totals, on_plateau, progress_bar
 from vigreux.loop.resuming import (
-    INITIAL,
     keep_initial,
     restore_whole_stages,
     save_finished_student,
@@ -62,7 +61,7 @@ from vigreux.loop.resuming import (
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import StepCost
-from vigreux.run.checkpoints import latest_checkpoint, rotate, step_of, write_manifest
+from vigreux.run.checkpoints import checkpoint_path, latest_checkpoint, rotate, step_of, write_manifest
 from vigreux.run.folder import RunFolder, StageRecord, Summary
 from vigreux.tasks.generated.bits import BitStream
 from vigreux.tasks.generated.parity import BooleanTask
@@ -360,7 +359,7 @@ class _StageRun:
         if step == self._saved:
             return
         self._check_weights(step)
-        checkpoint = self.directory / f"checkpoint-{step}"
+        checkpoint = checkpoint_path(self.directory, step)
         self.student.save(checkpoint)
         self.folder.copy_metrics(checkpoint)
         write_manifest(checkpoint)
@@ -397,7 +396,7 @@ class _StageRun:
                 last_loss=self.losses[-1],
                 explained_variance=explained,
                 notes=tuple(notes),
-                checkpoint=str((self.directory / f"checkpoint-{step}").relative_to(self.folder.path)),
+                checkpoint=str(checkpoint_path(self.directory, step).relative_to(self.folder.path)),
             )
         )
 
@@ -405,7 +404,7 @@ class _StageRun:
 
     def _restore_finished(self, record: StageRecord) -> Totals:
         if self.index + 1 == len(self.folder.stages()):  # only the last finished one's weights are needed
-            checkpoint = self.directory / f"checkpoint-{record.steps}"
+            checkpoint = checkpoint_path(self.directory, record.steps)
             self.student.load_weights(checkpoint)
         cost = StepCost(record.student_flops / record.steps, record.teacher_flops / record.steps)
         return self.start.after(record.steps, cost, self.settings.batch_size, record.seconds)
@@ -417,7 +416,7 @@ class _StageRun:
         if checkpoint is not None:
             self.student.load_weights(checkpoint)
         elif self.index == 0:
-            self.student.load_weights(self.folder.path / INITIAL)
+            self.student.load_weights(self.folder.initial)
         if checkpoint is not None and not self.settings.keep_checkpoints:
             rotate(self.directory, keep=1)  # killed before it was done
         self._saved = step

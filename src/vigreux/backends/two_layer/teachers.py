@@ -19,9 +19,11 @@ from vigreux.distillation.projection import projection_matrix, sparse_projection
 from vigreux.downloads.assets import cache_folder
 from vigreux.errors import CheckpointError, unknown
 from vigreux.files.atomic import write_atomic, writing
+from vigreux.files.digest import file_sha256
 from vigreux.kernels.forward import ROWS, SignForward
 from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
-from vigreux.run.checkpoints import verify_manifest
+from vigreux.run.checkpoints import checkpoints_in, verify_manifest
+from vigreux.run.folder import RunFolder
 from vigreux.tasks.generated.bits import BitStream
 
 _CHUNK = 16_384  # samples of one file of the cache
@@ -49,16 +51,16 @@ class TwoLayerTeachers:
             CheckpointError: nothing there.
         """
         root = Path(model)
-        final = root / "student" if (root / "student" / WEIGHTS).exists() else root
+        run = RunFolder(root)
+        final = run.student if (run.student / WEIGHTS).exists() else root
         if not (final / WEIGHTS).exists():
-            unfinished = (root / "run.json").exists()
-            found = f"{model!r} has not finished, it has" if unfinished else f"{model!r} has"
+            found = f"{model!r} has not finished, it has" if run.exists else f"{model!r} has"
             raise CheckpointError(
                 f"teacher.model: {found} no {WEIGHTS}; accepted: a finished run of vigreux teach, or such a folder"
             )
-        stages = sorted(root.glob("stages/*"))
+        stages = list(run.stage_dirs().values())
         source = Path(checkpoints) if checkpoints else stages[0] if len(stages) == 1 else None
-        series = _numbered(source) if source is not None else {}
+        series = checkpoints_in(source) if source is not None else {}
         if checkpoints and not series:
             raise CheckpointError(f"teacher.checkpoints: no checkpoint-STEP folder in {checkpoints!r}")
         return cls(final, series)
@@ -68,7 +70,7 @@ class TwoLayerTeachers:
         """Steps of the checkpoints, but for a last one that is the final teacher."""
         steps = list(self.checkpoints)
         last = self.checkpoints[steps[-1]] / WEIGHTS if steps else None
-        same = last is not None and last.exists() and _sha256(last) == _sha256(self.final / WEIGHTS)
+        same = last is not None and last.exists() and file_sha256(last) == file_sha256(self.final / WEIGHTS)
         return steps[:-1] if same else steps
 
     def folder(self, teacher: TeacherRef) -> Path:
@@ -87,11 +89,6 @@ class TwoLayerTeachers:
         if problems := verify_manifest(path):
             raise CheckpointError(f"{path}: {problems[0]}")
         return path
-
-
-def _numbered(folder: Path) -> dict[int, Path]:
-    found = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}
-    return {int(step): found[step] for step in sorted((name for name in found if name.isdecimal()), key=int)}
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ class LogitCache:
 
     def __init__(self, folder: Path, stream: BitStream) -> None:
         self.source, self.stream = folder, stream
-        weights = _sha256(folder / WEIGHTS)
+        weights = file_sha256(folder / WEIGHTS)
         self.folder = cache_folder() / "logits" / f"{weights[:24]}-n{stream.n}-{stream.purpose}-{stream.seed}"
         self._held: tuple[int, Tensor] | None = None
 
@@ -232,8 +229,3 @@ class HiddenTargets:
     def project(self, h: Tensor) -> Tensor:
         """(m_T, N) the layer's own outputs, or (K, N) → (N, m)."""
         return (h if self.P is None else self.P @ h).T * self.scale
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 
 from vigreux.claims.common.transition import checkpoints
 from vigreux.claims.common.tree import HierarchicalSettings
+from vigreux.run.checkpoints import checkpoint_path
 from vigreux.run.folder import RunFolder
 
 PROBES = 40  # checkpoints that are probed
@@ -30,7 +31,7 @@ def emergence(teacher: RunFolder, settings: HierarchicalSettings) -> dict[str, A
     probe = MonomialSettings(readout="probability", degree=1, samples=SAMPLES, outside=1)
     found = [
         probe_monomials(
-            TwoLayer.load(teacher.stage_dir(0, "labels") / f"checkpoint-{step}"), task, probe
+            TwoLayer.load(checkpoint_path(teacher.stage_dir(0, "labels"), step)), task, probe
         ).summary(1)
         for step in steps
     ]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vigreux.claims.common.parity import ParitySettings, curve
-from vigreux.run.checkpoints import MANIFEST
 from vigreux.run.folder import RunFolder
 from vigreux.selection.transitions import Curve, find_transitions, select_checkpoints
 
@@ -33,11 +32,7 @@ class Around:
 
 def checkpoints(teacher: RunFolder) -> list[int]:
     """Steps of the kept checkpoints, the last (the final teacher) left out."""
-    found = sorted(
-        int(path.parent.name.rsplit("-", 1)[1])
-        for path in teacher.path.glob(f"stages/*/checkpoint-*/{MANIFEST}")
-    )
-    return found[:-1]
+    return [checkpoint.step for checkpoint in teacher.checkpoints()][:-1]
 
 
 def budget(settings: ParitySettings, teacher: RunFolder) -> int:

@@ -26,6 +26,7 @@ from torch import Tensor
 from vigreux.distillation.signals.formats import Format, Parts, from_plain, to_plain
 from vigreux.errors import CacheError, ConfigError
 from vigreux.files.atomic import check_no_links, is_whole, sealed, without_seal, write_atomic, writing
+from vigreux.files.digest import file_sha256
 
 MANIFEST = "cache.json"
 VERSION = 1
@@ -310,8 +311,6 @@ def _problem(path: Path, *, contents: bool) -> str | None:
         return "has a damaged checksum"
     if size != expected[0]:
         return f"has {size:,} bytes, {expected[0]:,} were written"
-    if contents:
-        with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected[1]:
-                return "is damaged (its SHA-256 is not the one written)"
+    if contents and file_sha256(path) != expected[1]:
+        return "is damaged (its SHA-256 is not the one written)"
     return None
