@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from vigreux.assembly.start import already_finished, check_required, runner
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
@@ -13,7 +12,7 @@ from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import QUIET, RESUME, console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
-from vigreux.run.folder import Summary
+from vigreux.run.folder import RunFolder, Summary
 
 
 def run(argv: Sequence[str]) -> None:
