@@ -20,7 +20,6 @@ from pathlib import Path
 import yaml
 
 from vigreux.config.transformer import (
-    AUTO_CLASS,
     BudgetConfig,
     ExtractionConfig,
     RunConfig,
@@ -127,7 +126,7 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     if unscaled:
         narrow = setup.student.config
         narrow.initializer_range = 0.02
-        setup.student = build(narrow, AUTO_CLASS[config.task.kind], config.seed)
+        setup.student = build(narrow, config.task.spec.auto_class, config.seed)
         start_from_teacher_(
             setup.student,
             shared.teacher,

@@ -20,7 +20,8 @@ from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.training import defaults_of, from_arguments
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
-from vigreux.config.transformer import BudgetConfig, Carry, StudentInit, TaskKind
+from vigreux.config.task_kinds import TaskKind
+from vigreux.config.transformer import BudgetConfig, Carry, StudentInit
 from vigreux.curriculum.stages import (
     Curriculum,
     Embedding,

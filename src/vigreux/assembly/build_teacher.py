@@ -17,7 +17,8 @@ from vigreux.assembly.sources import check_kind, check_length, has_head, local, 
 from vigreux.assembly.token_ids import Reader, settle_token_ids
 from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
 from vigreux.backends.transformer.training import check_training
-from vigreux.config.transformer import AUTO_CLASS, ModelConfig, TaskKind, TeachConfig
+from vigreux.config.task_kinds import SPECS, TaskKind
+from vigreux.config.transformer import ModelConfig, TeachConfig
 from vigreux.curriculum.recipes import supervised
 from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
@@ -47,7 +48,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
         tokenizer = _tokenizer(config, documents)
         names, notes = _classes(config, documents)
         task = build_task(config.task, tokenizer, id2label=names, documents=documents)
-    model = _model(config.model, task, tokenizer, config.seed)
+    model = _model(config.model, config.task.kind, task, tokenizer, config.seed)
     check_length(config.task.max_length, model)
     meaning = Meaning(config.task.kind, tokenizer)
     _, task, said = settle_token_ids(meaning, task, [Reader.of_model("model", model)])
@@ -76,9 +77,7 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
         return load_tokenizer(local(source), trust_remote_code=config.model.trust_remote_code)
     texts = (document.text for document in documents.train)
     with _field_names(""):
-        return train_tokenizer(
-            texts, config.model.vocab_size, "bpe" if config.task.kind == "causal-lm" else "wordpiece"
-        )
+        return train_tokenizer(texts, config.model.vocab_size, config.task.spec.tokenizer)
 
 
 def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] | None, list[str]]:
@@ -86,14 +85,14 @@ def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] 
 
     A head of as many classes goes on; one of another number is made new (see `load_model`).
     """
-    if config.task.kind != "classification":
+    if not config.task.spec.has_classes:
         return None, []
     own = class_names(documents.train)
     if config.model.start is None:
         return own, []
     start = load_config(local(config.model.start), trust_remote_code=config.model.trust_remote_code)
     check_problem_type(start, "model.start")
-    if not has_head("classification", start):
+    if not has_head(config.task.kind, start):
         return own, ["model.start: has no classification head; a new one starts at random"]
     labels: Any = start.id2label
     theirs = named_classes(labels, "model.start", start.label2id)
@@ -113,14 +112,13 @@ def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] 
     ]
 
 
-def _model(config: ModelConfig, task: Task, tokenizer: Any, seed: int) -> nn.Module:
-    assert task.kind != "tensor"
-    auto_class = AUTO_CLASS[task.kind]
+def _model(config: ModelConfig, kind: TaskKind, task: Task, tokenizer: Any, seed: int) -> nn.Module:
+    auto_class = SPECS[kind].auto_class
     labels: dict[str, Any] = {}
     if task.id2label is not None:
         labels = {"id2label": task.id2label, "label2id": {name: i for i, name in task.id2label.items()}}
     if config.start is None:
-        return build(_random_config(config, task.kind, tokenizer, labels), auto_class, seed)
+        return build(_random_config(config, kind, tokenizer, labels), auto_class, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # of a head that the checkpoint lacks
         return load_model(
@@ -144,7 +142,7 @@ def _random_config(
         accepted = "a model type of transformers, such as bert, gpt2 or llama"
         raise ConfigError(f"model.family: unknown value {config.family!r};{hint} accepted: {accepted}")
     family = AutoConfig.for_model(config.family)
-    if kind == "causal-lm" and hasattr(family, "is_decoder"):
+    if SPECS[kind].is_causal and hasattr(family, "is_decoder"):
         family.is_decoder = True  # an encoder that is asked for the next token must not see it
     check_kind(kind, family, "model.family")
     family.vocab_size = len(tokenizer)

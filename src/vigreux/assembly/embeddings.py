@@ -21,7 +21,7 @@ def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
     """
     task = config.task
     folder = None
-    if task.kind == "embedding":
+    if not task.spec.has_logits:
         folder = read_sentence_folder(local(config.teacher.model), revision=config.teacher.revision)
     if folder is None:
         return replace(task, pooling=task.pooling or "mean"), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vigreux.assembly.kinds import WITHOUT_TEXT, check_models, model_inputs, task_kind
 from vigreux.assembly.sources import check_family
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import SPECS, AnyTaskKind, TaskKind
 from vigreux.errors import ConfigError, DataError
 from vigreux.models.load import load_config, task_class
 from vigreux.tasks.classes import check_outputs, classes_of
@@ -46,9 +46,9 @@ def task_from_python(
     kind = task_kind(student, teacher, kind)
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     for where, model in models.items():
-        if kind == "causal-lm" and type(model.config).__module__.startswith("transformers."):
+        if SPECS[kind].is_causal and type(model.config).__module__.startswith("transformers."):
             check_family(kind, model.config, f"{where}: {type(model).__name__}")
-        if kind == "classification":
+        if SPECS[kind].has_classes:
             check_outputs(model.config, where)
     for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
         if _is_pair(data):
@@ -63,7 +63,7 @@ def task_from_python(
         train,
         held_out,
         tokenizer,
-        id2label=dict(enumerate(classes_of(student.config, "student"))) if kind == "classification" else None,
+        id2label=dict(enumerate(classes_of(student.config, "student"))) if SPECS[kind].has_classes else None,
         models=[model_inputs(f"the {where}", model, kind) for where, model in models.items()],
     )
 
@@ -129,10 +129,10 @@ def _first(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
-def other_teacher_class(source: str, teacher: nn.Module | None, kind: TaskKind | Literal["tensor"]) -> str:
+def other_teacher_class(source: str, teacher: nn.Module | None, kind: AnyTaskKind) -> str:
     """The class that loads a checkpoint of the teacher's run, or another model: the teacher's, or its family's for the task."""
     name = type(teacher).__name__
-    if kind == "tensor":
+    if not SPECS[kind].reads_tokens:
         return name
     config = load_config(source)
     if isinstance(teacher, PreTrainedModel) and config.model_type == teacher.config.model_type:

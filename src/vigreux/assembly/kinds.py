@@ -9,19 +9,17 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import SPECS, TASK_KINDS, TaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.views import input_names
 from vigreux.tasks.rows.columns import ModelInputs
 
-HEADS: dict[str, TaskKind] = {
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal-lm",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "classification",
-}
+# transformers' table of model classes → the kind of task that their head is for
+HEADS: dict[str, TaskKind] = {SPECS[kind].model_table: kind for kind in TASK_KINDS if SPECS[kind].model_table}
+_HEADS_IN_WORDS = [f"{SPECS[kind].head} ({kind})" for kind in HEADS.values()]
 ACCEPTED = (
-    "a model with a head for the next token (causal-lm), for masked tokens (masked-lm) or for one class a text"
-    " (classification), or one without a head (embedding)"
+    f"a model with a head for {', '.join(_HEADS_IN_WORDS[:-1])} or {_HEADS_IN_WORDS[-1]}, or one without a head"
+    " (embedding)"
 )
 WITHOUT_TEXT = "wrapped in a torch module that is called as module(inputs), with pairs of tensors"
 
@@ -57,15 +55,15 @@ def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: 
     kind = asked or found
     if kind is None:
         raise ConfigError(
-            f"task: missing, and the class {name} does not say it; accepted: {', '.join(HEADS.values())}, embedding"
+            f"task: missing, and the class {name} does not say it; accepted: {', '.join(TASK_KINDS)}"
         )
     for where, model in (("student", student), ("teacher", teacher)):
-        if model is not None and kind != "classification" and _has_encoder_and_decoder(model):
+        if model is not None and not SPECS[kind].has_classes and _has_encoder_and_decoder(model):
             raise ConfigError(
                 f"{where}: {type(model).__name__} has an encoder and a decoder, which no task trains together; accepted:"
                 f" {ACCEPTED}"
             )
-    if teacher is not None and kind != "embedding":
+    if teacher is not None and SPECS[kind].has_logits:
         theirs = kind_of("teacher", teacher)
         if theirs is not None and theirs != kind:
             raise ConfigError(
@@ -142,11 +140,16 @@ def model_inputs(where: str, model: PreTrainedModel, kind: TaskKind) -> ModelInp
     ]
     if tables:
         limits["position_ids"] = min(tables)
+    outputs = None
+    if SPECS[kind].over_vocabulary:
+        outputs = getattr(head, "out_features", None)
+    elif SPECS[kind].by_position:
+        outputs = model.config.num_labels
     return ModelInputs(
         f"{where} ({type(model).__name__})",
         input_names(model),
         getattr(embeddings, "num_embeddings", None),
-        getattr(head, "out_features", None) if kind in ("causal-lm", "masked-lm") else None,
+        outputs,
         limits,
     )
 

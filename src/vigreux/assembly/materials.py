@@ -27,6 +27,7 @@ from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.backends.transformer.training import DEFAULTS, check_training
+from vigreux.config.task_kinds import SPECS
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
 from vigreux.curriculum.stages import Projection
 from vigreux.distillation.projections import Projections
@@ -119,7 +120,7 @@ def load_materials(config: RunConfig) -> Materials:
         _check_rows(readers, tokenizer)
     meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
     saved = (model.config.architectures or [type(model).__name__])[0]
-    if task.kind == "embedding" and saved != type(model).__name__:
+    if not task.spec.has_logits and saved != type(model).__name__:
         notes.append(f"teacher.model: was saved as {saved}; an embedding task does not use its head")
     series, of_series = checkpoint_series(own.checkpoints, source)
     notes += [*of_tokens, *of_series, *([] if match.note is None else [match.note])]
@@ -195,7 +196,7 @@ def _check_rows(readers: Sequence[Reader], tokenizer: Any) -> None:
 def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:
     """What the run's models agree on. A student that is made has the teacher's classes, one that starts from a model its own."""
     kind = config.task.kind
-    if kind != "classification":
+    if not SPECS[kind].has_classes:
         return Meaning(kind, tokenizer)
     theirs = classes_of(teacher.config, "teacher.model")
     if (start := start_config(config.student)) is None or not has_head(kind, start):

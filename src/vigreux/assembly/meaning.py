@@ -7,11 +7,11 @@ brought into its order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import AnyTaskKind
 from vigreux.tasks.classes import Classes, ClassMatch, classes_of, is_generic, match_classes
 from vigreux.tasks.task import Task
 
@@ -29,7 +29,7 @@ class Meaning:
         pad_id: what fills a batch.
     """
 
-    kind: TaskKind | Literal["tensor"]
+    kind: AnyTaskKind
     tokenizer: PreTrainedTokenizerBase | None
     classes: Classes | None = None
     named_by: str = "the student"

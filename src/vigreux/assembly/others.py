@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from vigreux.assembly.meaning import Meaning
 from vigreux.assembly.sources import check_kind, local
 from vigreux.assembly.token_ids import Reader, check_token_ids
+from vigreux.config.task_kinds import SPECS
 from vigreux.curriculum.stages import Curriculum, TeacherRef
 from vigreux.errors import CheckpointError
 from vigreux.models.load import TOKENIZER_FILES, load_config, load_tokenizer
@@ -35,7 +36,7 @@ def check_other_teachers(
         ConfigError: a teacher of another kind, with other classes, another tokenizer or fewer tokens; the message names its stage.
         CheckpointError: a config that cannot be read, or a model without a tokenizer that could have another than the run.
     """
-    if meaning.kind == "tensor":
+    if not SPECS[meaning.kind].reads_tokens:
         return []
     notes: list[str] = []
     checked: set[str] = set()
@@ -96,7 +97,7 @@ def compare_tokenizer(
     assert meaning.tokenizer is not None
     tokenizer = _tokenizer_of(local(source), **options)
     if tokenizer is not None:
-        return same_tokenizer(meaning.tokenizer, tokenizer, where, masked=meaning.kind == "masked-lm")
+        return same_tokenizer(meaning.tokenizer, tokenizer, where, masked=SPECS[meaning.kind].hides_tokens)
     if of_the_run:
         return []
     text: Any = config.get_text_config()

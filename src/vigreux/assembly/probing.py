@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vigreux.assembly.sources import training_device
-from vigreux.config.transformer import AUTO_CLASS, TaskConfig
+from vigreux.config.task_kinds import TASK_KINDS
+from vigreux.config.transformer import TaskConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.layout import num_blocks
 from vigreux.models.load import load_model, load_tokenizer
@@ -49,8 +50,7 @@ class Probed:
 
     def model(self) -> Any:
         """The model with its head, where it trains."""
-        assert self.task.kind in AUTO_CLASS
-        return load_model(self.path, AUTO_CLASS[self.task.kind]).to(training_device())  # type: ignore[arg-type]
+        return load_model(self.path, self.task.spec.auto_class).to(training_device())  # type: ignore[arg-type]
 
     def tokenizer(self) -> Any:
         """Its tokenizer."""
@@ -85,7 +85,7 @@ def probed(run: Path, *, series: bool) -> list[Probed]:
 
 def _task_of(folder: RunFolder) -> TaskConfig:
     given = folder.config().get("task", {})
-    if given.get("kind") not in AUTO_CLASS:
+    if given.get("kind") not in TASK_KINDS:
         raise ConfigError(
             f"{folder.path}: a run on {given.get('kind')!r}; accepted for this probe: a run on a transformer"
         )
@@ -112,9 +112,8 @@ def boundary_batches(of: Probed, batch_size: int = 128) -> Iterator[tuple[Tensor
     generated_grammar(of.task)
     task, model = build_task(of.task, of.tokenizer()), of.model().eval()
     view, device = LogitsView(model), training_device()
-    ahead = int(
-        task.kind == "causal-lm"
-    )  # labels stand where they are predicted, one place before their token
+    # Labels stand where they are predicted: one position before their token in a causal model.
+    ahead = int(task.spec.is_causal)
     for first, batch in zip(range(0, len(task.held_out), batch_size), task.eval_batches(batch_size)):
         rows = [task.held_out[first + r].levels for r in range(len(batch["labels"]))]
         levels, _ = pad([np.asarray(row)[ahead:] for row in rows], 0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
 from vigreux.config.curricula import stated_curriculum
-from vigreux.config.transformer import AUTO_CLASS, RunConfig, StudentConfig, TaskKind
+from vigreux.config.task_kinds import SPECS, TASK_KINDS, AnyTaskKind
+from vigreux.config.transformer import RunConfig, StudentConfig
 from vigreux.distillation.series import check_series, find_series
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.downloads.hub import hub_or_cache
@@ -93,7 +95,7 @@ def training_device() -> torch.device:
     return PartialState().device
 
 
-def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
+def check_kind(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
     """Raises where the family has no model of this task, or a classifier is needed of a model that was saved without its head.
 
     An encoder (BERT) under a head for the next token sees that token, unless its config says `is_decoder`.
@@ -109,18 +111,19 @@ def check_kind(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
         )
 
 
-def check_family(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
+def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
     """Raises `ConfigError` where the family has no model of this task (see `check_kind`)."""
     if _is_remote(config):
         return
-    encoder_alone = kind == "embedding" and task_class(kind, config) == "AutoModelForTextEncoding"
+    encoder_alone = task_class(kind, config) == "AutoModelForTextEncoding"
     if getattr(config, "is_encoder_decoder", False) and not encoder_alone:
         raise ConfigError(
             f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder; accepted: models that are one of"
             " the two alone"
         )
-    classes = {
-        name: model_class(auto)._model_mapping.get(type(config), None) for name, auto in AUTO_CLASS.items()
+    classes: dict[AnyTaskKind, Any] = {
+        name: model_class(SPECS[name].auto_class)._model_mapping.get(type(config), None)
+        for name in TASK_KINDS
     }
     if classes[kind] is None:
         fitting = ", ".join(name for name, fits in classes.items() if fits is not None)
@@ -128,18 +131,19 @@ def check_family(kind: TaskKind, config: PreTrainedConfig, source: str) -> None:
         raise ConfigError(
             f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}"
         )
-    if kind == "causal-lm" and classes["masked-lm"] is not None and not getattr(config, "is_decoder", False):
+    masked = [name for name, fits in classes.items() if SPECS[name].hides_tokens and fits is not None]
+    if SPECS[kind].is_causal and masked and not getattr(config, "is_decoder", False):
         raise ConfigError(
-            f"task.kind: 'causal-lm' of {config.model_type!r} ({source}), an encoder that sees the token it is to predict;"
-            " accepted: masked-lm, or a config with is_decoder: true"
+            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder that sees the token it is to"
+            f" predict; accepted: {masked[0]}, or a config with is_decoder: true"
         )
 
 
-def has_head(kind: TaskKind, config: PreTrainedConfig) -> bool:
+def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
     """Whether a classifier of this config was saved with its head; `True` for other kinds and for configs that do not say."""
-    if kind != "classification" or not config.architectures or _is_remote(config):
+    if not SPECS[kind].has_classes or not config.architectures or _is_remote(config):
         return True
-    head = model_class(AUTO_CLASS[kind])._model_mapping.get(type(config), None)
+    head = model_class(SPECS[kind].auto_class)._model_mapping.get(type(config), None)
     return head is not None and head.__name__ in config.architectures
 
 

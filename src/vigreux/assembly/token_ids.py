@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from vigreux.assembly.meaning import Meaning, meaning_from_python
-from vigreux.config.transformer import AUTO_CLASS, TaskKind
+from vigreux.config.task_kinds import SPECS, AnyTaskKind
 from vigreux.errors import ConfigError
 from vigreux.models.student import model_class
 from vigreux.tasks.kinds.language import MaskedCollator
@@ -49,10 +49,10 @@ class Reader:
         return cls(where, config.get_text_config(), embedding_rows(base), finds_end_by_padding(type(base)))
 
     @classmethod
-    def of_config(cls, where: str, config: PreTrainedConfig, kind: TaskKind) -> Reader:
+    def of_config(cls, where: str, config: PreTrainedConfig, kind: AnyTaskKind) -> Reader:
         """From the config of a model that is loaded later."""
         text: Any = config.get_text_config()
-        head = model_class(AUTO_CLASS[kind])._model_mapping.get(type(config), None)
+        head = model_class(SPECS[kind].auto_class)._model_mapping.get(type(config), None)
         return cls(
             where, text, getattr(text, "vocab_size", None), head is not None and finds_end_by_padding(head)
         )
@@ -89,7 +89,7 @@ def settle_python(
 ) -> tuple[Meaning, Task, list[str]]:
     """What the models that a Python caller hands over agree on, the task with its padding, and all notes so far."""
     meaning, notes = meaning_from_python(task, tokenizer), list(task.notes)
-    if task.kind == "tensor":
+    if not task.spec.reads_tokens:
         return meaning, task, notes
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     readers = [Reader.of_model(where, model) for where, model in models.items()]

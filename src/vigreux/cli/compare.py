@@ -20,8 +20,9 @@ from vigreux.checks import Jobs, Seed, check_value
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import console
+from vigreux.config.task_kinds import SPECS
 from vigreux.config.transformer import BudgetConfig, RunConfig
-from vigreux.config.two_layer import TWO_LAYER_KINDS, TwoLayerConfig
+from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, DataError, TrainingError, VigreuxError, shown
 from vigreux.files.atomic import check_no_links, write_atomic, writing
 from vigreux.files.lock import FolderBusyError, FolderLock, is_locked
@@ -53,10 +54,6 @@ FLAGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 MOST_SEEDS = 1000
-# task kind → the held-out metric that the table and the plot are about
-METRICS = {"causal-lm": "loss", "masked-lm": "loss", "classification": "accuracy", "embedding": "cosine"}
-METRICS |= dict.fromkeys(TWO_LAYER_KINDS, "accuracy")
-
 AnyConfig = RunConfig | TwoLayerConfig
 C = TypeVar("C", bound=AnyConfig)
 
@@ -128,7 +125,7 @@ def _begin(
         raise ConfigError(
             f"output: {config.output!r} is not empty; accepted: a new folder, or --resume to go on"
         )
-    metric = Metric.named(METRICS[config.task.kind])
+    metric = Metric.named(SPECS[config.task.kind].metric)
     described = {
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,

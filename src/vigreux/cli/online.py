@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any, get_args
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import TaskKind
 from vigreux.config.two_layer import TWO_LAYER_KINDS, SGDConfig
 from vigreux.errors import ConfigError, unknown
 from vigreux.files.yaml_files import load_yaml, read_yaml

@@ -171,7 +171,7 @@ class _NgramProbe:
         from vigreux.assembly.probing import held_out_ids
         from vigreux.probes.ngrams import predictor, probe_ngrams
 
-        if of.task.kind != "masked-lm":
+        if not of.task.spec.hides_tokens:
             raise ConfigError(
                 f"{of.name}: learned {of.task.kind}; accepted for n-grams: masked-lm, which can hide what stands around"
             )

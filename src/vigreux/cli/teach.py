@@ -12,6 +12,7 @@ from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import QUIET, RESUME
 from vigreux.config.effects import check_effects
+from vigreux.config.task_kinds import SPECS, TASK_KINDS
 from vigreux.config.transformer import BudgetConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
 from vigreux.errors import ConfigError
@@ -49,9 +50,10 @@ def _check(config: TeachConfig) -> None:
         raise ConfigError(
             "model: missing; accepted: model.start (a model to go on from) or model.family (a random start)"
         )
-    if config.task.kind == "embedding":
+    if not config.task.spec.has_labels:
         raise ConfigError(
-            "task.kind: 'embedding' has no labels to teach; accepted: causal-lm, masked-lm, classification"
+            f"task.kind: {config.task.kind!r} has no labels to teach; accepted:"
+            f" {', '.join(kind for kind in TASK_KINDS if SPECS[kind].has_labels)}"
         )
     if not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")

@@ -104,6 +104,6 @@ def _build(
 
 def _whole_target(config: RunConfig | TwoLayerConfig) -> Target:
     """What the whole student matches."""
-    if isinstance(config, RunConfig) and config.task.kind == "embedding":
+    if isinstance(config, RunConfig) and not config.task.spec.has_logits:
         return Embedding(config.task.pooling or "mean", config.extraction.projected())
     return config.loss.target()

@@ -11,17 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from vigreux.config.task_kinds import kinds_that_read
 from vigreux.config.transformer import RunConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
 
 _SIZES = ("layers", "hidden", "heads", "intermediate", "init", "from_layers")
-_OF_KIND = {  # setting of the task → the kinds that read it
-    "mask_share": ("masked-lm",),
-    "attend_masked": ("masked-lm",),
-    "boundary_level": ("causal-lm",),
-    "label_field": ("classification",),
-    "pooling": ("embedding",),
-}
 _OF_DOCUMENTS = ("eval_data", "eval_share", "text_field", "label_field", "allow_overlap")
 _LAWS = ("grammar:", "parity:", "hierarchical-parity:")
 
@@ -47,7 +41,7 @@ def unused_settings(config: RunConfig) -> list[str]:
         used["loss"] = {f.name for f in fields(config.loss)}
     if named == "extraction":
         used["extraction"] = {f.name for f in fields(config.extraction)}
-    elif config.task.kind == "embedding" or (
+    elif not config.task.spec.has_logits or (
         config.student.init == "projected-embeddings" and config.student.model is None
     ):
         used["extraction"] = {"projection", "projection_seed"}
@@ -65,8 +59,8 @@ def unused_settings(config: RunConfig) -> list[str]:
 def _check_task(task: TaskConfig) -> None:
     law = isinstance(task.data, str) and task.data.startswith(_LAWS)
     for name in _given(task):
-        kinds = _OF_KIND.get(name, (task.kind,))
-        if task.kind not in kinds:
+        kinds = kinds_that_read(name)
+        if kinds and task.kind not in kinds:
             raise _without_effect(
                 f"task.{name}", f"task.kind {task.kind}", f"it is for {' and '.join(kinds)}"
             )
@@ -101,9 +95,9 @@ def _check_run(config: RunConfig) -> None:
         raise _without_effect("teacher.after_blocks", "no teacher.blocks", "it stands beside these")
     if config.extraction.layers is not None and config.extraction.stages is not None:
         raise _without_effect("extraction.stages", "extraction.layers", "the stages are those pairs")
-    if config.task.kind == "embedding" and (given := list(_given(config.loss))):
+    if not config.task.spec.has_logits and (given := list(_given(config.loss))):
         raise _without_effect(
-            f"loss.{given[0]}", "task.kind embedding", "embeddings are compared, not logits"
+            f"loss.{given[0]}", f"task.kind {config.task.kind}", "embeddings are compared, not logits"
         )
 
 

@@ -25,6 +25,7 @@ from vigreux.checks import (
     Text,
     check_fields,
 )
+from vigreux.config.task_kinds import SPECS, TaskKind, TaskSpec
 from vigreux.curriculum.stages import (
     Divergence,
     Logits,
@@ -36,14 +37,6 @@ from vigreux.curriculum.stages import (
 )
 from vigreux.errors import ConfigError
 
-TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
-# task kind → the transformers class that loads and saves its models
-AUTO_CLASS = {
-    "causal-lm": "AutoModelForCausalLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "classification": "AutoModelForSequenceClassification",
-    "embedding": "AutoModel",
-}
 StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
 Carry = Literal["per-stage", "carried"]
 Precision = Literal["int8", "bfloat16", "float32"]
@@ -127,6 +120,11 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "task")
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What the kind of task is."""
+        return SPECS[self.kind]
 
 
 @dataclass(frozen=True)

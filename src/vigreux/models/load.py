@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 from transformers.utils import logging
 
-from vigreux.config.transformer import AUTO_CLASS, TaskKind
+from vigreux.config.task_kinds import SPECS, AnyTaskKind
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError, VigreuxError, unknown
 from vigreux.files.digest import file_sha256
@@ -154,12 +154,12 @@ def load_config(
     return config
 
 
-def task_class(kind: TaskKind, config: PreTrainedConfig) -> str:
+def task_class(kind: AnyTaskKind, config: PreTrainedConfig) -> str:
     """The `AutoModel…` class of a task's models; sentence embeddings come from the encoder alone where there is a decoder too."""
     encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type, "")
-    if kind == "embedding" and encoder.endswith("EncoderModel"):  # T5 and its relatives
+    if not SPECS[kind].has_logits and encoder.endswith("EncoderModel"):  # T5 and its relatives
         return "AutoModelForTextEncoding"
-    return AUTO_CLASS[kind]
+    return SPECS[kind].auto_class
 
 
 def load_tokenizer(

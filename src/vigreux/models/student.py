@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from vigreux.config.task_kinds import SPECS, TASK_KINDS
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.layer_settings import follow_layers_, paired_layers
 from vigreux.models.text_config import text_config
@@ -22,10 +23,7 @@ INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim",
 # blocks, with a projection between), the student keeps the teacher's.
 FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
 AUTO_CLASSES = (
-    "AutoModel",
-    "AutoModelForCausalLM",
-    "AutoModelForMaskedLM",
-    "AutoModelForSequenceClassification",
+    *(SPECS[kind].auto_class for kind in TASK_KINDS),
     "AutoModelForImageClassification",
     "AutoModelForTextEncoding",
 )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vigreux.config.two_layer import TWO_LAYER_KINDS
+from vigreux.config.task_kinds import METRICS, SPECS, recorded_kind
 
+# What the words in a name say of a metric that `METRICS` does not hold: a folder of another version can have some.
 _SHARES = ("accuracy", "agreement")  # between 0 and 1, written in per cent
 _HIGHER_IS_BETTER = (*_SHARES, "similarity", "cosine", "correlation", "variance")
 
@@ -26,18 +27,23 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> Metric:
-        """The metric with the direction that its name implies."""
+        """The metric with the direction that `METRICS` or its name says."""
+        if name in METRICS:
+            return cls(name, METRICS[name].higher_is_better)
         return cls(name, any(word in name for word in _HIGHER_IS_BETTER))
 
     @property
     def is_share(self) -> bool:
         """Whether values lie between 0 and 1 and are written in per cent."""
+        if self.name in METRICS:
+            return METRICS[self.name].is_share
         return any(word in self.name for word in _SHARES)
 
     @property
     def words(self) -> str:
         """The name as it stands in a sentence."""
-        return self.name.replace("_", " ").replace("-", " ")
+        words = METRICS[self.name].words if self.name in METRICS else ""
+        return words or self.name.replace("_", " ").replace("-", " ")
 
     @property
     def arrow(self) -> str:
@@ -61,10 +67,7 @@ class Metric:
 
 
 def main_metric(config: Mapping[str, Any], measured: Mapping[str, float]) -> Metric:
-    """The metric a task is judged by: accuracy for classification and parity, the loss for the rest, else the first there is."""
-    wanted = (
-        "accuracy"
-        if (config.get("task") or {}).get("kind") in ("classification", *TWO_LAYER_KINDS)
-        else "loss"
-    )
-    return Metric.named(wanted if wanted in measured else next(iter(measured), wanted))
+    """The metric that judges the task of a run; where it was not measured, the first one that was."""
+    kind = recorded_kind(config)
+    name = SPECS[kind].metric if kind in SPECS else "loss"
+    return Metric.named(name if name in measured else next(iter(measured), name))

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vigreux.config.task_kinds import SPECS
 from vigreux.report.metrics import Metric
 from vigreux.report.plots import teacher_value
 from vigreux.report.read import Experiment, Run, final_metrics
 from vigreux.report.tables import ComparisonTable, Row, finished
 from vigreux.units import human, human_bytes, human_flops, human_time
-
-_TASKS = {
-    "causal-lm": "causal language modelling",
-    "masked-lm": "masked language modelling",
-    "classification": "text classification",
-    "embedding": "sentence embeddings",
-    "parity": "the parity of {k} of {n} coordinates",
-    "hierarchical-parity": "hierarchical parity, {classes} classes from features of {k} of {n} coordinates",
-}
 
 
 def title(experiment: Experiment) -> str:
@@ -77,13 +69,14 @@ def _what(experiment: Experiment) -> str:
 
 
 def _about(task: Mapping[str, Any]) -> str:
-    """The task in words; its kind as it is where it is none of ours, for a run folder's text is no format."""
+    """The task in words. The kind itself where this version does not know it: text of a run folder is no format."""
     kind = str(task.get("kind") or "")
-    about = _TASKS.get(kind, kind)
+    if kind not in SPECS:
+        return kind
+    words = SPECS[kind].words
     for name in ("n", "k", "classes"):
-        if kind in _TASKS:
-            about = about.replace(f"{{{name}}}", str(task.get(name)))
-    return about
+        words = words.replace(f"{{{name}}}", str(task.get(name)))
+    return words
 
 
 def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:

@@ -59,7 +59,7 @@ def record_teacher(
     task: Task, teacher: Forward, *, batch_size: int, device: torch.device | str = "cpu"
 ) -> TeacherRecord:
     """Runs the teacher over the held-out data once, so that any number of students can be compared with it."""
-    if task.kind == "embedding":
+    if not task.spec.has_logits:
         return EmbeddingRecord(_embeddings(task, teacher, batch_size, device))
     argmax, log_probs = [], []
     for batch in _on_device(task, batch_size, device):
@@ -98,7 +98,7 @@ def evaluate(
         `similarity_pearson`, `similarity_spearman`: correlation, over pairs of texts, of the two models' cosine similarities; 0
         where one model gives all pairs the same.
     """
-    if task.kind == "embedding":
+    if not task.spec.has_logits:
         assert teacher is not None, "embeddings are evaluated against a teacher"
         record = (
             record_teacher(task, teacher, batch_size=batch_size, device=device)
@@ -110,7 +110,7 @@ def evaluate(
             _embeddings(task, student, batch_size, device), record.embeddings, projection
         )
     means = _mean_measures(task, student, teacher, batch_size, device)
-    if task.is_language_model:
+    if task.spec.has_perplexity:
         means["perplexity"] = (
             torch.tensor(means["loss"], dtype=torch.float64).exp().item()
         )  # infinite rather than an overflow

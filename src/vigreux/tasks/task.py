@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import SPECS, AnyTaskKind, TaskSpec
 from vigreux.tasks.stream import Endless, Examples, Sample, SampleStream
 from vigreux.tasks.table import TokenTable
 
@@ -37,7 +37,7 @@ class Task:
         masks_given: the rows of a masked-lm come with hidden tokens and their labels, so that no masks are drawn.
     """
 
-    kind: TaskKind | Literal["tensor"]
+    kind: AnyTaskKind
     train: Examples | Endless
     held_out: Examples
     collate: Collator
@@ -52,9 +52,9 @@ class Task:
         return None if self.id2label is None else len(self.id2label)
 
     @property
-    def is_language_model(self) -> bool:
-        """Whether each position of a sequence is predicted, rather than each sample."""
-        return self.kind in ("causal-lm", "masked-lm")
+    def spec(self) -> TaskSpec:
+        """What the kind of task is."""
+        return SPECS[self.kind]
 
     @property
     def train_samples(self) -> int | None:
@@ -67,11 +67,11 @@ class Task:
 
     def positions(self, batch: Batch) -> Tensor | None:
         """(B, T) bool, True where a loss on logits counts; `None` where a sample is one row."""
-        return batch["labels"] != IGNORE if self.is_language_model else None
+        return batch["labels"] != IGNORE if self.spec.by_position else None
 
     def token_positions(self, batch: Batch) -> Tensor | None:
         """(B, T) bool, True where a hidden state counts (not padding); `None` for a plain torch module: everywhere."""
-        if self.kind == "tensor":
+        if not self.spec.reads_tokens:
             return None
         seen, labels = batch["attention_mask"].bool(), self.positions(batch)
         return (
@@ -100,7 +100,7 @@ class Task:
     @property
     def draws_again(self) -> bool:
         """Whether a sample is another each time it comes: masks are drawn anew, or samples have no end."""
-        drawn = self.kind == "masked-lm" and not self.masks_given
+        drawn = self.spec.hides_tokens and not self.masks_given
         return drawn or isinstance(self.train, Endless)
 
     def longest_samples(self) -> list[Sample]:

@@ -74,7 +74,7 @@ def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | Non
     spans = [None] * len(setup.curriculum) if steps is None else stage_spans(setup, steps)
     for stage, span in zip(setup.curriculum, spans):
         for part in parts_of(stage.target):
-            head = isinstance(part, Logits) and config.logits == "head-input" and setup.task.is_language_model
+            head = isinstance(part, Logits) and config.logits == "head-input" and setup.task.spec.over_vocabulary
             name = signal_name(stage.teacher, part, head=head)
             if name not in found:
                 found[name] = _wanted(name, setup, stage, part, config, head=head)
@@ -126,7 +126,7 @@ def _form(setup: Setup, part: Part, config: CacheConfig, width: int, *, head: bo
         return Dense(width, config.precision)
     if head:
         return Dense(width, config.head_precision)
-    return TopClasses(width, config.k) if setup.task.is_language_model else Dense(width, "float32")
+    return TopClasses(width, config.k) if setup.task.spec.over_vocabulary else Dense(width, "float32")
 
 
 def capture(

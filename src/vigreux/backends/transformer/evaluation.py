@@ -72,7 +72,7 @@ class HeldOut:
         return {name: value for name, value in metrics.items() if not name.startswith(OF_TEACHER)}
 
     def _forward(self, model: nn.Module, layout: Layout | None) -> Callable[[Batch], Tensor]:
-        if self.task.kind == "embedding":
+        if not self.task.spec.has_logits:
             return PooledView(model, self.pooling, layout)
         view = LogitsView(model, layout)
         return lambda batch: view(batch, self.task.positions(batch))
@@ -83,7 +83,7 @@ class HeldOut:
         if teacher is not None and self._record is None:
 
             def forward(batch: Batch) -> Tensor:
-                if self.task.kind == "embedding":
+                if not self.task.spec.has_logits:
                     return teacher.embedding(batch, self.pooling)
                 return teacher.logits(batch, self.task.positions(batch))
 

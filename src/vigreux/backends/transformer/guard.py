@@ -155,7 +155,7 @@ def small_batch(task: Task, seed: int = 0) -> Batch:
     """The two shortest of the first rows, cut to a few tokens."""
     stream = task.stream(seed, 0, 8 * ROWS)
     samples = [stream[index] for index in range(len(stream))]
-    if task.kind == "tensor":
+    if not task.spec.reads_tokens:
         return task.collate(samples[:ROWS])
     samples.sort(key=lambda sample: len(sample.example.inputs))
     long_enough = [sample for sample in samples if len(sample.example.inputs) > 1] or samples
@@ -286,7 +286,7 @@ def _check_states(tried: Tried, batch: Batch) -> None:
 
 def _check_logits(tried: Tried, task: Task, batch: Batch) -> None:
     """Logits at chosen positions are those of the whole, and those of a causal model do not depend on later tokens."""
-    if not task.is_language_model:
+    if not task.spec.by_position:
         return
     model, batch = tried.model, _on(tried.model, batch)
     view = LogitsView(model, tried.layout)
@@ -306,7 +306,7 @@ def _check_logits(tried: Tried, task: Task, batch: Batch) -> None:
                 f"{tried.name}: the head of {type(model).__name__} does not go position by position;"
                 " accepted: models whose logits at a position are a function of its last hidden state"
             )
-    if task.kind != "causal-lm" or batch["input_ids"].shape[1] < 2:
+    if not task.spec.is_causal or batch["input_ids"].shape[1] < 2:
         return
     row = {name: value[:1] for name, value in batch.items()}
     ids, half = row["input_ids"].clone(), row["input_ids"].shape[1] // 2
@@ -321,7 +321,7 @@ def _check_logits(tried: Tried, task: Task, batch: Batch) -> None:
 
 def _check_classes(tried: Tried, task: Task, seed: int) -> None:
     """A classifier gives a number for each class. Whether a longer text beside a text changes its answer is said."""
-    if task.kind != "classification":
+    if not task.spec.has_classes:
         return
     stream = task.stream(seed, 0, 8 * ROWS)
     samples = sorted((stream[i] for i in range(len(stream))), key=lambda sample: len(sample.example.inputs))

@@ -206,7 +206,7 @@ def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     """
     samples = [own.steps * samples_per_step(config.training) for own in plan.cost.stages]
     stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
-    if config.cache.by == "index" or (config.cache.by == "auto" and config.task.kind != "masked-lm"):
+    if config.cache.by == "index" or (config.cache.by == "auto" and not config.task.spec.hides_tokens):
         # stages that ask for the same share it
         named = {
             signal_name(stage.teacher, part): part
@@ -236,7 +236,7 @@ def _capture_flops(config: RunConfig, plan: Plan, parts: Sequence[Hidden | Embed
 
 
 def _through_head(config: RunConfig) -> bool:
-    return config.cache.logits == "head-input" and config.task.kind in ("causal-lm", "masked-lm")
+    return config.cache.logits == "head-input" and config.task.spec.over_vocabulary
 
 
 def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> Format:
@@ -247,21 +247,20 @@ def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logit
         return Dense(plan.teacher.hidden, config.cache.head_precision)
     classes = (
         text_config(plan.teacher.config).vocab_size
-        if config.task.kind.endswith("lm")
+        if config.task.spec.over_vocabulary
         else plan.teacher.config.num_labels or 1
     )
     return (
         TopClasses(classes, min(config.cache.k, classes))
-        if config.task.kind.endswith("lm")
+        if config.task.spec.over_vocabulary
         else Dense(classes, "float32")
     )
 
 
 def _share(config: RunConfig) -> float | None:
-    """Of the positions of a language model, those that a loss on logits counts."""
-    return {"masked-lm": config.task.mask_share, "causal-lm": 1 - 1 / config.task.max_length}.get(
-        config.task.kind
-    )
+    """The share of the positions that is predicted; `None` where samples are predicted."""
+    share = config.task.spec.predicted_share
+    return None if share is None else share(config.task.max_length, config.task.mask_share)
 
 
 def _predicted(config: RunConfig) -> float:
@@ -287,10 +286,8 @@ def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
     """
     samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
     tokens = samples * config.task.max_length
-    rows = {"masked-lm": config.task.mask_share * tokens, "causal-lm": tokens, "classification": samples}.get(
-        config.task.kind, 0
-    )
-    of_language = config.task.kind.endswith("lm")
+    rows = samples * _predicted(config) if config.task.spec.has_logits else 0
+    of_language = config.task.spec.over_vocabulary
     classes = text_config(student.config).vocab_size if of_language else student.config.num_labels or 0
     activations = (
         4 * tokens * 16 * (student.layers * student.hidden + teacher.hidden) + 4 * 4 * rows * classes

@@ -147,16 +147,16 @@ class Setup:
 
     def _check_target(self, stage: Stage) -> None:
         """Raises `ConfigError` where the task has nothing of what the stage matches."""
-        kind, hidden = self.task.kind, hidden_part(stage.target)
-        if kind == "embedding" and isinstance(stage.target, Labels | Logits | Joint):
+        task, hidden = self.task.spec, hidden_part(stage.target)
+        if not task.has_logits and isinstance(stage.target, Labels | Logits | Joint):
             raise ConfigError(
                 f"stage {stage.name!r}: learns {stage.target}, and an embedding model has no logits; accepted: the target Embedding"
             )
-        if kind == "tensor" and isinstance(stage.target, Embedding):
+        if not task.reads_tokens and isinstance(stage.target, Embedding):
             raise ConfigError(
                 f"stage {stage.name!r}: learns pooled embeddings, and the models are torch modules; accepted: hidden states, logits"
             )
-        if hidden is not None and hidden.positions == "predicted" and not self.task.is_language_model:
+        if hidden is not None and hidden.positions == "predicted" and not task.by_position:
             raise ConfigError(
                 f"stage {stage.name!r}: hidden.positions: 'predicted' is for language models; accepted: 'all'"
             )
@@ -267,7 +267,7 @@ class Setup:
         if not (
             isinstance(stage.target, (Logits, Labels))
             and isinstance(view, LogitsView)
-            and self.task.is_language_model
+            and self.task.spec.over_vocabulary
         ):
             return None
         if not isinstance(self.student, PreTrainedModel) or text_config(self.student).vocab_size < FUSED_FROM:

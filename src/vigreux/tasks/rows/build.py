@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import TaskKind
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.kinds.classification import LabelledCollator
@@ -103,7 +103,7 @@ def _collator(
 
 def _check_labels(task: Task) -> None:
     """Raises `DataError` for a data set in which no token of any row carries a loss."""
-    if not task.is_language_model:
+    if not task.spec.by_position:
         return
     for name, rows in (("train_dataset", task.train), ("eval_dataset", task.held_out)):
         assert isinstance(rows, TokenTable)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import SPECS, TaskKind
 from vigreux.errors import DataError
 
 IDS, MASK = "input_ids", "attention_mask"
@@ -106,7 +106,7 @@ def choose_columns(
     _check_names(name, kind, names)
     named = frozenset[str]().union(*(model.columns for model in models)) if models else set(TOKEN_INPUTS)
     labels = tuple(column for column in LABELS if column in names and _is_label(kind, column, row[column]))
-    special = kind == "masked-lm" and SPECIAL_MASK in names and not labels
+    special = SPECS[kind].hides_tokens and SPECIAL_MASK in names and not labels
     taken = {IDS, MASK, *labels, *LOSS_MASKS} | ({SPECIAL_MASK} if special else set())
     inputs = tuple(c for c in names if c in named and c not in taken and c not in LABELS)
     return Columns(
@@ -128,19 +128,20 @@ def _check_names(name: str, kind: TaskKind, names: Sequence[str]) -> None:
         raise DataError(f"{name}: no column {IDS}; found {listed}{hint}")
     if refused := next((column for column in names if column in REFUSED), None):
         raise DataError(f"{name}: column {refused}: is passed on to no model; accepted: {REFUSED[refused]}")
-    if kind == "classification" and not set(LABELS) & set(names):
+    if SPECS[kind].has_classes and not set(LABELS) & set(names):
         raise DataError(f"{name}: no column labels or label; found {listed}")
-    if kind != "causal-lm" and (masks := [column for column in LOSS_MASKS if column in names]):
+    masks = [column for column in LOSS_MASKS if column in names]
+    if masks and not SPECS[kind].is_causal:
         raise DataError(
             f"{name}: column {masks[0]}: says where causal-lm has a loss; accepted for {kind}: none"
         )
 
 
 def _is_label(kind: TaskKind, column: str, value: Any) -> bool:
-    """Language models learn from labels of tokens; a class `label` beside their rows is not one of these."""
-    if kind in ("causal-lm", "masked-lm"):
+    """Whether the kind learns from this column. A class `label` of the row is none of the labels of tokens."""
+    if SPECS[kind].by_position:
         return column != "label" or np.ndim(value) > 0
-    return kind == "classification"
+    return SPECS[kind].has_labels
 
 
 def check_alike(train: Columns, held_out: Columns) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config.transformer import TaskKind
+from vigreux.config.task_kinds import SPECS, TaskKind
 from vigreux.errors import DataError
 from vigreux.tasks.rows.columns import IDS, MASK, SPECIAL_MASK, Columns, ModelInputs
 from vigreux.tasks.table import TokenTable
@@ -277,14 +277,14 @@ def read_rows(name: str, data: Any, kind: TaskKind, columns: Columns, padding: P
         row = whole.without_padding()
         if whole.labels is not None and row.labels is not None and not whole.seen.all():
             before, labels = int((whole.labels != IGNORE).sum()), row.labels
-            if kind == "causal-lm":
+            if SPECS[kind].is_causal:
                 labels = np.where(row.seen, labels, IGNORE)
             silent += before - int((labels != IGNORE).sum())
         rows.append(row)
     by_token, by_row = _split_columns(name, rows)
     if not all(row.seen.all() for row in rows):
         by_token[MASK] = [row.seen.astype(np.int64) for row in rows]
-    align = next_labels if kind == "causal-lm" else _as_they_are
+    align = next_labels if SPECS[kind].is_causal else _as_they_are
     aligned = [align(row.labels, row.seen) for row in rows if row.labels is not None]
     table = TokenTable.of_rows(
         [row.ids for row in rows], columns=by_token, row_columns=by_row, token_labels=aligned or None
@@ -313,7 +313,7 @@ def read_row(
     }
     if columns.special:
         inputs[SPECIAL_MASK] = zeros_and_ones(f"{where}: {SPECIAL_MASK}", row[SPECIAL_MASK], len(ids))
-    if kind == "classification":
+    if SPECS[kind].predicts == "samples":
         return TokenRow(ids, seen, inputs, None, tuple(row[column] for column in columns.labels))
     return TokenRow(ids, seen, inputs, _labels_of_tokens(where, row, columns, ids))
 
@@ -385,7 +385,7 @@ def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[Mo
                 raise DataError(
                     f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without"
                 )
-            if kind != "causal-lm" and lengths.min() != lengths.max():
+            if not SPECS[kind].is_causal and lengths.min() != lengths.max():
                 raise DataError(
                     f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no {MASK};"
                     " accepted: rows of one length"

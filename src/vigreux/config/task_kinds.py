@@ -1,0 +1,187 @@
+"""What each kind of task is: one entry a kind, which all other modules ask.
+
+A kind is a name in a configuration. What follows from it stands here once, as a field: which class of
+transformers loads the models, what is predicted, which metric judges the task. How a kind makes its samples and
+batches is in `vigreux.tasks.kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
+# "tensor" is the task of a plain torch module: Python alone can ask for it.
+AnyTaskKind = TaskKind | Literal["tensor"]
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """How a held-out metric is written and compared.
+
+    Args:
+        name: as the records of metrics.jsonl name it.
+        higher_is_better: which way is better.
+        is_share: whether values lie between 0 and 1 and are written in per cent.
+        words: the name in a sentence; default `name` with spaces.
+    """
+
+    name: str
+    higher_is_better: bool
+    is_share: bool = False
+    words: str = ""
+
+
+METRICS: Mapping[str, MetricSpec] = {
+    metric.name: metric
+    for metric in (
+        MetricSpec("loss", higher_is_better=False),
+        MetricSpec("accuracy", higher_is_better=True, is_share=True),
+        MetricSpec("agreement", higher_is_better=True, is_share=True),
+        MetricSpec("perplexity", higher_is_better=False),
+        MetricSpec("cosine", higher_is_better=True),
+        MetricSpec("similarity_pearson", higher_is_better=True),
+        MetricSpec("similarity_spearman", higher_is_better=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a kind of task is.
+
+    Args:
+        words: the task in a sentence of a report; `{n}` stands for the setting `task.n`.
+        metric: the metric that judges the task, one of `METRICS`.
+        predicts: what a row of the model's output belongs to: a position of a sequence (the batch's labels are
+            (B, T), −100 where no loss counts), a sample (logits (B, C)), or a sample's vector without logits.
+        auto_class: the class of transformers that loads and saves the models; "" for other models.
+        model_table: transformers' table of the model classes with this kind's head; "" for models without a head.
+        head: what that head predicts, in words.
+        reads_tokens: whether samples are token ids; otherwise they are tensors.
+        has_labels: whether the data has labels, or its texts are labels themselves, that a teacher can learn.
+        has_classes: whether outputs are classes with names, which are matched between models and data by name.
+        over_vocabulary: whether logits are over the vocabulary. They are many, so that losses go without all of
+            them at once, and a cache holds the head's input or the top classes.
+        has_perplexity: whether exp(loss) is a metric.
+        is_causal: whether position t predicts token t + 1 and must not see it.
+        hides_tokens: whether tokens are hidden behind a mask token, anew each time a sample comes.
+        predicted_share: (max_length, mask_share) → the share of positions that is predicted, for plans.
+        tokenizer: the algorithm of a tokenizer that `vigreux teach` trains.
+        text_field: the column of the data that is read by default.
+        label_field: the column of the labels by default.
+        settings: the settings of the task section that only some kinds read, this one among them.
+    """
+
+    words: str
+    metric: str
+    predicts: Literal["positions", "samples", "vectors"]
+    auto_class: str = ""
+    model_table: str = ""
+    head: str = ""
+    reads_tokens: bool = True
+    has_labels: bool = True
+    has_classes: bool = False
+    over_vocabulary: bool = False
+    has_perplexity: bool = False
+    is_causal: bool = False
+    hides_tokens: bool = False
+    predicted_share: Callable[[int, float], float] | None = None
+    tokenizer: Literal["bpe", "wordpiece"] = "wordpiece"
+    text_field: str = "text"
+    label_field: str = "label"
+    settings: tuple[str, ...] = ()
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the models give logits."""
+        return self.predicts != "vectors"
+
+    @property
+    def by_position(self) -> bool:
+        """Whether each position of a sequence is predicted, rather than each sample."""
+        return self.predicts == "positions"
+
+
+SPECS: Mapping[str, TaskSpec] = {
+    "causal-lm": TaskSpec(
+        words="causal language modelling",
+        metric="loss",
+        predicts="positions",
+        auto_class="AutoModelForCausalLM",
+        model_table="MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        head="the next token",
+        over_vocabulary=True,
+        has_perplexity=True,
+        is_causal=True,
+        predicted_share=lambda max_length, mask_share: 1 - 1 / max_length,
+        tokenizer="bpe",
+        settings=("boundary_level",),
+    ),
+    "masked-lm": TaskSpec(
+        words="masked language modelling",
+        metric="loss",
+        predicts="positions",
+        auto_class="AutoModelForMaskedLM",
+        model_table="MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+        head="masked tokens",
+        over_vocabulary=True,
+        has_perplexity=True,
+        hides_tokens=True,
+        predicted_share=lambda max_length, mask_share: mask_share,
+        settings=("mask_share", "attend_masked"),
+    ),
+    "classification": TaskSpec(
+        words="text classification",
+        metric="accuracy",
+        predicts="samples",
+        auto_class="AutoModelForSequenceClassification",
+        model_table="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        head="one class a text",
+        has_classes=True,
+        settings=("label_field",),
+    ),
+    "embedding": TaskSpec(
+        words="sentence embeddings",
+        metric="cosine",
+        predicts="vectors",
+        auto_class="AutoModel",
+        has_labels=False,
+        settings=("pooling",),
+    ),
+    "tensor": TaskSpec(
+        words="classification by a torch module",
+        metric="accuracy",
+        predicts="samples",
+        reads_tokens=False,
+    ),
+    "parity": TaskSpec(
+        words="the parity of {k} of {n} coordinates",
+        metric="accuracy",
+        predicts="samples",
+        reads_tokens=False,
+    ),
+    "hierarchical-parity": TaskSpec(
+        words="hierarchical parity, {classes} classes from features of {k} of {n} coordinates",
+        metric="accuracy",
+        predicts="samples",
+        reads_tokens=False,
+    ),
+}
+
+
+def kinds_that_read(setting: str) -> tuple[str, ...]:
+    """The kinds that read a setting of the task section; empty where all do."""
+    return tuple(kind for kind, spec in SPECS.items() if setting in spec.settings)
+
+
+def recorded_kind(config: Mapping[str, object]) -> str:
+    """The kind of task of a run, from the configuration in its folder; "" where none is stated.
+
+    A run from Python states `kind` beside its settings, one of a configuration in the section `task`.
+    """
+    task = config.get("task")
+    kind = task.get("kind") if isinstance(task, Mapping) else config.get("kind")
+    return str(kind or "")
