@@ -152,7 +152,7 @@ def modelopt() -> Loss:
 
 def vigreux() -> Loss:
     """The stage model of one-shot distillation."""
-    from vigreux.curriculum.stages import Duration, Logits, Stage, TeacherRef
+    from vigreux.curriculum import Duration, Logits, Stage, TeacherRef
     from vigreux.distillation.stage_model import StageModel
 
     made: list[Any] = []

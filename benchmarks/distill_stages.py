@@ -26,7 +26,7 @@ from torch import Tensor
 from vigreux.backends.transformer.capture import capture, wanted_signals
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
-from vigreux.curriculum.stages import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
+from vigreux.curriculum import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.signals.store import CacheStore, Manifest

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from vigreux.curriculum.stages import Logits
+from vigreux.curriculum import Logits
 from vigreux.distillation.fused import fused_loss
 from vigreux.distillation.losses import logits_loss
 from vigreux.models.heads import Head

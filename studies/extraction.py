@@ -19,8 +19,8 @@ from vigreux.claims.common.grammar_students import grammar_teacher
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.variants import Variant, compared, figure, parser, save, table
 from vigreux.config.transformer import RunConfig
+from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
 from vigreux.curriculum.recipes import one_shot
-from vigreux.curriculum.stages import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

@@ -7,9 +7,7 @@ The vocabulary (`Stage`, `Duration`, the targets) and the builders (`extraction`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vigreux.curriculum.recipes import extraction, one_shot, p_shot, pair_layers, progressive, supervised
-from vigreux.curriculum.serialize import from_yaml, to_yaml
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Duration,
     Embedding,
@@ -22,6 +20,8 @@ from vigreux.curriculum.stages import (
     TeacherRef,
     table,
 )
+from vigreux.curriculum.recipes import extraction, one_shot, p_shot, pair_layers, progressive, supervised
+from vigreux.curriculum.serialize import from_yaml, to_yaml
 from vigreux.errors import CacheError, CheckpointError, ConfigError, DataError, TrainingError, VigreuxError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from vigreux.backends.transformer.training import defaults_of, from_arguments
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
 from vigreux.config.task_kinds import TaskKind
 from vigreux.config.transformer import BudgetConfig, Carry, StudentInit
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Embedding,
     Pooling,

@@ -11,7 +11,7 @@ from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.materials import Materials, load_materials
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum.stages import Projection, TeacherRef
+from vigreux.curriculum import Projection, TeacherRef
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.signals.live import Teachers
 from vigreux.models.layout import num_blocks

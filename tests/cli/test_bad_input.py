@@ -63,7 +63,7 @@ OPTIONS = [
     (["--training.max_steps", "9"], ["training.max_steps", "budget"]),
     (["--training.learning_rate", "fast"], ["fast"]),
     (["--budget.steps", "0"], ["budget.steps", "0"]),
-    (["--budget.steps", "1"], ["no step at all"]),
+    (["--budget.steps", "1"], ["less than one step"]),
     (["--budget.seconds", "9"], ["budget", "one of steps, flops, seconds"]),
     (["--loss.temperature", "0"], ["temperature", "0"]),
     (["--loss.alpha", "1"], ["alpha"]),

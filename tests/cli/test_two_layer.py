@@ -518,7 +518,7 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--student.width", "wide"], ["student.width", "a whole number"]),
     (["--student.dtype", "float16"], ["student.dtype", "float32, float64"]),
     (["--budget.steps", "0"], ["budget.steps: 0"]),
-    (["--budget.steps", "1"], ["no step at all"]),
+    (["--budget.steps", "1"], ["less than one step"]),
     (["--budget.steps", "null"], ["budget: missing; accepted: budget.steps"]),
     (["--budget.steps", "null", "--budget.flops", "1e9"], ["budget", "accepted: budget.steps"]),
     (["--budget.steps", "null", "--budget.seconds", "9"], ["budget", "accepted: budget.steps"]),

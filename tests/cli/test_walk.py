@@ -29,8 +29,8 @@ from vigreux.checks import check_value, field_types
 from vigreux.cli.parsing import _dataclass_in, _fields
 from vigreux.config.transformer import RunConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
 from vigreux.curriculum.serialize import from_plain, to_plain
-from vigreux.curriculum.stages import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
 from vigreux.errors import ConfigError
 from vigreux.run.folder import RunFolder
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vigreux.curriculum.stages import Divergence, Labels, Logits
+from vigreux.curriculum import Divergence, Labels, Logits
 from vigreux.distillation import fused
 from vigreux.distillation.fused import chunks, fused_loss
 from vigreux.distillation.losses import IGNORED_LABEL, cross_entropy, logits_loss

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.reference import losses as slow
-from vigreux.curriculum.stages import Divergence, Logits, Scaling
+from vigreux.curriculum import Divergence, Logits, Scaling
 from vigreux.distillation import losses as fast
 
 TEMPERATURES = (1e-20, 1e-4, 0.5, 1.0, 2.0, 10.0)

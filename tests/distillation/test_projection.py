@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.curriculum.stages import Projection, ProjectionKind
+from vigreux.curriculum import Projection, ProjectionKind
 from vigreux.distillation.projection import LearnedProjection, projection_matrix
 from vigreux.errors import ConfigError
 
@@ -49,7 +49,7 @@ def test_golden_values(kind: ProjectionKind) -> None:
 
 def test_another_process_makes_the_same_matrix() -> None:
     code = (
-        "import torch; torch.manual_seed(99); from vigreux.curriculum.stages import Projection; "
+        "import torch; torch.manual_seed(99); from vigreux.curriculum import Projection; "
         "from vigreux.distillation.projection import projection_matrix; "
         "print([projection_matrix(Projection(k, 3), 20, 8).sum(1).tolist() for k in ('gaussian', 'orthogonal', 'sparse')])"
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.curriculum.stages import Curriculum, Duration, Labels, Stage, TeacherRef, resolve_steps
+from vigreux.curriculum import Curriculum, Duration, Labels, Stage, TeacherRef, resolve_steps
 from vigreux.errors import ConfigError
 from vigreux.plan.cost import Cost, StageCost, memory_estimate, steps_for_budget
 from vigreux.stats import mean_interval

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vigreux.curriculum.stages import Embedding, Hidden, Labels, Stage
+from vigreux.curriculum import Embedding, Hidden, Labels, Stage
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Task
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vigreux.curriculum import Curriculum, Hidden, resolve_steps
 from vigreux.curriculum.recipes import extraction, one_shot, progressive, supervised
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Curriculum, Hidden, resolve_steps
 from vigreux.run.folder import RunFolder, StageRecord, Summary
 
 CURRICULA: dict[str, Curriculum] = {

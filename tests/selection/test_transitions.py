@@ -26,9 +26,9 @@ from studies.selection import (
     sigmoid,
 )
 
+from vigreux.curriculum import Duration, Logits, TeacherRef
 from vigreux.curriculum.recipes import progressive
 from vigreux.curriculum.serialize import from_yaml
-from vigreux.curriculum.stages import Duration, Logits, TeacherRef
 from vigreux.errors import ConfigError, DataError
 from vigreux.selection.transitions import (
     FEWEST,

@@ -16,7 +16,7 @@ from vigreux.backends.transformer.setup import Setup
 from vigreux.config.curricula import from_config
 from vigreux.config.effects import unused_settings
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum.stages import Projection, shared_projection
+from vigreux.curriculum import Projection, shared_projection
 from vigreux.distillation.signals.live import Teachers
 from vigreux.models.layout import named_layout, num_blocks
 

@@ -14,7 +14,7 @@ from vigreux.assembly.sources import check_family, check_length, has_head, local
 from vigreux.assembly.token_ids import take_padding
 from vigreux.backends.transformer.guard import Tried, check_model
 from vigreux.config.transformer import RunConfig, StudentInit
-from vigreux.curriculum.stages import Projection, TeacherRef
+from vigreux.curriculum import Projection, TeacherRef
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models import student as sizes

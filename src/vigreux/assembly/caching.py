@@ -34,7 +34,7 @@ from vigreux.backends.transformer.guard import check_first_batch
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum.stages import Projection, TeacherRef, resolve_steps
+from vigreux.curriculum import Projection, TeacherRef, resolve_steps
 from vigreux.distillation.signals.cached import (
     CachedTeachers,
     head_file,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from vigreux.assembly.sources import local
 from vigreux.config.transformer import RunConfig, TaskConfig
-from vigreux.curriculum.stages import Curriculum, Embedding
+from vigreux.curriculum import Curriculum, Embedding
 from vigreux.models.sentence_folder import read_sentence_folder
 
 

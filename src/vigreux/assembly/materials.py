@@ -29,7 +29,7 @@ from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
 from vigreux.backends.transformer.training import DEFAULTS, check_training
 from vigreux.config.task_kinds import SPECS
 from vigreux.config.transformer import RunConfig, TaskConfig, TeacherConfig
-from vigreux.curriculum.stages import Projection
+from vigreux.curriculum import Projection
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError

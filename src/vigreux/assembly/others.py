@@ -15,7 +15,7 @@ from vigreux.assembly.meaning import Meaning
 from vigreux.assembly.sources import check_kind, local
 from vigreux.assembly.token_ids import Reader, check_token_ids
 from vigreux.config.task_kinds import SPECS
-from vigreux.curriculum.stages import Curriculum, TeacherRef
+from vigreux.curriculum import Curriculum, TeacherRef
 from vigreux.errors import CheckpointError
 from vigreux.models.load import TOKENIZER_FILES, load_config, load_tokenizer
 from vigreux.tasks.tokenizers import same_tokenizer

@@ -12,9 +12,9 @@ from vigreux.claims.common.transition import around, budget
 from vigreux.claims.common.two_layer_students import Method, compare
 from vigreux.config.transformer import LossConfig
 from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum import Duration, Logits
 from vigreux.curriculum.recipes import p_shot
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Duration, Logits
 
 
 def two_shot(

@@ -15,9 +15,9 @@ from vigreux.claims.common.parity import (
 )
 from vigreux.claims.common.two_layer_students import Method, compare
 from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.curriculum.recipes import extraction, one_shot
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Hidden, Joint, Logits, Projection
 
 
 def joint_weight(settings: ParitySettings) -> float:

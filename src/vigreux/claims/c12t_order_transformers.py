@@ -11,8 +11,8 @@ from vigreux.claims.common.parity import CHANCE, LEARNED
 from vigreux.claims.common.token_parity import EXTRACTION, SETTINGS, TokenParitySettings
 from vigreux.claims.common.transformer_students import Method, train_students
 from vigreux.config.transformer import RunConfig
+from vigreux.curriculum import Hidden, Joint, Logits, Stage, TeacherRef
 from vigreux.curriculum.recipes import WHOLE
-from vigreux.curriculum.stages import Hidden, Joint, Logits, Stage, TeacherRef
 
 WEIGHT = 1.0  # of the hidden states beside the logits, all at once
 

@@ -15,7 +15,7 @@ from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
-from vigreux.curriculum.stages import Curriculum, Joint, Logits
+from vigreux.curriculum import Curriculum, Joint, Logits
 from vigreux.plan.cost import Cost
 from vigreux.plan.hardware import CachePrice, Cluster
 from vigreux.units import human_bytes, human_flops, human_time

@@ -7,9 +7,9 @@ from typing import Any
 
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.curriculum import Curriculum, Embedding, Target, check_curriculum
 from vigreux.curriculum.recipes import BUILDERS, extraction, one_shot, supervised
 from vigreux.curriculum.serialize import from_plain
-from vigreux.curriculum.stages import Curriculum, Embedding, Target, check_curriculum
 from vigreux.errors import ConfigError, unknown
 from vigreux.files.yaml_files import read_yaml
 

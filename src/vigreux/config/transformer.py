@@ -26,7 +26,7 @@ from vigreux.checks import (
     check_fields,
 )
 from vigreux.config.task_kinds import SPECS, TaskKind, TaskSpec
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Divergence,
     Logits,
     Pooling,
@@ -206,7 +206,7 @@ class StudentConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.stages.Logits`).
+    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.Logits`).
 
     Args:
         temperature: softens the teacher's distribution; 1e-20 makes it hard labels.

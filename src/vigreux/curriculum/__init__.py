@@ -1,0 +1,57 @@
+"""The vocabulary of curricula: durations, targets, teachers and stages. Pure: no torch."""
+
+from vigreux.curriculum.durations import MIN_DELTA, Duration, DurationUnit
+from vigreux.curriculum.stages import (
+    Curriculum,
+    Stage,
+    TeacherRef,
+    check_curriculum,
+    resolve_steps,
+    shared_projection,
+    table,
+)
+from vigreux.curriculum.targets import (
+    Alpha,
+    Divergence,
+    Embedding,
+    Hidden,
+    Joint,
+    Labels,
+    Logits,
+    Pooling,
+    Positions,
+    Projection,
+    ProjectionKind,
+    Scaling,
+    Target,
+    Temperature,
+    hidden_part,
+)
+
+__all__ = [
+    "MIN_DELTA",
+    "Alpha",
+    "Curriculum",
+    "Divergence",
+    "Duration",
+    "DurationUnit",
+    "Embedding",
+    "Hidden",
+    "Joint",
+    "Labels",
+    "Logits",
+    "Pooling",
+    "Positions",
+    "Projection",
+    "ProjectionKind",
+    "Scaling",
+    "Stage",
+    "Target",
+    "TeacherRef",
+    "Temperature",
+    "check_curriculum",
+    "hidden_part",
+    "resolve_steps",
+    "shared_projection",
+    "table",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Duration,
     Hidden,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from vigreux.checks import FileName, Location, NonNegativeInt, check_value
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     MIN_DELTA,
     Curriculum,
     Duration,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vigreux.curriculum.stages import Labels, Logits
+from vigreux.curriculum import Labels, Logits
 from vigreux.distillation.losses import label_rows, logits_rows
 from vigreux.models.heads import Head
 

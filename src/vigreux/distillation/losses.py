@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vigreux.curriculum.stages import Divergence, Logits, Scaling
+from vigreux.curriculum import Divergence, Logits, Scaling
 
 IGNORED_LABEL = -100
 
@@ -266,7 +266,7 @@ def logits_loss(
 
     Args:
         student: logits (N, C_S).
-        target: divergence, temperatures, top_k and alpha; see `vigreux.curriculum.stages.Logits`.
+        target: divergence, temperatures, top_k and alpha; see `vigreux.curriculum.Logits`.
         teacher: logits (N, C_T), always needed as `alpha < 1`; where `C_T ≠ C_S` see `fit_classes`.
         labels: (N,), needed where `alpha > 0`. A label of −100 adds no cross-entropy (its row still has its divergence).
         common_classes: classes that mean the same in both, by default the smaller of `C_S` and `C_T`.

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum.stages import Projection
+from vigreux.curriculum import Projection
 from vigreux.errors import ConfigError
 
 _DRAWN = 1024  # rows of random numbers held at a time

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from vigreux.curriculum.stages import Projection, TeacherRef
+from vigreux.curriculum import Projection, TeacherRef
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError

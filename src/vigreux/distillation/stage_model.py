@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Embedding,
     Hidden,
     Joint,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vigreux.curriculum.stages import Duration
+from vigreux.curriculum import Duration
 from vigreux.plan.cost import StepCost
 
 

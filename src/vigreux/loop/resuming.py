@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from vigreux.curriculum.stages import Curriculum
+from vigreux.curriculum import Curriculum
 from vigreux.errors import CheckpointError, TrainingError, VigreuxError
 from vigreux.files.atomic import is_of_writing, not_written
 from vigreux.models.weights import weights_in_memory

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vigreux.curriculum.stages import Pooling
+from vigreux.curriculum import Pooling
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError
 

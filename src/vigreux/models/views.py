@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from vigreux.curriculum.stages import Pooling
+from vigreux.curriculum import Pooling
 from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, block_list, find_layout, num_blocks, parents
 from vigreux.models.placed import without_hook_

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vigreux.config.transformer import BATCH_SIZE
-from vigreux.curriculum.stages import Curriculum, Stage, resolve_steps
+from vigreux.curriculum import Curriculum, Stage, resolve_steps
 from vigreux.errors import ConfigError
 
 # --- steps and samples ------------------------------------------------------------------------------------------------

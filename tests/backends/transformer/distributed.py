@@ -33,7 +33,7 @@ from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.sharding import Shards
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
-from vigreux.curriculum.stages import Embedding, Logits, Projection
+from vigreux.curriculum import Embedding, Logits, Projection
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.signals.store import CacheStore
 from vigreux.distillation.stage_model import StageModel

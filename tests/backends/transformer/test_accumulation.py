@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.backends.transformer.tiny import losses, run, setup_of, stage, teacher_of
 from tests.reference.step import mean_loss, target_scale
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Duration,
     Embedding,
     Hidden,

@@ -14,7 +14,7 @@ from vigreux.backends.transformer import setup as setups
 from vigreux.backends.transformer.capture import capture, wanted_signals
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
-from vigreux.curriculum.stages import Curriculum, Embedding, Hidden, Joint, Logits, Projection
+from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Projection
 from vigreux.distillation.signals.store import CacheStore, Manifest
 from vigreux.errors import CacheError
 from vigreux.models.layout import block_list

@@ -14,7 +14,7 @@ from tests.backends.transformer.tiny import bert, extracted, run, setup_of, stag
 from vigreux.backends.transformer.calibrate import plan_stages, plan_steps, step_cost
 from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
 from vigreux.config.transformer import BudgetConfig
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Duration,
     Embedding,
     Hidden,

@@ -9,7 +9,7 @@ import torch
 
 from tests.backends.transformer.tiny import VOCABULARY, losses, run, setup_of, stage
 from vigreux.backends.transformer import setup as setups
-from vigreux.curriculum.stages import Curriculum, Duration, Labels, Logits, Stage, TeacherRef
+from vigreux.curriculum import Curriculum, Duration, Labels, Logits, Stage, TeacherRef
 
 CURRICULA: dict[str, Curriculum] = {
     "one-shot": (stage("s", Logits(), 4),),

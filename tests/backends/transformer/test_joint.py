@@ -9,7 +9,7 @@ import torch
 
 from tests.backends.transformer.tiny import bert, losses, run, setup_of, stage, task_of
 from tests.models.families import batch_of, model_of
-from vigreux.curriculum.stages import Hidden, Joint, Logits, Projection
+from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.stage_model import teacher_signal
 from vigreux.models.layout import num_blocks
 from vigreux.models.views import JointView, LogitsView, cut

@@ -24,7 +24,7 @@ from vigreux.backends.transformer.setup import (
     freeze_first_blocks,
 )
 from vigreux.config.transformer import BudgetConfig
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Duration,
     Embedding,
@@ -147,7 +147,7 @@ def test_the_nearest_curricula_that_fit() -> None:
 def test_a_budget_that_buys_no_step() -> None:
     shares = (stage("a", Logits(), Duration.share(0.1)), stage("b", Logits(), Duration.share(0.9)))
     with pytest.raises(
-        ConfigError, match="stage 'a': 10 % of the budget of a budget of 4 steps is no step at all"
+        ConfigError, match="stage 'a': 10 % of the budget is less than one step, with a budget of 4 steps"
     ):
         setup_of("masked-lm", shares, budget=BudgetConfig(steps=4)).check()
     setup_of("masked-lm", shares, budget=BudgetConfig(steps=6)).check()

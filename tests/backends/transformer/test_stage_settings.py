@@ -16,7 +16,7 @@ from tests.models.families import LAYERS, batch_of, config_of
 from vigreux.backends.transformer.calibrate import step_cost
 from vigreux.backends.transformer.engine import INITIAL
 from vigreux.backends.transformer.setup import Setup
-from vigreux.curriculum.stages import Hidden, Joint, Logits, Projection
+from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
 from vigreux.errors import ConfigError

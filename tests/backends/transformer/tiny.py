@@ -24,8 +24,7 @@ from vigreux.backends.transformer.engine import CurriculumEngine
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import BudgetConfig
-from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Duration,
     Hidden,
@@ -35,6 +34,7 @@ from vigreux.curriculum.stages import (
     Target,
     TeacherRef,
 )
+from vigreux.curriculum.serialize import to_plain
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.evaluate import TeacherRecord

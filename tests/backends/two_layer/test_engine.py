@@ -23,9 +23,7 @@ from vigreux.backends.two_layer.engine import TwoLayerEngine, TwoLayerSetup
 from vigreux.backends.two_layer.stages import peak_rate, step_cost
 from vigreux.backends.two_layer.teachers import LogitCache, NetworkShape, TwoLayerTeachers
 from vigreux.config.two_layer import SGDConfig
-from vigreux.curriculum.recipes import extraction, one_shot, supervised
-from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Duration,
     Embedding,
     Hidden,
@@ -37,6 +35,8 @@ from vigreux.curriculum.stages import (
     TeacherRef,
     hidden_part,
 )
+from vigreux.curriculum.recipes import extraction, one_shot, supervised
+from vigreux.curriculum.serialize import to_plain
 from vigreux.distillation.projection import projection_matrix
 from vigreux.errors import CheckpointError, ConfigError, TrainingError
 from vigreux.models.two_layer import TwoLayer

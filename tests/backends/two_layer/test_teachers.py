@@ -24,7 +24,7 @@ from vigreux.backends.two_layer.teachers import (
     layer_width,
     read_shape,
 )
-from vigreux.curriculum.stages import Hidden, Projection, TeacherRef
+from vigreux.curriculum import Hidden, Projection, TeacherRef
 from vigreux.distillation.projection import projection_entries, projection_matrix, sparse_projection
 from vigreux.errors import CheckpointError
 from vigreux.models.two_layer import TwoLayer

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vigreux.backends.transformer.setup import Setup
-from vigreux.curriculum.stages import Stage, resolve_steps
+from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.errors import CheckpointError
 from vigreux.plan.cost import StepCost, steps_for_budget

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup, device_of
 from vigreux.config.transformer import CacheConfig
-from vigreux.curriculum.stages import Embedding, Hidden, Logits, Stage, TeacherRef
+from vigreux.curriculum import Embedding, Hidden, Logits, Stage, TeacherRef
 from vigreux.distillation.signals.cached import CachedTeacher, parts_of, signal_name
 from vigreux.distillation.signals.formats import Dense, Format, Parts, TopClasses
 from vigreux.distillation.signals.live import Batch, LiveTeacher
@@ -74,7 +74,9 @@ def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | Non
     spans = [None] * len(setup.curriculum) if steps is None else stage_spans(setup, steps)
     for stage, span in zip(setup.curriculum, spans):
         for part in parts_of(stage.target):
-            head = isinstance(part, Logits) and config.logits == "head-input" and setup.task.spec.over_vocabulary
+            head = (
+                isinstance(part, Logits) and config.logits == "head-input" and setup.task.spec.over_vocabulary
+            )
             name = signal_name(stage.teacher, part, head=head)
             if name not in found:
                 found[name] = _wanted(name, setup, stage, part, config, head=head)

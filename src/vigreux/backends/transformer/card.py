@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vigreux.backends.transformer.setup import Setup
-from vigreux.curriculum.stages import table
+from vigreux.curriculum import table
 from vigreux.run.folder import Summary
 from vigreux.secrets import redact_text
 from vigreux.units import human_bytes, human_flops, human_time

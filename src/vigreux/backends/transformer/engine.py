@@ -30,7 +30,7 @@ from vigreux.backends.transformer.stage_trainer import (
     load_student,
     save_student,
 )
-from vigreux.curriculum.stages import Embedding, Hidden, Stage
+from vigreux.curriculum import Embedding, Hidden, Stage
 from vigreux.distillation.losses import explained_variance
 from vigreux.distillation.signals.cached import CachedTeacher
 from vigreux.distillation.signals.live import Teacher, Teachers

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vigreux.backends.transformer.setup import device_of
-from vigreux.curriculum.stages import Pooling
+from vigreux.curriculum import Pooling
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models.layout import Layout
 from vigreux.models.views import LogitsView, PooledView

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vigreux.backends.transformer.setup import Setup
-from vigreux.curriculum.stages import TeacherRef
+from vigreux.curriculum import TeacherRef
 from vigreux.distillation.signals.cached import CachedTeachers
 from vigreux.distillation.signals.live import Teachers
 from vigreux.models.load import weights_fingerprint

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.stage_trainer import open_student, save_student
-from vigreux.curriculum.stages import Embedding, Joint, TeacherRef, hidden_part
+from vigreux.curriculum import Embedding, Joint, TeacherRef, hidden_part
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.stage_model import student_view
 from vigreux.errors import ConfigError, VigreuxError

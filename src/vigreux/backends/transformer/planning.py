@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.curricula import from_config
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Embedding,
     Hidden,

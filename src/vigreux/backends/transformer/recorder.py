@@ -9,7 +9,7 @@ from typing import Any
 from rich.progress import Progress
 from transformers import TrainerCallback
 
-from vigreux.curriculum.stages import Stage
+from vigreux.curriculum import Stage
 from vigreux.distillation.losses import explained_variance
 from vigreux.loop.progress import Totals, on_plateau
 from vigreux.plan.cost import StepCost

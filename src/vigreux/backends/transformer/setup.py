@@ -23,7 +23,7 @@ from vigreux.backends.transformer.training import (
     stage_arguments,
 )
 from vigreux.config.transformer import BudgetConfig, Carry
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Embedding,
     Hidden,

@@ -13,8 +13,8 @@ from vigreux.backends.two_layer.engine import TwoLayerEngine, TwoLayerSetup
 from vigreux.backends.two_layer.teachers import TwoLayerTeachers
 from vigreux.config.curricula import from_config, stated_curriculum
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig
+from vigreux.curriculum import Curriculum
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Curriculum
 from vigreux.errors import ConfigError, TrainingError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.models.weights import weights_in_memory

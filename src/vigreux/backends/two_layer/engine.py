@@ -38,7 +38,7 @@ from vigreux.backends.two_layer.teachers import (
     read_shape,
 )
 from vigreux.config.two_layer import SGDConfig
-from vigreux.curriculum.stages import (
+from vigreux.curriculum import (
     Curriculum,
     Hidden,
     Joint,

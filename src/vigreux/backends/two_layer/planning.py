@@ -26,7 +26,7 @@ from vigreux.backends.two_layer.teachers import (
     layer_width,
     read_shape,
 )
-from vigreux.curriculum.stages import Curriculum, Hidden, Joint, Stage, hidden_part
+from vigreux.curriculum import Curriculum, Hidden, Joint, Stage, hidden_part
 from vigreux.distillation.projection import projection_entries
 from vigreux.kernels.forward import ROWS
 from vigreux.kernels.sgd import Blocking, Loss, OnlineSGD

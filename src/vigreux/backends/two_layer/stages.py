@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from vigreux.backends.two_layer.teachers import LOGITS_LAYER, NetworkShape, layer_width
 from vigreux.config.two_layer import SGDConfig
-from vigreux.curriculum.stages import Hidden, Joint, Labels, Logits, Stage, Target, hidden_part
+from vigreux.curriculum import Hidden, Joint, Labels, Logits, Stage, Target, hidden_part
 from vigreux.distillation.projection import projection_entries
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vigreux.curriculum.stages import Hidden, TeacherRef
+from vigreux.curriculum import Hidden, TeacherRef
 from vigreux.distillation.projection import projection_matrix, sparse_projection
 from vigreux.downloads.assets import cache_folder
 from vigreux.errors import CheckpointError, unknown

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from vigreux.claims.common.claim import Preset
 from vigreux.claims.common.small_transformers import student_run, teacher_run, training
 from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.curriculum import Curriculum, Duration
 from vigreux.curriculum.recipes import p_shot
-from vigreux.curriculum.stages import Curriculum, Duration
 
 if TYPE_CHECKING:
     from vigreux.probes.ngrams import NgramSettings

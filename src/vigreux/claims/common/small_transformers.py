@@ -13,8 +13,8 @@ from vigreux.config.transformer import (
     TaskConfig,
     TeachConfig,
 )
+from vigreux.curriculum import Curriculum
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Curriculum
 
 HEAD = 8  # numbers a head, of the papers' small worlds
 TEACHER_SEED = 100  # samples follow the seed: the teacher's are not the students'

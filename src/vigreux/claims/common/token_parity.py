@@ -9,8 +9,8 @@ from vigreux.claims.common.claim import Preset
 from vigreux.claims.common.small_transformers import student_run, teacher_run, training
 from vigreux.claims.common.transition import checkpoints
 from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.curriculum import Curriculum, Duration
 from vigreux.curriculum.recipes import p_shot
-from vigreux.curriculum.stages import Curriculum, Duration
 from vigreux.run.folder import RunFolder
 from vigreux.selection.transitions import Curve, find_transitions, select_checkpoints
 

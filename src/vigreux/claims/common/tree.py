@@ -12,9 +12,9 @@ from vigreux.claims.common.parity import LEARNED
 from vigreux.claims.common.two_layer_students import Comparison
 from vigreux.config.transformer import BudgetConfig
 from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
+from vigreux.curriculum import Duration
 from vigreux.curriculum.recipes import p_shot
 from vigreux.curriculum.serialize import to_plain
-from vigreux.curriculum.stages import Duration
 from vigreux.run.folder import RunFolder
 from vigreux.selection.transitions import Curve, choose_checkpoints, find_transitions, select_checkpoints
 

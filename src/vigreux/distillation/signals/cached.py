@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vigreux.curriculum.stages import Embedding, Hidden, Joint, Logits, Target, TeacherRef
+from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Target, TeacherRef
 from vigreux.distillation.signals.formats import Dense, TopRows
 from vigreux.distillation.signals.store import CacheStore, readable
 from vigreux.models.heads import Head

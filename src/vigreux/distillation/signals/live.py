@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from vigreux.curriculum.stages import Pooling, TeacherRef
+from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
 from vigreux.models.layout import Layout, block_list, find_layout
