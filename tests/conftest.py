@@ -1,9 +1,10 @@
-"""What every test runs under: no network, one torch thread, hypothesis without deadlines and with the same cases each time."""
+"""What every test runs under: no network, one torch thread, the same hypothesis cases in every run without deadlines."""
 
+import gc
 import os
 from pathlib import Path
 
-# Before any test imports a Hugging Face library, which read these once. Processes that a test starts have one thread, too.
+# Set before any test imports a Hugging Face library, which reads these once. Processes that a test starts inherit them.
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
@@ -12,12 +13,13 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 
-# numba looks only at a function's own file when it asks whether its compiled form is still good, not at the files it calls into
+# numba compares a compiled function with its own file only, not with the files that the function calls into
 _kernels = Path(__file__).parents[1] / "src" / "vigreux" / "kernels"
 _newest = max(path.stat().st_mtime for path in _kernels.glob("*.py"))
 for _compiled in (_kernels / "__pycache__").glob("*.nb?"):
@@ -26,3 +28,13 @@ for _compiled in (_kernels / "__pycache__").glob("*.nb?"):
 
 settings.register_profile("vigreux", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("vigreux")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_not_garbage() -> None:
+    """Takes what the imports made out of garbage collection.
+
+    The Trainer begins each training with a full collection, which would take longer than a tiny stage.
+    """
+    gc.collect()
+    gc.freeze()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import SMALL, Vigreux
 from tests.cli.tiny import Tiny
+from tests.processes import two_ranks
 from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
@@ -43,6 +44,13 @@ def launch(*argv: object, cwd: Path) -> str:
     return done.stdout
 
 
+def ranks(*argv: object, cwd: Path) -> str:
+    """The same without the launcher."""
+    ended = two_ranks("vigreux", *argv, cwd=cwd)
+    assert [rank.code for rank in ended] == [0, 0], "\n".join(rank.err[-4000:] for rank in ended)
+    return "".join(rank.out for rank in ended)
+
+
 def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_spread(
     vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path
 ) -> None:
@@ -50,11 +58,11 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
     options = ["--teacher.model", llama, "--task.kind", "causal-lm", "--task.data", tiny.text, *SIZES]
     alone = vigreux("distill", *options, *small, 4, "--output", "alone")
     assert alone.code == 0, alone.err
-    shown = launch(
+    shown = ranks(
         "cache", *options, *small, 2, "--cache.path", "cache", "--cache.shard_samples", 8, cwd=tmp_path
     )
     assert shown.count("cache: cache") == 1
-    shown = launch(
+    shown = ranks(
         "distill",
         *options,
         *small,
@@ -68,7 +76,7 @@ def test_two_processes_write_a_cache_and_train_from_it_and_with_everything_sprea
         cwd=tmp_path,
     )
     assert shown.count("cached/student") == 1
-    launch(
+    ranks(
         "distill",
         *options,
         *small,

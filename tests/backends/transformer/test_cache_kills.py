@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from tests.backends.transformer.caches import cached, captured
 from tests.backends.transformer.tiny import Killed, engine_of, extracted, killed_at, losses, run, setup_of
+from tests.processes import python_m
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
@@ -62,15 +62,10 @@ def test_a_capture_goes_on(point: int, whole: CacheStore, tmp_path: Path) -> Non
 
 
 def test_a_capture_that_the_kernel_kills(whole: CacheStore, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "tests.backends.transformer.test_cache_kills",
-        str(tmp_path / "cache"),
-        "5",
-    ]
-    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    ended = python_m(
+        "tests.backends.transformer.test_cache_kills", tmp_path / "cache", 5, cwd=Path(__file__).parents[3]
+    )
+    assert ended.code == -signal.SIGKILL, ended.err
     assert CacheStore.open(tmp_path / "cache").missing("train")
     captured(setup(), tmp_path / "cache", CACHE)
     assert contents(tmp_path / "cache") == contents(whole.root)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from tests.backends.transformer.tiny import (
     stage,
 )
 from tests.models.families import EVERY_MODEL, config_of, model_of
+from tests.processes import python_m
 from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
 from vigreux.backends.transformer.stage_trainer import StageTrainer, load_student, save_student
 from vigreux.config.transformer import BudgetConfig
@@ -159,11 +157,8 @@ def test_killed_again_and_again(name: str, tmp_path: Path) -> None:
 def test_a_killed_process(tmp_path: Path) -> None:
     root = tmp_path / "killed"
     for point in ("before the optimiser is written", "inside the last stage"):
-        command = [sys.executable, "-m", "tests.backends.transformer.killed", str(root), point]
-        done = subprocess.run(
-            command, cwd=Path(__file__).parents[3], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-        )
-        assert done.returncode == -signal.SIGKILL
+        ended = python_m("tests.backends.transformer.killed", root, point, cwd=Path(__file__).parents[3])
+        assert ended.code == -signal.SIGKILL, ended.err
         assert RunFolder.open(root).status == "stopped"
     assert len(RunFolder.open(root).stages()) == 2
     run(case("per-stage", student_seed=99), root, resume=True)

@@ -6,7 +6,6 @@ import errno
 import math
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +17,7 @@ import pytest
 import torch
 
 import vigreux.backends.two_layer.engine as online
+from tests.processes import python_m
 from tests.reference import sgd as reference
 from vigreux.backends.two_layer.engine import TwoLayerEngine, TwoLayerSetup
 from vigreux.backends.two_layer.stages import peak_rate, step_cost
@@ -549,9 +549,8 @@ def test_killed_again_and_again(name: str, tmp_path: Path) -> None:
 def test_a_killed_process(tmp_path: Path) -> None:
     teachers = save_teachers(tmp_path / "teacher")
     root = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.backends.two_layer.test_engine", str(tmp_path)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[3], check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    ended = python_m("tests.backends.two_layer.test_engine", tmp_path, cwd=Path(__file__).parents[3])
+    assert ended.code == -signal.SIGKILL, ended.err
     assert RunFolder.open(root).status == "stopped"
     assert len(RunFolder.open(root).stages()) == 1
     resumed = run(case("chain", teachers, student_seed=99), root, resume=True)
