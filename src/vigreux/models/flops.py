@@ -1,6 +1,6 @@
-"""FLOPs of a view, counted by `torch.utils.flop_counter` on the meta device: nothing is computed, and no weights are needed.
+"""FLOPs of a view, counted by torch's formulas on the meta device: nothing is computed, and no weights are needed.
 
-A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted, as `FlopCounterMode` does.
+A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted; see `FlopCounter`.
 Models are built with eager attention, whose products are plain matrix products wherever they run: of the fused attention kernels
 the counter knows some, and which one runs depends on device and mask (on a CPU it counts none of the attention). What a causal
 mask hides is counted, as it is computed.
@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig
 
+from vigreux.models.flop_counter import FlopCounter
 from vigreux.models.layout import named_layout
 from vigreux.models.student import build
 from vigreux.models.text_config import text_config
@@ -24,9 +24,9 @@ from vigreux.models.views import LogitsView, cut
 
 def count_flops(run: Callable[[], Any]) -> int:
     """The FLOPs that `run` makes torch do, forward and backward, on any device."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         run()
-    return int(counter.get_total_flops())
+    return counter.flops
 
 
 def view_flops(

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.errors import CheckpointError
+from vigreux.models.flop_counter import FlopCounter
 from vigreux.plan.cost import StepCost, steps_for_budget
 
 
@@ -33,12 +33,12 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
         model.train()
         student = teacher_part = 0
         for batch, _ in zip(probe.batches(), range(batches)):
-            with FlopCounterMode(display=False) as of_teacher, sdpa_kernel(SDPBackend.MATH):
+            with FlopCounter() as of_teacher, sdpa_kernel(SDPBackend.MATH):
                 signal = model.signal(teacher, batch)
-            with FlopCounterMode(display=False) as of_student, sdpa_kernel(SDPBackend.MATH):
+            with FlopCounter() as of_student, sdpa_kernel(SDPBackend.MATH):
                 model(batch, signal).backward()
-            teacher_part += of_teacher.get_total_flops()
-            student += of_student.get_total_flops()
+            teacher_part += of_teacher.flops
+            student += of_student.flops
         each = args.gradient_accumulation_steps * args.world_size / batches
         seconds = _seconds(probe, stage, model, teacher) * args.gradient_accumulation_steps if timed else None
     return StepCost(student * each, teacher_part * each, seconds)
