@@ -29,7 +29,11 @@ class FlopCounter(TorchDispatchMode):
         self.flops = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if not isinstance(func, OpOverload):
             return NotImplemented  # a higher-order operation: torch's counter does the same

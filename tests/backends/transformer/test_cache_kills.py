@@ -18,7 +18,7 @@ from tests.processes import python_m
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
-from vigreux.distillation import cache_store
+from vigreux.distillation.signals import store as cache_store
 from vigreux.distillation.signals.store import CacheStore
 from vigreux.run.folder import RunFolder
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vigreux.distillation import cache_store
+from vigreux.distillation.signals import store as cache_store
 from vigreux.distillation.signals.formats import Dense, TopClasses
 from vigreux.distillation.signals.store import MANIFEST, CacheStore, Manifest
 from vigreux.errors import CacheError, CheckpointError
