@@ -27,6 +27,7 @@ LEVELS = (
     {"backends"},
     {"assembly"},
     {"report"},
+    {"sweeps"},
     {"claims"},
     {"cli"},
 )

@@ -29,12 +29,16 @@ if TYPE_CHECKING:
     from vigreux.models.initialise import projected_embeddings_
     from vigreux.models.student import make_student
     from vigreux.report.page import write_report
+    from vigreux.sweeps.comparison import compare
+    from vigreux.sweeps.sweep import sweep
 
 # public name → module that holds it, for what loads torch or matplotlib
 _LAZY = {
+    "compare": "vigreux.sweeps.comparison",
     "distill": "vigreux.api",
     "make_student": "vigreux.models.student",
     "projected_embeddings_": "vigreux.models.initialise",
+    "sweep": "vigreux.sweeps.sweep",
     "write_report": "vigreux.report.page",
 }
 
@@ -64,6 +68,7 @@ __all__ = [
     "TeacherRef",
     "TrainingError",
     "VigreuxError",
+    "compare",
     "distill",
     "extraction",
     "from_yaml",
@@ -74,6 +79,7 @@ __all__ = [
     "progressive",
     "projected_embeddings_",
     "supervised",
+    "sweep",
     "table",
     "to_yaml",
     "write_report",

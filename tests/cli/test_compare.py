@@ -18,19 +18,45 @@ from vigreux.run.folder import RunFolder
 
 
 def test_seeds() -> None:
-    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("3") == 3
     assert parse_seeds("7,0") == [7, 0]
     assert parse_seeds("5,") == [5]
-    for wrong in ("0", "x", "1,1", ",", "1.5"):
+    for wrong in ("x", ",", "1.5"):
         with pytest.raises(ConfigError, match=f"seeds: '{wrong}'; accepted: how many"):
             parse_seeds(wrong)
 
 
 def test_curricula() -> None:
     assert parse_curricula("one-shot, mine/stages.yaml") == ["one-shot", "mine/stages.yaml"]
-    for wrong in ("", "one-shot,one-shot", "a/x.yaml,b/x.yaml"):
-        with pytest.raises(ConfigError, match=f"curricula: '{wrong}'; accepted: one or more different names"):
-            parse_curricula(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seeds", "0", "seeds: 0; accepted: how many (from 1 to 1,000)"),
+        ("--seeds", "1001", "seeds: 1001; accepted: how many (from 1 to 1,000)"),
+        ("--seeds", "1,1", "seeds: [1, 1]; accepted: how many"),
+        ("--seeds", "-1,", "seeds: -1; accepted: a whole number from 0"),
+        ("--curricula", "", "curricula: ''; accepted: one or more different names"),
+        (
+            "--curricula",
+            "one-shot,one-shot",
+            "curricula: 'one-shot, one-shot'; accepted: one or more different",
+        ),
+        (
+            "--curricula",
+            "a/x.yaml,b/x.yaml",
+            "curricula: 'a/x.yaml, b/x.yaml'; accepted: one or more different",
+        ),
+    ],
+)
+def test_seeds_and_curricula_that_are_refused(
+    vigreux: Vigreux, causal_config: Path, option: str, value: str, message: str
+) -> None:
+    refused = vigreux("compare", causal_config, f"{option}={value}")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert message in refused.err
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, causal_config: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from tests.cli.conftest import Vigreux
 from tests.cli.tiny import Tiny, documents, save_llama, write_text
 from vigreux import api
 from vigreux.backends.transformer.stage_trainer import StageTrainer
-from vigreux.cli.compare import _run_side_by_side
 from vigreux.curriculum import recipes
 from vigreux.distillation.signals.store import CacheStore
 from vigreux.errors import CheckpointError, TrainingError
@@ -161,20 +159,6 @@ def test_a_comparison_goes_on_past_a_run_that_fails(
     again = vigreux(*given, "--resume")
     assert again.code == 0, again.err
     assert order[-2:] == ["one-shot", "extraction"]
-
-
-class Killing:
-    """A configuration whose process is killed when it is handed over."""
-
-    output = "grid/killed"
-
-    def __reduce__(self) -> Any:
-        return os._exit, (9,)
-
-
-def test_a_killed_process_takes_no_other_run_with_it(tmp_path: Path) -> None:
-    failures = _run_side_by_side([Killing(), Killing()], 2, False)  # type: ignore[list-item]
-    assert failures == {"killed": "its process was killed"}
 
 
 def test_two_comparisons_in_one_folder(vigreux: Vigreux, causal_config: Path, tmp_path: Path) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vigreux.config.curricula import stated_curriculum
 from vigreux.config.effects import check_effects
-from vigreux.config.transformer import BudgetConfig, RunConfig
+from vigreux.config.task_kinds import SPECS, TASK_KINDS
+from vigreux.config.transformer import BudgetConfig, RunConfig, TeachConfig
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig
 from vigreux.errors import ConfigError
 from vigreux.files.overlaps import check_overlaps
 from vigreux.files.yaml_files import read_yaml
 from vigreux.run.folder import RunFolder, Summary, check_vacant
+
+if TYPE_CHECKING:
+    from vigreux.assembly.materials import Materials
+
+Config = RunConfig | TeachConfig | TwoLayerConfig
 
 # what messages say is accepted
 MODELS = "a directory made by save_pretrained, a hub id, or an asset"
@@ -53,7 +58,62 @@ def check_required(config: RunConfig | TwoLayerConfig, *, data: bool = True) -> 
         check_training(config.training)
 
 
-def already_finished(config: Any, *, resume: bool) -> bool:
+def check_configuration(config: Config) -> None:
+    """Checks all of a configuration that can be checked without loading a transformer.
+
+    Raises:
+        ConfigError: a required field is missing, or a setting has no effect or a wrong value.
+        CheckpointError: a two-layer network's teacher or checkpoints are missing or damaged.
+    """
+    if isinstance(config, TeachConfig):
+        check_teaching(config)
+        return
+    check_required(config)
+    if isinstance(config, TwoLayerConfig):
+        from vigreux.backends.two_layer.build import make_setup
+
+        make_setup(config)
+
+
+def check_teaching(config: TeachConfig) -> None:
+    """Raises `ConfigError` where a teacher's configuration lacks a field, or a setting has no effect or a wrong value."""
+    if config.model.start is None and config.model.family is None:
+        raise ConfigError(
+            "model: missing; accepted: model.start (a model to go on from) or model.family (a random start)"
+        )
+    if not config.task.spec.has_labels:
+        raise ConfigError(
+            f"task.kind: {config.task.kind!r} has no labels to teach; accepted:"
+            f" {', '.join(kind for kind in TASK_KINDS if SPECS[kind].has_labels)}"
+        )
+    if not config.task.data:
+        raise ConfigError(f"task.data: missing; accepted: {DATA}")
+    check_effects(config)
+    if config.budget == BudgetConfig():
+        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
+
+
+def check_training_starts(configs: Iterable[Config]) -> None:
+    """Starts the Trainer once on a tiny layer for each section `training`, so that no run fails at its start.
+
+    Raises:
+        ConfigError: a package or a device is missing, or settings contradict each other.
+    """
+    sections = {
+        repr(config.training): config
+        for config in configs
+        if not isinstance(config, TwoLayerConfig) and config.training
+    }
+    if not sections:
+        return
+    from vigreux.assembly.sources import training_device
+    from vigreux.backends.transformer.dry_start import dry_start
+
+    for config in sections.values():
+        dry_start(config.training, steps=config.budget.steps or 100, device=training_device())
+
+
+def already_finished(config: Config, *, resume: bool) -> bool:
     """Whether the output folder holds this run, finished, so that a resume has nothing to do.
 
     With several processes, only the first one looks at the folder for a new run: it creates files that the others would
@@ -85,21 +145,38 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def runner(config: RunConfig | TwoLayerConfig) -> Callable[..., Summary | None]:
-    """The function `run(config, resume=…, quiet=…)` that runs `config` and others of its kind.
+class ConfigRunner:
+    """Runs configurations one after the other. Teacher and data are loaded once for runs that share them."""
 
-    It loads once what the runs share.
-    """
-    if isinstance(config, TwoLayerConfig):
-        from vigreux.backends.two_layer.build import run_two_layer
+    def __init__(self) -> None:
+        """Loads nothing yet."""
+        self._materials: Materials | None = None
+        self._loaded_for = ""
 
-        return run_two_layer
-    from vigreux.assembly.materials import load_materials
-    from vigreux.assembly.one_run import distill_one
-    from vigreux.assembly.quiet import quiet_libraries
+    def run(self, config: Config, *, resume: bool, quiet: bool = False) -> Summary | None:
+        """One run in its folder; the summary on the first process, `None` on the others."""
+        if isinstance(config, TwoLayerConfig):
+            from vigreux.backends.two_layer.build import run_two_layer
 
-    quiet_libraries()
-    return partial(distill_one, load_materials(config))
+            return run_two_layer(config, resume=resume, quiet=quiet)
+        from vigreux.assembly.one_run import distill_one, teach_one
+        from vigreux.assembly.quiet import quiet_libraries
+
+        quiet_libraries()
+        if isinstance(config, TeachConfig):
+            return teach_one(config, resume=resume, quiet=quiet)
+        return distill_one(self._load(config), config, resume=resume, quiet=quiet)
+
+    def _load(self, config: RunConfig) -> Materials:
+        """The materials of the last run, if this one needs the same."""
+        from vigreux.assembly.materials import load_materials
+
+        needs = repr((config.task, config.teacher, config.student, config.training, config.cache))
+        if self._materials is None or needs != self._loaded_for:
+            self._materials = None  # frees the last teacher before the next one is loaded
+            self._materials = load_materials(config)
+            self._loaded_for = needs
+        return self._materials
 
 
 def check_two_layer(config: TwoLayerConfig) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from vigreux.assembly.start import already_finished, check_required, runner
+from vigreux.assembly.start import ConfigRunner, already_finished, check_required
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import QUIET, RESUME, console
@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> None:
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
-    summary = runner(config)(config, resume=flags["resume"], quiet=flags["quiet"])
+    summary = ConfigRunner().run(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
         print_summary(config.output, summary)
 

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vigreux.assembly.start import BUDGETS, DATA, already_finished, check_two_layer
+from vigreux.assembly.start import ConfigRunner, already_finished, check_teaching, check_two_layer
 from vigreux.cli.online import HELP, HELP_ONLINE, is_online
 from vigreux.cli.parsing import make_parser, parse
 from vigreux.cli.shared import QUIET, RESUME
-from vigreux.config.effects import check_effects
-from vigreux.config.task_kinds import SPECS, TASK_KINDS
-from vigreux.config.transformer import BudgetConfig, TeachConfig
+from vigreux.config.transformer import TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
-from vigreux.errors import ConfigError
 from vigreux.run.folder import RunFolder, Summary
 
 
@@ -32,46 +29,17 @@ def run(argv: Sequence[str]) -> None:
         config = as_teaching(config)
         check_two_layer(config)
     else:
-        _check(config)
+        check_teaching(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
         return
-    summary = _teach(config, resume=flags["resume"], quiet=flags["quiet"])
+    summary = ConfigRunner().run(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
         _print_summary(
             Path(config.output),
             summary,
             series=isinstance(config, TwoLayerConfig) or config.keep_every is not None,
         )
-
-
-def _check(config: TeachConfig) -> None:
-    if config.model.start is None and config.model.family is None:
-        raise ConfigError(
-            "model: missing; accepted: model.start (a model to go on from) or model.family (a random start)"
-        )
-    if not config.task.spec.has_labels:
-        raise ConfigError(
-            f"task.kind: {config.task.kind!r} has no labels to teach; accepted:"
-            f" {', '.join(kind for kind in TASK_KINDS if SPECS[kind].has_labels)}"
-        )
-    if not config.task.data:
-        raise ConfigError(f"task.data: missing; accepted: {DATA}")
-    check_effects(config)
-    if config.budget == BudgetConfig():
-        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
-
-
-def _teach(config: TeachConfig | TwoLayerConfig, *, resume: bool, quiet: bool) -> Summary | None:
-    if isinstance(config, TwoLayerConfig):
-        from vigreux.backends.two_layer.build import run_two_layer
-
-        return run_two_layer(config, resume=resume, quiet=quiet)
-    from vigreux.assembly.one_run import teach_one
-    from vigreux.assembly.quiet import quiet_libraries
-
-    quiet_libraries()
-    return teach_one(config, resume=resume, quiet=quiet)
 
 
 def _print_summary(output: Path, summary: Summary, *, series: bool) -> None:
