@@ -37,7 +37,7 @@ def test_finished_runs_are_kept_on_a_resume(
 ) -> None:
     sweep(by_seed(config, 0), "grid", quiet=True)
     before = Path("grid/seed0/summary.json").read_bytes()
-    with pytest.raises(CheckpointError, match=r"grid/seed0: holds a run already"):
+    with pytest.raises(CheckpointError, match=r"grid/seed0: already holds a run"):
         sweep(by_seed(config, 0, 1), "grid", quiet=True)
     result = sweep(by_seed(config, 0, 1), "grid", resume=True, quiet=True)
     assert list(result.runs) == ["seed0", "seed1"]
@@ -60,7 +60,7 @@ def test_a_run_of_the_same_settings_counts_whatever_its_name(config: TwoLayerCon
     assert same.trained == ()
     other = sweep({"second": replace(config, seed=1)}, "lab", folders="settings", resume=True, quiet=True)
     assert other.runs["second"].path.name.startswith("second-")
-    with pytest.raises(CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="already holds a run"):
         sweep({"third": config}, "lab", folders="settings", quiet=True)
 
 
