@@ -28,7 +28,7 @@ from vigreux.tasks.build import build_task, read_documents
 from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
 from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.generated.build import generated_tokenizer, is_generated
-from vigreux.tasks.kinds.classification import class_names
+from vigreux.tasks.kinds.registry import BUILDERS
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 
@@ -85,7 +85,8 @@ def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] 
 
     A head of as many classes goes on; one of another number is made new (see `load_model`).
     """
-    if not config.task.spec.has_classes:
+    class_names = BUILDERS[config.task.kind].class_names
+    if class_names is None:
         return None, []
     own = class_names(documents.train)
     if config.model.start is None:

@@ -88,8 +88,9 @@ class TaskConfig:
             `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
         eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
         eval_share: share of documents held out when `eval_data` is not given.
-        text_field: the column that holds the text.
-        label_field: the column that holds the label (classification).
+        text_field: the column that holds the text. Kinds that read words take `tokens` where it is not set.
+        label_field: the column that holds the label (kinds with classes). Kinds that read words take `tags` where it
+            is not set.
         max_length: tokens a block (language models, packed) or at most a document (classification, embedding).
         mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
         attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
@@ -125,6 +126,13 @@ class TaskConfig:
     def spec(self) -> TaskSpec:
         """What the kind of task is."""
         return SPECS[self.kind]
+
+    @property
+    def columns(self) -> tuple[str, str | None]:
+        """The columns that hold the text and the label; no label for kinds without classes."""
+        text = self.spec.text_field if self.text_field == "text" else self.text_field
+        label = self.spec.label_field if self.label_field == "label" else self.label_field
+        return text, label if self.spec.has_classes else None
 
 
 @dataclass(frozen=True)

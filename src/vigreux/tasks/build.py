@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from transformers import PreTrainedTokenizerBase
 
 from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError
-from vigreux.tasks.documents.sources import Record, read_with_notes
+from vigreux.tasks.documents.records import Record
+from vigreux.tasks.documents.sources import read_with_notes
 from vigreux.tasks.documents.split import Documents, check_overlap, draw_records, split_records
 from vigreux.tasks.generated.build import generated_task, is_generated
-from vigreux.tasks.kinds.classification import classification
-from vigreux.tasks.kinds.embedding import embedding
-from vigreux.tasks.kinds.language import causal_lm, masked_lm
+from vigreux.tasks.kinds.base import RunClasses
+from vigreux.tasks.kinds.registry import BUILDERS
 from vigreux.tasks.task import Task
 
 
@@ -31,9 +28,9 @@ def build_task(
     Args:
         config: kind, data, lengths and split.
         tokenizer: the teacher's, and so the student's.
-        id2label: the classes (classification); `None` takes them from the training labels.
+        id2label: the classes, for kinds that have some; `None` takes them from the training labels.
         documents: what `read_documents(config)` gave, where it has been called already.
-        by_name: refuse whole numbers as labels (classification).
+        by_name: refuse whole numbers as labels.
 
     Raises:
         DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
@@ -41,42 +38,36 @@ def build_task(
     """
     if is_generated(config.data):
         return generated_task(config, tokenizer)
-    builders: dict[str, Callable[[Documents, PreTrainedTokenizerBase, TaskConfig], Task]] = {
-        "causal-lm": causal_lm,
-        "masked-lm": masked_lm,
-        "classification": partial(classification, id2label=id2label, by_name=by_name),
-        "embedding": embedding,
-    }
-    return builders[config.kind](
-        read_documents(config) if documents is None else documents, tokenizer, config
-    )
+    if documents is None:
+        documents = read_documents(config)
+    classes = RunClasses(id2label, by_name)
+    return BUILDERS[config.kind].from_documents(documents, tokenizer, config, classes)
 
 
 def read_documents(config: TaskConfig) -> Documents:
     """Training and held-out documents of the configuration."""
-    label_field = config.label_field if config.kind == "classification" else None
-    records, notes = _read_all(config.data, config.text_field, label_field)
+    records, notes = _read_all(config.data, config)
     if config.eval_data is None:
         train, held_out = split_records(records, config.eval_share, config.split_seed)
         return Documents(draw_records(train, config.max_train, config.split_seed), held_out, tuple(notes))
-    held_out, held_notes = _read_all(config.eval_data, config.text_field, label_field)
+    held_out, held_notes = _read_all(config.eval_data, config)
     train = draw_records(records, config.max_train, config.split_seed)
     overlap = check_overlap(train, held_out, allow=config.allow_overlap)
     notes = list(dict.fromkeys([*notes, *held_notes]))
     return Documents(train, held_out, (*notes, *([] if overlap is None else [overlap])))
 
 
-def _read_all(
-    sources: str | list[str], text_field: str, label_field: str | None
-) -> tuple[list[Record], list[str]]:
+def _read_all(sources: str | list[str], config: TaskConfig) -> tuple[list[Record], list[str]]:
     """The documents of one source, or of several, one after the other; and what the user should know of them."""
     every = [sources] if isinstance(sources, str) else sources
     if laws := [source for source in every if is_generated(source)]:
         raise ConfigError(f"task.data: {laws[0]!r} among other sources; accepted: a law alone, or documents")
+    text_field, label_field = config.columns
+    make_record = BUILDERS[config.kind].make_record
     records: list[Record] = []
     notes: list[str] = []
     for source in every:
-        more, said = read_with_notes(source, text_field=text_field, label_field=label_field)
+        more, said = read_with_notes(source, text_field, label_field, make_record)
         records += more
         notes += said
     return records, notes

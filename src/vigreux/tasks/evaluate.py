@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
-from vigreux.tasks.task import Batch, Task
+from vigreux.tasks.task import Batch, SequenceScores, Task
 
 Forward = Callable[[Batch], Tensor]
 _ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
@@ -129,9 +129,12 @@ def _mean_measures(
 ) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     rows = 0
+    sequences = _Sequences()
     for batch in _on_device(task, batch_size, device):
         labels, scores = _label_rows(task, batch), student(batch)
         teacher_scores = teacher(batch) if callable(teacher) else None
+        if task.sequence_scores is not None:
+            sequences.add(task, batch, labels, scores, teacher_scores)
         for start in range(0, len(labels), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             measures = _student_measures(scores[part], labels[part])
@@ -145,7 +148,47 @@ def _mean_measures(
             for name, values in measures.items():
                 sums[name] += values.cpu().double().sum().item()
             rows += len(labels[part])
-    return {name: total / rows for name, total in sums.items()}
+    means = {name: total / rows for name, total in sums.items()}
+    if task.sequence_scores is None:
+        return means
+    if isinstance(teacher, LogitsRecord):
+        sequences.teacher = list(teacher.argmax.split(sequences.lengths))
+    return means | sequences.scores(task.sequence_scores)
+
+
+@dataclass
+class _Sequences:
+    """Labels and predicted ids of each held-out sample, each (n,) for its n rows that count."""
+
+    labels: list[Tensor] = field(default_factory=list)
+    student: list[Tensor] = field(default_factory=list)
+    teacher: list[Tensor] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Rows of each sample."""
+        return [len(labels) for labels in self.labels]
+
+    def add(
+        self, task: Task, batch: Batch, labels: Tensor, scores: Tensor, teacher_scores: Tensor | None
+    ) -> None:
+        """Adds the samples of a batch, from labels (N,) and logits (N, C) of all their rows."""
+        positions = task.positions(batch)
+        assert positions is not None, "only kinds that predict positions have scores of sequences"
+        lengths = positions.sum(1).tolist()
+        self.labels += labels.cpu().split(lengths)
+        self.student += scores.argmax(-1).cpu().split(lengths)
+        if teacher_scores is not None:
+            self.teacher += teacher_scores.argmax(-1).cpu().split(lengths)
+
+    def scores(self, sequence_scores: SequenceScores) -> dict[str, float]:
+        """The student's metrics, and the teacher's under names that begin with `teacher_`."""
+        labels = [ids.numpy() for ids in self.labels]
+        metrics = sequence_scores(labels, [ids.numpy() for ids in self.student])
+        if self.teacher:
+            of_teacher = sequence_scores(labels, [ids.numpy() for ids in self.teacher])
+            metrics |= {f"teacher_{name}": value for name, value in of_teacher.items()}
+        return metrics
 
 
 def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

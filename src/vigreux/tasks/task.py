@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from vigreux.tasks.table import TokenTable
 
 Batch = dict[str, Tensor]
 Collator = Callable[[Sequence[Sample]], Batch]
+# (labels, predicted ids), each (n,) a sample → metrics
+SequenceScores = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, float]]
 IGNORE = -100  # label of a position that carries no loss
 _EVALUATION_SEED = 0  # held-out masks are the same in every run
 
@@ -27,7 +30,7 @@ class Task:
     is the token that `logits[b, t]` predicts, −100 where no loss counts. For classification they are (B,); embeddings have none.
 
     Args:
-        kind: causal-lm, masked-lm, classification, embedding, or tensor (a plain torch module on tensors).
+        kind: what is learned (see `vigreux.config.task_kinds`).
         train: map-style training examples, or endless ones.
         held_out: map-style held-out examples, never trained on.
         collate: samples → batch; a pure function of the samples, and so of (seed, t).
@@ -35,6 +38,7 @@ class Task:
         id2label: class id → name (classification).
         notes: things worth telling the user, one line each.
         masks_given: the rows of a masked-lm come with hidden tokens and their labels, so that no masks are drawn.
+        sequence_scores: metrics of whole sequences of predictions, beside those that are means over positions.
     """
 
     kind: AnyTaskKind
@@ -45,6 +49,7 @@ class Task:
     id2label: dict[int, str] | None = None
     notes: tuple[str, ...] = ()
     masks_given: bool = False
+    sequence_scores: SequenceScores | None = None
 
     @property
     def num_labels(self) -> int | None:

@@ -154,7 +154,7 @@ def test_utf16(tmp_path):
         (
             {"text": "x"},
             {"label_field": "label"},
-            "no column 'label'; classification needs a label for each text",
+            "no column 'label'; this kind of task needs labels",
         ),
         ({"label": 1}, {"label_field": "label"}, "task.text_field: unknown value 'text'; accepted: $"),
     ],

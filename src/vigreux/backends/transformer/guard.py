@@ -333,6 +333,8 @@ def _check_classes(tried: Tried, task: Task, seed: int) -> None:
             f"{tried.name}: {type(tried.model).__name__} gives {alone.shape[-1]} numbers a text, and there are {task.num_labels}"
             " classes; accepted: a head of as many outputs as config.id2label has classes"
         )
+    if task.spec.by_position:
+        beside = beside[:, : alone.shape[1]]
     if alone.dtype == torch.float32 and _differ(beside, alone):
         change = float((beside - alone).abs().max())
         warnings.warn(

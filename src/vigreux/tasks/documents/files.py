@@ -122,7 +122,7 @@ def _first_bad_byte(data: bytes) -> int:
 def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
     if columns.label is not None:
         raise DataError(
-            f"{path}: a .txt file has no labels; accepted for classification: .jsonl, .csv, .parquet"
+            f"{path}: a .txt file has no labels; accepted for data with labels: .jsonl, .csv, .parquet"
         )
     text = _decoded(path)
     line, start = 1, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,13 +41,17 @@ class Record(NamedTuple):
 
     Args:
         text: not empty.
-        label: class name or number; `None` where none was asked for.
+        label: class name or number; `None` where the document has none.
         where: file and line (or row), for messages.
+        words: the words of the text, for data that comes in words.
+        word_labels: the class name or number of each word.
     """
 
     text: str
     label: Label | None
     where: str
+    words: tuple[str, ...] = ()
+    word_labels: tuple[Label, ...] = ()
 
 
 @dataclass
@@ -57,11 +61,15 @@ class Columns:
     Args:
         text: holds the text.
         label: holds the label; `None` reads no labels.
+        make_record: makes a record of a row (see `text_record`).
+        class_names: the names of the classes, where a data set has class numbers with names.
         unused: the other columns, in the order of their first appearance.
     """
 
     text: str
     label: str | None
+    make_record: MakeRecord
+    class_names: Sequence[str] | None = None
     unused: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -119,8 +127,8 @@ def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
         others = [name for name in names if name != columns.text]
         if not others:
             raise DataError(
-                f"{where}: no column {columns.label!r}; classification needs a label for each text,"
-                " in a column that task.label_field names"
+                f"{where}: no column {columns.label!r}; this kind of task needs labels, in a column that"
+                " task.label_field names"
             )
         raise DataError(f"{where}: {unknown('task.label_field', columns.label, others)}")
     for name in columns.names:
@@ -160,19 +168,24 @@ def conversations(name: str) -> str:
 
 
 def record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
-    """The row's document, or nothing where its text is white space.
+    """The row's document, made as the kind of task says, or nothing where its text is white space.
 
     Raises:
         DataError: a column is missing; the text or label is missing, of another type or cannot be used.
     """
     check_columns(row, columns, where)
+    yield from columns.make_record(row, columns, where)
+
+
+def text_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
+    """A document of one text and, where labels are read, one label."""
     text = row[columns.text]
     if not isinstance(text, str):
         if isinstance(text, list) and text and isinstance(text[0], Mapping):
             raise DataError(f"{where}: {conversations(columns.text)}")
         raise DataError(f"{where}: {columns.text!r} is {type(text).__name__}; accepted: text")
     if text.strip():
-        label = None if columns.label is None else _label(row[columns.label], columns.label, where)
+        label = None if columns.label is None else read_label(row[columns.label], columns, where)
         yield Record(checked(text, where), label, where)
 
 
@@ -197,8 +210,18 @@ def checked(text: str, where: str) -> str:
     return text
 
 
-def _label(value: object, name: str, where: str) -> Label:
-    """A class name or number; a float that is whole is a number (a table with gaps makes floats of its integers)."""
+def read_label(value: Any, columns: Columns, where: str) -> Label:
+    """A class name or number.
+
+    A number of a data set whose classes have names becomes the name. A float that is whole is a number: a table with
+    gaps makes floats of its integers.
+    """
+    name = columns.label
+    if columns.class_names is not None:
+        # −1 is how hidden labels are published.
+        if value is None or not 0 <= value < len(columns.class_names):
+            raise DataError(f"{where}: label {value!r}; accepted: 0 to {len(columns.class_names) - 1}")
+        value = columns.class_names[value]
     if isinstance(value, str):
         value = value.strip()
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
@@ -208,3 +231,6 @@ def _label(value: object, name: str, where: str) -> Label:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     raise DataError(f"{where}: label {name!r} is {str(value)[:60]}; accepted: text or a whole number")
+
+
+MakeRecord = Callable[[Mapping[str, Any], Columns, str], Iterator[Record]]

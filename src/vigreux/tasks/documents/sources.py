@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import DataError, unknown
 from vigreux.tasks.documents.files import IN_FOLDERS, READERS, is_regular, read_file
-from vigreux.tasks.documents.records import Columns, Record, check_columns, record
+from vigreux.tasks.documents.records import Columns, MakeRecord, Record, check_columns, record, text_record
 
 __all__ = ["Record", "read_records", "read_with_notes"]
 
@@ -22,7 +22,13 @@ _ASSETS = ("asset:wikipedia", "asset:wikipedia-topics", "asset:state-of-the-unio
 _ACCEPTED = f"{', '.join(READERS)}, a directory of these, {', '.join(_ASSETS)}, or a `datasets` name"
 
 
-def read_records(source: str, *, text_field: str = "text", label_field: str | None = None) -> list[Record]:
+def read_records(
+    source: str,
+    *,
+    text_field: str = "text",
+    label_field: str | None = None,
+    make_record: MakeRecord = text_record,
+) -> list[Record]:
     """All documents of `source`; those of white space alone are left out.
 
     Args:
@@ -32,20 +38,24 @@ def read_records(source: str, *, text_field: str = "text", label_field: str | No
             for `datasets.load_dataset` (split `train` unless given).
         text_field: the column that holds the text.
         label_field: the column that holds the label; `None` reads no labels.
+        make_record: makes a record of a row.
 
     Raises:
         DataError: nothing there, no documents, not UTF-8, a line that cannot be read, a missing column, text or label.
     """
-    return read_with_notes(source, text_field=text_field, label_field=label_field)[0]
+    return read_with_notes(source, text_field, label_field, make_record)[0]
 
 
 def read_with_notes(
-    source: str, *, text_field: str = "text", label_field: str | None = None
+    source: str,
+    text_field: str = "text",
+    label_field: str | None = None,
+    make_record: MakeRecord = text_record,
 ) -> tuple[list[Record], list[str]]:
     """`read_records`, and what the user should know: columns and files that are not used."""
     if not source.strip():
         raise DataError(f"task.data: nothing given; accepted: {_ACCEPTED}")
-    columns = Columns(text_field, label_field)
+    columns = Columns(text_field, label_field, make_record)
     notes: list[str] = []
     records = list(_read(source, columns, notes))
     if not records:
@@ -111,7 +121,7 @@ def _read_asset(source: str, columns: Columns) -> Iterable[Record]:
     if source not in _ASSETS:
         raise DataError(unknown("task.data", source, _ASSETS))
     if columns.label is not None and source != "asset:wikipedia-topics":
-        raise DataError(f"{source} has no labels; accepted for classification: asset:wikipedia-topics")
+        raise DataError(f"{source} has no labels; accepted for data with labels: asset:wikipedia-topics")
     if source.startswith("asset:wikipedia"):
         return _read_wikipedia(source)
     path = asset_path(source)
@@ -171,15 +181,12 @@ def _read_saved(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Re
 
 def _rows(data: Any, columns: Columns, source: str) -> Iterator[Record]:
     check_columns(data.column_names, columns, source)
-    names = getattr(data.features[columns.label], "names", None) if columns.label else None
+    if columns.label is not None:
+        columns.class_names = _class_names(data.features[columns.label])
     for number, row in enumerate(data.select_columns(columns.names), start=1):
-        where = f"{source} row {number}"
-        yield from record(row if names is None else _named(row, columns, names, where), columns, where)
+        yield from record(row, columns, f"{source} row {number}")
 
 
-def _named(row: Mapping[str, Any], columns: Columns, names: list[str], where: str) -> dict[str, Any]:
-    """The row with its class number turned into the class's name; −1 is how hidden labels are published."""
-    number = row[columns.label or ""]
-    if number is None or not 0 <= number < len(names):
-        raise DataError(f"{where}: label {number!r}; accepted: 0 to {len(names) - 1}")
-    return {**row, columns.label or "": names[number]}
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of a column of class numbers, or of lists of these; `None` where it has none."""
+    return getattr(getattr(feature, "feature", feature), "names", None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,8 +15,12 @@ from vigreux.tasks.classes import find_class, is_generic
 from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.encoding import encode_documents, padding_id
+from vigreux.tasks.kinds.base import TaskBuilder
+from vigreux.tasks.rows.class_ids import class_ids
+from vigreux.tasks.rows.columns import Columns
+from vigreux.tasks.rows.reading import Rows
 from vigreux.tasks.stream import Sample
-from vigreux.tasks.table import pad_inputs
+from vigreux.tasks.table import TokenTable, pad_inputs
 from vigreux.tasks.task import Batch, Task, stack_labels
 
 
@@ -143,3 +148,21 @@ def _is_number(label: object) -> bool:
 
 def _is_fraction(label: object) -> bool:
     return _is_number(label) and not float(str(label)).is_integer()
+
+
+def _label_rows(
+    data: Sequence[Any], columns: Sequence[Columns], rows: Sequence[Rows], id2label: Mapping[int, str]
+) -> tuple[list[TokenTable], list[str]]:
+    """The tables of both data sets with a class id for each row."""
+    labels, notes = class_ids(data, columns, rows, id2label)
+    return [replace(of.table, labels=ids) for of, ids in zip(rows, labels)], notes
+
+
+CLASSIFICATION = TaskBuilder(
+    from_documents=lambda documents, tokenizer, config, classes: classification(
+        documents, tokenizer, config, classes.id2label, by_name=classes.by_name
+    ),
+    collator=lambda tokenizer, mask_share: LabelledCollator(padding_id(tokenizer)),
+    class_names=class_names,
+    label_rows=_label_rows,
+)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from vigreux.config.transformer import TaskConfig
 from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.encoding import encode_documents, padding_id
+from vigreux.tasks.kinds.base import TaskBuilder
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.table import pad_inputs
 from vigreux.tasks.task import Batch, Task
@@ -32,3 +33,9 @@ class TextCollator:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         return pad_inputs([sample.example for sample in samples], self.pad_id)
+
+
+EMBEDDING = TaskBuilder(
+    from_documents=lambda documents, tokenizer, config, classes: embedding(documents, tokenizer, config),
+    collator=lambda tokenizer, mask_share: TextCollator(padding_id(tokenizer)),
+)

@@ -28,6 +28,7 @@ from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.encoding import encode, padding_id
+from vigreux.tasks.kinds.base import TaskBuilder
 from vigreux.tasks.rows.columns import MASK, SPECIAL_MASK
 from vigreux.tasks.stream import Example, Sample
 from vigreux.tasks.table import TokenTable, pad, pad_inputs
@@ -300,3 +301,24 @@ class MaskedCollator:
 
 def _without_special_mask(example: Example) -> dict[str, np.ndarray]:
     return {name: values for name, values in example.columns.items() if name != SPECIAL_MASK}
+
+
+# --- the kinds --------------------------------------------------------------------------------------------------------
+
+
+def _masked_collator(tokenizer: PreTrainedTokenizerBase, mask_share: float) -> MaskedCollator:
+    """Of rows from Python. Raises `ConfigError` where there is no mask token."""
+    if tokenizer.mask_token_id is None:
+        raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
+    special = tuple(tokenizer.all_special_ids)
+    return MaskedCollator(padding_id(tokenizer), tokenizer.mask_token_id, len(tokenizer), special, mask_share)
+
+
+CAUSAL_LM = TaskBuilder(
+    from_documents=lambda documents, tokenizer, config, classes: causal_lm(documents, tokenizer, config),
+    collator=lambda tokenizer, mask_share: CausalCollator(padding_id(tokenizer)),
+)
+MASKED_LM = TaskBuilder(
+    from_documents=lambda documents, tokenizer, config, classes: masked_lm(documents, tokenizer, config),
+    collator=_masked_collator,
+)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from vigreux.config.task_kinds import TaskKind
-from vigreux.errors import ConfigError, DataError
-from vigreux.tasks.encoding import padding_id
-from vigreux.tasks.kinds.classification import LabelledCollator
-from vigreux.tasks.kinds.embedding import TextCollator
-from vigreux.tasks.kinds.language import CausalCollator, MaskedCollator
-from vigreux.tasks.rows.class_ids import class_ids
+from vigreux.config.task_kinds import SPECS, TaskKind
+from vigreux.errors import DataError
+from vigreux.tasks.kinds.registry import BUILDERS
 from vigreux.tasks.rows.columns import ModelInputs, check_alike, choose_columns, column_notes, unused_note
-from vigreux.tasks.rows.reading import Padding, check_fits, check_rows, read_rows
+from vigreux.tasks.rows.data_set import check_rows
+from vigreux.tasks.rows.fit import check_fits
+from vigreux.tasks.rows.reading import Padding, read_rows
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.table import TokenTable
-from vigreux.tasks.task import IGNORE, Collator, Task
+from vigreux.tasks.task import IGNORE, Task
 
 
 def tokenised_task(
@@ -41,13 +38,14 @@ def tokenised_task(
         held_out: held-out rows.
         tokenizer: gives the ids of padding and mask.
         mask_share: share of tokens to predict (masked-lm), where the rows bring no labels.
-        id2label: the classes (classification).
+        id2label: the classes, for kinds that have some; `None` for the others.
         models: that read the rows, which must fit all of them.
 
     Raises:
         DataError: no rows, a column is missing, a value is none that the models can take; the message names the row.
         ConfigError: masked-lm with a tokenizer that has no mask token.
     """
+    builder = BUILDERS[kind]
     check_rows("train_dataset", train)
     check_rows("eval_dataset", held_out)
     columns = choose_columns("train_dataset", kind, train[0], models)
@@ -65,40 +63,24 @@ def tokenised_task(
         check_fits(name, kind, of.table, models)
         notes += of.notes
     tables = [of.table for of in rows]
-    if kind == "classification":
-        assert id2label is not None
-        labels, said = class_ids((train, held_out), (columns, held_columns), rows, id2label)
-        tables = [replace(table, labels=ids) for table, ids in zip(tables, labels)]
-        notes += said
+    scores = None
+    if builder.label_rows is not None and id2label is not None:
+        tables, of_classes = builder.label_rows((train, held_out), (columns, held_columns), rows, id2label)
+        notes += of_classes
+        scores = None if builder.scores is None else builder.scores(id2label)
     task = Task(
         kind,
         tables[0],
         tables[1],
-        _collator(kind, tokenizer, mask_share, models),
+        builder.collator(tokenizer, mask_share),
         tables[0].mean_length,
-        dict(id2label) if kind == "classification" and id2label is not None else None,
+        None if id2label is None else dict(id2label),
         tuple(notes),
-        masks_given=kind == "masked-lm" and bool(columns.labels),
+        masks_given=SPECS[kind].hides_tokens and bool(columns.labels),
+        sequence_scores=scores,
     )
     _check_labels(task)
     return task
-
-
-def _collator(
-    kind: TaskKind, tokenizer: PreTrainedTokenizerBase, mask_share: float, models: Sequence[ModelInputs]
-) -> Collator:
-    pad_id = padding_id(tokenizer)
-    if kind != "masked-lm":
-        collators: dict[str, Callable[[int], Collator]] = {
-            "causal-lm": CausalCollator,
-            "classification": LabelledCollator,
-            "embedding": TextCollator,
-        }
-        return collators[kind](pad_id)
-    if tokenizer.mask_token_id is None:
-        raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
-    special = tuple(tokenizer.all_special_ids)
-    return MaskedCollator(pad_id, tokenizer.mask_token_id, len(tokenizer), special, mask_share)
 
 
 def _check_labels(task: Task) -> None:

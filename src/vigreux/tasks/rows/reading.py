@@ -1,26 +1,21 @@
-"""Rows that a Python caller hands over → a `TokenTable`: every value checked, padding cut off, labels aligned with the logits."""
+"""Rows that a Python caller hands over → a `TokenTable`: values checked, padding cut off, labels beside the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vigreux.config.task_kinds import SPECS, TaskKind
 from vigreux.errors import DataError
-from vigreux.tasks.rows.columns import IDS, MASK, SPECIAL_MASK, Columns, ModelInputs
+from vigreux.tasks.rows.columns import IDS, MASK, SPECIAL_MASK, Columns
+from vigreux.tasks.rows.data_set import each_row
+from vigreux.tasks.rows.values import model_input, token_ids, token_labels, zeros_and_ones
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import IGNORE
-
-_LARGEST = np.iinfo(np.int32).max  # ids are kept as int32
-_AT_ONCE = (
-    1000  # rows of a datasets.Dataset that are read together, which is several times faster than one by one
-)
-ROWS_ACCEPTED = "a datasets.Dataset or a list of rows, each a dict with input_ids"
 
 
 @dataclass(frozen=True)
@@ -56,166 +51,6 @@ class Padding:
         if self.id is None or len(ids) < count:
             return False
         return bool((ids[:count] == self.id).all() or (ids[-count:] == self.id).all())
-
-
-# --- data sets ------------------------------------------------------------------------------------------------------
-
-
-def check_rows(name: str, data: Any) -> None:
-    """Raises `DataError` unless `data` has a length and is indexed by number, as `distill` reads it."""
-    what = _no_rows(data)
-    if what is not None:
-        raise DataError(f"{name}: {what}")
-    try:
-        count = len(data)
-        row = data[0] if count else None
-    except Exception as error:
-        reason = " ".join(str(error).split())[:100]
-        raise DataError(
-            f"{name}: a {type(data).__name__} gives no row 0 ({type(error).__name__}: {reason}); accepted: {ROWS_ACCEPTED}"
-        ) from error
-    if count == 0:
-        raise DataError(f"{name}: no rows")
-    if not isinstance(row, Mapping):
-        raise DataError(f"{name}: row 0 is a {type(row).__name__}; accepted: {ROWS_ACCEPTED}")
-
-
-def _no_rows(data: Any) -> str | None:
-    """What `data` is, and what to hand over instead, where it is no collection of rows."""
-    import datasets
-    import torch.utils.data
-
-    kind = type(data).__name__
-    if data is None:
-        return f"missing; accepted: {ROWS_ACCEPTED} (nothing is split off)"
-    if isinstance(data, str) or hasattr(data, "__fspath__"):
-        return (
-            f"{str(data)[:80]!r} is a name or path; accepted: its rows, as datasets.load_dataset gives them"
-        )
-    if isinstance(data, Mapping):
-        if any(isinstance(part, datasets.Dataset | datasets.IterableDataset) for part in data.values()):
-            return f"a {kind} of {', '.join(map(str, data))[:80]}; accepted: one of these"
-        return f"a {kind} of columns; accepted: rows: datasets.Dataset.from_dict(dict(columns))"
-    if type(data).__module__.split(".")[0] in ("pandas", "polars"):
-        return f"a {kind}; accepted: datasets.Dataset.from_{type(data).__module__.split('.')[0]}(frame)"
-    streamed = isinstance(data, datasets.IterableDataset | torch.utils.data.IterableDataset)
-    if streamed or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        return (
-            f"{kind} has no rows by number; accepted: {ROWS_ACCEPTED}: datasets.Dataset.from_list(list(rows))"
-        )
-    return None
-
-
-def each_row(name: str, data: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every row and where it stands; all have the columns of the first."""
-    import datasets
-
-    rows = _in_batches(data) if isinstance(data, datasets.Dataset) else (data[i] for i in range(len(data)))
-    columns: set[str] | None = None
-    for i, row in enumerate(rows):
-        where = f"{name}: row {i}"
-        if not isinstance(row, Mapping):
-            raise DataError(f"{where} is a {type(row).__name__}; accepted: {ROWS_ACCEPTED}")
-        if columns is None:
-            columns = set(row)
-        if different := columns ^ set(row):
-            column = sorted(map(str, different))[0]
-            without = where if column in columns else f"{name}: row 0"
-            raise DataError(
-                f"{without} has no column {column}, which others have; accepted: the same in all rows"
-            )
-        yield where, row
-
-
-def _in_batches(data: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a `datasets.Dataset`, in its own format."""
-    for start in range(0, len(data), _AT_ONCE):
-        columns = data[start : start + _AT_ONCE]
-        for i in range(min(_AT_ONCE, len(data) - start)):
-            yield {name: values[i] for name, values in columns.items()}
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-def numbers(where: str, value: Any, *, whole: bool = True) -> np.ndarray:
-    """The numbers of one value, int64 or float32.
-
-    Raises:
-        DataError: `None`, text, lists of different lengths; where `whole`, floats and truth values too.
-    """
-    if value is None:
-        raise DataError(f"{where}: is missing (None)")
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        value = value.float().numpy() if value.is_floating_point() else value.numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{where}: lists of different lengths; accepted: one list of numbers") from error
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if whole or array.dtype.kind not in "fb":
-        first = next(
-            (x for x in array.flat if type(x) is not int and not isinstance(x, np.integer)), array.flat[0]
-        )
-        first = first.item() if isinstance(first, np.generic) else first
-        raise DataError(f"{where}: {str(first)[:60]!r} is no whole number; accepted: whole numbers alone")
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
-
-
-def token_ids(where: str, value: Any) -> np.ndarray:
-    """(n,) int64, n ≥ 1."""
-    ids = numbers(f"{where}: {IDS}", value)
-    if ids.ndim == 2 and len(ids) == 1:
-        raise DataError(
-            f"{where}: {IDS}: shape {ids.shape}; accepted: ({ids.shape[1]},): a list of ids, not a list of such lists"
-        )
-    if ids.ndim != 1:
-        raise DataError(f"{where}: {IDS}: shape {ids.shape}; accepted: one list of ids a row")
-    if len(ids) == 0:
-        raise DataError(f"{where}: {IDS}: is empty; accepted: at least one token")
-    if ids.max() > _LARGEST:
-        raise DataError(f"{where}: {IDS}: {ids.max()}; accepted: ids of the tokenizer")
-    return ids
-
-
-def zeros_and_ones(where: str, value: Any, length: int) -> np.ndarray:
-    """(length,) bool, from a mask of 0 and 1."""
-    values = numbers(where, value, whole=False)
-    if values.shape != (length,):
-        raise DataError(f"{where}: shape {values.shape}; accepted: ({length},), one number a token")
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        raise DataError(f"{where}: {values[wrong][0].item()}; accepted: 0 (hidden) and 1")
-    return values.astype(bool)
-
-
-def token_labels(where: str, value: Any, length: int) -> np.ndarray:
-    """(length,) int64: the label of each token, in transformers' convention."""
-    labels = numbers(where, value)
-    if labels.shape != (length,):
-        raise DataError(
-            f"{where}: shape {labels.shape}; accepted: ({length},), one label a token, −100 for none"
-        )
-    return labels
-
-
-def model_input(where: str, value: Any, length: int, *, whole: bool) -> np.ndarray:
-    """(length, …), one value a token, or (), one for the row."""
-    values = numbers(where, value, whole=whole)
-    if values.ndim and len(values) != length:
-        raise DataError(
-            f"{where}: {len(values)} values for {length} tokens; accepted: one a token, or no such column"
-        )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{where}: a value is not finite")
-    return values
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -370,48 +205,3 @@ def _split_columns(
         else:
             by_row[column] = [value.item() for value in values]
     return by_token, by_row
-
-
-# --- checks against the models --------------------------------------------------------------------------------------
-
-
-def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[ModelInputs]) -> None:
-    """Raises `DataError` unless every model has an embedding for each id and an output for each label, and can be shown
-    which tokens are hidden: those of a mask, and the padding of rows of different lengths."""
-    lengths = np.diff(table.ends, prepend=0)
-    for model in models:
-        if MASK not in model.columns:
-            if MASK in table.columns:
-                raise DataError(
-                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without"
-                )
-            if not SPECS[kind].is_causal and lengths.min() != lengths.max():
-                raise DataError(
-                    f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no {MASK};"
-                    " accepted: rows of one length"
-                )
-        embeddings = f"the embeddings of {model.name}"
-        _check_range(name, IDS, table, table.tokens, model.vocabulary, embeddings)
-        for column, values in table.columns.items():
-            if column.endswith("_ids"):
-                _check_range(name, column, table, values, model.limits.get(column), embeddings)
-        if table.token_labels is not None:
-            labels = np.where(table.token_labels == IGNORE, 0, table.token_labels)
-            _check_range(
-                name, "labels", table, labels, model.predicted, f"the outputs of {model.name}, and −100"
-            )
-        elif model.predicted is not None:
-            _check_range(name, IDS, table, table.tokens, model.predicted, f"the outputs of {model.name}")
-
-
-def _check_range(
-    name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, what: str
-) -> None:
-    """Raises unless all values (total, …) are from 0 to `below` − 1."""
-    below = _LARGEST if below is None else below
-    wrong = ((values < 0) | (values >= below)).reshape(len(values), -1)  # (total, …)
-    if wrong.any():
-        place = int(wrong.any(axis=1).argmax())
-        row = int(np.searchsorted(table.ends, place, side="right"))
-        value = int(values[place].reshape(-1)[wrong[place]][0])
-        raise DataError(f"{name}: row {row}: {column}: {value}; accepted: 0 to {below - 1}, {what}")

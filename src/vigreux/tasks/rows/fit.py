@@ -1,0 +1,56 @@
+"""Whether the rows fit the models that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vigreux.config.task_kinds import SPECS, TaskKind
+from vigreux.errors import DataError
+from vigreux.tasks.rows.columns import IDS, MASK, ModelInputs
+from vigreux.tasks.rows.values import LARGEST_ID
+from vigreux.tasks.table import TokenTable
+from vigreux.tasks.task import IGNORE
+
+
+def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[ModelInputs]) -> None:
+    """Raises `DataError` unless every model has an embedding for each id and an output for each label, and can be shown
+    which tokens are hidden: those of a mask, and the padding of rows of different lengths."""
+    lengths = np.diff(table.ends, prepend=0)
+    for model in models:
+        if MASK not in model.columns:
+            if MASK in table.columns:
+                raise DataError(
+                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without"
+                )
+            if not SPECS[kind].is_causal and lengths.min() != lengths.max():
+                raise DataError(
+                    f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no {MASK};"
+                    " accepted: rows of one length"
+                )
+        embeddings = f"the embeddings of {model.name}"
+        _check_range(name, IDS, table, table.tokens, model.vocabulary, embeddings)
+        for column, values in table.columns.items():
+            if column.endswith("_ids"):
+                _check_range(name, column, table, values, model.limits.get(column), embeddings)
+        if table.token_labels is not None:
+            labels = np.where(table.token_labels == IGNORE, 0, table.token_labels)
+            _check_range(
+                name, "labels", table, labels, model.predicted, f"the outputs of {model.name}, and −100"
+            )
+        elif model.predicted is not None:
+            _check_range(name, IDS, table, table.tokens, model.predicted, f"the outputs of {model.name}")
+
+
+def _check_range(
+    name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, what: str
+) -> None:
+    """Raises unless all values (total, …) are from 0 to `below` − 1."""
+    below = LARGEST_ID if below is None else below
+    wrong = ((values < 0) | (values >= below)).reshape(len(values), -1)  # (total, …)
+    if wrong.any():
+        place = int(wrong.any(axis=1).argmax())
+        row = int(np.searchsorted(table.ends, place, side="right"))
+        value = int(values[place].reshape(-1)[wrong[place]][0])
+        raise DataError(f"{name}: row {row}: {column}: {value}; accepted: 0 to {below - 1}, {what}")
