@@ -119,7 +119,6 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     from vigreux.assembly.build import make_setup
     from vigreux.assembly.build_student import start_from_teacher_
     from vigreux.assembly.running import run_setup
-    from vigreux.cli.parsing import to_plain
     from vigreux.models.student import build
 
     setup = make_setup(config, shared)
@@ -139,7 +138,7 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     run_setup(
         setup,
         Path(config.output),
-        to_plain(config),
+        dataclasses.asdict(config),
         evaluate=lambda model: shared.held_out(model, layout=setup.student_layout),
         teacher_metrics=lambda: shared.held_out.teacher_metrics,
         resume=(Path(config.output) / "run.json").exists(),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vigreux.cli.online import is_online
-from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.online import is_two_layer
+from vigreux.cli.parsing import read_arguments
 from vigreux.config.curricula import from_config
 from vigreux.config.transformer import RunConfig, TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig
@@ -97,9 +97,11 @@ def test_example_configurations(path):
     if text.lstrip("# ").startswith("A curriculum") or "\n- name:" in text:
         assert from_yaml(text)
         return
-    cls = TwoLayerConfig if is_online([str(path)]) else TeachConfig if "\nmodel:" in text else RunConfig
-    config, _ = parse(lambda: make_parser("x", cls, ""), cls, [str(path)])
+    arguments = read_arguments("x", [str(path)])
+    two_layer = is_two_layer(arguments)
+    cls = TwoLayerConfig if two_layer else TeachConfig if "\nmodel:" in text else RunConfig
+    config, _ = arguments.parse(cls, "")
     assert config.output.startswith("runs/")
-    assert is_online([str(path)]) == ("parity" in path.parent.name)
+    assert two_layer == ("parity" in path.parent.name)
     if cls is RunConfig:
         assert from_config(config, student_layers=config.student.layers, teacher_layers=30)

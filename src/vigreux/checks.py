@@ -117,6 +117,11 @@ def check_value(name: str, value: object, hint: Any) -> object:
     return plain
 
 
+def converted(name: str, value: object, hint: Any) -> Any:
+    """The value as `hint` holds it: a whole number becomes a float where a number is asked for. Raises like `check_value`."""
+    return _adapter(hint).validate_python(check_value(name, value, hint), strict=True)
+
+
 def refusal(name: str, value: object, hint: Any) -> str:
     """The message for a value that `hint` does not accept."""
     if typing.get_origin(hint) is Literal:

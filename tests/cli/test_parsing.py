@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from vigreux.checks import words
-from vigreux.cli.parsing import from_plain, make_parser, parse, to_plain
+from vigreux.checks import Jobs, words
+from vigreux.cli.flags import Flag
+from vigreux.cli.parsing import read_arguments
 from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.config.tree import build, leaf_types
 from vigreux.errors import ConfigError
 
-FLAGS: list[tuple[str, dict[str, Any]]] = [("--resume", {"action": "store_true", "help": "go on"})]
+FLAGS = (Flag("resume", "resume the run"), Flag("jobs", "runs at a time", Jobs, 1))
 
 
-def read(*argv: str, cls: type = RunConfig, flags: Sequence[str] = ("resume",)) -> tuple[Any, dict[str, Any]]:
-    return parse(lambda: make_parser("test", cls, "A test.", FLAGS), cls, argv, flags)
+def read(*argv: str, cls: type = RunConfig) -> tuple[Any, dict[str, Any]]:
+    return read_arguments("test", argv, FLAGS).parse(cls, "A test.")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ training: {learning_rate: 1e-3, per_device_train_batch_size: 8}
 
 
 def test_nothing_given_is_the_defaults() -> None:
-    assert read() == (RunConfig(), {"resume": False})
+    assert read() == (RunConfig(), {"resume": False, "jobs": 1})
     assert read(cls=TeachConfig)[0] == TeachConfig()
 
 
@@ -61,11 +62,42 @@ def test_options_come_after_the_file(file: str) -> None:
     assert config.task.mask_share == 0.3
     assert config.training == {"learning_rate": 5e-4, "per_device_train_batch_size": 8}
     assert config.extraction.layers is None
-    assert flags == {"resume": True}
+    assert flags == {"resume": True, "jobs": 1}
+
+
+@pytest.mark.parametrize("seed", [["--seed", "5"], ["--seed=5"]])
+def test_options_override_a_file_that_comes_after_them(file: str, seed: list[str]) -> None:
+    assert read(*seed, "--config", file)[0].seed == 5
+
+
+def test_a_whole_number_is_a_float_where_the_field_is_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("budget: {flops: 1}")
+    values = read(str(tmp_path / "config.yaml"))[0].budget.flops, read("--budget.flops", "1")[0].budget.flops
+    assert list(map(repr, values)) == ["1.0", "1.0"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--training.x.y", "5"], {"x": {"y": 5}}),
+        (["--training.x", "{y: 5}"], {"x": {"y": 5}}),
+        (["--training.x", "a: b"], {"x": "a: b"}),
+        (["--training.x", "'5'"], {"x": "5"}),
+        (["--training.x", "null"], {"x": None}),
+        (["--training", "{x: 1}", "--training.y", "2"], {"x": 1, "y": 2}),
+        (["--training.y", "2", "--training", "{x: 1}"], {"x": 1}),
+    ],
+)
+def test_keys_of_a_mapping(argv: list[str], expected: Any) -> None:
+    assert read(*argv)[0].training == expected
+
+
+def test_flags_have_types() -> None:
+    assert read("--jobs", "3")[1]["jobs"] == 3
 
 
 def test_text_of_a_file_stays_text(tmp_path: Path) -> None:
-    """In sections that take values of any type, jsonargparse would make numbers of it."""
+    """In sections that take values of any type, where an option's text would be read as YAML."""
     path = tmp_path / "config.yaml"
     path.write_text("training: {run_name: '5', a: 'null', b: 5}\ncurriculum: [{depth: '1'}]")
     config, _ = read(str(path), "--training.b", "6")
@@ -84,9 +116,16 @@ def test_a_second_file_goes_over_the_first(file: str, tmp_path: Path) -> None:
     )
 
 
-def test_plain_values_and_back(file: str) -> None:
-    config, _ = read(file)
-    assert from_plain(RunConfig, to_plain(config)) == config
+def test_a_section_is_a_file_or_a_mapping_and_merges(file: str, tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text("mask_share: 0.4")
+    for section in (str(tmp_path / "task.yaml"), "{mask_share: 0.4}"):
+        assert read(file, "--task", section)[0].task == TaskConfig("masked-lm", "texts", mask_share=0.4)
+
+
+def test_a_tree_is_built_from_dotted_names() -> None:
+    config = RunConfig(task=TaskConfig(mask_share=0.3), seed=4)
+    assert build(RunConfig(), {"task.mask_share": 0.3, "seed": 4}) == config
+    assert {"task.mask_share", "seed"} < set(leaf_types(RunConfig))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +139,7 @@ def test_plain_values_and_back(file: str) -> None:
         ),
         (
             ["--checkpoints", "5"],
-            "checkpoints: '5'; accepted: a list, each a whole number from 1 to 10^12 or null",
+            "checkpoints: 5; accepted: a list, each a whole number from 1 to 10^12 or null",
         ),
         (["--task.allow_overlap", "perhaps"], "task.allow_overlap: 'perhaps'; accepted: true or false"),
         (
@@ -120,11 +159,18 @@ def test_plain_values_and_back(file: str) -> None:
         (["--teacher", "{model: x, model: y}"], "--teacher: '{model: x, model: y}' is not YAML: the key"),
         (["--teacher", "{modle: x}"], "--teacher: modle: unknown value 'modle'; did you mean 'model'?"),
         (["--teacher", "{model: 5}"], "--teacher: model: 5; accepted: a path or name"),
-        (["--seed", "true"], "seed: 'True'; accepted: a whole number from 0"),
+        (["--seed", "true"], "seed: 'true'; accepted: a whole number from 0"),
         (["--seed", "-1"], "seed: -1; accepted: a whole number from 0 to 2^32 − 1"),
         (["--seed", "4294967296"], "seed: 4294967296; accepted: a whole number"),
         (["a.yaml"], "a.yaml: cannot be read (no such file or directory); accepted: a YAML file"),
-        (["--seed"], "argument --seed: expected one argument; accepted: see --help"),
+        (["--seed="], "seed: ''; accepted: a whole number from 0 to 2^32 − 1"),
+        (["--seed"], "--seed: its value is missing; accepted: see --help"),
+        (["--seed", "--resume"], "--seed: its value is missing; accepted: see --help"),
+        (["--resume=1"], "--resume: takes no value; accepted: --resume"),
+        (["--jobs", "0"], "jobs: 0; accepted: a whole number from 1 to 1024"),
+        (["--seed", "1", "stray"], "'stray': unexpected argument; accepted: one configuration file, then"),
+        (["-x"], "'-x': unexpected argument; accepted: one configuration file, then"),
+        (["--", "x"], "--: no such option"),
     ],
 )
 def test_what_is_wrong_is_told_in_words(argv: list[str], message: str) -> None:

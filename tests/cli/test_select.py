@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Vigreux
-from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.parsing import read_arguments
 from vigreux.config.curricula import from_config
 from vigreux.config.transformer import RunConfig
 from vigreux.curriculum.recipes import one_shot, p_shot, supervised
@@ -94,9 +94,7 @@ def test_the_arguments_are_those_of_distill(vigreux: Vigreux, tmp_path: Path) ->
     Teacher({"accuracy": accuracy(2e6, 6.5e6)}, range(100_000, 8_000_001, 100_000)).write(tmp_path / "a run")
     plain = json.loads(vigreux("select", "a run", "--json").out)
     steps = [checkpoint["step"] for checkpoint in plain["checkpoints"]]
-    config, _ = parse(
-        lambda: make_parser("distill", RunConfig, ""), RunConfig, shlex.split(plain["arguments"])
-    )
+    config, _ = read_arguments("distill", shlex.split(plain["arguments"])).parse(RunConfig, "")
     assert Path(config.teacher.checkpoints) == Path("a run/stages/00-labels")  # type: ignore[arg-type]
     assert from_config(
         config, student_layers=2, teacher_layers=4, series=range(100_000, 8_000_000, 100_000)

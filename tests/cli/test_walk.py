@@ -26,8 +26,8 @@ from vigreux.backends.transformer.training import (
     stage_arguments,
 )
 from vigreux.checks import check_value, field_types
-from vigreux.cli.parsing import _dataclass_in, _fields
 from vigreux.config.transformer import RunConfig, TeachConfig
+from vigreux.config.tree import leaf_types
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.curriculum import DurationUnit, Embedding, Hidden, Joint, Labels, Logits, Projection
 from vigreux.curriculum.serialize import from_plain, to_plain
@@ -58,7 +58,7 @@ ROOTS: dict[str, type] = {"distill": RunConfig, "teach": TeachConfig, "online": 
 
 def leaves(command: str) -> list[str]:
     """Dotted names of all fields that hold a value, not a section."""
-    return [leaf for leaf, hint in _fields(ROOTS[command]).items() if _dataclass_in(hint) is None]
+    return list(leaf_types(ROOTS[command]))
 
 
 # accepted by their types, and good for something only where a file, a model or a device has that name: tried alone
@@ -167,7 +167,7 @@ def one_line(err: str) -> None:
 
 def accepted_by_type(command: str, leaf: str, value: Any) -> bool:
     try:
-        check_value(leaf, value, _fields(ROOTS[command])[leaf])
+        check_value(leaf, value, leaf_types(ROOTS[command])[leaf])
     except ConfigError:
         return False
     return True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vigreux.assembly.start import check_required, first_process
-from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.flags import QUIET, Flag
+from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.files.overlaps import check_overlaps
@@ -19,20 +19,12 @@ ABOUT = """Write the signals that a configuration's stages ask of its teachers, 
 
 A cache that was interrupted is gone on with, and damaged shards are made again: run the same command. Several processes share the
 work (accelerate launch -m vigreux cache CONFIG.yaml)."""
-FLAGS: list[tuple[str, dict[str, Any]]] = [
-    ("--quiet", {"action": "store_true", "help": "no progress bar"}),
-    (
-        "--estimate",
-        {"action": "store_true", "help": "print what it takes, and write nothing but an empty cache"},
-    ),
-]
+FLAGS = (QUIET, Flag("estimate", "print the size of the cache, and write an empty one only"))
 
 
 def run(argv: Sequence[str]) -> None:
     """Prints what will be written, and writes it."""
-    config, flags = parse(
-        partial(make_parser, "cache", RunConfig, ABOUT, FLAGS), RunConfig, argv, ["quiet", "estimate"]
-    )
+    config, flags = read_arguments("cache", argv, FLAGS).parse(RunConfig, ABOUT)
     check_required(config)
     check_overlaps(config, "cache.path")
     from vigreux.assembly.caching import begin_capture

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from vigreux.assembly.start import first_process
 from vigreux.checks import Jobs
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online
-from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import QUIET, Flag, console
+from vigreux.cli.flags import QUIET, Flag
+from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
+from vigreux.cli.parsing import read_arguments
+from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import ConfigError, shown
@@ -25,26 +25,23 @@ if TYPE_CHECKING:
 
     from vigreux.report.tables import ComparisonTable, Estimate
 
-FLAGS: list[Flag] = [
-    (
-        "--curricula",
-        {"type": str, "default": ",".join(CURRICULA), "help": "names or YAML files, separated by commas"},
-    ),
-    ("--seeds", {"type": str, "default": "3", "help": "how many (3 is 0, 1, 2), or which (0,7,9; 5, alone)"}),
-    ("--jobs", {"type": Jobs, "default": 1, "help": "runs at a time, each in a process of its own"}),
-    ("--resume", {"action": "store_true", "help": "keep finished runs, and resume the others"}),
+FLAGS = (
+    Flag("curricula", "names or YAML files, separated by commas", str, ",".join(CURRICULA)),
+    Flag("seeds", "how many (3 is 0, 1, 2), or which (0,7,9; 5, alone)", str, "3"),
+    Flag("jobs", "runs at a time, each in a process of its own", Jobs, 1),
+    Flag("resume", "keep finished runs, and resume the others"),
     QUIET,
-]
+)
 
 
 def run(argv: Sequence[str]) -> None:
     """Runs every curriculum with every seed, and prints the table and the paths of the plot and the report."""
-    online = is_online(argv)
-    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if online else RunConfig
+    arguments = read_arguments("compare", argv, FLAGS)
+    two_layer = is_two_layer(arguments)
+    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else RunConfig
     about = "Compare curricula at the same budget, with several seeds."
-    about += HELP_ONLINE if online else HELP.format("compare")
-    names = ["curricula", "seeds", "jobs", "resume", "quiet"]
-    config, flags = parse(partial(make_parser, "compare", cls, about, FLAGS), cls, argv, names)
+    about += HELP_TWO_LAYER if two_layer else HELP.format("compare")
+    config, flags = arguments.parse(cls, about)
     _refuse_per_run_options(argv)
     try:
         result = compare(

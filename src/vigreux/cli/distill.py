@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from vigreux.assembly.start import ConfigRunner, already_finished, check_required
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online
-from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import QUIET, RESUME, console
+from vigreux.cli.flags import QUIET, RESUME
+from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
+from vigreux.cli.parsing import read_arguments
+from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.run.folder import RunFolder, Summary
@@ -17,13 +17,12 @@ from vigreux.run.folder import RunFolder, Summary
 
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
-    online = is_online(argv)
-    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if online else RunConfig
+    arguments = read_arguments("distill", argv, [RESUME, QUIET])
+    two_layer = is_two_layer(arguments)
+    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else RunConfig
     about = "Distil a teacher into a smaller student through a curriculum."
-    about += HELP_ONLINE if online else HELP.format("distill")
-    config, flags = parse(
-        partial(make_parser, "distill", cls, about, [RESUME, QUIET]), cls, argv, ["resume", "quiet"]
-    )
+    about += HELP_TWO_LAYER if two_layer else HELP.format("distill")
+    config, flags = arguments.parse(cls, about)
     check_required(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)

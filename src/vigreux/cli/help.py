@@ -1,37 +1,69 @@
-"""How `vigreux COMMAND --help` looks: each option once, in the words of its dataclass, with its default."""
+"""The text of `vigreux COMMAND --help`: every option once, in the words of its dataclass, with its default."""
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Action
-from typing import Any
+import argparse
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
 
-from jsonargparse import DefaultHelpFormatter
+from vigreux.checks import field_types
+from vigreux.cli.flags import Flag
+from vigreux.config.tree import is_section
 
 CONFIG_HELP = (
-    "a YAML file; without the flag as the first argument; options count after files, and the last of its kind"
+    "a YAML file; as the first argument it needs no --config. Options override files, and the last file overrides"
+    " earlier ones"
 )
 
 
-class OptionHelp(DefaultHelpFormatter):
-    """jsonargparse's formatter without types, appending options (`--x+`) and defaults that say nothing."""
+def help_text(command: str, cls: type, about: str, flags: Sequence[Flag]) -> str:
+    """The help of a command: its flags, then the fields of its configuration, section by section."""
+    parser = argparse.ArgumentParser(
+        prog=f"vigreux {command}",
+        usage=f"vigreux {command} CONFIG.yaml [--field.name VALUE ...]",
+        description=about,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+    )
+    parser.add_argument("--config", help=CONFIG_HELP)
+    for flag in flags:
+        text = _with_default(flag.help, flag.default)
+        if flag.type is bool:
+            parser.add_argument(f"--{flag.name}", action="store_true", help=text)
+        else:
+            parser.add_argument(f"--{flag.name}", metavar=flag.metavar or flag.name.upper(), help=text)
+    default, descriptions, sections = cls(), field_descriptions(cls), []
+    for name, hint in field_types(cls).items():
+        if is_section(hint):
+            sections.append((name, hint))
+        else:
+            _add_field(parser, name, hint, descriptions[name], getattr(default, name))
+    for section, inner in sections:
+        group = parser.add_argument_group(descriptions[section])
+        inner_descriptions = field_descriptions(inner)
+        for name, hint in field_types(inner).items():
+            value = getattr(getattr(default, section), name)
+            _add_field(group, f"{section}.{name}", hint, inner_descriptions[name], value)
+    return parser.format_help()
 
-    def __init__(self, prog: str, **kwargs: Any) -> None:
-        super().__init__(prog, max_help_position=32, **kwargs)
 
-    def _get_help_string(self, action: Action) -> str:
-        text = (action.help or "").rstrip(".")
-        nothing = action.default is None or action.default is False or action.default in (SUPPRESS, "", {})
-        return text if nothing or "efault" in text else f"{text} [%(default)s]"
-
-    def _format_action_invocation(self, action: Action) -> str:
-        options = ", ".join(option for option in action.option_strings if not option.endswith("+"))
-        return (
-            f"{options} {self._format_args(action, self._get_default_metavar_for_optional(action))}".rstrip()
-        )
+def field_descriptions(cls: type) -> dict[str, str]:
+    """Field → its description in the section `Args:` of the docstring, on one line and without a final full stop."""
+    _, _, arguments = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", arguments, re.MULTILINE)
+    return {name: " ".join(text.split()).rstrip(".") for name, text in entries}
 
 
-def hide_sections(parser: Any) -> None:
-    """Takes `--task CONFIG` and its like out of the help: whole sections belong into the YAML file."""
-    for action in parser._actions:
-        if action.help == "Path to a configuration file.":
-            action.help = SUPPRESS
+def _add_field(group: Any, name: str, hint: Any, description: str, default: Any) -> None:
+    choices = get_args(hint) if get_origin(hint) is Literal else ("true", "false") if hint is bool else ()
+    metavar = f"{{{','.join(map(str, choices))}}}" if choices else name.rpartition(".")[2].upper()
+    group.add_argument(f"--{name}", metavar=metavar, help=_with_default(description, default))
+
+
+def _with_default(description: str, default: Any) -> str:
+    """The description with the default in brackets, where it is worth a mention and not mentioned yet."""
+    text = description
+    if default is not None and default is not False and default not in ("", {}) and "efault" not in text:
+        text += f" [{default}]"
+    return text.replace("%", "%%")  # argparse formats its help with `%`

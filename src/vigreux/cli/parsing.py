@@ -1,27 +1,26 @@
-"""Reads a configuration: a YAML file, then dotted overrides from the command line, into a frozen dataclass tree.
+"""Reads a configuration: YAML files, then dotted options of the command line, into a tree of frozen dataclasses.
 
-jsonargparse converts and checks types and makes `--help`; here its errors become one line, and an unknown key names its nearest.
+`read_arguments` reads the command line and its files once, without knowing the configuration's type. So a command can
+look at one value first (`task.kind`) and choose the type by it; `Arguments.parse` then checks and converts every value.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import re
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from vigreux.checks import check_value, field_types, refusal
-from vigreux.errors import ConfigError, shown, unknown
+from vigreux.checks import converted, refusal
+from vigreux.cli.flags import Flag
+from vigreux.config.tree import build, check_content, leaf_types, section_types
+from vigreux.errors import ConfigError, shown
 from vigreux.files.yaml_files import load_yaml, read_yaml
 from vigreux.secrets import redact
 
-YAML_MODE = "vigreux"  # jsonargparse's name for our reader of YAML
-T = typing.TypeVar("T")
+T = TypeVar("T")
+MISSING = object()  # the value of an option that the command line does not give one
 
 # section → the field that a user means who gives the section a single value
 MAIN_FIELD = {
@@ -45,150 +44,208 @@ OTHER_NAMES = {
 }
 
 
-def make_parser(
-    command: str, cls: type, description: str, extra: Sequence[tuple[str, dict[str, Any]]] = ()
-) -> Any:
-    """An `ArgumentParser` with `cls`'s fields as dotted options and the command's own `extra` flags."""
-    from jsonargparse import ArgumentParser, set_loader
+@dataclass(frozen=True)
+class Arguments:
+    """The command line of one command, and the contents of its files.
 
-    from vigreux.cli.help import CONFIG_HELP, OptionHelp, hide_sections
+    Args:
+        command: The command's name.
+        flags: The options that are no fields of the configuration.
+        files: Path and content of each configuration file, in the order of the command line.
+        options: Name (without dashes) and value of each other option, in that order: text, `True` for a switch,
+            `MISSING` where the value is missing.
+        asks_help: Whether `--help` is there.
+    """
 
-    set_loader(YAML_MODE, load_yaml, exceptions=(ValueError,))
-    parser = ArgumentParser(
-        prog=f"vigreux {command}",
-        usage=f"vigreux {command} CONFIG.yaml [--field.name VALUE ...]",
-        description=description,
-        formatter_class=OptionHelp,
-        exit_on_error=False,
-        print_config=None,
-        parser_mode=YAML_MODE,
-    )
-    parser.add_argument("--config", action="config", help=CONFIG_HELP)
-    for flag, options in extra:
-        parser.add_argument(flag, **options)
-    parser.add_class_arguments(cls, as_group=False)
-    hide_sections(parser)
-    return parser
+    command: str
+    flags: tuple[Flag, ...]
+    files: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
+    asks_help: bool
+
+    def value(self, section: str, field: str) -> Any:
+        """What files and options say of one field of a section, unchecked; `None` where they do not say it."""
+        value = None
+        for _, content in self.files:
+            value = _entry(_entry(content, section), field) or value
+        for name, text in self.options:
+            if name == f"{section}.{field}":
+                value = text
+            elif name == section:
+                value = _entry(_section_content(name, text)[1], field) or value
+        return value
+
+    def parse(self, cls: type[T], about: str) -> tuple[T, dict[str, Any]]:
+        """The configuration, and the value of every flag. With `--help` it prints the help instead, and exits.
+
+        Options override files, whatever their order on the command line. Of several files, or of an option that is
+        given several times, the last one counts. Sections merge field by field; any other value is replaced whole.
+
+        Args:
+            cls: The configuration's dataclass.
+            about: What the command does, for `--help`.
+
+        Raises:
+            ConfigError: an unknown key or option, or a value that its field does not accept.
+        """
+        if self.asks_help:
+            from vigreux.cli.help import help_text
+
+            print(help_text(self.command, cls, about, self.flags), end="")
+            raise SystemExit(0)
+        values: dict[str, Any] = {}  # by dotted name
+        flags = {flag.name: flag.default for flag in self.flags}
+        flag_types = {flag.name: flag.type for flag in self.flags}
+        sections, leaves = section_types(cls), leaf_types(cls)
+        mappings = [name for name, hint in leaves.items() if hint == dict[str, Any]]
+        known = [f"--{name}" for name in (*leaves, *sections, *flags, "config", "help")]
+        for path, content in self.files:
+            values |= check_content(content, cls, path)
+        for name, text in self.options:
+            mapping = next((field for field in mappings if name.startswith(f"{field}.")), "")
+            if f"--{name}" not in known and not mapping:
+                raise ConfigError(
+                    f"{_option(name)}: no such option; {_meant(name, known)}accepted: see --help"
+                )
+            if text is MISSING:
+                raise ConfigError(f"{_option(name)}: its value is missing; accepted: see --help")
+            if name in flags:
+                flags[name] = text if text is True else from_text(name, text, flag_types[name])
+            elif name in sections:
+                where, content = _section_content(name, text)
+                inside = check_content(content, sections[name], where)
+                values |= {f"{name}.{field}": value for field, value in inside.items()}
+            elif name in leaves:
+                values[name] = from_text(name, text, leaves[name])
+            else:
+                keys = name.removeprefix(f"{mapping}.").split(".")
+                values[mapping] = _with_entry(values.get(mapping, {}), keys, from_text(name, text, Any))
+        return build(cls(), values), flags
 
 
-def parse(
-    make: Callable[[], Any], cls: type[T], argv: Sequence[str], flags: Sequence[str] = ()
-) -> tuple[T, dict[str, Any]]:
-    """The configuration and the values of the extra `flags`. Files are checked before `make` makes the parser.
+def read_arguments(command: str, argv: Sequence[str], flags: Sequence[Flag] = ()) -> Arguments:
+    """Splits the command line into files and options, and reads the files.
 
     Raises:
-        ConfigError: a file that cannot be read, an unknown key or option, a value that is not accepted.
+        ConfigError: a file that cannot be read, or an argument that is neither a file nor an option.
     """
-    argv = _named_config(argv)
-    files = []
-    for path in _config_files(argv):
-        plain = read_yaml(path) or {}
-        redact(plain)  # what it finds is left out of every message
-        check_keys(plain, cls, path)
-        files.append(plain)
-    _check_options(argv, cls, flags)
-    from jsonargparse import ArgumentError
-
-    parser = make()
-    try:
-        plain = parser.parse_args(argv).as_dict()
-    except (ArgumentError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(_one_line(error, _fields(cls) | _flag_types(parser, flags))) from error
-    redact(plain)  # what it finds is left out of every message
-    options = {argument.partition("=")[0][2:] for argument in argv if argument.startswith("--")}
-    for file in files:
-        plain = _as_written(plain, file, options)
-    return from_plain(cls, plain), {flag: plain[flag] for flag in flags}
-
-
-def from_plain(cls: type[T], plain: Mapping[str, Any]) -> T:
-    """The inverse of `to_plain`; what is beside the fields of `cls` is left out."""
-    values = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        nested = _dataclass_in(hint)
-        values[name] = plain[name] if nested is None else from_plain(nested, plain[name])
-    return cls(**values)
-
-
-def _as_written(parsed: Any, written: Any, options: Set[str], name: str = "") -> Any:
-    """`parsed` with the text of a file put back where jsonargparse, which reads text of any type as YAML, made it a number.
-
-    What the command line gives, `options`, stays as parsed.
-    """
-    if name in options:
-        return parsed
-    if isinstance(parsed, Mapping) and isinstance(written, Mapping):
-        inside = {key: f"{name}.{key}" if name else str(key) for key in parsed}
-        return {
-            key: _as_written(value, written.get(key), options, inside[key]) for key, value in parsed.items()
-        }
-    if isinstance(parsed, list) and isinstance(written, list) and len(parsed) == len(written):
-        return [_as_written(value, text, options, f"{name}[]") for value, text in zip(parsed, written)]
-    return written if isinstance(written, str) and not isinstance(parsed, str) else parsed
-
-
-def to_plain(config: Any) -> Any:
-    """A dataclass tree as plain dicts, for the run folder."""
-    return dataclasses.asdict(config)
-
-
-def check_keys(plain: Any, cls: type, path: str, prefix: str = "") -> None:
-    """Raises `ConfigError` naming file and key where `plain` has a key that `cls` does not, or a value of another type."""
-    if not isinstance(plain, Mapping):
-        raise ConfigError(
-            f"{path}: {prefix.rstrip('.') or 'the file'} is {'empty' if plain is None else shown(plain)}; accepted: a mapping"
-        )
-    hints = field_types(cls)
-    for key, value in plain.items():
-        if key not in hints:
-            raise ConfigError(unknown(f"{path}: {prefix}{key}", key, hints))
-        nested = _dataclass_in(hints[key])
-        if nested is None:
-            check_value(f"{path}: {prefix}{key}", value, hints[key])
+    switches = {flag.name for flag in flags if flag.type is bool}
+    files: list[tuple[str, Any]] = []
+    options: list[tuple[str, Any]] = []
+    asks_help = False
+    for name, text in _split(argv, switches):
+        if name == "help":
+            asks_help = True
+        elif name == "config" and text is not MISSING:
+            content = read_yaml(text)
+            redact(content)  # secrets that it finds are left out of every later message
+            files.append((text, {} if content is None else content))
         else:
-            check_keys(value, nested, path, f"{prefix}{key}.")
+            options.append((name, text))
+            redact({name: text})
+    return Arguments(command, tuple(flags), tuple(files), tuple(options), asks_help)
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[return-value]
-
-
-def _named_config(argv: Sequence[str]) -> list[str]:
-    """The arguments with the configuration as `--config FILE`, however it was given."""
-    first = ["--config"] if argv and not argv[0].startswith("-") else []
-    parts = [argument.split("=", 1) if argument.startswith("--config=") else [argument] for argument in argv]
-    return [*first, *itertools.chain(*parts)]
-
-
-def _check_options(argv: Sequence[str], cls: type, flags: Sequence[str]) -> None:
-    """Checks the options that jsonargparse would take without a word, or refuse in words of its own."""
-    fields = _fields(cls)
-    known = {f"--{name}" for name in [*fields, *flags, "config", "help"]}
-    for argument, after in itertools.pairwise([*argv, ""]):
-        name, equals, value = argument.partition("=")
-        if not name.startswith("--"):
-            continue
-        value = value if equals else after
-        if name not in known and not name.startswith("--training."):
+def _split(argv: Sequence[str], switches: set[str]) -> Iterator[tuple[str, Any]]:
+    """Pairs of option and value. The first argument may be a configuration file without `--config`."""
+    arguments = list(argv)
+    if arguments and not arguments[0].startswith("-"):
+        yield "config", arguments.pop(0)
+    while arguments:
+        argument = arguments.pop(0)
+        name, equals, text = argument.removeprefix("--").partition("=")
+        if argument == "-h" or argument == "--help":
+            yield "help", True
+        elif not argument.startswith("--"):
             raise ConfigError(
-                f"{shown_option(name)}: no such option; {_meant(name, known)}accepted: see --help"
+                f"{shown(argument)}: unexpected argument; accepted: one configuration file, then options (see --help)"
             )
-        if value.strip()[:1] in ("{", "[") and value.strip()[-1:] in ("}", "]"):
-            _check_inline(name, value)
-        nested = _dataclass_in(fields.get(name[2:]))
-        if nested is not None or name == "--training":
-            _check_section(name, value, nested)
+        elif name in switches and equals:
+            raise ConfigError(f"--{name}: takes no value; accepted: --{name}")
+        elif name in switches:
+            yield name, True
+        elif equals:
+            yield name, text
+        elif arguments and not arguments[0].startswith("--"):
+            yield name, arguments.pop(0)
+        else:
+            yield name, MISSING
 
 
-def shown_option(name: str) -> str:
+# --- values of options ------------------------------------------------------------------------------------------------
+
+
+def from_text(name: str, text: str, hint: Any) -> Any:
+    """The value of an option: read as YAML where its type accepts that, else the text as it is.
+
+    Raises:
+        ConfigError: the type accepts neither, or brackets hold no YAML.
+    """
+    bracketed = _is_bracketed(text)
+    try:
+        value = load_yaml(text)
+    except ValueError as error:
+        if bracketed:
+            raise ConfigError(
+                f"{_option(name)}: {shown(text)} is not YAML: {error}; accepted: see --help"
+            ) from error
+        value = text
+    if isinstance(value, (Mapping, list)) and not bracketed:
+        value = text  # "a: b" is a text with a colon
+    try:
+        return converted(name, value, hint)
+    except ConfigError:
+        if name in MAIN_FIELD and not isinstance(value, (Mapping, list)):
+            raise _no_section(name, text) from None
+    try:
+        return converted(name, text, hint)
+    except ConfigError:
+        shown_value = value if str(value) == text else text
+        raise ConfigError(refusal(name, shown_value, hint)) from None
+
+
+def _is_bracketed(text: str) -> bool:
+    return text.strip()[:1] in ("{", "[") and text.strip()[-1:] in ("}", "]")
+
+
+def _section_content(name: str, text: str) -> tuple[str, Any]:
+    """What a whole section is read from, for messages, and its content: a YAML file, or a mapping in braces."""
+    if isinstance(text, str) and text.strip().startswith("{"):
+        return f"--{name}", from_text(name, text, Any)
+    if isinstance(text, str) and "\0" not in text and Path(text[:4096]).is_file():
+        content = read_yaml(text)
+        redact(content)  # secrets that it finds are left out of every later message
+        return text, content
+    raise _no_section(name, text)
+
+
+def _no_section(name: str, text: str) -> ConfigError:
+    field = f"--{name}.{MAIN_FIELD.get(name, 'FIELD')}"
+    return ConfigError(
+        f"--{name}: {shown(text)}; did you mean {field}? accepted: a YAML file, or one option a field"
+    )
+
+
+def _with_entry(mapping: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of `mapping` with `value` under a path of keys."""
+    entries = dict(mapping) if isinstance(mapping, Mapping) else {}
+    key, *rest = keys
+    entries[key] = _with_entry(entries.get(key), rest, value) if rest else value
+    return entries
+
+
+def _entry(content: Any, key: str) -> Any:
+    return content.get(key) if isinstance(content, Mapping) else None
+
+
+def _option(name: str) -> str:
     """An option for a message, as it was typed where it is plain text of ordinary length."""
-    return name if name.isprintable() and len(name) <= 100 else shown(name)
+    return f"--{name}" if name.isprintable() and len(name) <= 100 else shown(f"--{name}")
 
 
-def _meant(name: str, known: set[str]) -> str:
+def _meant(name: str, known: Sequence[str]) -> str:
     """The option that a user may have meant by one that does not exist."""
-    last = name[2:].rpartition(".")[2].replace("-", "_")
+    last = name.rpartition(".")[2].replace("-", "_")
     inside = sorted(option for option in known if option.endswith(f".{last}"))
     if f"--{last}" in known:
         near = [f"--{last}"]
@@ -197,61 +254,5 @@ def _meant(name: str, known: set[str]) -> str:
     elif last in OTHER_NAMES:
         near = [f"--{OTHER_NAMES[last]}"]
     else:
-        near = get_close_matches(name[:100], sorted(known), n=1)
+        near = get_close_matches(f"--{name}"[:100], sorted(known), n=1)
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
-
-
-def _check_inline(name: str, value: str) -> None:
-    try:
-        load_yaml(value)
-    except ValueError as error:
-        raise ConfigError(f"{name}: {shown(value)} is not YAML: {error}; accepted: see --help") from error
-
-
-def _check_section(name: str, value: str, cls: type | None) -> None:
-    """A whole section is a YAML file or a mapping in braces; a single value belongs to one of its fields."""
-    if value.strip().startswith("{"):
-        plain, where = load_yaml(value), name
-    elif Path(value[:4096]).is_file() if "\0" not in value else False:
-        plain, where = read_yaml(value), value
-    else:
-        field = f"{name}.{MAIN_FIELD.get(name[2:], 'FIELD')}"
-        raise ConfigError(
-            f"{name}: {shown(value)}; did you mean {field}? accepted: a YAML file, or one option a field"
-        )
-    redact(plain)
-    if cls is not None:
-        check_keys(plain, cls, where)
-
-
-def _fields(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → type, of every field and those inside it."""
-    fields: dict[str, Any] = {}
-    for name, hint in field_types(cls).items():
-        fields[prefix + name] = hint
-        if (nested := _dataclass_in(hint)) is not None:
-            fields |= _fields(nested, f"{prefix}{name}.")
-    return fields
-
-
-def _config_files(argv: Sequence[str]) -> list[str]:
-    return [after for before, after in itertools.pairwise(argv) if before == "--config"]
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-def _flag_types(parser: Any, flags: Sequence[str]) -> dict[str, Any]:
-    actions = [action for action in parser._actions if action.dest in flags]
-    return {action.dest: getattr(action, "_typehint", None) or action.type for action in actions}
-
-
-def _one_line(error: Exception, hints: Mapping[str, Any]) -> str:
-    """jsonargparse's message as ours: the field, what was given, what is accepted."""
-    text = " ".join(str(error).split())
-    key = re.search(r'Parser key "([^"]+)"', text)
-    # of a union each alternative says what it got, and the end of the message what was given
-    given = re.search(r".*(?:Got|Given) value: (.*)$", text)
-    if key is None or given is None or key[1] not in hints:
-        return f"{text if len(text) < 400 else text[:400] + ' …'}; accepted: see --help"
-    return refusal(key[1], given[1], hints[key[1]])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vigreux.assembly.start import check_required
 from vigreux.checks import Size
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online
-from vigreux.cli.parsing import make_parser, parse
+from vigreux.cli.flags import Flag
+from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
+from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
@@ -20,20 +20,10 @@ from vigreux.plan.cost import Cost
 from vigreux.plan.hardware import CachePrice, Cluster
 from vigreux.units import human_bytes, human_flops, human_time
 
-FLAGS: list[tuple[str, dict[str, Any]]] = [
-    (
-        "--hardware",
-        {
-            "default": None,
-            "metavar": "NAMExN",
-            "help": "price it for other machines as well, such as h100x64",
-        },
-    ),
-    (
-        "--students",
-        {"type": Size, "default": 3, "help": "how many students share one teacher, for the price of a cache"},
-    ),
-]
+FLAGS = (
+    Flag("hardware", "price it for other machines as well, such as h100x64", str, None, "NAMExN"),
+    Flag("students", "how many students share one teacher, for the price of a cache", Size, 3),
+)
 
 if TYPE_CHECKING:
     from vigreux.backends.transformer.planning import Plan
@@ -42,12 +32,14 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> None:
     """Prints the plan."""
-    online = is_online(argv)
-    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if online else RunConfig
+    arguments = read_arguments("plan", argv, FLAGS)
+    two_layer = is_two_layer(arguments)
+    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else RunConfig
     about = "What a configuration costs, before anything is loaded or trained."
-    about += HELP_ONLINE if online else HELP.format("plan")
-    make = partial(make_parser, "plan", cls, about, [] if online else FLAGS)
-    config, flags = parse(make, cls, argv, [] if online else ["hardware", "students"])
+    about += HELP_TWO_LAYER if two_layer else HELP.format("plan")
+    if two_layer:
+        arguments = replace(arguments, flags=())  # they price transformers only
+    config, flags = arguments.parse(cls, about)
     check_required(config, data=False)
     if isinstance(config, TwoLayerConfig):
         from vigreux.backends.two_layer.build import make_setup, torch_threads

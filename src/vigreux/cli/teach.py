@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from vigreux.assembly.start import ConfigRunner, already_finished, check_teaching, check_two_layer
-from vigreux.cli.online import HELP, HELP_ONLINE, is_online
-from vigreux.cli.parsing import make_parser, parse
-from vigreux.cli.shared import QUIET, RESUME
+from vigreux.cli.flags import QUIET, RESUME
+from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
+from vigreux.cli.parsing import read_arguments
 from vigreux.config.transformer import TeachConfig
 from vigreux.config.two_layer import TwoLayerConfig, as_teaching
 from vigreux.run.folder import RunFolder, Summary
@@ -18,13 +17,12 @@ from vigreux.run.folder import RunFolder, Summary
 
 def run(argv: Sequence[str]) -> None:
     """Trains the teacher, and prints its scores and where it and its checkpoints are."""
-    online = is_online(argv)
-    cls: type[TeachConfig | TwoLayerConfig] = TwoLayerConfig if online else TeachConfig
+    arguments = read_arguments("teach", argv, [RESUME, QUIET])
+    two_layer = is_two_layer(arguments)
+    cls: type[TeachConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else TeachConfig
     about = "Train a teacher on labels or text, keeping a series of checkpoints."
-    about += HELP_ONLINE if online else HELP.format("teach")
-    config, flags = parse(
-        partial(make_parser, "teach", cls, about, [RESUME, QUIET]), cls, argv, ["resume", "quiet"]
-    )
+    about += HELP_TWO_LAYER if two_layer else HELP.format("teach")
+    config, flags = arguments.parse(cls, about)
     if isinstance(config, TwoLayerConfig):
         config = as_teaching(config)
         check_two_layer(config)
