@@ -20,7 +20,7 @@ from pathlib import Path
 
 IMPORTED = (
     "vigreux.assembly.one_run",
-    "vigreux.backends.transformer.engine",
+    "vigreux.backends.transformer.backend",
     "vigreux.cli.main",
     "accelerate",
 )

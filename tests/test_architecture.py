@@ -78,9 +78,9 @@ def test_imports_go_one_way():
 def test_the_check_sees_a_wrong_import(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "bad.py").write_text(
-        "from vigreux.backends.transformer.engine import CurriculumEngine\n"
+        "from vigreux.backends.transformer.backend import TransformerBackend\n"
     )
-    assert list(wrong_imports(tmp_path)) == ["models/bad.py imports vigreux.backends.transformer.engine"]
+    assert list(wrong_imports(tmp_path)) == ["models/bad.py imports vigreux.backends.transformer.backend"]
 
 
 def import_circle(source: Path) -> list[str]:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
-from tests.backends.transformer import test_cache_kills, test_damage, test_online, test_resume, tiny
+from tests.backends.transformer import test_cache_kills, test_damage, test_resume, tiny
 from tests.backends.transformer.caches import captured
+from tests.backends.two_layer import test_engine as two_layer
 from vigreux.errors import VigreuxError
 from vigreux.run.checkpoints import latest_checkpoint
 from vigreux.run.folder import RunFolder
@@ -37,10 +38,10 @@ def transformers_run(root: Path) -> None:
 
 
 def two_layer_run(root: Path) -> None:
-    teachers = test_online.TwoLayerTeachers.find(
+    teachers = two_layer.TwoLayerTeachers.find(
         str(root.parent / "teachers" / "final"), str(root.parent / "teachers")
     )
-    test_online.run(test_online.case("chain", teachers), root, resume=(root / "run.json").exists())
+    two_layer.run(two_layer.case("chain", teachers), root, resume=(root / "run.json").exists())
 
 
 def capture(root: Path) -> None:
@@ -52,7 +53,7 @@ def same_transformers(found: Path, expected: Path) -> None:
 
 
 def same_two_layer(found: Path, expected: Path) -> None:
-    test_online.assert_same_run(RunFolder.open(found), RunFolder.open(expected))
+    two_layer.assert_same_run(RunFolder.open(found), RunFolder.open(expected))
 
 
 def same_capture(found: Path, expected: Path) -> None:
@@ -176,7 +177,7 @@ def main() -> int:
             whole = folder / name / "whole"
             whole.parent.mkdir()
             if name == "two-layer":
-                test_online.save_teachers(whole.parent / "teachers")
+                two_layer.save_teachers(whole.parent / "teachers")
             finish(go, whole)  # compiles and loads what is loaded once
             start = time.monotonic()
             finish(go, folder / name / "timed")

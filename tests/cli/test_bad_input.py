@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.cli.conftest import Vigreux
 from tests.cli.tiny import CLASSES, documents, save_bert, save_llama, write_text
-from vigreux.backends.transformer import stage_trainer
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.tokenizers import train_tokenizer
 
@@ -363,7 +362,7 @@ def test_a_full_disk(vigreux: Vigreux, causal_config, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage_trainer, "write_manifest", full)
+        patched.setattr("vigreux.loop.recorder.write_manifest", full)
         refused(
             vigreux("distill", causal_config, "--quiet", "--curriculum", "supervised"),
             "run",

@@ -172,10 +172,8 @@ def test_only_our_warnings_are_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def warn(argv: list[str]) -> None:
-        warnings.warn_explicit(
-            "a stage learned nothing", UserWarning, "src/vigreux/backends/transformer/engine.py", 1
-        )
-        warnings.warn_explicit("old", DeprecationWarning, "src/vigreux/backends/transformer/engine.py", 2)
+        warnings.warn_explicit("a stage learned nothing", UserWarning, "src/vigreux/loop/run.py", 1)
+        warnings.warn_explicit("old", DeprecationWarning, "src/vigreux/loop/run.py", 2)
         warnings.warn_explicit("something else", UserWarning, "site-packages/other.py", 3)
 
     command_that(monkeypatch, warn)

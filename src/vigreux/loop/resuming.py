@@ -1,21 +1,17 @@
-"""What both engines do to go on with a run and to end one: which stages are whole, the first weights, the finished student."""
+"""What a run folder needs before its run goes on, and what it keeps: whole stages, the first weights, the finished student."""
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from vigreux.curriculum import Curriculum
-from vigreux.errors import CheckpointError, TrainingError, VigreuxError
-from vigreux.files.atomic import is_of_writing, not_written
+from vigreux.errors import CheckpointError
 from vigreux.models.weights import weights_in_memory
 from vigreux.run.checkpoints import (
     drop_damaged,
@@ -26,26 +22,26 @@ from vigreux.run.checkpoints import (
 )
 from vigreux.run.folder import STUDENT, RunFolder, StageRecord
 
+CARRIED = "carried"  # in a stage's folder: what the stage hands on beside weights
 
-def restore_whole_stages(
-    folder: RunFolder, curriculum: Curriculum, is_whole: Callable[[int, StageRecord], bool]
-) -> None:
+
+def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Callable[[int], bool]) -> None:
     """Leaves only what is whole in a run folder: finished stages, checkpoints, and the metrics until the last of them.
 
-    A stage that left something damaged is done again from its last whole checkpoint, or from its start; those after it are taken
-    up where they are. Samples, masks and dropout are functions of the seed, so that the bits are the same.
+    A stage that left something damaged is trained again from its last whole checkpoint, or from its start. The stages after
+    it go on from their own checkpoints. Samples, masks and dropout are functions of the seed, so the bits are the same.
 
     Args:
         folder: the run, open for writing.
         curriculum: its stages.
-        is_whole: whether all is there that a finished stage hands on.
+        hands_on: whether a stage hands on more than weights, by its index.
     """
     finished = folder.stages()
-    damaged = [i for i, record in enumerate(finished) if not is_whole(i, record)]
+    damaged = [i for i, record in enumerate(finished) if not _is_whole(folder, i, record, hands_on(i))]
     if damaged:
-        again = ", ".join(repr(finished[i].name) for i in damaged)
+        names = ", ".join(repr(finished[i].name) for i in damaged)
         warnings.warn(
-            f"the last checkpoint of {again} is missing or damaged: done again", UserWarning, stacklevel=3
+            f"the last checkpoint of {names} is missing or damaged: done again", UserWarning, stacklevel=2
         )
         folder.truncate_stages(damaged[0])
         finished = finished[: damaged[0]]
@@ -62,25 +58,35 @@ def restore_whole_stages(
     folder.restore_metrics(checkpoint, steps)
 
 
-def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Any, Path], None]) -> None:
-    """Keeps the student's first weights, so that a resume starts from the same whatever the caller hands over then.
+def _is_whole(folder: RunFolder, index: int, record: StageRecord, hands_on: bool) -> bool:
+    """Whether a finished stage still has all that the next stage starts from."""
+    directory = folder.stage_dir(index, record.name)
+    checkpoint = latest_checkpoint(directory)
+    if checkpoint is None or step_of(checkpoint) != record.steps:
+        return False
+    return not (hands_on and verify_manifest(directory / CARRIED))
+
+
+def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], Any]) -> None:
+    """Saves the student's first weights, so that a resume starts from them whatever student the caller hands over then.
 
     Raises:
-        CheckpointError: they are missing or damaged, no checkpoint stands for them, and this student is another.
+        CheckpointError: the saved weights are missing or damaged, the run has no checkpoint, and this student has
+            other weights.
     """
     initial = folder.initial
     if not verify_manifest(initial):
         return
     if folder.stages() or folder.checkpoints():
-        return  # from here on nothing starts from them, unless all of these turn out to be damaged
+        return  # the run goes on from these, unless all of them turn out to be damaged
     stored = folder.info().get("fingerprints", {}).get(STUDENT)
     if stored is not None and stored != weights_in_memory(student):
         raise CheckpointError(
-            f"{initial}: the student's first weights are missing or damaged, and this student has others; accepted: the"
+            f"{initial}: the student's first weights are missing or damaged, and this student has others; use the"
             " student that the run began with, or another output"
         )
     shutil.rmtree(initial, ignore_errors=True)
-    save(student, initial)
+    save(initial)
     write_manifest(initial)
 
 
@@ -91,50 +97,3 @@ def save_finished_student(folder: RunFolder, save: Callable[[Path], None]) -> No
     save(temporary)
     shutil.rmtree(folder.student, ignore_errors=True)
     temporary.rename(folder.student)
-
-
-@contextmanager
-def saving(root: Path, fail: Callable[[str], None]) -> Iterator[None]:
-    """Marks the run in `root` as failed where an error ends it, and turns those of files and memory into one line.
-
-    Raises:
-        TrainingError: the disk is full, or there is too little memory.
-        CheckpointError: something cannot be written, or read.
-    """
-    try:
-        yield
-    except VigreuxError as error:
-        fail(str(error))
-        raise
-    except Exception as error:
-        known = _in_one_line(root, error)
-        if known is None:
-            raise
-        fail(str(known))
-        raise known from error
-
-
-def _in_one_line(root: Path, error: Exception) -> VigreuxError | None:
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return TrainingError(
-            f"{root}: not enough memory ({' '.join(str(error).split())[:200]}); accepted: a smaller batch or student;"
-            " --resume goes on from the last checkpoint"
-        )
-    if isinstance(error, pickle.UnpicklingError):
-        return CheckpointError(
-            f"{root}: a checkpoint holds what is not an optimiser's state, and was not run"
-            f" ({' '.join(str(error).split())[:120]}); accepted: another output"
-        )
-    name = getattr(error, "filename", None)
-    where = name if isinstance(name, str) else root
-    if isinstance(error, FileNotFoundError):
-        return CheckpointError(
-            f"{where}: is gone (moved or deleted during the run); accepted: put it back, then --resume goes on"
-        )
-    if is_of_writing(error):
-        return not_written(where, error)
-    if isinstance(error, SafetensorError):
-        return CheckpointError(
-            f"{root}: weights cannot be read ({' '.join(str(error).split())}); accepted: --resume, or another output"
-        )
-    return None

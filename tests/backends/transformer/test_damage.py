@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from tests.backends.transformer import test_online
 from tests.backends.transformer.test_resume import assert_same_run, case, killed
 from tests.backends.transformer.tiny import run
-from vigreux.backends.transformer import engine as trainer
+from tests.backends.two_layer import test_engine as two_layer
 from vigreux.errors import CheckpointError, VigreuxError
 from vigreux.run.checkpoints import latest_checkpoint, write_manifest
 from vigreux.run.folder import RunFolder
@@ -108,20 +107,20 @@ def test_every_file(whole: Path, stopped: Path, tmp_path: Path, ignored: None) -
 
 
 def test_every_file_of_a_two_layer_run(tmp_path: Path, ignored: None) -> None:
-    teachers = test_online.save_teachers(tmp_path / "teacher")
-    expected = test_online.run(test_online.case("chain", teachers), tmp_path / "whole")
+    teachers = two_layer.save_teachers(tmp_path / "teacher")
+    expected = two_layer.run(two_layer.case("chain", teachers), tmp_path / "whole")
     stopped, root = tmp_path / "stopped", tmp_path / "run"
     for point in ("between two stages", "between two stages", "after a manifest"):
-        test_online.killed(test_online.case("chain", teachers), stopped, point)
+        two_layer.killed(two_layer.case("chain", teachers), stopped, point)
     for name, damage in cases_of(stopped):
         shutil.copytree(stopped, root)
         DAMAGES[damage](root / name)
         if name == "run.json":
             with pytest.raises(CheckpointError, match=r"run\.json"):
-                test_online.run(test_online.case("chain", teachers), root, resume=True)
+                two_layer.run(two_layer.case("chain", teachers), root, resume=True)
         else:
-            found = test_online.run(test_online.case("chain", teachers), root, resume=True)
-            test_online.assert_same_run(found, expected)
+            found = two_layer.run(two_layer.case("chain", teachers), root, resume=True)
+            two_layer.assert_same_run(found, expected)
         shutil.rmtree(root)
 
 
@@ -288,7 +287,7 @@ def test_what_cannot_be_written_is_one_line(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(trainer, "write_card", failing)
+    monkeypatch.setattr("vigreux.backends.transformer.backend.write_card", failing)
     line = resumed(root)
     assert line is not None
     assert message in line
@@ -309,7 +308,7 @@ def test_an_error_of_our_own_is_not_hidden(
     def failing(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(trainer, "write_card", failing)
+    monkeypatch.setattr("vigreux.backends.transformer.backend.write_card", failing)
     with pytest.raises(RuntimeError, match="a bug"):
         run(case("carried"), root, resume=True)
     assert RunFolder.open(root).status == "failed"

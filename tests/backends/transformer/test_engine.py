@@ -281,7 +281,7 @@ def full_for_torch(*_: Any, **__: Any) -> None:
     "place",
     [
         "vigreux.backends.transformer.stage_trainer.save_student",
-        "vigreux.backends.transformer.engine.write_card",
+        "vigreux.backends.transformer.backend.write_card",
     ],
 )
 def test_a_full_disk(

@@ -11,8 +11,9 @@ import pytest
 import torch
 import transformers
 
-import vigreux.backends.transformer.engine as trainer
+import vigreux.backends.transformer.backend as backend
 import vigreux.backends.transformer.stage_trainer as stage_trainer
+import vigreux.loop.recorder as recorder
 from tests.backends.transformer.tiny import (
     Killed,
     bert,
@@ -63,14 +64,14 @@ CASES: dict[str, dict[str, Any]] = {
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "at the second step": (StageTrainer, "compute_loss", 2, False),
     "inside the last stage": (StageTrainer, "compute_loss", 12, False),
-    "before a checkpoint's manifest": (stage_trainer, "write_manifest", 1, False),
-    "after a checkpoint's manifest": (stage_trainer, "write_manifest", 1, True),
+    "before a checkpoint's manifest": (recorder, "write_manifest", 1, False),
+    "after a checkpoint's manifest": (recorder, "write_manifest", 1, True),
     "while a student is written": (stage_trainer, "save_student", 1, True),
     "before the optimiser is written": (StageTrainer, "_save_optimizer_and_scheduler", 1, False),
     "between a record and the next": (RunFolder, "log_metrics", 2, True),
     "before a stage is recorded": (RunFolder, "finish_stage", 1, False),
     "between two stages": (RunFolder, "finish_stage", 1, True),
-    "before the student's card": (trainer, "write_card", 1, False),
+    "before the student's card": (backend, "write_card", 1, False),
     "before the summary": (RunFolder, "finish", 1, False),
 }
 # one after another, each taking up what the last left

@@ -14,7 +14,6 @@ from torch import Tensor
 from tests.backends.transformer.tiny import extracted, run, setup_of, stage
 from tests.models.families import LAYERS, batch_of, config_of
 from vigreux.backends.transformer.calibrate import step_cost
-from vigreux.backends.transformer.engine import INITIAL
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
@@ -85,9 +84,7 @@ def test_embeddings_that_stay_after_the_first_stage(optimizer: str, tmp_path: Pa
         "masked-lm", (first, replace(second, frozen=0), final), optimizer=optimizer, keep_checkpoints=True
     )
     folder = run(setup, tmp_path / "run")
-    after = [_table(folder.path / INITIAL)] + [
-        _table(folder.path / record.checkpoint) for record in folder.stages()
-    ]
+    after = [_table(folder.initial)] + [_table(folder.path / record.checkpoint) for record in folder.stages()]
     moved = [not torch.equal(before, now) for before, now in pairwise(after)]
     assert moved == [True, False, True]
     assert all(parameter.requires_grad for parameter in setup.student.parameters())

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vigreux.backends.transformer.engine import CurriculumEngine
+from vigreux.backends.transformer.backend import TransformerBackend
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import BudgetConfig
@@ -36,6 +37,7 @@ from vigreux.curriculum import (
 )
 from vigreux.curriculum.serialize import to_plain
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
+from vigreux.loop.run import run_stages
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.evaluate import TeacherRecord
 from vigreux.tasks.kinds.classification import LabelledCollator
@@ -184,24 +186,36 @@ def setup_of(
     )
 
 
+@dataclass(frozen=True)
+class Engine:
+    """A run that is ready to start."""
+
+    backend: TransformerBackend
+    folder: RunFolder | None
+    root: Path
+
+    def run(self) -> dict[str, float]:
+        """All of its stages; the final held-out metrics."""
+        return run_stages(self.backend, self.folder, self.root, quiet=True)
+
+
 def engine_of(
     setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None
-) -> CurriculumEngine:
-    """The engine, with the run folder open for it on the first process."""
+) -> Engine:
+    """The run, with its folder open on the first process."""
+    setup.check()
     config = {"seed": setup.seed, "curriculum": "tiny", "training": setup.training}
     stages = to_plain(setup.curriculum)
     folder = None
     if os.environ.get("RANK", "0") == "0":
         folder = RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages)
     held_out = HeldOut(setup.task, setup.teachers.final, record=record)
-    return CurriculumEngine(
+    backend = TransformerBackend(
         setup,
-        folder,
-        root,
         lambda model: held_out(model, layout=setup.student_layout),
         teacher_metrics=lambda: held_out.teacher_metrics,
-        quiet=True,
     )
+    return Engine(backend, folder, root)
 
 
 def run(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> RunFolder:

@@ -1,4 +1,4 @@
-"""The online engine: whole runs against the plain loop of tests/reference, and runs that are killed and go on."""
+"""Two-layer networks: whole runs against the plain loop of tests/reference, and runs that are killed and go on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 import torch
 
-import vigreux.backends.two_layer.engine as online
+import vigreux.loop.recorder as recorder
 from tests.processes import python_m
 from tests.reference import sgd as reference
-from vigreux.backends.two_layer.engine import TwoLayerEngine, TwoLayerSetup
+from vigreux.backends.two_layer.backend import TwoLayerBackend
+from vigreux.backends.two_layer.samples import Samples
+from vigreux.backends.two_layer.setup import TwoLayerSetup
+from vigreux.backends.two_layer.signal import Signal
 from vigreux.backends.two_layer.stages import peak_rate, step_cost
 from vigreux.backends.two_layer.teachers import LogitCache, NetworkShape, TwoLayerTeachers
+from vigreux.backends.two_layer.training import TwoLayerStage
 from vigreux.config.two_layer import SGDConfig
 from vigreux.curriculum import (
     Duration,
@@ -39,6 +43,7 @@ from vigreux.curriculum.recipes import extraction, one_shot, supervised
 from vigreux.curriculum.serialize import to_plain
 from vigreux.distillation.projection import projection_matrix
 from vigreux.errors import CheckpointError, ConfigError, TrainingError
+from vigreux.loop.run import run_stages
 from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import StepCost
 from vigreux.run.checkpoints import verify_manifest, write_manifest
@@ -90,10 +95,11 @@ def setup_of(
 
 def run(setup: TwoLayerSetup, root: Path, *, resume: bool = False) -> RunFolder:
     config, stages = {"seed": 0, "curriculum": "tiny"}, to_plain(setup.curriculum)
+    setup.check()
     with (
         RunFolder.resume(root, config, stages) if resume else RunFolder.create(root, config, stages) as folder
     ):
-        TwoLayerEngine(setup, folder, quiet=True).run()
+        run_stages(TwoLayerBackend(setup), folder, root, quiet=True)
     return RunFolder.open(root)
 
 
@@ -303,7 +309,7 @@ def test_where_a_run_stops_does_not_show(tmp_path: Path, monkeypatch: pytest.Mon
     for i, (chunk, evaluated, saved) in enumerate(
         [(4096, 1000, 1000), (5, 1000, 1000), (4096, 2, 13), (16, 9, 3)]
     ):
-        monkeypatch.setattr(online, "_CHUNK", chunk)
+        monkeypatch.setattr("vigreux.backends.two_layer.training._CHUNK", chunk)
         setup = setup_of(CHAIN, teachers, settings={"eval_every": evaluated, "save_every": saved}, steps=50)
         found.append(weights(run(setup, tmp_path / f"run{i}")))
     for other in found[1:]:
@@ -455,11 +461,11 @@ CASES: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
 }
 # what is called → where the process is killed: (owner, name, which call, after the call rather than before it)
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
-    "before the first step": (online._StageRun, "_train", 1, False),
-    "on the way": (online._StageRun, "_train", 4, True),
-    "before a manifest": (online, "write_manifest", 1, False),
-    "after a manifest": (online, "write_manifest", 1, True),
-    "after a second manifest": (online, "write_manifest", 2, True),
+    "before the first step": (TwoLayerStage, "train_block", 1, False),
+    "on the way": (TwoLayerStage, "train_block", 4, True),
+    "before a manifest": (recorder, "write_manifest", 1, False),
+    "after a manifest": (recorder, "write_manifest", 1, True),
+    "after a second manifest": (recorder, "write_manifest", 2, True),
     "while weights are written": (TwoLayer, "save", 1, True),
     "between a record and the next": (RunFolder, "log_metrics", 1, True),
     "before a stage is recorded": (RunFolder, "finish_stage", 1, False),
@@ -511,7 +517,7 @@ def killed(setup: TwoLayerSetup, root: Path, point: str) -> None:
     begun = (root / "run.json").exists()
     folder = RunFolder.resume(root, config, stages) if begun else RunFolder.create(root, config, stages)
     with killed_at(owner, name, call, after=after), pytest.raises(Killed):
-        TwoLayerEngine(setup, folder, quiet=True).run()
+        run_stages(TwoLayerBackend(setup), folder, root, quiet=True)
     folder.close()  # the kernel lets go of a dead process's lock
 
 
@@ -585,13 +591,12 @@ def test_a_plateau_of_a_joint_stage_is_of_the_sum(tmp_path: Path) -> None:
     target = Joint(Hidden(1), Logits(), 0.5)
     teachers = save_teachers(tmp_path / "teacher")
     setup = setup_of((Stage("both", FINAL, target, None, Duration.plateau(1, limit=14)),), teachers)
-    with RunFolder.create(tmp_path / "run", {}, to_plain(setup.curriculum)) as folder:
-        signal = online._Signal(TwoLayerEngine(setup, folder, quiet=True), setup.curriculum[0])
+    signal = Signal(setup, Samples(setup), setup.curriculum[0])
     assert signal.hidden is not None
     error = 0.5 * signal.hidden.variance * (1 - 0.25)  # ½ ‖a − t‖²
-    assert signal.own_loss({"loss": 0.7, "explained_variance": 0.25}) == pytest.approx(0.7 + 0.5 * error)
-    assert signal.own_loss({"loss": None, "explained_variance": 0.25}) == math.inf
-    assert signal.own_loss({"loss": 0.7, "explained_variance": None}) == math.inf
+    assert signal.plateau_loss({"loss": 0.7, "explained_variance": 0.25}) == pytest.approx(0.7 + 0.5 * error)
+    assert signal.plateau_loss({"loss": None, "explained_variance": 0.25}) == math.inf
+    assert signal.plateau_loss({"loss": 0.7, "explained_variance": None}) == math.inf
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -603,21 +608,21 @@ def test_a_damaged_checkpoint_is_not_used(keep: bool, tmp_path: Path) -> None:
     changes = SINGLE | {"settings": {"keep_checkpoints": keep}}
     begin = setup_of(CHAIN, teachers, **changes)
     with RunFolder.create(root, {"seed": 0, "curriculum": "tiny"}, to_plain(CHAIN)) as folder:
-        with killed_at(online._StageRun, "_train", 6), pytest.raises(Killed):
-            TwoLayerEngine(begin, folder, quiet=True).run()
+        with killed_at(TwoLayerStage, "train_block", 6), pytest.raises(Killed):
+            run_stages(TwoLayerBackend(begin), folder, root, quiet=True)
         folder.close()
     directory = root / "stages" / "00-hidden-1-to-1"
     damaged = directory / "checkpoint-22" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x00")
     started: list[int] = []
+    train_block = TwoLayerStage.train_block
 
-    class Watched(online._StageRun):
-        def _resume(self) -> int:
-            started.append(super()._resume())
-            return started[-1]
+    def watched(self: TwoLayerStage, run: Any, step: int, until: int) -> None:
+        started.append(step)
+        train_block(self, run, step, until)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(online, "_StageRun", Watched)
+        patched.setattr(TwoLayerStage, "train_block", watched)
         resumed = run(setup_of(CHAIN, teachers, **changes), root, resume=True)
     assert started[0] == (11 if keep else 0)
     assert_same_run(resumed, run(setup_of(CHAIN, teachers, **changes), tmp_path / "whole"))
@@ -670,18 +675,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
         dtype=torch.float32,
         settings={"save_every": 3},
     )
-    engine_train = online._StageRun._train
+    train_block = TwoLayerStage.train_block
 
-    def train(self: Any, signal: Any, step: int, until: int) -> None:
-        engine_train(self, signal, step, until)
+    def train(self: Any, run: Any, step: int, until: int) -> None:
+        train_block(self, run, step, until)
         if until == 6:
             self.student.hidden.weight[0, 0] = torch.inf
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(online._StageRun, "_train", train)
+        patched.setattr(TwoLayerStage, "train_block", train)
         with pytest.raises(
             TrainingError,
-            match=r"a weight is not finite at step 6 .* is .*checkpoint-3; .*training\.learning_rate",
+            match=r"a weight is not finite at step 6 .*training\.learning_rate; .* is .*checkpoint-3",
         ):
             run(setup, tmp_path / "run")
 
@@ -847,14 +852,14 @@ if (
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     os.environ["VIGREUX_CACHE"] = str(place / "cache")
-    write = online.write_manifest
+    write = recorder.write_manifest
 
     def kill_before(directory: Path) -> None:
         if directory.parent.name == "01-soft":
             os.kill(os.getpid(), signal.SIGKILL)
         write(directory)
 
-    online.write_manifest = kill_before
+    recorder.write_manifest = kill_before
     run(
         case("chain", TwoLayerTeachers.find(str(place / "teacher" / "final"), str(place / "teacher"))),
         place / "killed",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import StageModel, count_rows
-from vigreux.errors import CheckpointError
+from vigreux.loop.plan import StagePlan
 from vigreux.models.flop_counter import FlopCounter
 from vigreux.plan.cost import StepCost, steps_for_budget
 
@@ -70,33 +67,7 @@ def plan_steps(setup: Setup, costs: Sequence[StepCost]) -> tuple[int, ...]:
     return resolve_steps(setup.curriculum, steps, **setup.sizes)
 
 
-# --- the plan of a run, kept in its folder --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What one stage of a run will do: how many steps, and what each costs."""
-
-    steps: int
-    cost: StepCost
-
-
 def plan_stages(setup: Setup) -> list[StagePlan]:
     """Measures every stage and spends the budget on them."""
     costs = [step_cost(setup, stage, timed=setup.budget.seconds is not None) for stage in setup.curriculum]
     return [StagePlan(steps, cost) for steps, cost in zip(plan_steps(setup, costs), costs)]
-
-
-def plan_text(plan: Sequence[StagePlan]) -> str:
-    """The plan as plan.json holds it: seconds differ from one measurement to the next, and a resume must keep to the first."""
-    return json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1)
-
-
-def read_plan(text: str, path: Path) -> list[StagePlan]:
-    """The plan that `plan_text` wrote into `path`. Raises `CheckpointError` where it is damaged."""
-    try:
-        return [StagePlan(int(stage["steps"]), StepCost(**stage["cost"])) for stage in json.loads(text)]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: is damaged ({' '.join(str(error).split())}); accepted: another output"
-        ) from error

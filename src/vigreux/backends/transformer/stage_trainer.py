@@ -26,7 +26,7 @@ from vigreux.distillation.signals.cached import CachedTeacher
 from vigreux.distillation.signals.live import Teacher
 from vigreux.distillation.stage_model import StageModel, count_rows
 from vigreux.errors import TrainingError
-from vigreux.run.checkpoints import checkpoint_path, rotate, write_manifest
+from vigreux.run.checkpoints import checkpoint_path
 
 LEARNED_PROJECTION = "learned_projection.safetensors"
 WEIGHTS = "model.safetensors"
@@ -49,8 +49,7 @@ class StageTrainer(Trainer):
         teacher: gives the signal of every batch, outside the trained model; `None` for labels.
         carried_states: optimiser states by parameter from the stages before, when they are carried on.
         carried_schedule: set when one schedule runs over all stages.
-        keep: how many checkpoints of the stage to keep; `None` keeps all.
-        beside: writes what else belongs into a checkpoint; called on the first process, before the manifest.
+        seal: makes a written checkpoint count (`vigreux.loop.recorder.Recorder.seal`); called on the first process.
         Everything else is `transformers.Trainer`'s.
     """
 
@@ -63,9 +62,8 @@ class StageTrainer(Trainer):
         args: TrainingArguments,
         carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
         carried_schedule: CarriedSchedule | None = None,
-        keep: int | None = 1,
         shards: Shards | None = None,
-        beside: Callable[[Path], None] | None = None,
+        seal: Callable[[Path], None],
         **kwargs: Any,
     ) -> None:
         # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
@@ -79,8 +77,7 @@ class StageTrainer(Trainer):
         self.stage_model = model
         self._carried_states = carried_states or {}
         self._carried_schedule = carried_schedule
-        self._keep = keep
-        self._beside = beside
+        self._seal = seal
         self._shards = shards
         self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
         if shards is not None:
@@ -171,13 +168,7 @@ class StageTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            directory = Path(str(self.args.output_dir))
-            checkpoint = checkpoint_path(directory, self.state.global_step)
-            if self._beside is not None:
-                self._beside(checkpoint)
-            write_manifest(checkpoint)
-            if self._keep is not None:
-                rotate(directory, self._keep)
+            self._seal(checkpoint_path(Path(str(self.args.output_dir)), self.state.global_step))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:  # the Trainer asks every process

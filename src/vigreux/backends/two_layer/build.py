@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from vigreux.backends.two_layer.engine import TwoLayerEngine, TwoLayerSetup
+from vigreux.backends.two_layer.backend import TwoLayerBackend
+from vigreux.backends.two_layer.setup import TwoLayerSetup
 from vigreux.backends.two_layer.teachers import TwoLayerTeachers
 from vigreux.config.curricula import from_config, stated_curriculum
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig
 from vigreux.curriculum import Curriculum
-from vigreux.curriculum.serialize import to_plain
-from vigreux.errors import ConfigError, TrainingError
+from vigreux.errors import ConfigError
+from vigreux.loop.run import start_or_resume
 from vigreux.models.two_layer import TwoLayer
-from vigreux.models.weights import weights_in_memory
-from vigreux.run.folder import STUDENT, RunFolder, Summary
+from vigreux.run.folder import Summary
 from vigreux.tasks.generated.parity import BooleanTask, HierarchicalParity, Parity
 from vigreux.units import human_bytes
 
@@ -106,56 +106,26 @@ def _make_student(config: TwoLayerConfig, task: BooleanTask) -> TwoLayer:
         ) from error
 
 
-def run_two_layer(config: TwoLayerConfig, *, resume: bool, quiet: bool = False) -> Summary:
+def run_two_layer(config: TwoLayerConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
     """One run in its folder; nothing is written before all of it is checked."""
-    setup = make_setup(config)
-    plain, stages = asdict(config), to_plain(setup.curriculum)
-    root = Path(config.output)
-    defaults = asdict(TwoLayerConfig())
-    prints = _fingerprints(setup)
-    folder = (
-        RunFolder.resume(root, plain, stages, defaults=defaults, fingerprints=prints)
-        if resume
-        else RunFolder.create(root, plain, stages, fingerprints=prints)
-    )
-    with folder, torch_threads(config.training.threads), _memory(root):
-        TwoLayerEngine(setup, folder, quiet=quiet).run()
-    summary = RunFolder.open(root).summary()
-    assert summary is not None
-    return summary
-
-
-def _fingerprints(setup: TwoLayerSetup) -> dict[str, str]:
-    """Of what the configuration does not say: the student's first weights, and each teacher's."""
-    prints = {STUDENT: weights_in_memory(setup.student)}
-    for stage in setup.curriculum:
-        if stage.teacher.kind != "labels":
-            assert setup.teachers is not None
-            teacher = TwoLayer.load(setup.teachers.folder(stage.teacher))
-            prints[f"teacher ({stage.teacher})"] = weights_in_memory(teacher)
-    return prints
-
-
-@contextmanager
-def _memory(root: Path) -> Iterator[None]:
-    """Turns the errors of numpy and torch into one line where there is too little memory."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"{root}: not enough memory ({' '.join(str(error).split())}); accepted: a smaller student.width, training.batch_size or"
-            " task.eval_samples"
-        ) from error
+    backend = TwoLayerBackend(make_setup(config))
+    with torch_threads(config.training.threads):
+        return start_or_resume(
+            backend,
+            Path(config.output),
+            asdict(config),
+            defaults=asdict(TwoLayerConfig()),
+            resume=resume,
+            quiet=quiet,
+        )
 
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """torch's own products on so many threads as the kernels'; `None` leaves them as they are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    """Runs torch's own products on as many threads as the kernels; `None` changes nothing."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads or usual)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(usual)

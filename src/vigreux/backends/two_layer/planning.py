@@ -10,23 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vigreux.backends.two_layer.engine import TwoLayerSetup
-from vigreux.backends.two_layer.stages import (
-    TwoLayerTarget,
-    for_two_layers,
-    needs_logits,
-    step_cost,
-    teacher_products,
-)
+from vigreux.backends.two_layer.setup import TwoLayerSetup
+from vigreux.backends.two_layer.stages import Matching, matching_of, step_cost, teacher_products
 from vigreux.backends.two_layer.teachers import (
     LOGITS_LAYER,
     HiddenTargets,
     NetworkShape,
     forward,
     layer_width,
-    read_shape,
 )
-from vigreux.curriculum import Curriculum, Hidden, Joint, Stage, hidden_part
+from vigreux.curriculum import Curriculum, Hidden, Stage, Target, hidden_part
 from vigreux.distillation.projection import projection_entries
 from vigreux.kernels.forward import ROWS
 from vigreux.kernels.sgd import Blocking, Loss, OnlineSGD
@@ -55,31 +48,13 @@ def make_plan(setup: TwoLayerSetup) -> TwoLayerPlan:
     student = NetworkShape(
         setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize
     )
-    shapes = [_teacher_of(setup, stage) for stage in setup.curriculum]
+    shapes = [setup.teacher_shape(stage) for stage in setup.curriculum]
     stages = tuple(
         _stage_cost(setup, *planned) for planned in zip(setup.curriculum, setup.stage_steps, shapes)
     )
     teacher = next((shape for shape in reversed(shapes) if shape is not None), None)
-    return TwoLayerPlan(
-        setup.curriculum, Cost(stages, _bytes_kept(setup)), student, teacher, _memory(setup, shapes)
-    )
-
-
-def _teacher_of(setup: TwoLayerSetup, stage: Stage) -> NetworkShape | None:
-    if stage.teacher.kind == "labels":
-        return None
-    assert setup.teachers is not None
-    return read_shape(setup.teachers.folder(stage.teacher))
-
-
-def _bytes_kept(setup: TwoLayerSetup) -> int:
-    teachers = setup.teachers
-    used = {stage.teacher for stage in setup.curriculum if stage.teacher.kind != "labels"}
-    return (
-        sum(directory_bytes(path) for path in {teachers.folder(teacher) for teacher in used})
-        if teachers is not None
-        else 0
-    )
+    bytes_kept = sum(directory_bytes(folder) for folder in setup.teacher_folders)
+    return TwoLayerPlan(setup.curriculum, Cost(stages, bytes_kept), student, teacher, _memory(setup, shapes))
 
 
 def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
@@ -114,18 +89,17 @@ def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
 
 
 def _stage_cost(setup: TwoLayerSetup, stage: Stage, steps: int, teacher: NetworkShape | None) -> StageCost:
-    batch, target = setup.settings.batch_size, stage.target
-    assert for_two_layers(target), "see TwoLayerSetup.check"
-    cost = step_cost(target, setup.student, teacher, batch)
-    seconds = _student_seconds(setup, target)
+    batch = setup.settings.batch_size
+    cost = step_cost(stage.target, setup.student, teacher, batch)
+    seconds = _student_seconds(setup, matching_of(stage.target))
     if teacher is not None:
-        seconds += _teacher_seconds(target, teacher, setup.student.width)
+        seconds += _teacher_seconds(stage.target, teacher, setup.student.width)
     return StageCost(
         stage.name, steps, steps * cost.student_flops, steps * cost.teacher_flops, steps * batch * seconds
     )
 
 
-def _student_seconds(setup: TwoLayerSetup, target: TwoLayerTarget) -> float:
+def _student_seconds(setup: TwoLayerSetup, matching: Matching) -> float:
     """Of a sample, drawn and labelled, on a copy of the student."""
     student, settings = setup.student, setup.settings
     batch = settings.batch_size
@@ -137,7 +111,7 @@ def _student_seconds(setup: TwoLayerSetup, target: TwoLayerTarget) -> float:
     units = torch.zeros(samples, student.width, dtype=student.dtype)
     targets = torch.zeros(samples, max(student.classes, 2), dtype=student.dtype)
     targets[:, 0] = 1
-    before = settings.match == "before-relu"
+    before_relu = settings.match == "before-relu"
     rate = np.full(samples // batch, 1e-6)
     loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
 
@@ -145,17 +119,17 @@ def _student_seconds(setup: TwoLayerSetup, target: TwoLayerTarget) -> float:
         rows = stream.block(0, samples)
         setup.task.labels(rows)
         X = torch.from_numpy(rows)
-        if isinstance(target, Hidden):
-            kernel.fit_hidden(X, units, rate, before_relu=before)
-        elif isinstance(target, Joint):
-            kernel.fit_joint(X, targets, units, rate, weight=1.0, before_relu=before, loss=loss)
+        if not matching.trains_output:
+            kernel.fit_hidden(X, units, rate, before_relu=before_relu)
+        elif matching.hidden is not None:
+            kernel.fit_joint(X, targets, units, rate, weight=1.0, before_relu=before_relu, loss=loss)
         else:
             kernel.fit_logits(X, targets, rate, loss=loss)
 
     return _seconds(take) / samples
 
 
-def _teacher_seconds(target: TwoLayerTarget, teacher: NetworkShape, width: int) -> float:
+def _teacher_seconds(target: Target, teacher: NetworkShape, width: int) -> float:
     """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
     small = TwoLayer(
         teacher.n,
@@ -165,18 +139,23 @@ def _teacher_seconds(target: TwoLayerTarget, teacher: NetworkShape, width: int) 
     )
     X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
     asked: list[Callable[[np.ndarray], Tensor]] = []
-    hidden = hidden_part(target)
+    matching = matching_of(target)
+    hidden = matching.hidden
     if hidden is not None:
         onto = layer_width(small, hidden.layer) if hidden.projection.kind == "identity" else width
         asked.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
-    if needs_logits(target) and (
-        hidden is None or hidden.layer != LOGITS_LAYER
-    ):  # which are computed once, and projected
+    if matching.reads_logits and (hidden is None or hidden.layer != LOGITS_LAYER):
+        # logits that are projected are among the hidden targets already
         asked.append(lambda rows: forward(small, rows))
     ratio = teacher_products(target, teacher, width) / teacher_products(
         target, replace(teacher, width=small.width), width
     )
-    return ratio * _seconds(lambda: [ask(X) for ask in asked]) / _SAMPLES
+
+    def answer() -> None:
+        for ask in asked:
+            ask(X)
+
+    return ratio * _seconds(answer) / _SAMPLES
 
 
 def _seconds(work: Callable[[], object]) -> float:

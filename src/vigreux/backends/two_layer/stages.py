@@ -1,40 +1,65 @@
-"""What a stage means for a two-layer network: which targets there are, at which rate they are matched, and what a step costs."""
+"""What a stage means for a two-layer network: which layers it trains, at which rate, and what a step costs."""
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from dataclasses import dataclass
 
 from vigreux.backends.two_layer.teachers import LOGITS_LAYER, NetworkShape, layer_width
 from vigreux.config.two_layer import SGDConfig
-from vigreux.curriculum import Hidden, Joint, Labels, Logits, Stage, Target, hidden_part
+from vigreux.curriculum import Hidden, Joint, Labels, Logits, Stage, Target
 from vigreux.distillation.projection import projection_entries
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import StepCost
 
-TwoLayerTarget = Labels | Logits | Hidden | Joint
+
+@dataclass(frozen=True)
+class Matching:
+    """A target by the two layers of a network.
+
+    Args:
+        hidden: what the hidden layer matches; `None` where it only follows the output's gradient.
+        logits: what the output matches of the teacher's logits; `None` for labels, and without an output.
+        trains_output: whether the output layer is trained.
+        weight: of the hidden layer's loss beside the output's.
+    """
+
+    hidden: Hidden | None
+    logits: Logits | None
+    trains_output: bool
+    weight: float = 1.0
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether a teacher is asked for its logits: to match them, or to project them."""
+        return self.trains_output or (self.hidden is not None and self.hidden.layer == LOGITS_LAYER)
 
 
-def for_two_layers(target: Target) -> TypeGuard[TwoLayerTarget]:
-    """Whether it is a target of two-layer networks."""
-    return isinstance(target, (Labels, Logits, Hidden, Joint))
+def matching_of(target: Target, stage_name: str = "") -> Matching:
+    """What `target` trains. Raises `ConfigError` for a target that two-layer networks do not have."""
+    if isinstance(target, Labels | Logits):
+        return Matching(None, target if isinstance(target, Logits) else None, True)
+    if isinstance(target, Hidden):
+        return Matching(target, None, False)
+    if isinstance(target, Joint):
+        return Matching(target.hidden, target.logits, True, target.weight)
+    raise ConfigError(
+        f"stage {stage_name!r}: {target} is not for two-layer networks; accepted: labels, logits, hidden, joint"
+    )
 
 
 def check_stage(stage: Stage) -> None:
     """Raises `ConfigError` for a stage that two-layer networks do not have."""
-    target, where = stage.target, f"stage {stage.name!r}"
-    if not for_two_layers(target):
-        raise ConfigError(
-            f"{where}: {target} is not for two-layer networks; accepted: labels, logits, hidden, joint"
-        )
-    hidden = hidden_part(target)
+    matching, where = matching_of(stage.target, stage.name), f"stage {stage.name!r}"
+    hidden = matching.hidden
     if hidden is not None and hidden.layer not in (1, LOGITS_LAYER):
         raise ConfigError(
-            f"{where}: hidden layer {hidden.layer}; accepted: layer 1, the hidden units, or {LOGITS_LAYER}, the teacher's logits"
+            f"{where}: hidden layer {hidden.layer}; accepted: layer 1, the hidden units, or {LOGITS_LAYER},"
+            " the teacher's logits"
         )
-    if isinstance(target, Hidden) and stage.depth != 1:
+    if hidden is not None and not matching.trains_output and stage.depth != 1:
         raise ConfigError(
-            f"{where}: hidden layer {target.layer} to depth {stage.depth}; accepted: to depth 1, the only one"
+            f"{where}: hidden layer {hidden.layer} to depth {stage.depth}; accepted: to depth 1, the only one"
         )
     if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
         raise ConfigError(
@@ -57,41 +82,38 @@ def check_stage(stage: Stage) -> None:
 def peak_rate(target: Target, settings: SGDConfig) -> float:
     """The highest learning rate of a stage.
 
-    A joint stage has one rate η for the sum of its losses, and its hidden layer's least squares take steps of η · weight. They are
-    stable below 2 / (n + 1) only, which `hidden_learning_rate` is there for: η = min(learning_rate, hidden_learning_rate / weight).
+    A joint stage has one rate η for the sum of its losses, and its hidden layer's least squares take steps of η · weight. They
+    are stable below 2 / (n + 1) only. `hidden_learning_rate` keeps them there: η = min(learning_rate,
+    hidden_learning_rate / weight).
     """
-    rate, of_hidden = settings.learning_rate, settings.hidden_learning_rate or settings.learning_rate
-    if isinstance(target, Joint):
-        return min(rate, of_hidden / target.weight)
-    return of_hidden if isinstance(target, Hidden) else rate
+    matching, rate = matching_of(target), settings.learning_rate
+    hidden_rate = settings.hidden_learning_rate or rate
+    if matching.hidden is None:
+        return rate
+    return min(rate, hidden_rate / matching.weight) if matching.trains_output else hidden_rate
 
 
-def needs_logits(target: TwoLayerTarget) -> bool:
-    """Whether a teacher is asked for its logits: to be matched, or to be projected."""
-    return not isinstance(target, Hidden) or target.layer == LOGITS_LAYER
-
-
-def step_cost(
-    target: TwoLayerTarget, student: TwoLayer, teacher: NetworkShape | None, batch: int
-) -> StepCost:
+def step_cost(target: Target, student: TwoLayer, teacher: NetworkShape | None, batch: int) -> StepCost:
     """FLOPs of one step of a stage: the student forwards and backwards, the teacher forwards and projected."""
-    own = student.n + (
-        0 if isinstance(target, Hidden) else 2 * student.classes
-    )  # hidden: the output layer takes no part
-    asked = 2.0 * teacher_products(target, teacher, student.width) if teacher is not None else 0.0
-    return StepCost(4.0 * student.width * own * batch, asked * batch)
+    inputs = student.n
+    if matching_of(target).trains_output:
+        inputs += 2 * student.classes
+    teacher_flops = 0.0
+    if teacher is not None:
+        teacher_flops = 2.0 * teacher_products(target, teacher, student.width)
+    return StepCost(4.0 * student.width * inputs * batch, teacher_flops * batch)
 
 
-def teacher_products(target: TwoLayerTarget, teacher: NetworkShape, width: int) -> int:
+def teacher_products(target: Target, teacher: NetworkShape, width: int) -> int:
     """Multiply-adds of a teacher's answer to one sample, for a student of `width` hidden units.
 
     One forward pass: a joint stage reads hidden units and logits from the same.
     """
-    hidden = hidden_part(target)
-    projected = (
-        0
-        if hidden is None
-        else projection_entries(hidden.projection, layer_width(teacher, hidden.layer), width)
-    )
-    read = teacher.width * teacher.classes if needs_logits(target) else 0
-    return teacher.width * teacher.n + read + projected
+    matching = matching_of(target)
+    products = teacher.width * teacher.n
+    if matching.reads_logits:
+        products += teacher.width * teacher.classes
+    if matching.hidden is not None:
+        layer = layer_width(teacher, matching.hidden.layer)
+        products += projection_entries(matching.hidden.projection, layer, width)
+    return products

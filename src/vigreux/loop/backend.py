@@ -1,0 +1,164 @@
+"""What the loop asks of the code that trains. Each kind of student has one `Backend`: transformers, two-layer networks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.progress import Progress
+from torch import nn
+
+from vigreux.curriculum import Curriculum
+from vigreux.loop.plan import StagePlan
+from vigreux.loop.recorder import Recorder
+from vigreux.run.folder import Summary
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a run's summary says of its models.
+
+    Args:
+        student_parameters: number of the student's parameters.
+        bytes_kept: bytes of teacher weights that the curriculum needs, the final teacher's included.
+        teacher_bytes: bytes of the final teacher's weights alone.
+        teacher_parameters: number of the final teacher's parameters; `None` without a teacher.
+        teacher_metrics: the final teacher's held-out metrics.
+        notes: what the user should know.
+    """
+
+    student_parameters: int
+    bytes_kept: int = 0
+    teacher_bytes: int = 0
+    teacher_parameters: int | None = None
+    teacher_metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of a run, as the loop hands it to the backend that trains it.
+
+    Args:
+        index: the stage's place in the curriculum, from 0.
+        steps: steps at most; a plateau ends the stage earlier.
+        total_steps: steps of all stages of the run.
+        directory: where the stage's checkpoints go.
+        checkpoint: the checkpoint to go on from; `None` at the stage's start.
+        recorder: takes the losses, the evaluations and the checkpoints.
+        progress: shows the stage's bar.
+    """
+
+    index: int
+    steps: int
+    total_steps: int
+    directory: Path
+    checkpoint: Path | None
+    recorder: Recorder
+    progress: Progress
+
+
+class OpenStage(Protocol):
+    """A stage that is ready to train: its part of the student, its loss and its teacher are in memory."""
+
+    @property
+    def matched(self) -> str:
+        """What the stage matches of its teacher, for a note: "states", "logits"."""
+        ...
+
+    def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
+        """The number of an evaluation that a plateau is judged by: the stage's own held-out loss."""
+        ...
+
+    def train(self, run: StageRun) -> int:
+        """Trains until `run.steps` or a plateau, from `run.checkpoint` if there is one; returns the stage's last step.
+
+        It must save a checkpoint at the last step, and evaluate there.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Trains one student through the stages of one curriculum, a stage at a time.
+
+    The loop (`vigreux.loop.run`) decides what runs next and writes the run folder. A backend knows its models and its data.
+    Every method is called on all processes, except `plan`, `save` and `finish`, which the first process calls alone.
+    """
+
+    curriculum: Curriculum
+    device: str = "cpu"
+    keep_checkpoints: bool = False  # all of a stage, not only the last
+    first_process: bool = True  # whether this process writes the run folder
+    smaller: str  # what a user can make smaller when memory runs out
+
+    @property
+    @abstractmethod
+    def student(self) -> nn.Module:
+        """The model that is trained, in place."""
+
+    @property
+    @abstractmethod
+    def samples_per_step(self) -> int:
+        """Training samples of one optimiser step, over all processes."""
+
+    @abstractmethod
+    def check(self, *, resume: bool) -> None:
+        """Raises for everything that can be refused before the run folder is made."""
+
+    @abstractmethod
+    def fingerprints(self) -> dict[str, str]:
+        """Name → hash of what the run is made from; a resume compares them."""
+
+    @abstractmethod
+    def plan(self) -> list[StagePlan]:
+        """The steps of each stage, and the cost of one step."""
+
+    @abstractmethod
+    def open_stage(self, index: int) -> AbstractContextManager[OpenStage]:
+        """Builds stage `index` around the student's weights."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """The held-out metrics of the whole student."""
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Writes the student's weights into `directory`."""
+
+    @abstractmethod
+    def load(self, directory: Path) -> None:
+        """Takes the student's weights from `directory`."""
+
+    @abstractmethod
+    def facts(self) -> ModelFacts:
+        """What the summary says of student and teacher."""
+
+    def finish(self, directory: Path, summary: Summary) -> None:
+        """Writes the finished student into `directory`, with all that its users need beside the weights."""
+        self.save(directory)
+
+    # what only some backends need
+
+    def prepare(self) -> None:
+        """Is called before the first stage, when the run folder exists."""
+        return
+
+    def wait(self) -> None:
+        """Waits until every process of the run is here."""
+        return
+
+    def hands_on(self, index: int) -> bool:
+        """Whether stage `index` hands more than weights on to the next one, such as the optimiser's state."""
+        return False
+
+    def save_state(self, directory: Path) -> None:
+        """Writes what the last stage hands on beside weights."""
+        return
+
+    def load_state(self, directory: Path) -> None:
+        """Takes up what `save_state` wrote."""
+        return

@@ -1,0 +1,119 @@
+"""What a stage writes while it trains: its records, its checkpoints' manifests, and whether it is on a plateau."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vigreux.curriculum import Stage
+from vigreux.loop.progress import Totals, on_plateau
+from vigreux.plan.cost import StepCost
+from vigreux.run.checkpoints import rotate, write_manifest
+from vigreux.run.folder import RunFolder
+
+
+class Recorder:
+    """Writes the records of one stage, and counts what the stage has spent.
+
+    Args:
+        folder: where records go; `None` on all processes but the first.
+        stage: the stage that runs.
+        start: what the run had spent when the stage began.
+        cost: what one step costs.
+        samples_per_step: training samples of one step.
+        plateau_loss: the number of an evaluation that a plateau is judged by.
+        keep: how many checkpoints of the stage stay; `None` keeps all.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        stage: Stage,
+        start: Totals,
+        cost: StepCost,
+        samples_per_step: int,
+        *,
+        plateau_loss: Callable[[Mapping[str, Any]], float],
+        keep: int | None = 1,
+    ) -> None:
+        self.folder = folder
+        self.stage = stage
+        self.start = start
+        self.cost = cost
+        self.samples_per_step = samples_per_step
+        self.plateau_loss = plateau_loss
+        self.keep = keep
+        self.seconds = start.seconds  # of training in the whole run; the backend adds to it
+        self.losses: list[float] = []
+        self.evaluations: list[Mapping[str, Any]] = []
+
+    def restore(self, records: list[dict[str, Any]]) -> None:
+        """Takes up the run's records after a resume, so that plateaus and seconds go on where they were.
+
+        The stages before this one may have been trained again since, and may have taken longer. So this stage's seconds are
+        counted from the last record of the stage before it, not from `start`.
+        """
+        began = 0.0
+        for record in records:
+            if record["stage"] != self.stage.name:
+                began = record["seconds"]
+                continue
+            self.seconds = self.start.seconds + record["seconds"] - began
+            if record["kind"] == "train":
+                self.losses.append(record["loss"])
+            else:
+                self.evaluations.append(record)
+
+    def log(self, step: int, loss: float, values: Mapping[str, Any]) -> None:
+        """Records the mean training loss since the last log or checkpoint."""
+        self.losses.append(loss)
+        self._write("train", step, {"loss": loss, **values})
+
+    def log_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records the held-out metrics after `step` steps."""
+        self.evaluations.append(metrics)
+        self._write("eval", step, metrics)
+
+    def seal(self, checkpoint: Path) -> None:
+        """Makes a written checkpoint count: adds the records until now, then the manifest, and deletes older ones.
+
+        The first process calls it.
+        """
+        assert self.folder is not None, "only the first process writes"
+        self.folder.copy_metrics(checkpoint)
+        write_manifest(checkpoint)
+        if self.keep is not None:
+            rotate(checkpoint.parent, self.keep)
+
+    def on_plateau(self) -> bool:
+        """Whether the stage's duration is a plateau, and the evaluations so far are on one."""
+        return on_plateau(self.stage.duration, [self.plateau_loss(each) for each in self.evaluations])
+
+    def totals(self, step: int) -> Totals:
+        """What the run has spent after `step` steps of this stage."""
+        return self.start.after(step, self.cost, self.samples_per_step, self.seconds - self.start.seconds)
+
+    def _write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        if self.folder is None:
+            return
+        totals = self.totals(step)
+        self.folder.log_metrics(
+            {
+                "kind": kind,
+                "stage": self.stage.name,
+                "step": step,
+                "global_step": totals.steps,
+                "samples": totals.samples,
+                "flops": totals.student_flops + totals.teacher_flops,
+                "seconds": totals.seconds,
+                **values,
+            }
+        )
+
+
+def held_out_loss(evaluation: Mapping[str, Any]) -> float:
+    """The held-out loss of an evaluation. A loss that was not finite is infinite: a file holds null in its place."""
+    loss = evaluation["loss"]
+    return loss if loss is not None and math.isfinite(loss) else math.inf

@@ -1,0 +1,228 @@
+"""The life of a run: start or resume, one stage after another, the finished student. Every backend runs through here."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from vigreux.activity import doing
+from vigreux.curriculum.serialize import to_plain
+from vigreux.errors import TrainingError
+from vigreux.loop.backend import Backend, OpenStage, StageRun
+from vigreux.loop.failures import reported_failures
+from vigreux.loop.plan import StagePlan, plan_text, read_plan
+from vigreux.loop.progress import Totals, progress_bar
+from vigreux.loop.recorder import Recorder
+from vigreux.loop.resuming import CARRIED, keep_initial, restore_whole_stages, save_finished_student
+from vigreux.run.checkpoints import checkpoint_path, latest_checkpoint, rotate, step_of, write_manifest
+from vigreux.run.folder import PLAN, RunFolder, StageRecord, Summary
+
+
+def start_or_resume(
+    backend: Backend,
+    root: Path,
+    config: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    resume: bool,
+    quiet: bool,
+) -> Summary | None:
+    """Starts the run in `root`, or goes on with it. Nothing is written before everything is checked.
+
+    Args:
+        backend: trains the student.
+        root: the run folder.
+        config: what was asked, as plain values.
+        defaults: what `config` is where nothing is asked.
+        name: the curriculum's name in tables; default from `config`.
+        resume: go on with the run in `root`.
+        quiet: no progress bar.
+
+    Returns:
+        The summary on the first process, `None` on the others.
+    """
+    backend.check(resume=resume)
+    if not backend.first_process:
+        backend.wait()
+        run_stages(backend, None, root, quiet=True)
+        return None
+    stages, prints = to_plain(backend.curriculum), backend.fingerprints()
+    if resume:
+        folder = RunFolder.resume(root, config, stages, defaults=defaults, fingerprints=prints)
+    else:
+        # the plan first: until the budget is known to buy every stage, no folder is made
+        plan = plan_text(backend.plan())
+        folder = RunFolder.create(
+            root, config, stages, name=name, device=backend.device, plan=plan, fingerprints=prints
+        )
+    backend.wait()
+    with folder:
+        run_stages(backend, folder, root, quiet=quiet)
+    return RunFolder.open(root).summary()
+
+
+def run_stages(
+    backend: Backend, folder: RunFolder | None, root: Path, *, quiet: bool = False
+) -> dict[str, float]:
+    """Trains the student through all stages that are not finished; returns its held-out metrics.
+
+    Args:
+        backend: trains the student; its checks have passed.
+        folder: the run folder, open and locked by this process; `None` on all processes but the first.
+        root: the run folder's path, on every process.
+        quiet: no progress bar.
+
+    Raises:
+        TrainingError: a loss is not finite, the disk is full, or there is too little memory. What was finished stays, and
+            the run can be resumed.
+    """
+    with reported_failures(root, folder, smaller=backend.smaller):
+        if folder is not None:
+            restore_whole_stages(folder, backend.curriculum, backend.hands_on)
+            keep_initial(folder, backend.student, backend.save)
+            if folder.text(PLAN) is None:
+                folder.keep(PLAN, plan_text(backend.plan()))
+        backend.wait()
+        backend.prepare()
+        plan = read_plan(RunFolder.open(root).text(PLAN) or "", root / PLAN)
+        totals = Totals()
+        with progress_bar(quiet or folder is None) as progress:
+            for index, stage in enumerate(backend.curriculum):
+                with doing(f"training stage {stage.name!r}"):
+                    totals = _run_stage(backend, folder, root, index, plan, totals, progress)
+        return _finish(backend, folder, totals)
+
+
+def _run_stage(
+    backend: Backend,
+    folder: RunFolder | None,
+    root: Path,
+    index: int,
+    plan: Sequence[StagePlan],
+    start: Totals,
+    progress: Progress,
+) -> Totals:
+    """Trains one stage, or takes up what it left if it is finished; returns what the run has spent then."""
+    stage, planned = backend.curriculum[index], plan[index]
+    directory = RunFolder(root).stage_dir(index, stage.name)
+    finished = RunFolder.open(root).stages()
+    if index < len(finished):
+        if index == len(finished) - 1:  # only the last one's student is needed
+            _take_up(backend, index, directory)
+        record = finished[index]
+        return start.after(record.steps, planned.cost, backend.samples_per_step, record.seconds)
+    checkpoint = latest_checkpoint(directory)
+    if checkpoint is None and index == 0:
+        backend.load(RunFolder(root).initial)
+    keep = None if backend.keep_checkpoints else 1
+    if folder is not None and checkpoint is not None:
+        folder.restore_metrics(checkpoint, start.steps + step_of(checkpoint), say=False)
+        if keep is not None:  # a kill may come between a new checkpoint and the deletion of the older ones
+            rotate(directory, keep)
+    with backend.open_stage(index) as opened:
+        recorder = Recorder(
+            folder,
+            stage,
+            start,
+            planned.cost,
+            backend.samples_per_step,
+            plateau_loss=opened.plateau_loss,
+            keep=keep,
+        )
+        backend.wait()
+        recorder.restore(RunFolder.open(root).metrics())
+        steps = planned.steps
+        if checkpoint is not None and recorder.on_plateau():
+            steps = step_of(
+                checkpoint
+            )  # the stage ended here, and the run was killed before that was recorded
+        total_steps = sum(each.steps for each in plan)
+        run = StageRun(index, steps, total_steps, directory, checkpoint, recorder, progress)
+        try:
+            steps = opened.train(run)
+        except TrainingError as error:
+            last = latest_checkpoint(directory)
+            good = (
+                f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+            )
+            raise TrainingError(f"stage {stage.name!r}: {error}; {good}") from error
+    if folder is not None:
+        if backend.hands_on(index):
+            _hand_on(backend, directory / CARRIED)
+        folder.finish_stage(_record(recorder, opened, steps, checkpoint_path(directory, steps), root))
+    backend.wait()  # the other processes read the record
+    return recorder.totals(steps)
+
+
+def _take_up(backend: Backend, index: int, directory: Path) -> None:
+    """Loads what the finished stage `index` left in `directory`."""
+    checkpoint = latest_checkpoint(directory)
+    assert checkpoint is not None, "restore_whole_stages drops a stage without a checkpoint"
+    backend.load(checkpoint)
+    if backend.hands_on(index):
+        backend.load_state(directory / CARRIED)
+
+
+def _hand_on(backend: Backend, carried: Path) -> None:
+    """Saves what a stage hands on beside weights."""
+    shutil.rmtree(carried, ignore_errors=True)
+    carried.mkdir(parents=True)
+    backend.save_state(carried)
+    write_manifest(carried)
+
+
+def _record(recorder: Recorder, opened: OpenStage, steps: int, checkpoint: Path, root: Path) -> StageRecord:
+    """What stages.jsonl says of a finished stage; warns of one that learned nothing."""
+    stage, cost = recorder.stage, recorder.cost
+    explained = recorder.evaluations[-1].get("explained_variance")
+    notes: tuple[str, ...] = ()
+    if explained is not None and explained <= 0:
+        note = (
+            f"stage {stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
+            f" predicts the teacher's {opened.matched} no better than their mean"
+        )
+        warnings.warn(note, UserWarning, stacklevel=2)
+        notes = (note,)
+    return StageRecord(
+        name=stage.name,
+        target=str(stage.target),
+        depth=stage.depth,
+        steps=steps,
+        seconds=recorder.seconds - recorder.start.seconds,
+        student_flops=steps * cost.student_flops,
+        teacher_flops=steps * cost.teacher_flops,
+        first_loss=recorder.losses[0],
+        last_loss=recorder.losses[-1],
+        explained_variance=explained,
+        notes=notes,
+        checkpoint=str(checkpoint.relative_to(root)),
+    )
+
+
+def _finish(backend: Backend, folder: RunFolder | None, totals: Totals) -> dict[str, float]:
+    """Evaluates the student, and puts it and the summary into the run folder."""
+    metrics = backend.evaluate()
+    if folder is not None:
+        facts = backend.facts()
+        summary = Summary(
+            metrics=metrics,
+            steps=totals.steps,
+            flops=totals.student_flops + totals.teacher_flops,
+            seconds=totals.seconds,
+            bytes_kept=facts.bytes_kept,
+            teacher_bytes=facts.teacher_bytes,
+            notes=facts.notes,
+            teacher_metrics=facts.teacher_metrics,
+            student_parameters=facts.student_parameters,
+            teacher_parameters=facts.teacher_parameters,
+        )
+        save_finished_student(folder, lambda directory: backend.finish(directory, summary))
+        folder.finish(summary)
+    backend.wait()
+    return metrics
