@@ -1,4 +1,7 @@
-"""A LoRA student: a model that exists learns from a larger one, and only its adapters change. Runs anywhere in seconds."""
+"""A LoRA student: an existing model learns from a larger one, and only its adapters change.
+
+The models are tiny and random, so the script runs in seconds on any machine.
+"""
 
 import tempfile
 
@@ -20,7 +23,7 @@ rows = Dataset.from_dict({"input_ids": tokenizer(texts)["input_ids"]})
 torch.manual_seed(0)
 sizes = {"vocab_size": len(tokenizer), "n_head": 4, "n_positions": 32, "bos_token_id": 0, "eos_token_id": 0}
 teacher = GPT2LMHeadModel(GPT2Config(n_layer=4, n_embd=32, **sizes))
-with tempfile.TemporaryDirectory() as base:  # in real life: the directory or hub id of a small model
+with tempfile.TemporaryDirectory() as base:  # in practice: the folder or hub id of a small model
     GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, **sizes)).save_pretrained(base)
     student = AutoModelForCausalLM.from_pretrained(base)
     student.add_adapter(LoraConfig(r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True))
@@ -34,7 +37,7 @@ with tempfile.TemporaryDirectory() as base:  # in real life: the directory or hu
         processing_class=tokenizer,
         args=TrainingArguments(output_dir="runs/lora", learning_rate=1e-2, per_device_train_batch_size=8),
     )
-    # what is saved are the adapters; they open on their base
+    # the run saves the adapters; from_pretrained opens them on their base
     again = AutoModelForCausalLM.from_pretrained(run.student)
 print(
     run.summary().metrics,

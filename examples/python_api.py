@@ -1,4 +1,7 @@
-"""A curriculum from Python: a small text classifier from a larger one. Runs anywhere in seconds; the models are tiny and random."""
+"""A curriculum from Python: distils a text classifier into a smaller one.
+
+The models are tiny and random, so the script runs in seconds on any machine.
+"""
 
 import torch
 from datasets import Dataset
@@ -37,7 +40,7 @@ run = vx.distill(
     train_dataset=rows.select(range(48)),
     eval_dataset=rows.select(range(48, 64)),
     processing_class=tokenizer,
-    init="projected-embeddings",  # as the command starts its students; None keeps the weights that the student has
+    init="projected-embeddings",  # the command's default; None keeps the weights that the student has
     args=TrainingArguments(output_dir="runs/python", learning_rate=1e-3, per_device_train_batch_size=8),
 )
 print(run.summary().metrics, run.student)

@@ -31,3 +31,12 @@ def test_links_between_pages_lead_to_files():
     for page in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
             assert (DOCS / target).exists() or target in GENERATED, f"{page.name}: {target}"
+
+
+def test_lines_have_at_most_110_columns():
+    pages = [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    pages.remove(DOCS / "architecture.md")
+    for page in pages:
+        text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", page.read_text(), flags=re.DOTALL)
+        for line in text.splitlines():
+            assert len(line) <= 110 or line.startswith("|"), f"{page.name}: {line}"

@@ -1,4 +1,4 @@
-"""Opens a student with transformers alone, and asks it for the topic of a text: no vigreux is needed to use what it made."""
+"""Opens a student with transformers and asks it for the topic of a text. Using a student does not need Vigreux."""
 
 import sys
 
