@@ -7,12 +7,13 @@ from typing import Any
 
 from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.parity import SETTINGS, curve
+from vigreux.claims.common.parity import SETTINGS, ParitySettings, curve
 from vigreux.claims.common.transition import around, checkpoints
 from vigreux.run.checkpoints import checkpoint_path
 from vigreux.run.folder import RunFolder
 
-SAMPLES = 100_000  # fresh inputs of a probe, as in the paper
+# fresh inputs of a probe; at the other scales as many as in the paper
+SAMPLES: dict[Preset, int] = {"smoke": 5000, "laptop": 100_000, "paper": 100_000}
 RATIO = 5  # a spike: so many times the largest correlation outside the support, and the final one inside
 
 
@@ -29,7 +30,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     steps = [s for i, s in enumerate(kept) if i % 4 == 3 or place.start - reach <= s <= place.end + reach] + [
         settings.teacher_steps
     ]
-    records = [_probe(teacher, settings.task_seed, settings.n, settings.k, step) for step in steps]
+    records = [_probe(teacher, settings, step, SAMPLES[preset]) for step in steps]
     inside = {r["step"]: r["summary"]["in_mean"] for r in records}
     outside = {r["step"]: r["summary"]["out_max"] for r in records}
     peak = max(inside, key=lambda step: inside[step])
@@ -48,20 +49,20 @@ def run(lab: Lab, preset: Preset) -> Outcome:
         numbers={"transition": place.plain(), "peak": peak, "probes": [_short(record) for record in records]},
         checks=checks,
         seeds=(0,),
-        config=settings.plain() | {"samples": SAMPLES, "readout": "probability"},
+        config=settings.plain() | {"samples": SAMPLES[preset], "readout": "probability"},
         figures=[str(path.relative_to(lab.results)) for path in paths],
         notes=["one teacher; intervals are over the fresh inputs of each probe"],
     )
 
 
-def _probe(teacher: RunFolder, task_seed: int, n: int, k: int, step: int) -> dict[str, Any]:
+def _probe(teacher: RunFolder, parity: ParitySettings, step: int, samples: int) -> dict[str, Any]:
     from vigreux.models.two_layer import TwoLayer
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
     from vigreux.tasks.generated.parity import Parity
 
     network = TwoLayer.load(checkpoint_path(teacher.stage_dir(0, "labels"), step))
-    settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=SAMPLES)
-    probe = probe_monomials(network, Parity.draw(n, k, task_seed), settings)
+    settings = MonomialSettings(readout="probability", degree=1, feature_degree=1, samples=samples)
+    probe = probe_monomials(network, Parity.draw(parity.n, parity.k, parity.task_seed), settings)
     accuracies = dict(zip(curve(teacher)["steps"], curve(teacher)["accuracy"]))
     return {
         "step": step,

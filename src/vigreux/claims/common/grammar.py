@@ -36,6 +36,7 @@ class GrammarSettings:
         probe_sentences: held-out sentences of the n-gram probes.
         positions: where the n-gram probes look.
         probe_training, probe_held_out: sentences of the non-terminal probe.
+        max_eval: held-out sentences of an evaluation.
         seeds: of the students' initial weights and samples.
         family: bert or gpt2.
         boundary_level: of GPT-2: only tokens that end a non-terminal of this level or a higher one are predicted; 0 is all.
@@ -59,6 +60,7 @@ class GrammarSettings:
     positions: tuple[int, ...]
     probe_training: int
     probe_held_out: int
+    max_eval: int = 500
     seeds: tuple[int, ...] = (0, 1, 2)
     family: Literal["bert", "gpt2"] = "bert"
     boundary_level: int = 0
@@ -105,7 +107,7 @@ class GrammarSettings:
 
     def task(self) -> TaskConfig:
         """Masked or next tokens of the grammar's sentences."""
-        shared = TaskConfig(data=self.grammar, max_length=self.max_length, max_eval=500)
+        shared = TaskConfig(data=self.grammar, max_length=self.max_length, max_eval=self.max_eval)
         if self.family == "bert":
             return replace(shared, kind="masked-lm", mask_share=0.3, attend_masked=False)
         return replace(shared, kind="causal-lm", boundary_level=self.boundary_level)
@@ -118,7 +120,8 @@ SETTINGS: dict[Preset, GrammarSettings] = {
     "smoke": GrammarSettings(
         grammar="grammar:cfg3b:k", max_length=32, layers=2, teacher_hidden=32, student_hidden=16, batch=16, teacher_steps=120,
         teacher_rate=5e-3, every=10, steps=60, rate=5e-3, progressive_every=40, eval_every=10, probe_sentences=16,
-        positions=(6, 12, 18), probe_training=64, probe_held_out=32, seeds=(0,),
+        positions=(6, 12, 18), probe_training=64, probe_held_out=32, max_eval=64,
+        seeds=(0,),
     ),
     "laptop": GrammarSettings(
         grammar="grammar:cfg3b:m", max_length=80, layers=4, teacher_hidden=64, student_hidden=32, batch=64, teacher_steps=3000,

@@ -31,6 +31,7 @@ class TokenParitySettings:
         shot_share: of a 2-shot student's steps, those that the intermediate checkpoint teaches.
         progressive_every: the teacher's steps between the checkpoints of progressive distillation.
         eval_every: steps between evaluations.
+        max_eval: held-out inputs of an evaluation.
         seeds: of the students' initial weights and samples.
         task_seed: draws the support.
     """
@@ -48,6 +49,7 @@ class TokenParitySettings:
     rate: float
     progressive_every: int
     eval_every: int
+    max_eval: int = 2000
     seeds: tuple[int, ...] = (0, 1, 2)
     task_seed: int = 0
     shot_share: float = 0.5
@@ -89,7 +91,7 @@ class TokenParitySettings:
 
     def _task(self) -> TaskConfig:
         data = f"parity:n={self.n},k={self.k},seed={self.task_seed}"
-        return TaskConfig(kind="classification", data=data, max_length=self.n + 1, max_eval=2000)
+        return TaskConfig(kind="classification", data=data, max_length=self.n + 1, max_eval=self.max_eval)
 
     def _training(self, rate: float, eval_every: int, **more: Any) -> dict[str, Any]:
         return training(self.batch, 500, rate, eval_every, **more)
@@ -98,7 +100,7 @@ class TokenParitySettings:
 SETTINGS: dict[Preset, TokenParitySettings] = {
     "smoke": TokenParitySettings(
         n=10, k=2, layers=2, teacher_hidden=32, student_hidden=8, batch=64, teacher_steps=120, teacher_rate=1e-3, every=10,
-        steps=60, rate=1e-3, progressive_every=40, eval_every=20, seeds=(0,),
+        steps=60, rate=1e-3, progressive_every=40, eval_every=20, max_eval=500, seeds=(0,),
     ),
     "laptop": TokenParitySettings(
         n=20, k=3, layers=2, teacher_hidden=64, student_hidden=8, batch=128, teacher_steps=600, teacher_rate=1e-3, every=10,

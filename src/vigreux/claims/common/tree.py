@@ -106,7 +106,7 @@ class HierarchicalSettings:
 
 SETTINGS: dict[Preset, HierarchicalSettings] = {
     "smoke": HierarchicalSettings(
-        n=20, k=3, classes=4, teacher_width=800, teacher_steps=60_000, teacher_rate=5e-3, every=2000, widths=(50,),
+        n=14, k=3, classes=4, teacher_width=800, teacher_steps=60_000, teacher_rate=5e-3, every=2000, widths=(50,),
         steps=40_000, rate=5e-3, shot=8000, progressive_every=6000, eval_every=4000, seeds=(0,),
     ),
     "laptop": HierarchicalSettings(
