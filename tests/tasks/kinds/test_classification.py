@@ -9,6 +9,7 @@ from vigreux.config.transformer import TaskConfig
 from vigreux.errors import DataError
 from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.documents.split import Documents
+from vigreux.tasks.kinds.base import RunClasses
 from vigreux.tasks.kinds.classification import class_names, classification, label_ids
 
 
@@ -72,7 +73,7 @@ def test_labels_are_names_case_aside():
 def test_whether_numbers_are_ids_is_one_decision_for_all_records(wordpiece):
     swapped = {0: "0", 1: "2", 2: "1"}  # 0 alone could be either
     documents = Documents(records([0, 1, 2]), records([0, 0]))
-    task = classification(documents, wordpiece, TaskConfig(kind="classification"), swapped)
+    task = classification(documents, wordpiece, TaskConfig(kind="classification"), RunClasses(swapped))
     assert task.train.labels.tolist() == [0, 2, 1]
 
 
@@ -82,14 +83,20 @@ def test_numbers_that_could_be_the_ids_of_either_model_are_refused(wordpiece):
     with pytest.raises(
         DataError, match=r"a.csv:2: the labels are whole numbers, .*labels by name: bad, good"
     ):
-        classification(Documents(records([0, 1]), records([1])), wordpiece, config, names, by_name=True)
+        classification(
+            Documents(records([0, 1]), records([1])), wordpiece, config, RunClasses(names, by_name=True)
+        )
     by_name = Documents(records(["bad", "good"]), records(["good"]))
-    assert classification(by_name, wordpiece, config, names, by_name=True).train.labels.tolist() == [0, 1]
+    assert classification(
+        by_name, wordpiece, config, RunClasses(names, by_name=True)
+    ).train.labels.tolist() == [0, 1]
 
 
 def test_numbers_taken_as_ids_are_a_note(wordpiece):
     documents = Documents(records([0, 1]), records([1]))
-    task = classification(documents, wordpiece, TaskConfig(kind="classification"), {0: "bad", 1: "good"})
+    task = classification(
+        documents, wordpiece, TaskConfig(kind="classification"), RunClasses({0: "bad", 1: "good"})
+    )
     assert "the labels are whole numbers and are taken as class ids: 0 bad, 1 good" in task.notes
 
 
@@ -107,7 +114,7 @@ def test_scores_are_no_classes():
 def test_task(wordpiece):
     documents = Documents(records(["b", "a", "c", "b"]), records(["a", "c"]), ("a note",))
     task = classification(
-        documents, wordpiece, TaskConfig(kind="classification", max_length=128), id2label=None
+        documents, wordpiece, TaskConfig(kind="classification", max_length=128), RunClasses()
     )
     assert task.kind == "classification"
     assert (task.num_labels, task.id2label) == (3, {0: "a", 1: "b", 2: "c"})
@@ -129,7 +136,7 @@ def test_long_documents_are_cut_and_keep_their_end(wordpiece):
     lengths = [len(wordpiece(s)["input_ids"]) for s in SENTENCES[:4]]
     longest = max(lengths)
     task = classification(
-        data, wordpiece, TaskConfig(kind="classification", max_length=longest - 1), id2label=None
+        data, wordpiece, TaskConfig(kind="classification", max_length=longest - 1), RunClasses()
     )
     cut = [i for i, length in enumerate(lengths) if length == longest]
     assert (
@@ -141,7 +148,7 @@ def test_long_documents_are_cut_and_keep_their_end(wordpiece):
     assert row[-1] == wordpiece.sep_token_id
     assert row[:-1] == wordpiece(SENTENCES[cut[0]])["input_ids"][: longest - 2]
     uncut = classification(
-        data, wordpiece, TaskConfig(kind="classification", max_length=longest), id2label=None
+        data, wordpiece, TaskConfig(kind="classification", max_length=longest), RunClasses()
     )
     assert len(uncut.notes) == 1
 
@@ -149,7 +156,7 @@ def test_long_documents_are_cut_and_keep_their_end(wordpiece):
 @given(order=st.permutations(range(6)))
 def test_ragged_batches(wordpiece, order):
     data = Documents(records("abcabc"), records("ab"))
-    task = classification(data, wordpiece, TaskConfig(kind="classification"), id2label=None)
+    task = classification(data, wordpiece, TaskConfig(kind="classification"), RunClasses())
     stream = task.stream(0, 0, 6)
     batch = task.collate([stream[i] for i in order])
     for place, i in enumerate(order):
@@ -164,4 +171,4 @@ def test_held_out_label_outside_the_training_labels(wordpiece):
     with pytest.raises(
         DataError, match=r"label: unknown value 'god'; did you mean 'good'\? accepted: bad, good"
     ):
-        classification(data, wordpiece, TaskConfig(kind="classification"), id2label=None)
+        classification(data, wordpiece, TaskConfig(kind="classification"), RunClasses())

@@ -175,7 +175,7 @@ def _drawn_task(
 
 
 def _grammar_task(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
-    if config.kind not in ("masked-lm", "causal-lm"):
+    if not config.spec.over_vocabulary:
         raise ConfigError(f"task.kind: {config.kind!r} on a grammar; accepted: masked-lm, causal-lm")
     if not 0 <= config.boundary_level <= (grammar.depth or 0):
         raise ConfigError(
@@ -201,7 +201,7 @@ def _grammar_task(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTok
 
 def _sentence_collator(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Collator:
     pad = padding_id(tokenizer)
-    if config.kind == "causal-lm":
+    if config.spec.is_causal:
         return CausalCollator(pad, config.boundary_level)
     terminals = len(
         grammar.terminals
@@ -232,7 +232,7 @@ def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizer
 
 
 def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
-    if config.kind != "classification":
+    if config.spec.predicts != "samples":
         raise ConfigError(f"task.kind: {config.kind!r} on parity; accepted: classification")
     if law.n + 1 > config.max_length:
         raise ConfigError(

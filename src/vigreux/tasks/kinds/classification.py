@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,7 +15,7 @@ from vigreux.tasks.classes import find_class, is_generic
 from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.documents.split import Documents
 from vigreux.tasks.encoding import encode_documents, padding_id
-from vigreux.tasks.kinds.base import TaskBuilder
+from vigreux.tasks.kinds.base import RunClasses, TaskBuilder
 from vigreux.tasks.rows.class_ids import class_ids
 from vigreux.tasks.rows.columns import Columns
 from vigreux.tasks.rows.reading import Rows
@@ -25,43 +25,55 @@ from vigreux.tasks.task import Batch, Task, stack_labels
 
 
 def classification(
-    documents: Documents,
-    tokenizer: PreTrainedTokenizerBase,
-    config: TaskConfig,
-    id2label: dict[int, str] | None,
-    *,
-    by_name: bool = False,
+    documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig, classes: RunClasses
 ) -> Task:
-    """One of C classes a document. The classes are `id2label` where given, else those of the training labels.
-
-    With `by_name` whole numbers are refused, unless they are the names of classes: models that number their classes differently
-    leave open whose numbers they are.
-    """
-    classes = class_names(documents.train) if id2label is None else id2label
-    numbered = numbers_are_ids([*documents.train, *documents.held_out], classes)
-    labels = label_ids(documents.train, classes, numbered=numbered)
-    held_labels = label_ids(documents.held_out, classes, numbered=numbered)
-    if by_name and numbered:
-        raise DataError(
-            f"{documents.train[0].where}: the labels are whole numbers, and teacher and student number their classes"
-            f" differently; accepted: labels by name: {', '.join(classes.values())}"
-        )
-    table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels)
-    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, held_labels)
+    """One of C classes a document."""
+    labels = read_labels(documents.train, documents.held_out, classes)
+    table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels.train)
+    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, labels.held_out)
     held = held.draw(config.max_eval, config.split_seed)
     notes = (
         *documents.notes,
-        f"{len(table)} training documents, {len(held)} held out, {len(classes)} classes",
+        f"{len(table)} training documents, {len(held)} held out, {len(labels.classes)} classes",
         *cut,
+        *labels.notes,
     )
-    names = [classes[i] for i in range(len(classes))]
-    if numbered and not is_generic(names):
-        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:8])) + (
-            " …" if len(names) > 8 else ""
-        )
-        notes += (f"the labels are whole numbers and are taken as class ids: {shown}",)
     collate = LabelledCollator(padding_id(tokenizer))
-    return Task("classification", table, held, collate, table.mean_length, classes, notes)
+    return Task("classification", table, held, collate, table.mean_length, labels.classes, notes)
+
+
+class ReadLabels(NamedTuple):
+    """The class ids of training and held-out records, class id → name, and notes."""
+
+    train: list[int]
+    held_out: list[int]
+    classes: dict[int, str]
+    notes: tuple[str, ...]
+
+
+def read_labels(train: Sequence[Record], held_out: Sequence[Record], classes: RunClasses) -> ReadLabels:
+    """The class ids of records with one label each. The classes are those of the run, else those of the training labels.
+
+    Raises:
+        DataError: a label that is no class, or whole numbers where `classes.by_name` refuses them. Numbers that are
+            names of classes are accepted.
+    """
+    id2label = class_names(train) if classes.id2label is None else classes.id2label
+    numbered = numbers_are_ids([*train, *held_out], id2label)
+    ids = label_ids(train, id2label, numbered=numbered)
+    held_ids = label_ids(held_out, id2label, numbered=numbered)
+    if classes.by_name and numbered:
+        raise DataError(
+            f"{train[0].where}: the labels are whole numbers, and teacher and student number their classes"
+            f" differently; accepted: labels by name: {', '.join(id2label.values())}"
+        )
+    names = [id2label[i] for i in range(len(id2label))]
+    notes: tuple[str, ...] = ()
+    if numbered and not is_generic(names):
+        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:8]))
+        more = " …" if len(names) > 8 else ""
+        notes = (f"the labels are whole numbers and are taken as class ids: {shown}{more}",)
+    return ReadLabels(ids, held_ids, id2label, notes)
 
 
 @dataclass(frozen=True)
@@ -159,9 +171,7 @@ def _label_rows(
 
 
 CLASSIFICATION = TaskBuilder(
-    from_documents=lambda documents, tokenizer, config, classes: classification(
-        documents, tokenizer, config, classes.id2label, by_name=classes.by_name
-    ),
+    from_documents=classification,
     collator=lambda tokenizer, mask_share: LabelledCollator(padding_id(tokenizer)),
     class_names=class_names,
     label_rows=_label_rows,

@@ -60,7 +60,7 @@ def _labels(
     for column in columns:
         classes = getattr(features.get(column), "names", None)
         if classes:
-            own[column], said = _matched(f"{name}: {column}", classes, names)
+            own[column], said = match_names(f"{name}: {column}", classes, names)
             notes += said
     labels = []
     for i, values in enumerate(rows):
@@ -76,8 +76,8 @@ def _labels(
     return labels, notes
 
 
-def _matched(where: str, own: Sequence[str], names: Sequence[str]) -> tuple[list[str] | None, list[str]]:
-    """The model's name of each class of a `ClassLabel`; `None` where they say no more than ids."""
+def match_names(where: str, own: Sequence[str], names: Sequence[str]) -> tuple[list[str] | None, list[str]]:
+    """The model's name of each class of a `ClassLabel`, and notes; `None` where the names say no more than ids."""
     ids = {label: i for i, label in enumerate(names)}
     by_name = [find_class(label, ids) for label in own]
     if all(i is not None for i in by_name):

@@ -106,6 +106,8 @@ def choose_columns(
     _check_names(name, kind, names)
     named = frozenset[str]().union(*(model.columns for model in models)) if models else set(TOKEN_INPUTS)
     labels = tuple(column for column in LABELS if column in names and _is_label(kind, column, row[column]))
+    if SPECS[kind].has_classes and not labels:
+        raise DataError(f"{name}: no column labels or label; found {', '.join(names) or 'none'}")
     special = SPECS[kind].hides_tokens and SPECIAL_MASK in names and not labels
     taken = {IDS, MASK, *labels, *LOSS_MASKS} | ({SPECIAL_MASK} if special else set())
     inputs = tuple(c for c in names if c in named and c not in taken and c not in LABELS)
@@ -128,8 +130,6 @@ def _check_names(name: str, kind: TaskKind, names: Sequence[str]) -> None:
         raise DataError(f"{name}: no column {IDS}; found {listed}{hint}")
     if refused := next((column for column in names if column in REFUSED), None):
         raise DataError(f"{name}: column {refused}: is passed on to no model; accepted: {REFUSED[refused]}")
-    if SPECS[kind].has_classes and not set(LABELS) & set(names):
-        raise DataError(f"{name}: no column labels or label; found {listed}")
     masks = [column for column in LOSS_MASKS if column in names]
     if masks and not SPECS[kind].is_causal:
         raise DataError(
