@@ -11,13 +11,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from docstring_parser import parse
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 from vigreux.checks import field_types, words  # noqa: E402
+from vigreux.cli.help import field_descriptions  # noqa: E402
 from vigreux.config import transformer, two_layer  # noqa: E402
 
 # file of the repository → page of the site
@@ -114,15 +114,12 @@ def options(cls: type) -> str:
 
 def summary(cls: type) -> str:
     """The first sentence of a section's docstring."""
-    return parse(cls.__doc__ or "").short_description or ""
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
 
 
 def option_table(cls: type, prefix: str) -> str:
     """Name, default, accepted values and meaning of each option of a dataclass that is no section itself."""
-    meaning = {
-        entry.arg_name: " ".join((entry.description or "").split())
-        for entry in parse(cls.__doc__ or "").params
-    }
+    meaning = field_descriptions(cls)
     rows = ["| option | default | values | meaning |", "|---|---|---|---|"]
     for field in fields(cls):
         hint = field_types(cls)[field.name]
