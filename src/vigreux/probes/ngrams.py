@@ -1,12 +1,12 @@
-"""How far a masked language model looks: what its predictions lose without the near n-gram, and what they keep with nothing else.
+"""How far a masked language model looks: what it loses without the near n-gram, and what the near n-gram alone gives.
 
-Of a position p that is masked, with the span of an n-gram about it (arXiv 2410.05464):
+For a masked position p and the span of an n-gram around it (arXiv 2410.05464):
 
-    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model leans on the near n-gram
+    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model relies on the near n-gram
     M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near n-gram is all it uses
 
-TV is the total variation ½ ‖·‖₁; the released code reports ‖·‖₁, which is `convention="l1"`. It also hides special tokens in the
-last distribution, where ours stay visible, and averages over all positions at once, where we average over sentences.
+TV is the total variation ½ ‖·‖₁. The released code reports ‖·‖₁, which is `convention="l1"`. Two departures from it:
+special tokens stay visible in the last distribution, and we average over sentences, not over all positions at once.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from vigreux.models.views import LogitsView
 from vigreux.stats import mean_interval
 
 Convention = Literal["half", "l1"]
-Predict = Callable[
-    [dict[str, Tensor], Tensor], Tensor
-]  # a batch and flat places (N,) in its B · T → logits (N, V)
+# a batch and N positions, counted through its B · T tokens → logits (N, V)
+Predict = Callable[[dict[str, Tensor], Tensor], Tensor]
 _PAPER_POSITIONS = tuple(range(30, 450, 30))
 
 
 @dataclass(frozen=True)
 class NgramSettings:
-    """What is probed.
+    """Which n-grams are probed, and where.
 
     Args:
-        n: lengths of n-grams, from 2.
-        positions: places p in a sentence, special tokens counted; those whose span leaves the sentence or holds a special token are
-            left out.
+        n: Lengths of n-grams, from 2.
+        positions: Positions p in a sentence, special tokens counted. A position is skipped where its span leaves the
+            sentence or contains a special token.
         convention: `half` is ½ ‖·‖₁, from 0 to 1; `l1` is ‖·‖₁, from 0 to 2.
-        attend_masked: whether masked positions are attended to, or hidden by the attention mask as in the released code.
-        batch_size: rows of a forward pass.
+        attend_masked: Whether masked positions are attended to. The released code hides them by the attention mask.
+        batch_size: Rows of a forward pass.
     """
 
     n: tuple[int, ...] = (2, 3, 4, 5)
@@ -56,20 +55,20 @@ class NgramSettings:
         if not self.n or min(self.n) < 2:
             raise ConfigError(f"n: {self.n}; accepted: lengths of n-grams from 2")
         if not self.positions or min(self.positions) < 0:
-            raise ConfigError(f"positions: {self.positions}; accepted: places from 0, at least one")
+            raise ConfigError(f"positions: {self.positions}; accepted: positions from 0, at least one")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: {self.batch_size}; accepted: from 1")
 
 
 @dataclass(frozen=True)
 class NgramScore:
-    """One n: means over sentences, each the mean over its positions.
+    """The score of one n: the mean over sentences of each sentence's mean over its positions.
 
     Args:
-        n: length of the n-gram.
+        n: Length of the n-gram.
         robust, close: M_robust and M_close.
-        robust_interval, close_interval: half-widths of their 95 % intervals over sentences; `None` with one sentence.
-        sentences, places: how many went in.
+        robust_interval, close_interval: Half-widths of their 95 % intervals over sentences; `None` with one sentence.
+        sentences, places: Numbers of sentences and of positions.
     """
 
     n: int
@@ -82,7 +81,7 @@ class NgramScore:
 
 
 def span_of(position: int, n: int) -> range:
-    """The n-gram about a position: {p − 1, p}, {p − 1 … p + 1}, {p − 2 … p + 1}, {p − 2 … p + 2}, …"""
+    """The n-gram around a position: {p − 1, p}, {p − 1 … p + 1}, {p − 2 … p + 1}, {p − 2 … p + 2}, …"""
     return range(position - n // 2, position - n // 2 + n)
 
 
@@ -96,65 +95,65 @@ def probe_ngrams(
     """M_robust and M_close of a masked language model.
 
     Args:
-        predict: the model (see `predictor`).
-        sentences: token ids (T,) each, as the model reads them.
-        mask_id: the mask token.
-        special: ids that are never masked: they say nothing of a sentence but its length.
-        settings: n-grams and positions.
+        predict: The model (see `predictor`).
+        sentences: Token ids (T,) of every sentence, as the model reads them.
+        mask_id: The mask token.
+        special: Ids that are never masked: they say nothing about a sentence but its length.
+        settings: N-grams and positions.
+
+    Returns:
+        One score for every n of the settings.
 
     Raises:
         ConfigError: no sentence has a position whose spans fit.
     """
     scores = []
-    kept = np.asarray(special)
+    special_ids = np.asarray(special)
     for n in settings.n:
-        places = [
-            (i, p)
-            for i in range(len(sentences))
-            for p in settings.positions
-            if _fits(sentences[i], p, n, kept)
-        ]
-        if not places:
+        spots = []  # (sentence, position)
+        for i, ids in enumerate(sentences):
+            spots += [(i, p) for p in settings.positions if _fits(ids, p, n, special_ids)]
+        if not spots:
             raise ConfigError(
                 f"positions: {settings.positions}: in no sentence does a {n}-gram fit about one; accepted: smaller ones"
             )
-        found = np.array(
-            list(_distances(predict, sentences, places, n, mask_id, kept, settings))
-        )  # (places, 2)
-        owners = np.array([i for i, _ in places])
-        means = [[found[owners == i, side].mean() for i in np.unique(owners)] for side in range(2)]
-        (robust, robust_half), (close, close_half) = (mean_interval(values) for values in means)
-        scores.append(NgramScore(n, robust, close, robust_half, close_half, len(means[0]), len(places)))
+        pairs = _distances(predict, sentences, spots, n, mask_id, special_ids, settings)
+        distances = np.array(list(pairs))  # (spots, 2)
+        sentence_of = np.array([i for i, _ in spots])
+        means = np.array([distances[sentence_of == i].mean(axis=0) for i in np.unique(sentence_of)])
+        robust, robust_interval = mean_interval(means[:, 0].tolist())
+        close, close_interval = mean_interval(means[:, 1].tolist())
+        scores.append(NgramScore(n, robust, close, robust_interval, close_interval, len(means), len(spots)))
     return scores
 
 
 def _fits(ids: np.ndarray, position: int, n: int, special: np.ndarray) -> bool:
-    """The span lies in the sentence, holds no special token, and leaves something to see beside it."""
+    """Whether the span lies in the sentence, contains no special token, and does not cover the whole sentence."""
     span = span_of(position, n)
     inside = span.start >= 0 and span.stop <= len(ids) and len(ids) > n
     return inside and not np.isin(ids[span.start : span.stop], special).any()
 
 
 def predictor(model: nn.Module) -> Predict:
-    """The logits of a Hugging Face masked language model at the places that are asked for, in evaluation mode.
+    """The logits of a Hugging Face masked language model at chosen positions, in evaluation mode.
 
     Raises:
-        ConfigError: a model that looks to the left alone.
+        ConfigError: the model predicts from the left alone.
     """
-    if type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or getattr(
-        model.config, "is_decoder", False
-    ):
+    causal_classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    if type(model).__name__ in causal_classes or getattr(model.config, "is_decoder", False):
         raise ConfigError(
             f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language model"
         )
-    view, device = LogitsView(model), next(model.parameters()).device
+    view = LogitsView(model)
+    device = next(model.parameters()).device
 
     @torch.no_grad()
-    def predict(batch: dict[str, Tensor], places: Tensor) -> Tensor:
+    def predict(batch: dict[str, Tensor], positions: Tensor) -> Tensor:
         training = model.training
         model.eval()
         try:
-            return view({name: value.to(device) for name, value in batch.items()}, places.to(device)).cpu()
+            return view({name: value.to(device) for name, value in batch.items()}, positions.to(device)).cpu()
         finally:
             model.train(training)
 
@@ -162,43 +161,50 @@ def predictor(model: nn.Module) -> Predict:
 
 
 def _distances(
-    predict: Predict, sentences: Sequence[np.ndarray], places: Sequence[tuple[int, int]], n: int, mask_id: int,
+    predict: Predict, sentences: Sequence[np.ndarray], spots: Sequence[tuple[int, int]], n: int, mask_id: int,
     special: np.ndarray, settings: NgramSettings,
 ) -> Iterator[tuple[float, float]]:  # fmt: skip
-    """M_robust and M_close of each place."""
-    scale, step = 0.5 if settings.convention == "half" else 1.0, max(1, settings.batch_size // 3)
-    for part in (places[first : first + step] for first in range(0, len(places), step)):
-        hidden = [rows for i, p in part for rows in _hidden(sentences[i], p, n, special)]
-        batch, begins = _batch(
-            [sentences[i] for i, _ in part for _ in range(3)], hidden, mask_id, settings.attend_masked
+    """M_robust and M_close at every spot (sentence, position)."""
+    scale = 0.5 if settings.convention == "half" else 1.0
+    spots_per_batch = max(1, settings.batch_size // 3)  # every spot takes three rows
+    for first in range(0, len(spots), spots_per_batch):
+        rows, masks, positions = [], [], []
+        for i, position in spots[first : first + spots_per_batch]:
+            for mask in _masks(sentences[i], position, n, special):
+                rows.append(sentences[i])
+                masks.append(mask)
+                positions.append(position)
+        batch, row_starts = _batch(rows, masks, mask_id, settings.attend_masked)
+        logits = predict(batch, row_starts + torch.tensor(positions))  # (3 · spots, V)
+        all_but_position, all_but_span, span_alone = (
+            logits.double().softmax(-1).unflatten(0, (-1, 3)).unbind(1)
         )
-        logits = predict(
-            batch, begins + torch.tensor([p for _, p in part for _ in range(3)])
-        )  # (3 · places, V)
-        full, without, alone = logits.double().softmax(-1).unflatten(0, (-1, 3)).unbind(1)
-        robust, close = ((full - other).abs().sum(-1) * scale for other in (without, alone))
+        robust = (all_but_position - all_but_span).abs().sum(-1) * scale
+        close = (all_but_position - span_alone).abs().sum(-1) * scale
         yield from zip(robust.tolist(), close.tolist())
 
 
-def _hidden(
+def _masks(
     ids: np.ndarray, position: int, n: int, special: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T,) bool each: what is masked. The position alone; its whole n-gram; all but the rest of its n-gram."""
-    alone, gram = np.zeros((2, len(ids)), bool)
+    """The masked tokens of three rows, (T,) bool: the position; its whole n-gram; everything but the rest of its n-gram."""
+    alone = np.zeros(len(ids), bool)
     alone[position] = True
+    gram = np.zeros(len(ids), bool)
     gram[span_of(position, n)] = True
     return alone, gram, (~gram | alone) & ~np.isin(ids, special)
 
 
 def _batch(
-    rows: Sequence[np.ndarray], hidden: Sequence[np.ndarray], mask_id: int, attend: bool
+    rows: Sequence[np.ndarray], masks: Sequence[np.ndarray], mask_id: int, attend: bool
 ) -> tuple[dict[str, Tensor], Tensor]:
     """input_ids and attention_mask (B, T), and where each row begins in B · T."""
     longest = max(map(len, rows))
-    ids, attention = np.full((len(rows), longest), mask_id), np.zeros((len(rows), longest), np.int64)
-    for r, (row, masked) in enumerate(zip(rows, hidden)):
-        ids[r, : len(row)] = np.where(masked, mask_id, row)
-        attention[r, : len(row)] = 1 if attend else ~masked
+    ids = np.full((len(rows), longest), mask_id)
+    attention = np.zeros((len(rows), longest), np.int64)
+    for r, (row, mask) in enumerate(zip(rows, masks)):
+        ids[r, : len(row)] = np.where(mask, mask_id, row)
+        attention[r, : len(row)] = 1 if attend else ~mask
     batch = {
         "input_ids": torch.from_numpy(ids.astype(np.int64)),
         "attention_mask": torch.from_numpy(attention),

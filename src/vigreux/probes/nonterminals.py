@@ -1,12 +1,13 @@
-"""Which ancestors of a token can be read from a model's hidden states: a linear probe with attention by position alone.
+"""Which ancestors of a token can be read from a model's hidden states: a linear probe whose attention sees positions only.
 
-Of a sentence's hidden states h_1 … h_T, with H heads (Allen-Zhu and Li, "Physics of language models: part 1"; the probe of
-arXiv 2410.05464):
+For a sentence's hidden states h_1 … h_T and H heads (Allen-Zhu and Li, "Physics of language models: part 1"; the probe
+of arXiv 2410.05464):
 
-    logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ ),
+    logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ )
 
-q^h and k^h learned vectors of positions, so that what is mixed does not depend on the sentence. W^h maps to levels × symbols; each
-level is a classification of its own. The released probe shares q and k, counts padding, and normalises over i instead of j.
+q^h and k^h are learned vectors of positions, so the weights of the mixture do not depend on the sentence. W^h maps to
+levels × symbols; every level is a separate classification. The released probe shares q and k, counts padding, and
+normalises over i instead of j.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class ProbeData:
-    """What is read from what.
+    """Hidden states, and the ancestors to read from them.
 
     Args:
         hidden: (N, T, d) hidden states of N sentences, padded.
         mask: (N, T) bool, True at tokens.
-        ancestors: (N, T, levels) int64 numbers of symbols, −100 where none is asked for.
+        ancestors: (N, T, levels) int64 numbers of symbols, −100 where there is nothing to predict.
     """
 
     hidden: Tensor
     mask: Tensor
     ancestors: Tensor
 
-    def part(self, rows: slice) -> ProbeData:
+    def rows(self, rows: slice) -> ProbeData:
         """Some of the sentences."""
         return ProbeData(self.hidden[rows], self.mask[rows], self.ancestors[rows])
 
@@ -48,12 +49,12 @@ class ProbeSettings:
     """How the probe is made and trained.
 
     Args:
-        heads: of attention.
-        rank: length of the vectors of positions.
-        epochs: passes over the training sentences.
-        rate: of Adam.
-        batch: sentences a step.
-        seed: of weights and order.
+        heads: Attention heads.
+        rank: Length of the vectors of positions.
+        epochs: Passes over the training sentences.
+        rate: Learning rate of Adam.
+        batch: Sentences of a step.
+        seed: Seed of weights and order.
     """
 
     heads: int = 16
@@ -73,11 +74,11 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class NonterminalScores:
-    """Held-out accuracy, a number a level from level 1 up.
+    """Held-out accuracy at every level, from level 1 up.
 
     Args:
-        accuracy: share of tokens whose ancestor is predicted.
-        majority: of always saying the most frequent symbol of the training tokens.
+        accuracy: Share of tokens whose ancestor is predicted.
+        majority: The same share for a guess that is always the most frequent symbol of the training tokens.
     """
 
     accuracy: list[float]
@@ -100,24 +101,23 @@ class PositionProbe(nn.Module):
         length = hidden.shape[1]
         scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
         scores = scores / math.sqrt(self.queries.shape[-1])
-        weights = (
-            scores - scores.amax(-1, keepdim=True)
-        ).exp()  # of all sentences; each divides by its own tokens' sum
+        # The numerators of the softmax are the same for all sentences; the denominators sum over a sentence's tokens.
+        weights = (scores - scores.amax(-1, keepdim=True)).exp()
         tokens = mask[:, None, :, None].to(hidden.dtype)  # (N, 1, T, 1)
-        read = torch.einsum(
-            "ntd,hds->nhts", hidden, self.values
-        )  # narrower than hidden states: mixed after, not before
-        mixed = (weights @ (tokens * read)) / (weights @ tokens)  # (N, H, T, levels · symbols)
+        # The values are narrower than the hidden states, so they are mixed in place of these.
+        values = torch.einsum("ntd,hds->nhts", hidden, self.values)
+        mixed = (weights @ (tokens * values)) / (weights @ tokens)  # (N, H, T, levels · symbols)
         return mixed.sum(1).add(self.bias).unflatten(-1, self.shape)
 
 
 def fit_nonterminal_probe(
     train: ProbeData, held_out: ProbeData, settings: ProbeSettings | None = None
 ) -> NonterminalScores:
-    """Trains the probe on one set of sentences, and gives its accuracy on another."""
+    """Trains the probe on one set of sentences, and returns its accuracy on another."""
     settings = settings or ProbeSettings()
     symbols = int(torch.cat([train.ancestors.flatten(), held_out.ancestors.flatten()]).max()) + 1
-    positions, levels = max(train.hidden.shape[1], held_out.hidden.shape[1]), train.ancestors.shape[-1]
+    positions = max(train.hidden.shape[1], held_out.hidden.shape[1])
+    levels = train.ancestors.shape[-1]
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         probe = PositionProbe(
@@ -141,35 +141,36 @@ def _loss(logits: Tensor, ancestors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _accuracy(probe: PositionProbe, data: ProbeData, batch: int) -> list[float]:
-    parts = zip(data.hidden.split(batch), data.mask.split(batch))
-    found = torch.cat([probe(hidden, mask).argmax(-1) for hidden, mask in parts])  # (N, T, levels)
-    return _shares(found == data.ancestors, data.ancestors)
+    batches = zip(data.hidden.split(batch), data.mask.split(batch))
+    predictions = torch.cat([probe(hidden, mask).argmax(-1) for hidden, mask in batches])  # (N, T, levels)
+    return _accuracy_by_level(predictions == data.ancestors, data.ancestors)
 
 
 def _majority(train: Tensor, held_out: Tensor) -> list[float]:
-    """(levels,) of one guess a level."""
-    flat = train.flatten(0, 1)
-    guess = torch.stack(
-        [flat[flat[:, level] != IGNORE, level].mode().values for level in range(flat.shape[1])]
-    )
-    return _shares(held_out == guess, held_out)
+    """The accuracy of one guess at every level: the most frequent symbol of the training tokens."""
+    tokens = train.flatten(0, 1)  # (N · T, levels)
+    guesses = [tokens[tokens[:, level] != IGNORE, level].mode().values for level in range(tokens.shape[1])]
+    return _accuracy_by_level(held_out == torch.stack(guesses), held_out)
 
 
-def _shares(right: Tensor, ancestors: Tensor) -> list[float]:
-    asked = ancestors != IGNORE
-    return ((right & asked).flatten(0, 1).sum(0) / asked.flatten(0, 1).sum(0)).tolist()
+def _accuracy_by_level(correct: Tensor, ancestors: Tensor) -> list[float]:
+    labelled = ancestors != IGNORE
+    return ((correct & labelled).flatten(0, 1).sum(0) / labelled.flatten(0, 1).sum(0)).tolist()
 
 
-def joined(parts: Sequence[ProbeData]) -> ProbeData:
-    """Batches padded to one length."""
-    longest = max(part.hidden.shape[1] for part in parts)
+def joined(batches: Sequence[ProbeData]) -> ProbeData:
+    """Batches, padded to one length, as one."""
+    longest = max(batch.hidden.shape[1] for batch in batches)
 
-    def stack(tensors: Sequence[Tensor], value: float) -> Tensor:
-        trailing = [(0, 0) * (t.dim() - 2) + (0, longest - t.shape[1]) for t in tensors]
-        return torch.cat([F.pad(t, pad, value=value) for t, pad in zip(tensors, trailing)])
+    def concatenate(tensors: Sequence[Tensor], value: float) -> Tensor:
+        padded = []
+        for tensor in tensors:
+            widths = (0, 0) * (tensor.dim() - 2) + (0, longest - tensor.shape[1])
+            padded.append(F.pad(tensor, widths, value=value))
+        return torch.cat(padded)
 
     return ProbeData(
-        stack([part.hidden for part in parts], 0.0),
-        stack([part.mask for part in parts], False),
-        stack([part.ancestors for part in parts], IGNORE),
+        concatenate([batch.hidden for batch in batches], 0.0),
+        concatenate([batch.mask for batch in batches], False),
+        concatenate([batch.ancestors for batch in batches], IGNORE),
     )

@@ -10,7 +10,7 @@ from vigreux.run.folder import RunFolder
 if TYPE_CHECKING:
     from vigreux.probes.ngrams import NgramSettings
 
-MOST = 30  # checkpoints that are probed, and one more for the last
+MOST = 30  # checkpoints that are probed, besides the last
 
 
 def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) -> dict[str, Any]:
@@ -19,10 +19,10 @@ def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) ->
     Returns:
         `steps`; `robust`, `close` and their `robust_interval`, `close_interval`: a list a length of n-gram, under its number.
     """
-    from vigreux.assembly.probing import held_out_ids, probed
+    from vigreux.assembly.probing import held_out_ids, models_of_run
     from vigreux.probes.ngrams import predictor, probe_ngrams
 
-    kept = probed(teacher.path, series=True)
+    kept = models_of_run(teacher.path, series=True)
     chosen = kept[:: -(-len(kept) // MOST)]
     chosen += [] if chosen[-1] == kept[-1] else [kept[-1]]
     ids, tokenizer = held_out_ids(kept[0], sentences), kept[0].tokenizer()
@@ -44,10 +44,10 @@ def ngram_series(teacher: RunFolder, sentences: int, settings: NgramSettings) ->
 
 def boundary_accuracy(run: RunFolder) -> dict[int, float]:
     """Level → a finished model's held-out accuracy at tokens that end a non-terminal of that level or a higher one."""
-    from vigreux.assembly.probing import boundary_batches, probed
+    from vigreux.assembly.probing import boundary_batches, models_of_run
     from vigreux.probes.boundaries import accuracy_by_level, at_least
 
-    (model,) = probed(run.path, series=False)
+    (model,) = models_of_run(run.path, series=False)
     scores = accuracy_by_level(boundary_batches(model))
     return {
         level: at_least(scores, level).accuracy for level in range(model.task.boundary_level, len(scores))
@@ -56,12 +56,12 @@ def boundary_accuracy(run: RunFolder) -> dict[int, float]:
 
 def nonterminal_scores(run: RunFolder, settings: GrammarSettings) -> dict[str, list[float]]:
     """What can be read of each token's ancestors in a finished model's last hidden states, level by level."""
-    from vigreux.assembly.probing import nonterminal_data, probed
+    from vigreux.assembly.probing import models_of_run, nonterminal_data
     from vigreux.probes.nonterminals import fit_nonterminal_probe
 
-    (model,) = probed(run.path, series=False)
+    (model,) = models_of_run(run.path, series=False)
     data = nonterminal_data(model, settings.probe_training + settings.probe_held_out)
     scores = fit_nonterminal_probe(
-        data.part(slice(settings.probe_training)), data.part(slice(settings.probe_training, None))
+        data.rows(slice(settings.probe_training)), data.rows(slice(settings.probe_training, None))
     )
     return {"accuracy": scores.accuracy, "majority": scores.majority}

@@ -15,7 +15,7 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
 
     The masks, where there are any, are the same for all.
     """
-    from vigreux.assembly.probing import probed
+    from vigreux.assembly.probing import models_of_run
     from vigreux.backends.transformer.evaluation import HeldOut
     from vigreux.tasks.build import build_task
     from vigreux.tasks.documents.sources import read_records
@@ -24,7 +24,7 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
     records = read_records(source)
     scores = []
     for run in runs:
-        (model,) = probed(run.path, series=False)
+        (model,) = models_of_run(run.path, series=False)
         task = build_task(
             replace(model.task, data=source), model.tokenizer(), documents=Documents(records, records)
         )
@@ -52,10 +52,10 @@ def ngrams_of(
 
 
 def _scores(run: RunFolder, sentences: int, settings: NgramSettings) -> list[NgramScore]:
-    from vigreux.assembly.probing import held_out_ids, probed
+    from vigreux.assembly.probing import held_out_ids, models_of_run
     from vigreux.probes.ngrams import predictor, probe_ngrams
 
-    (model,) = probed(run.path, series=False)
+    (model,) = models_of_run(run.path, series=False)
     tokenizer = model.tokenizer()
     ids = held_out_ids(model, sentences)
     return probe_ngrams(

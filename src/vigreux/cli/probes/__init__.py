@@ -1,0 +1,1 @@
+"""The probes of `vigreux probe`, one a module: each brings its options, what it measures and its table."""
