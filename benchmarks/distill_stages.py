@@ -23,14 +23,13 @@ from distill_cases import BATCH, LENGTH, Case, make_case
 from distill_report import stages_table
 from torch import Tensor
 
-from vigreux.backends.transformer.capture import capture, wanted_signals
+from vigreux.backends.transformer.capture import capture, signals_to_cache
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.distillation.signals.store import CacheStore, Manifest
-from vigreux.distillation.stage_model import count_rows
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Task
 
@@ -71,7 +70,7 @@ def setup_of(case: Case, *stages: Stage) -> Setup:
 def write_cache(case: Case, config: CacheConfig, root: Path) -> tuple[CacheStore, dict[str, float]]:
     """The signals of one-shot and of the hidden stage, and their bytes a token."""
     setup = setup_of(case, STAGES["one-shot"], STAGES["hidden, half depth"])
-    wanted = wanted_signals(setup, config)
+    wanted = signals_to_cache(setup, config)
     signals = {each.name: each.form for each in wanted}
     store = CacheStore.create(
         root, Manifest({}, "index", None, {"train": SAMPLES, "held_out": BATCH}, SAMPLES, signals)
@@ -94,7 +93,7 @@ def step_of(setup: Setup, stage: Stage) -> Callable[[], None]:
     def step() -> None:
         batch = next(batches)
         loss = model(batch, model.signal(teacher, batch))
-        (loss / count_rows(setup.task, stage.target, batch)).backward()
+        (loss / model.count_rows(batch)).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -1,9 +1,6 @@
-import functools
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.reference import losses as slow
-from vigreux.curriculum import Divergence, Logits, Scaling
+from vigreux.curriculum import Divergence, Logits
 from vigreux.distillation import losses as fast
 
 TEMPERATURES = (1e-20, 1e-4, 0.5, 1.0, 2.0, 10.0)
@@ -129,7 +126,7 @@ def test_gradients_are_those_of_finite_differences(
 def test_half_precision_students_get_gradients_of_their_own_type() -> None:
     student = torch.randn(3, 5, dtype=torch.bfloat16, requires_grad=True)
     teacher = torch.randn(3, 5)
-    fast.soft_cross_entropy(student, teacher).sum().backward()
+    fast.divergence(student, teacher, Logits()).sum().backward()
     expected = torch.softmax(student.detach().float(), -1) - torch.softmax(teacher, -1)
     assert student.grad is not None
     assert student.grad.dtype == torch.bfloat16
@@ -153,7 +150,7 @@ def test_rows_are_the_same_however_they_are_chunked(monkeypatch: pytest.MonkeyPa
 
     def loss_and_gradient() -> list[Tensor]:
         leaf = student.clone().requires_grad_()
-        loss = fast.soft_cross_entropy(leaf, teacher, 0.5, 2.0, 3)
+        loss = fast.divergence(leaf, teacher, Logits(0.5, top_k=3, student_temperature=2.0))
         return [loss.detach(), *torch.autograd.grad((loss * torch.arange(7.0)).sum(), leaf)]
 
     whole = loss_and_gradient()
@@ -171,13 +168,13 @@ def test_only_one_array_is_kept_for_the_backward_pass() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        fast.soft_cross_entropy(student, teacher)
+        fast.divergence(student, teacher, Logits())
     assert kept == [(6, 11)]
 
 
 def test_no_gradient_flows_into_the_teacher() -> None:
     student, teacher = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
-    (fast.jensen_shannon(student, teacher) + fast.hidden_loss(student, teacher)).sum().backward()
+    fast.divergence(student, teacher, Logits(divergence="jensen-shannon")).sum().backward()
     assert teacher.grad is None
     assert not fast.teacher_probabilities(teacher, 1.0).requires_grad
 
@@ -236,23 +233,23 @@ def test_jensen_shannon_lies_between_0_and_log_2(case: tuple[Tensor, Tensor, Ten
 
 def test_equal_distributions_are_at_distance_0_and_opposite_ones_at_the_bounds() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64)
-    for divergence in (fast.forward_kl, fast.reverse_kl, fast.jensen_shannon):
-        torch.testing.assert_close(
-            divergence(logits, logits), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-14
-        )
+    for divergence in ("forward-kl", "reverse-kl", "jensen-shannon"):
+        found = fast.divergence(logits, logits, Logits(divergence=divergence))
+        torch.testing.assert_close(found, torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-14)
     student, teacher = torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1.0]])
-    assert fast.jensen_shannon(student, teacher, 1e-20).item() == pytest.approx(math.log(2))
-    assert fast.reverse_kl(student, teacher, 1e-20).item() == pytest.approx(-math.log(fast.PROBABILITY_FLOOR))
+    bounds = {"jensen-shannon": math.log(2), "reverse-kl": -math.log(fast.PROBABILITY_FLOOR)}
+    for divergence, bound in bounds.items():
+        found = fast.divergence(student, teacher, Logits(1e-20, divergence=divergence))
+        assert found.item() == pytest.approx(bound)
 
 
-@pytest.mark.parametrize(
-    "divergence", [fast.soft_cross_entropy, fast.forward_kl, fast.reverse_kl, fast.jensen_shannon]
-)
-def test_classes_masked_by_both_add_nothing(divergence: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_classes_masked_by_both_add_nothing(divergence: Divergence) -> None:
     student = torch.tensor([[0.5, -1.0, -math.inf]], requires_grad=True)
     teacher = torch.tensor([[2.0, 1.0, -math.inf]])
-    loss = divergence(student, teacher)
-    torch.testing.assert_close(loss, divergence(student[:, :2], teacher[:, :2]))
+    target = Logits(divergence=divergence)
+    loss = fast.divergence(student, teacher, target)
+    torch.testing.assert_close(loss, fast.divergence(student[:, :2], teacher[:, :2], target))
     (gradient,) = torch.autograd.grad(loss.sum(), student)
     assert gradient.isfinite().all()
     assert gradient[0, 2] == 0
@@ -285,81 +282,3 @@ def test_no_rows_give_no_losses() -> None:
     loss.sum().backward()
     assert student.grad is not None
     assert student.grad.shape == (0, 5)
-
-
-# --- hidden states ------------------------------------------------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 2**32), rows=st.integers(1, 4), width=st.integers(1, 5))
-def test_hidden_loss_is_its_definition(seed: int, rows: int, width: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    student, teacher = (torch.randn(rows, width, generator=generator, dtype=torch.float64) for _ in range(2))
-    expected = [slow.hidden_loss(s, t) for s, t in zip(student.tolist(), teacher.tolist())]
-    assert fast.hidden_loss(student, teacher).tolist() == pytest.approx(expected)
-    assert fast.hidden_loss(student.bfloat16(), teacher).dtype == torch.float64
-    assert fast.hidden_loss(student.bfloat16(), teacher.bfloat16()).dtype == torch.float32
-
-
-@given(
-    seed=st.integers(0, 2**32),
-    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5),
-    offset=st.sampled_from((0.0, 1e4)),
-)
-def test_statistics_of_a_stream_are_those_of_all_rows(seed: int, sizes: list[int], offset: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    rows = offset + torch.randn(sum(sizes), 3, generator=generator)
-    found = functools.reduce(fast.TargetStatistics.merge, map(fast.target_statistics, rows.split(sizes)))
-    mean, variance = slow.mean_and_variance(rows.double().tolist())
-    assert found.count == sum(sizes)
-    assert found.mean.tolist() == pytest.approx(mean)
-    assert found.std.square().tolist() == pytest.approx(variance, abs=1e-9)
-    assert found.variance == pytest.approx(math.fsum(variance) / 3, abs=1e-9)
-
-
-ROWS = torch.tensor(
-    [[1.0, 10.0, 5.0], [3.0, 14.0, 5.0], [1.0, 10.0, 5.0], [3.0, 14.0, 5.0]]
-)  # std 1, 2, 0; mean variance 5/3
-
-
-@pytest.mark.parametrize(
-    ("scaling", "scale", "variance"),
-    [
-        ("none", [1.0, 1.0, 1.0], 5 / 3),
-        ("unit", [math.sqrt(5 / 3)] * 3, 1.0),
-        (
-            "per-dimension",
-            [1.0, 2.0, math.sqrt(5 / 3)],
-            2 / 3,
-        ),  # the dimension that does not vary is divided by the overall one
-    ],
-)
-def test_scaling_divides_and_does_not_centre(scaling: Scaling, scale: list[float], variance: float) -> None:
-    statistics = fast.target_statistics(ROWS)
-    scaled = fast.scale_targets(ROWS, statistics, scaling)
-    torch.testing.assert_close(scaled, ROWS / torch.tensor(scale))
-    assert statistics.scaled_variance(scaling) == pytest.approx(variance)
-    assert fast.target_statistics(scaled).variance == pytest.approx(variance, rel=1e-6)
-
-
-def test_targets_that_do_not_vary_are_left_as_they_are() -> None:
-    rows = torch.full((3, 2), 7.0)
-    statistics = fast.target_statistics(rows)
-    for scaling in get_args(Scaling):
-        assert torch.equal(fast.scale_targets(rows, statistics, scaling), rows)
-
-
-def test_scaled_targets_keep_their_type() -> None:
-    statistics = fast.target_statistics(ROWS)
-    assert fast.scale_targets(ROWS.bfloat16(), statistics, "per-dimension").dtype == torch.bfloat16
-
-
-def test_explained_variance() -> None:
-    assert fast.explained_variance(0.0, 2.0) == 1.0
-    assert fast.explained_variance(2.0, 2.0) == 0.0
-    assert fast.explained_variance(3.0, 2.0) == -0.5
-    assert fast.explained_variance(3.0, 0.0) == 0.0
-    # The targets' own mean explains nothing, whatever the scaling.
-    statistics = fast.target_statistics(ROWS)
-    scaled = fast.scale_targets(ROWS, statistics, "unit")
-    loss = fast.hidden_loss(scaled.mean(0, keepdim=True).expand_as(scaled), scaled).mean().item()
-    assert fast.explained_variance(loss, statistics.scaled_variance("unit")) == pytest.approx(0.0, abs=1e-6)

@@ -58,9 +58,15 @@ def jensen_shannon(student: Row, p: Row, student_temperature: float) -> float:
     return total
 
 
-def hidden_loss(student: Row, teacher: Row) -> float:
+def mean_squared_error(student: Row, target: Row) -> float:
     """Mean over the dimensions of the squared difference."""
-    return math.fsum((s - t) ** 2 for s, t in zip(student, teacher)) / len(student)
+    return math.fsum((s - t) ** 2 for s, t in zip(student, target)) / len(student)
+
+
+def cosine_distance(student: Row, target: Row) -> float:
+    """1 − cos of the angle between the rows."""
+    lengths = math.hypot(*student) * math.hypot(*target)
+    return 1 - math.fsum(s * t for s, t in zip(student, target)) / lengths
 
 
 def mean_and_variance(rows: list[Row]) -> tuple[Row, Row]:

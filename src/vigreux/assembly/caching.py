@@ -21,12 +21,12 @@ from vigreux.assembly.materials import Materials, load_materials
 from vigreux.assembly.sources import local
 from vigreux.backends.transformer.calibrate import plan_stages
 from vigreux.backends.transformer.capture import (
-    Wanted,
+    CachedSignal,
     bytes_of,
     capture,
     samples_needed,
+    signals_to_cache,
     stage_spans,
-    wanted_signals,
 )
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.fingerprints import hash_of, tokenizer_fingerprint
@@ -35,12 +35,12 @@ from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.transformer import RunConfig
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
+from vigreux.distillation.matching import matcher_of
 from vigreux.distillation.signals.cached import (
     CachedTeachers,
     head_file,
     head_to_plain,
     keyed,
-    parts_of,
     signal_name,
 )
 from vigreux.distillation.signals.live import LiveTeacher
@@ -74,14 +74,14 @@ class Capture:
     Args:
         store: the cache, begun or gone on with.
         setup: of the run that it is for.
-        wanted: the signals.
+        signals: what is written.
         size: bytes of all signals, estimated from the first batches.
         lock: of the cache's directory, which the first process holds for all of them until `close`.
     """
 
     store: CacheStore
     setup: Setup
-    wanted: list[Wanted]
+    signals: list[CachedSignal]
     size: int
     materials: Materials
     lock: FolderLock
@@ -101,7 +101,7 @@ class Capture:
             self._write_beside()
         capture(
             self.setup,
-            self.wanted,
+            self.signals,
             self.store,
             process=state.process_index,
             processes=state.num_processes,
@@ -119,8 +119,8 @@ class Capture:
         assert record is not None
         self.store.write_beside(HELD_OUT, vars(record))
         self.store.write_beside(PROJECTIONS, _projections(self.setup))
-        for each in self.wanted:
-            if each.head:
+        for each in self.signals:
+            if each.before_head:
                 teacher = self.setup.teachers.of(each.ref)
                 assert isinstance(teacher, LiveTeacher)
                 head = teacher.find_head(next(self.setup.batches()))
@@ -161,19 +161,19 @@ def begin_capture(config: RunConfig) -> Capture:
     if setup.task.draws_again and not by_stream:
         raise ConfigError("cache.by: 'index', and samples are others each time they come; accepted: stream")
     steps = [plan.steps for plan in plan_stages(setup)] if by_stream else None
-    wanted = wanted_signals(setup, config.cache, steps)
-    if not wanted:
+    signals = signals_to_cache(setup, config.cache, steps)
+    if not signals:
         raise ConfigError("curriculum: no stage asks a teacher for anything; accepted: one that does")
     manifest = Manifest(
-        fits=fingerprints(config, setup.task, materials.tokenizer, [each.ref for each in wanted]),
+        fits=fingerprints(config, setup.task, materials.tokenizer, [each.ref for each in signals]),
         by="stream" if by_stream else "index",
         seed=config.seed if by_stream else None,
         samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
         shard_samples=config.cache.shard_samples,
-        signals={each.name: each.form for each in wanted},
-        spans={each.name: [list(span) for span in each.spans] for each in wanted if each.spans is not None},
+        signals={each.name: each.form for each in signals},
+        spans={each.name: [list(span) for span in each.spans] for each in signals if each.spans is not None},
     )
-    size = bytes_of(setup, wanted, **manifest.samples)
+    size = bytes_of(setup, signals, **manifest.samples)
     _check_space(root, size)
     lock = FolderLock(root)
     if PartialState().is_main_process:
@@ -190,7 +190,7 @@ def begin_capture(config: RunConfig) -> Capture:
         if damaged is not None:
             _without_projections(store, setup, damaged)
     PartialState().wait_for_everyone()
-    return Capture(CacheStore.create(root, manifest), setup, wanted, size, materials, lock)
+    return Capture(CacheStore.create(root, manifest), setup, signals, size, materials, lock)
 
 
 def _busy(root: Path) -> CacheError:
@@ -327,13 +327,13 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
         )
     spans = stage_spans(setup, resolve_steps(setup.curriculum, own or 0, **setup.sizes))
     for stage, (first, end) in zip(setup.curriculum, spans):
-        for part in parts_of(stage.target):
-            names = [signal_name(stage.teacher, part, head=head) for head in (False, True)]
+        for signal in matcher_of(stage.target).signals:
+            names = [signal_name(stage.teacher, signal, before_head=before) for before in (False, True)]
             held = [name for name in names if name in store.manifest.signals]
             if held and not any(store.manifest.has(name, first, end) for name in held):
-                reads = f"stage {stage.name!r} reads samples {first:,} to {end:,} of the stream, which were not written for it"
                 raise CacheError(
-                    f"{store.root}: {reads}; accepted: the curriculum and steps that it was made for"
+                    f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream, which were"
+                    " not written for it; accepted: the curriculum and steps that the cache was made for"
                 )
 
 

@@ -51,7 +51,7 @@ def _show(begun: Capture) -> None:
     from vigreux.units import human_bytes
 
     table = Table("signal", "bytes a row", "what is lost", box=box.SIMPLE_HEAD, pad_edge=False)
-    for each in begun.wanted:
+    for each in begun.signals:
         table.add_row(each.name, str(each.form.bytes_per_row), each.form.error)
     console().print(table)
     samples = begun.store.manifest.samples

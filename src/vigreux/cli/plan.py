@@ -15,7 +15,7 @@ from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
-from vigreux.curriculum import Curriculum, Joint, Logits
+from vigreux.curriculum import Curriculum
 from vigreux.plan.cost import Cost
 from vigreux.plan.hardware import CachePrice, Cluster
 from vigreux.units import human_bytes, human_flops, human_time
@@ -178,7 +178,7 @@ def _print_two_layer(plan: TwoLayerPlan) -> None:
     print(f"time: about {human_time(plan.cost.seconds or 0)} (measured here on a few thousand samples)")
     print(f"memory: about {human_bytes(plan.memory)} (weights, and what a block of samples needs)")
     print(f"teacher weights to keep: {human_bytes(plan.cost.bytes_kept)}")
-    if any(isinstance(stage.target, (Logits, Joint)) for stage in plan.curriculum):
+    if any(stage.target.needs_teacher and stage.target.uses_logits for stage in plan.curriculum):
         print(
             "A teacher's logits are kept: the next student on the same samples does not ask for them again."
         )

@@ -68,7 +68,7 @@ def _build(
 ) -> Curriculum:
     projection, target = config.extraction.projected(), _whole_target(config)
     if name == "supervised":
-        if isinstance(target, Embedding):
+        if not target.uses_logits:
             raise ConfigError(
                 "curriculum: 'supervised' needs labels, which the task 'embedding' does not have"
             )

@@ -12,28 +12,15 @@ from vigreux.curriculum import (
     Curriculum,
     Duration,
     DurationUnit,
-    Embedding,
-    Hidden,
-    Joint,
-    Labels,
-    Logits,
     Projection,
     Stage,
     Target,
     TeacherRef,
     check_curriculum,
 )
+from vigreux.curriculum.targets import TARGETS
 from vigreux.errors import ConfigError, shown, unknown
 from vigreux.files.yaml_files import load_yaml
-
-_TARGETS: dict[str, type] = {
-    "labels": Labels,
-    "logits": Logits,
-    "hidden": Hidden,
-    "embedding": Embedding,
-    "joint": Joint,
-}
-_REQUIRED: dict[str, tuple[str, ...]] = {"hidden": ("layer",), "joint": ("hidden", "logits")}
 
 
 def to_plain(curriculum: Curriculum) -> list[dict[str, Any]]:
@@ -48,7 +35,7 @@ def _stage_to_plain(stage: Stage) -> dict[str, Any]:
         plain["teacher"] = {"checkpoint": teacher.step}
     elif teacher.kind == "model":
         plain["teacher"] = {"model": teacher.model}
-    kind = next(name for name, cls in _TARGETS.items() if type(stage.target) is cls)
+    kind = next(name for name, cls in TARGETS.items() if type(stage.target) is cls)
     options = _without_defaults(stage.target)
     plain["target"] = {kind: options} if options else kind
     if stage.depth is not None:
@@ -89,7 +76,7 @@ def _stage_from_plain(plain: Mapping[str, Any], index: int) -> Stage:
     accepted = ("name", "teacher", "target", "depth", "duration", "frozen")
     _check_keys(where, plain, accepted, required=("target", "duration"))
     target = _target_from_plain(plain["target"], where)
-    default_teacher = "labels" if isinstance(target, Labels) else "final"
+    default_teacher = "final" if target.needs_teacher else "labels"
     name = plain.get("name", f"stage-{index + 1}")
     options = {
         "name": str(name) if type(name) is int else name,
@@ -124,27 +111,32 @@ def _target_from_plain(plain: Any, where: str) -> Target:
         kind, options = plain, {}
     else:
         raise ConfigError(
-            f"{where}.target: {shown(plain)}; accepted: one of {', '.join(_TARGETS)}, or a mapping from one of them to its options"
+            f"{where}.target: {shown(plain)}; accepted: one of {', '.join(TARGETS)}, or a mapping from one of them to its options"
         )
-    if kind not in _TARGETS:
-        raise ConfigError(unknown(f"{where}.target", kind, _TARGETS))
+    if kind not in TARGETS:
+        raise ConfigError(unknown(f"{where}.target", kind, TARGETS))
     return _options_to_target(kind, options, f"{where}.target.{kind}")
 
 
 def _options_to_target(kind: str, plain: Any, where: str) -> Target:
-    cls = _TARGETS[kind]
+    cls = TARGETS[kind]
     plain = {} if plain is None else plain  # a key without a value, in YAML
-    _check_keys(where, plain, [f.name for f in dataclasses.fields(cls)], required=_REQUIRED.get(kind, ()))
+    fields = dataclasses.fields(cls)
+    required = [
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    _check_keys(where, plain, [f.name for f in fields], required=required)
     options = dict(plain)
     if "projection" in options:
         projection = options["projection"]
         projection = {"kind": projection} if isinstance(projection, str) else projection
         _check_keys(f"{where}.projection", projection, ("kind", "seed"))
         options["projection"] = _build(Projection, projection, f"{where}.projection")
-    if cls is Joint:
-        options |= {
-            part: _options_to_target(part, options[part], f"{where}.{part}") for part in ("hidden", "logits")
-        }
+    for name in required:
+        if name in TARGETS:  # a target that is part of another
+            options[name] = _options_to_target(name, options[name], f"{where}.{name}")
     return _build(cls, options, where)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from vigreux.checks import Depth, FileName, Location, NonNegativeInt, check_fields
 from vigreux.curriculum.durations import Duration
-from vigreux.curriculum.targets import Hidden, Joint, Labels, Projection, Target, hidden_part
+from vigreux.curriculum.targets import Projection, Target, hidden_part
 from vigreux.errors import ConfigError, shown
 
 
@@ -88,11 +88,11 @@ class Stage:
     def __post_init__(self) -> None:
         where = f"stage {shown(self.name)}"
         check_fields(self, where)
-        if isinstance(self.target, Labels) != (self.teacher.kind == "labels"):
+        if self.target.needs_teacher == (self.teacher.kind == "labels"):
             raise ConfigError(
                 f"{where}: the target 'labels' goes with the teacher 'labels', any other target with a model"
             )
-        if self.depth is not None and not isinstance(self.target, (Hidden, Joint)):
+        if self.depth is not None and not self.target.takes_depth:
             raise ConfigError(
                 f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student"
             )

@@ -1,12 +1,14 @@
 """What a stage matches: the labels, or a signal of the teacher.
 
 Targets are frozen and pure (no torch). `vigreux.distillation.matching` says what each one does with the two models.
+Three class variables hold what a curriculum has to know: whether a model teaches (`needs_teacher`), whether a stage may
+have a depth (`takes_depth`), and whether the student's logits are trained (`uses_logits`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +19,7 @@ ProjectionKind = Literal["gaussian", "orthogonal", "sparse", "pca", "identity", 
 Scaling = Literal["unit", "per-dimension", "none"]
 Pooling = Literal["mean", "cls", "last"]
 Positions = Literal["all", "predicted"]
+HiddenDivergence = Literal["mse", "cosine"]
 Temperature = Annotated[
     float,
     Field(ge=1e-30, le=1e6, allow_inf_nan=False),
@@ -62,6 +65,10 @@ class Projection:
 class Labels:
     """Cross-entropy with the data's labels."""
 
+    needs_teacher: ClassVar[bool] = False
+    takes_depth: ClassVar[bool] = False
+    uses_logits: ClassVar[bool] = True
+
     def __str__(self) -> str:
         return "labels"
 
@@ -90,6 +97,10 @@ class Logits:
     divergence: Divergence = "soft-cross-entropy"
     student_temperature: Temperature = 1.0
 
+    needs_teacher: ClassVar[bool] = True
+    takes_depth: ClassVar[bool] = False
+    uses_logits: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_fields(self, "logits")
 
@@ -114,6 +125,7 @@ class Hidden:
         positions: the tokens over which the mean is taken. `all`: every token but padding. `predicted`: those that the
             task predicts, such as the masked tokens of a masked language model.
         final_norm: whether the last hidden state of a model is the one after its final norm, or the one before.
+        divergence: `mse` is the formula above. `cosine` is `mean (1 − cos(h_S, s · h_T P))`, which compares directions.
     """
 
     layer: Layer
@@ -121,6 +133,11 @@ class Hidden:
     scaling: Scaling = "unit"
     positions: Positions = "all"
     final_norm: bool = True
+    divergence: HiddenDivergence = "mse"
+
+    needs_teacher: ClassVar[bool] = True
+    takes_depth: ClassVar[bool] = True
+    uses_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self, "hidden")
@@ -128,6 +145,7 @@ class Hidden:
     def __str__(self) -> str:
         extra = ["predicted tokens"] if self.positions == "predicted" else []
         extra += [] if self.final_norm else ["before the final norm"]
+        extra += [] if self.divergence == "mse" else [self.divergence]
         return f"hidden {self.layer} ({', '.join([str(self.projection), *extra])})"
 
 
@@ -138,6 +156,10 @@ class Embedding:
     pooling: Pooling = "mean"
     projection: Projection = field(default_factory=Projection)
     scaling: Scaling = "unit"
+
+    needs_teacher: ClassVar[bool] = True
+    takes_depth: ClassVar[bool] = False
+    uses_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self, "embedding")
@@ -158,6 +180,10 @@ class Joint:
     logits: Logits
     weight: Weight = 1.0
 
+    needs_teacher: ClassVar[bool] = True
+    takes_depth: ClassVar[bool] = True
+    uses_logits: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_fields(self, "joint")
 
@@ -167,6 +193,15 @@ class Joint:
 
 
 Target = Labels | Logits | Hidden | Embedding | Joint
+
+# the targets by their name in YAML
+TARGETS: dict[str, type] = {
+    "labels": Labels,
+    "logits": Logits,
+    "hidden": Hidden,
+    "embedding": Embedding,
+    "joint": Joint,
+}
 
 
 def hidden_part(target: Target) -> Hidden | None:

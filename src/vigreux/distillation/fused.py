@@ -8,18 +8,17 @@ of the full logits up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vigreux.curriculum import Labels, Logits
+from vigreux.curriculum import Logits
 from vigreux.distillation.losses import label_rows, logits_rows
+from vigreux.distillation.signals.base import ChunkedLogits
 from vigreux.models.heads import Head
-
-TeacherLogits = Callable[[slice], Tensor]
 
 # Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so that few are better; two
 # such blocks are alive at a time.
@@ -30,9 +29,9 @@ FEWEST_ROWS = 32  # below, matrix products lose more than memory is worth
 def fused_loss(
     hidden: Tensor,
     head: Head,
-    target: Logits | Labels,
+    target: Logits | None,
     *,
-    teacher: TeacherLogits | None = None,
+    teacher: ChunkedLogits | None = None,
     labels: Tensor | None = None,
     common_classes: int | None = None,
 ) -> Tensor:
@@ -41,7 +40,7 @@ def fused_loss(
     Args:
         hidden: (N, d_S) what the student's head is given.
         head: of the student.
-        target: what is matched.
+        target: how logits are compared; `None` for labels alone.
         teacher: rows → the teacher's logits (n, V) of these rows; `None` for labels alone.
         labels: (N,), where the target needs them.
         common_classes: see `losses.fit_classes`.
@@ -57,8 +56,8 @@ class _Fused(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         head: Head,
-        target: Logits | Labels,
-        teacher: TeacherLogits | None,
+        target: Logits | None,
+        teacher: ChunkedLogits | None,
         labels: Tensor | None,
         common_classes: int | None,
     ) -> Tensor:
@@ -78,7 +77,7 @@ class _Fused(torch.autograd.Function):
             own, own_labels = hidden[rows], None if labels is None else labels[rows]
             logits = head.logits(own, out=room[: len(own)])
             slope = head.slope(logits)
-            if isinstance(target, Labels):
+            if target is None:
                 assert own_labels is not None
                 loss, gradient = label_rows(logits, own_labels)
             else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vigreux.curriculum import Divergence, Logits, Scaling
+from vigreux.curriculum import Divergence, Logits
 
 IGNORED_LABEL = -100
 
@@ -38,7 +37,7 @@ _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 2**18, 2**26
 
 def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy with the labels, `−log softmax(student)[label]`, (N, C), (N,) → (N,); 0 where the label is −100."""
-    return F.cross_entropy(_at_least_float32(student), labels, reduction="none", ignore_index=IGNORED_LABEL)
+    return F.cross_entropy(at_least_float32(student), labels, reduction="none", ignore_index=IGNORED_LABEL)
 
 
 # --- the teacher's distribution ----------------------------------------------------------------------------------------
@@ -52,7 +51,7 @@ def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None 
     classes stay.
     A logit of −inf is a class that has no probability (for instance one that a top-k cache did not keep).
     """
-    logits = _at_least_float32(logits.detach())
+    logits = at_least_float32(logits.detach())
     if top_k is not None and top_k < logits.shape[-1]:
         logits = _keep_largest(logits, top_k)
     return torch.softmax(_divided(logits, temperature), dim=-1)
@@ -94,24 +93,35 @@ def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None
     )
 
 
-# --- divergences of the student's distribution q from the teacher's p ----------------------------------------------------
+# --- divergences of the student's distribution q from the teacher's p ------------------------------------------------
 
-# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the logits behind q (N, C).
-# The explicit gradients save half of the temporaries that autograd would keep, and have no 0 · inf to avoid.
+# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the logits behind
+# q (N, C). The explicit gradients save half of the temporaries that autograd would keep, and have no 0 · inf to avoid.
+# A class with p = 0 adds nothing.
 _Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _soft_cross_entropy(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """`−Σ_c p_c log q_c`, at least the teacher's entropy.
+
+    Source: Hinton et al. 2015; with the student's temperature at 1, the "KL" of arXiv 2410.05464, section 2.
+    """
     loss = -(p * log_q).sum(dim=-1)
     return loss, log_q.exp_().sub_(p)
 
 
 def _forward_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """`KL(p ‖ q) = Σ_c p_c (log p_c − log q_c)`: the soft cross-entropy less the teacher's entropy."""
     loss, gradient = _soft_cross_entropy(log_q, p)
     return loss - torch.special.entr(p).sum(dim=-1), gradient
 
 
 def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
+
+    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value tends to
+    infinity there; this one is at most 87.3 and pulls the student out of such classes with one fixed strength.
+    """
     q = log_q.exp()
     ratio = log_q - p.clamp_min(PROBABILITY_FLOOR).log()
     loss = (q * ratio).sum(dim=-1)
@@ -119,12 +129,22 @@ def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _jensen_shannon(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """`½ KL(p ‖ m) + ½ KL(q ‖ m)`, `m = ½ (p + q)`: symmetric in p and q, from 0 to log 2."""
     q, log_p = log_q.exp(), p.clamp_min(PROBABILITY_FLOOR).log()
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     ratio = log_q - log_m
     from_student = (q * ratio).sum(dim=-1)
     loss = 0.5 * (p * (log_p - log_m)).sum(dim=-1) + 0.5 * from_student
     return loss, 0.5 * q * (ratio - from_student[:, None])
+
+
+# the divergences of logits, by their name in a curriculum
+FORMULAS: dict[Divergence, _Formula] = {
+    "soft-cross-entropy": _soft_cross_entropy,
+    "forward-kl": _forward_kl,
+    "reverse-kl": _reverse_kl,
+    "jensen-shannon": _jensen_shannon,
+}
 
 
 def _of_chunk(
@@ -136,7 +156,7 @@ def _of_chunk(
     top_k: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Loss (N,) and gradient (N, C) in `student / student_temperature`, for as many rows as fit the cache."""
-    log_q = _log_softmax(_divided(_at_least_float32(student), student_temperature))
+    log_q = _log_softmax(_divided(at_least_float32(student), student_temperature))
     return formula(log_q, teacher_probabilities(teacher, temperature, top_k).to(log_q.dtype))
 
 
@@ -185,73 +205,21 @@ class _Divergence(torch.autograd.Function):
         return of_student.to(ctx.student_dtype), None, None, None, None, None
 
 
-def soft_cross_entropy(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float = 1.0,
-    student_temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Tensor:
-    """`−Σ_c p_c log q_c`, logits (N, C), (N, C) → (N,), at least the teacher's entropy.
+def divergence(student: Tensor, teacher: Tensor, target: Logits) -> Tensor:
+    """The divergence that `target` names, of logits (N, C), (N, C) → (N,).
 
-    Here and in the divergences below `p = softmax(teacher / temperature)`, after `top_k` (see `teacher_probabilities`), and
-    `q = softmax(student / student_temperature)`. A class with `p = 0` adds nothing.
-    Source: Hinton et al. 2015; with the student's temperature at 1, the "KL" of arXiv 2410.05464, section 2.
+    `p = softmax(teacher / temperature)`, after `top_k` (see `teacher_probabilities`), and
+    `q = softmax(student / student_temperature)`.
     """
-    return _Divergence.apply(student, teacher, _soft_cross_entropy, temperature, student_temperature, top_k)
-
-
-def forward_kl(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float = 1.0,
-    student_temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Tensor:
-    """`KL(p ‖ q) = Σ_c p_c (log p_c − log q_c)`, (N, C), (N, C) → (N,): the soft cross-entropy less the teacher's entropy."""
-    return _Divergence.apply(student, teacher, _forward_kl, temperature, student_temperature, top_k)
-
-
-def reverse_kl(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float = 1.0,
-    student_temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Tensor:
-    """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, (N, C), (N, C) → (N,), with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
-
-    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value tends to infinity there;
-    this one is at most 87.3 and pulls the student out of such classes with one fixed strength.
-    """
-    return _Divergence.apply(student, teacher, _reverse_kl, temperature, student_temperature, top_k)
-
-
-def jensen_shannon(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float = 1.0,
-    student_temperature: float = 1.0,
-    top_k: int | None = None,
-) -> Tensor:
-    """`½ KL(p ‖ m) + ½ KL(q ‖ m)`, `m = ½ (p + q)`, (N, C), (N, C) → (N,): symmetric in p and q, from 0 to log 2."""
-    return _Divergence.apply(student, teacher, _jensen_shannon, temperature, student_temperature, top_k)
-
-
-_DIVERGENCES: dict[Divergence, Callable[..., Tensor]] = {
-    "soft-cross-entropy": soft_cross_entropy,
-    "forward-kl": forward_kl,
-    "reverse-kl": reverse_kl,
-    "jensen-shannon": jensen_shannon,
-}
-
-
-_FORMULAS: dict[Divergence, _Formula] = {
-    "soft-cross-entropy": _soft_cross_entropy,
-    "forward-kl": _forward_kl,
-    "reverse-kl": _reverse_kl,
-    "jensen-shannon": _jensen_shannon,
-}
+    loss: Tensor = _Divergence.apply(
+        student,
+        teacher,
+        FORMULAS[target.divergence],
+        target.temperature,
+        target.student_temperature,
+        target.top_k,
+    )
+    return loss
 
 
 def logits_loss(
@@ -273,10 +241,7 @@ def logits_loss(
     """
     assert teacher is not None, "alpha < 1 needs a teacher"
     teacher = fit_classes(teacher, student.shape[-1], common_classes)
-    divergence = _DIVERGENCES[target.divergence](
-        student, teacher, target.temperature, target.student_temperature, target.top_k
-    )
-    loss = (1 - target.alpha) * target.student_temperature**2 * divergence
+    loss = (1 - target.alpha) * target.student_temperature**2 * divergence(student, teacher, target)
     if target.alpha == 0:
         return loss
     assert labels is not None, "alpha > 0 needs labels"
@@ -296,7 +261,7 @@ def logits_rows(
 ) -> tuple[Tensor, Tensor]:
     """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which takes their place in memory."""
     loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
-    formula, own = _FORMULAS[target.divergence], target.student_temperature
+    formula, own = FORMULAS[target.divergence], target.student_temperature
     for chunk in _chunks(student):
         theirs = fit_classes(teacher[chunk], student.shape[-1], common_classes)
         of_chunk, gradient = _of_chunk(student[chunk], theirs, formula, target.temperature, own, target.top_k)
@@ -323,90 +288,12 @@ def label_rows(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _label_chunk(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     counts = labels != IGNORED_LABEL
     safe = labels.where(counts, 0).unsqueeze(-1)  # (N, 1)
-    log_q = torch.log_softmax(_at_least_float32(student), dim=-1)
+    log_q = torch.log_softmax(at_least_float32(student), dim=-1)
     loss = -log_q.gather(-1, safe).squeeze(-1) * counts
     gradient = log_q.exp_().scatter_add_(-1, safe, torch.full_like(safe, -1, dtype=log_q.dtype))
     return loss, gradient.mul_(counts.unsqueeze(-1))
 
 
-# --- hidden states ----------------------------------------------------------------------------------------------------
-
-
-def hidden_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance from the (projected, scaled) teacher's states, averaged over the d dimensions: (N, d), (N, d) → (N,)."""
-    return (_at_least_float32(student) - _at_least_float32(teacher.detach())).square().mean(dim=-1)
-
-
-def explained_variance(loss: float, variance: float) -> float:
-    """`1 − loss / variance`, with the mean `hidden_loss` and the `scaled_variance` of its targets.
-
-    1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave nothing to explain: 0.
-    """
-    return 1 - loss / variance if variance > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class TargetStatistics:
-    """Count, mean and spread of target rows (N, d), in float64 on the CPU. Made by `target_statistics`, added up by `merge`."""
-
-    count: int
-    mean: Tensor  # (d,)
-    squares: Tensor  # (d,) Σ over the rows of (row − mean)²
-
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of each dimension about its own mean, (d,)."""
-        return (self.squares / self.count).sqrt()
-
-    @property
-    def variance(self) -> float:
-        """Variance about the per-dimension mean, averaged over the dimensions."""
-        return float((self.squares / self.count).mean())
-
-    def merge(self, other: TargetStatistics) -> TargetStatistics:
-        """The statistics of both sets of rows (Chan, Golub and LeVeque 1979)."""
-        count, delta = self.count + other.count, other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        squares = self.squares + other.squares + delta.square() * (self.count * other.count / count)
-        return TargetStatistics(count, mean, squares)
-
-    def scale(self, scaling: Scaling) -> Tensor:
-        """What `scale_targets` divides by: () or (d,), never 0.
-
-        A dimension whose spread is under a millionth of the overall one (a padded or dead one) is divided by the overall one, so
-        that rounding noise is not blown up to a target.
-        """
-        overall = torch.tensor(math.sqrt(self.variance) or 1.0, dtype=torch.float64)
-        if scaling == "none":
-            return torch.ones_like(overall)
-        if scaling == "unit":
-            return overall
-        return torch.where(self.std > 1e-6 * overall, self.std, overall)
-
-    def scaled_variance(self, scaling: Scaling) -> float:
-        """The `variance` that the targets have once scaled: what a stage's loss is held against."""
-        return float((self.std / self.scale(scaling)).square().mean())
-
-
-def target_statistics(rows: Tensor) -> TargetStatistics:
-    """The statistics of target rows (N, d), N ≥ 1.
-
-    Over a stream, one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics, batches))`.
-    """
-    rows = rows.detach().to("cpu", torch.float64)
-    mean = rows.mean(dim=0)
-    return TargetStatistics(len(rows), mean, (rows - mean).square().sum(dim=0))
-
-
-def scale_targets(rows: Tensor, statistics: TargetStatistics, scaling: Scaling) -> Tensor:
-    """Target rows (N, d) divided by their standard deviation: one for all (`unit`), each dimension's own, or not at all (`none`).
-
-    Not centred, so that the target stays a linear image of the teacher's state. A student whose embeddings start as the teacher's
-    times the projection then starts at a multiple of its target, which a shift would undo; and a shift is what a network without
-    biases cannot easily make.
-    """
-    return rows if scaling == "none" else rows / statistics.scale(scaling).to(rows.device, rows.dtype)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

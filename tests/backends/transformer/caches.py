@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from vigreux.backends.transformer.capture import capture, samples_needed, wanted_signals
+from vigreux.backends.transformer.capture import capture, samples_needed, signals_to_cache
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.config.transformer import CacheConfig
@@ -19,7 +19,7 @@ def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
     """The cache of a setup's own curriculum."""
     by_stream = setup.task.draws_again or config.by == "stream"
     steps = [int(each.duration.value) for each in setup.curriculum] if by_stream else None
-    wanted = wanted_signals(setup, config, steps)
+    wanted = signals_to_cache(setup, config, steps)
     manifest = Manifest(
         fits={},
         by="stream" if by_stream else "index",
@@ -37,7 +37,7 @@ def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:
     record = HeldOut(setup.task, setup.teachers.final).teacher_record(torch.device("cpu"))  # type: ignore[arg-type]
     store.write_beside("held_out", vars(record))
     for each in wanted:
-        if each.head:
+        if each.before_head:
             teacher = setup.teachers.final
             assert teacher is not None
             head = teacher.find_head(next(setup.batches()))

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.backends.transformer.caches import cached, captured
 from tests.backends.transformer.tiny import VOCABULARY, losses, run, setup_of, stage, teacher_of
 from vigreux.backends.transformer import setup as setups
-from vigreux.backends.transformer.capture import capture, wanted_signals
+from vigreux.backends.transformer.capture import capture, signals_to_cache
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Projection
@@ -86,7 +86,7 @@ def test_several_processes_and_a_damaged_shard(tmp_path: Path) -> None:
     kind, curriculum = CURRICULA["classes"]
     whole = captured(setup_of(kind, curriculum), tmp_path / "one", EXACT)
     setup = setup_of(kind, curriculum)
-    wanted = wanted_signals(setup, EXACT)
+    wanted = signals_to_cache(setup, EXACT)
     store = CacheStore.create(tmp_path / "two", whole.manifest)
     capture(setup, wanted, store, process=1, processes=2)
     left = store.missing("train")
@@ -111,7 +111,7 @@ def test_processes_that_do_not_keep_step_leave_nothing_out(tmp_path: Path) -> No
     setup = setup_of(kind, curriculum)
     whole = captured(setup, tmp_path / "one", EXACT)
     store = CacheStore.create(tmp_path / "two", whole.manifest)
-    wanted = wanted_signals(setup, EXACT)
+    wanted = signals_to_cache(setup, EXACT)
     for process in (0, 1):
         capture(setup, wanted, store, process=process, processes=2)
     assert store.missing("train", contents=True) == store.missing("held_out", contents=True) == []
@@ -120,7 +120,7 @@ def test_processes_that_do_not_keep_step_leave_nothing_out(tmp_path: Path) -> No
 def test_one_forward_pass_for_all_signals(tmp_path: Path) -> None:
     kind, curriculum = CURRICULA["extraction"]
     setup = setup_of(kind, curriculum)
-    wanted = wanted_signals(setup, EXACT)
+    wanted = signals_to_cache(setup, EXACT)
     samples = {"train": 96, "held_out": 12}
     manifest = Manifest({}, "stream", 0, samples, 48, {each.name: each.form for each in wanted})  # type: ignore[arg-type]
     teacher = setup.teachers.final

@@ -47,4 +47,4 @@ def test_a_teacher_without_a_linear_head_teaches_by_its_logits(monkeypatch: pyte
     monkeypatch.setattr(setup.teachers.final, "find_head", lambda batch: None)
     model, _ = setup.stage_model(setup.curriculum[0])
     assert model.heads is None
-    assert not isinstance(model.target, Labels)
+    assert model.matcher.signals

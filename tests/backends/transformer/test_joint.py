@@ -10,7 +10,7 @@ import torch
 from tests.backends.transformer.tiny import bert, losses, run, setup_of, stage, task_of
 from tests.models.families import batch_of, model_of
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
-from vigreux.distillation.stage_model import teacher_signal
+from vigreux.distillation.matching import matcher_of
 from vigreux.models.layout import num_blocks
 from vigreux.models.views import JointView, LogitsView, cut
 from vigreux.tasks.task import Batch, Task
@@ -51,14 +51,14 @@ def test_the_loss_is_the_weighted_sum_of_both_means(kind: str, layer: int, depth
     model, teacher = setup.stage_model(setup.curriculum[0])
     batch = first_batch(setup.task)
     rows = setup.task.positions(batch)
-    found = model(batch, teacher_signal(setup.task, target, teacher, batch))
+    found = model(batch, matcher_of(target).ask(teacher, setup.task, batch))
 
     alone = [
         setup.stage_model(stage("h", target.hidden, 1, depth=depth or num_blocks(setup.student))),
         setup.stage_model(stage("l", target.logits, 1)),
     ]
     hidden, logits = (
-        own(batch, teacher_signal(setup.task, part, teacher, batch))
+        own(batch, matcher_of(part).ask(teacher, setup.task, batch))
         for (own, _), part in zip(alone, (target.hidden, target.logits))
     )
     count = int(rows.sum()) if rows is not None else 8

@@ -16,8 +16,9 @@ from tests.models.families import LAYERS, batch_of, config_of
 from vigreux.backends.transformer.calibrate import step_cost
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
+from vigreux.distillation.matching import matcher_of
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
-from vigreux.distillation.stage_model import StageModel, count_rows, teacher_signal
+from vigreux.distillation.stage_model import StageModel
 from vigreux.errors import ConfigError
 from vigreux.models.student import build
 from vigreux.models.views import cut
@@ -50,9 +51,7 @@ def test_predicted_tokens_alone() -> None:
     batch = first_batch(setup)
     masked = batch["labels"] != -100
     assert 0 < masked.sum() < batch["attention_mask"].sum()
-    found = model(batch, teacher_signal(setup.task, target, teacher, batch)) / count_rows(
-        setup.task, target, batch
-    )
+    found = model(batch, matcher_of(target).ask(teacher, setup.task, batch)) / model.count_rows(batch)
     torch.testing.assert_close(found, mean_square(setup, model, teacher, batch, masked))
 
 
@@ -66,8 +65,8 @@ def test_predicted_tokens_beside_the_logits() -> None:
     masked = batch["labels"] != -100
     hidden = mean_square(setup, model, teacher, batch, masked)
     alone, _ = setup.stage_model(stage("l", Logits(), 1))
-    logits = alone(batch, teacher_signal(setup.task, Logits(), teacher, batch))
-    found = model(batch, teacher_signal(setup.task, target, teacher, batch))
+    logits = alone(batch, matcher_of(Logits()).ask(teacher, setup.task, batch))
+    found = model(batch, matcher_of(target).ask(teacher, setup.task, batch))
     torch.testing.assert_close(found / masked.sum(), logits / masked.sum() + 0.5 * hidden)
 
 
@@ -116,5 +115,5 @@ def test_states_before_the_final_norm_teach() -> None:
     assert not any("ln_f" in name for name, _ in model.named_parameters())
     mask = batch["attention_mask"].bool()
     own = cut(setup.student, LAYERS, final_norm=False)(batch)
-    found = model(batch, teacher_signal(setup.task, target, teacher, batch)) / mask.sum()
+    found = model(batch, matcher_of(target).ask(teacher, setup.task, batch)) / mask.sum()
     torch.testing.assert_close(found, (own - signal)[mask].pow(2).mean())

@@ -25,11 +25,10 @@ from vigreux.backends.transformer.stage_trainer import (
     load_student,
     save_student,
 )
-from vigreux.curriculum import Embedding, Hidden
-from vigreux.distillation.losses import explained_variance
-from vigreux.distillation.signals.cached import CachedTeacher
-from vigreux.distillation.signals.live import Teacher, Teachers
-from vigreux.distillation.stage_model import StageModel, count_rows
+from vigreux.distillation.signals.base import SignalSource
+from vigreux.distillation.signals.live import Teachers
+from vigreux.distillation.stage_model import StageModel
+from vigreux.distillation.vector_losses import explained_variance
 from vigreux.loop.backend import Backend, ModelFacts, StageRun
 from vigreux.loop.plan import StagePlan
 from vigreux.loop.recorder import held_out_loss
@@ -174,7 +173,7 @@ class TransformerStage:
         self.shards = Shards(self.setup) if spread else None
         setup = self.setup if self.shards is None else self.shards.setup
         self.model: StageModel
-        self.teacher: Teacher | CachedTeacher | None
+        self.teacher: SignalSource | None
         self.model, self.teacher = setup.stage_model(self.stage)
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
@@ -185,7 +184,7 @@ class TransformerStage:
         """One `Trainer.train`; callbacks write the records."""
         setup, start = self.setup, run.recorder.start
         every = setup.eval_every(self.stage, run.steps, run.total_steps)
-        if isinstance(self.stage.target, Hidden) and self.stage.duration.unit != "plateau":
+        if not self.model.matcher.trains_whole and self.stage.duration.unit != "plateau":
             every = run.steps  # at the end alone: its own loss says nothing about the student
         recording = RecordCallback(run.recorder, self._evaluate, every, self.model.target_variance)
         carried_schedule = None
@@ -215,11 +214,11 @@ class TransformerStage:
 
     def _evaluate(self) -> dict[str, float]:
         """The held-out metrics during training: the whole student's, and the stage's own where it matches vectors."""
-        target = self.stage.target
-        metrics = self._held_out() if isinstance(target, (Hidden, Embedding)) else {}
+        matcher = self.model.matcher
+        metrics = self._held_out() if matcher.has_held_out_loss else {}
         if self.shards is not None:
             self.shards.gather_()
-        if isinstance(target, Hidden):
+        if not matcher.trains_whole:
             return metrics  # the view that is trained has no head, so the student has no loss of its own
         return metrics | self.backend.evaluate()
 
@@ -233,7 +232,7 @@ class TransformerStage:
         for batch in task.eval_batches(self.setup.eval_batch_size):
             batch = {name: value.to(device_of(self.setup.student)) for name, value in batch.items()}
             total += float(model(batch, model.signal(self.teacher, batch)))
-            rows += int(count_rows(task, model.target, batch))
+            rows += int(model.count_rows(batch))
         model.train(training)
         metrics = {"loss": total / rows}
         if model.target_variance is not None:

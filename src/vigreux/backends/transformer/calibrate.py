@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vigreux.backends.transformer.setup import Setup
 from vigreux.curriculum import Stage, resolve_steps
-from vigreux.distillation.stage_model import StageModel, count_rows
+from vigreux.distillation.stage_model import StageModel
 from vigreux.loop.plan import StagePlan
 from vigreux.models.flop_counter import FlopCounter
 from vigreux.plan.cost import StepCost, steps_for_budget
@@ -48,7 +48,7 @@ def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batche
     for batch, _ in zip(probe.batches(), range(batches + 1)):
         start = time.perf_counter()
         signal = model.signal(teacher, batch)
-        (model(batch, signal) / count_rows(probe.task, stage.target, batch)).backward()
+        (model(batch, signal) / model.count_rows(batch)).backward()
         optimizer.step()
         optimizer.zero_grad()
         if torch.cuda.is_available():

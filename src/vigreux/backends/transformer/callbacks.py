@@ -10,7 +10,7 @@ from rich.progress import Progress
 from transformers import TrainerCallback
 
 from vigreux.curriculum import Stage
-from vigreux.distillation.losses import explained_variance
+from vigreux.distillation.vector_losses import explained_variance
 from vigreux.loop.progress import StageBar
 from vigreux.loop.recorder import Recorder
 

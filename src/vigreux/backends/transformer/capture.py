@@ -1,6 +1,6 @@
-"""Writes a teacher's signals to a cache: one pass over the data for each teacher, shard by shard, by any number of processes.
+"""Writes a teacher's signals to a cache: one pass over the data for each teacher, shard by shard, in any number of processes.
 
-A shard that is whole is left alone, so what was interrupted goes on, and a damaged shard is made alone again.
+Complete shards are not written again. So an interrupted cache resumes, and only damaged shards are rebuilt.
 """
 
 from __future__ import annotations
@@ -15,77 +15,76 @@ from torch import Tensor
 
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup, device_of
 from vigreux.config.transformer import CacheConfig
-from vigreux.curriculum import Embedding, Hidden, Logits, Stage, TeacherRef
-from vigreux.distillation.signals.cached import CachedTeacher, parts_of, signal_name
-from vigreux.distillation.signals.formats import Dense, Format, Parts, TopClasses
-from vigreux.distillation.signals.live import Batch, LiveTeacher
+from vigreux.curriculum import Stage, TeacherRef
+from vigreux.distillation.matching import matcher_of
+from vigreux.distillation.signals.base import SignalSource, TeacherSignal
+from vigreux.distillation.signals.cached import signal_name
+from vigreux.distillation.signals.formats import Dense, Format, Parts
+from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.distillation.signals.store import SPLITS, CacheStore, Split
-from vigreux.distillation.stage_model import positions_of
 from vigreux.errors import ConfigError
 from vigreux.tasks.stream import Sample
-
-Part = Hidden | Embedding | Logits
+from vigreux.tasks.task import Batch
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One signal of one teacher.
+class CachedSignal:
+    """One signal of one teacher, as a cache holds it.
 
     Args:
         name: in the cache.
         ref: which teacher.
-        part: what is asked for.
+        signal: what is asked of it.
         form: how it is written.
         projection: (d_T, d_S) of hidden states and embeddings; `None` leaves them as they are.
-        head: whether what the head is given is written, rather than logits.
+        before_head: whether what the output head is given is written, in place of logits.
         spans: the training samples [first, end) that have rows; `None`: all.
     """
 
     name: str
     ref: TeacherRef
-    part: Part
+    signal: TeacherSignal
     form: Format
     projection: Tensor | None = None
-    head: bool = False
+    before_head: bool = False
     spans: tuple[tuple[int, int], ...] | None = None
 
     def covers(self, split: Split, keys: range) -> bool:
         """Whether any of these samples has rows."""
-        return (
-            split == "held_out"
-            or self.spans is None
-            or any(a < keys.stop and keys.start < b for a, b in self.spans)
-        )
+        if split == "held_out" or self.spans is None:
+            return True
+        return any(first < keys.stop and keys.start < end for first, end in self.spans)
 
 
-def wanted_signals(setup: Setup, config: CacheConfig, steps: Sequence[int] | None = None) -> list[Wanted]:
-    """The signals that the stages of a curriculum ask for, each once.
+def signals_to_cache(
+    setup: Setup, config: CacheConfig, steps: Sequence[int] | None = None
+) -> list[CachedSignal]:
+    """The signals that the stages of a curriculum ask for, without repeats.
 
     Args:
         setup: of the run.
         config: how they are written.
-        steps: of each stage, where samples are those of one stream: each signal is written for the samples of its stages, and for
-            those that the scale of targets is measured on.
+        steps: of each stage, where samples are those of one stream. Then each signal is written for the samples of its
+            stages, and for those that the scale of targets is measured on.
 
     Raises:
         ConfigError: a format that does not fit.
     """
-    found: dict[str, Wanted] = {}
+    signals: dict[str, CachedSignal] = {}
     spans = [None] * len(setup.curriculum) if steps is None else stage_spans(setup, steps)
     for stage, span in zip(setup.curriculum, spans):
-        for part in parts_of(stage.target):
-            head = (
-                isinstance(part, Logits) and config.logits == "head-input" and setup.task.spec.over_vocabulary
+        for signal in matcher_of(stage.target).signals:
+            before_head = (
+                signal.is_logits and setup.task.spec.over_vocabulary and config.logits == "head-input"
             )
-            name = signal_name(stage.teacher, part, head=head)
-            if name not in found:
-                found[name] = _wanted(name, setup, stage, part, config, head=head)
+            name = signal_name(stage.teacher, signal, before_head=before_head)
+            if name not in signals:
+                signals[name] = _cached_signal(name, setup, stage, signal, config, before_head)
             if span is not None:
                 measured = (0, CALIBRATION_BATCHES * setup.samples_per_step)
-                found[name] = replace(
-                    found[name], spans=joined_spans((*(found[name].spans or ()), measured, span))
-                )
-    return list(found.values())
+                joined = joined_spans((*(signals[name].spans or ()), measured, span))
+                signals[name] = replace(signals[name], spans=joined)
+    return list(signals.values())
 
 
 def stage_spans(setup: Setup, steps: Sequence[int]) -> list[tuple[int, int]]:
@@ -96,76 +95,70 @@ def stage_spans(setup: Setup, steps: Sequence[int]) -> list[tuple[int, int]]:
 
 def joined_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """In order, those that touch as one."""
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     for first, end in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            found.append((first, end))
-    return tuple(found)
+            joined.append((first, end))
+    return tuple(joined)
 
 
-def _wanted(name: str, setup: Setup, stage: Stage, part: Part, config: CacheConfig, *, head: bool) -> Wanted:
+def _cached_signal(
+    name: str, setup: Setup, stage: Stage, signal: TeacherSignal, config: CacheConfig, before_head: bool
+) -> CachedSignal:
     model, teacher = setup.stage_model(stage)
     assert isinstance(teacher, LiveTeacher)
     batch = next(setup.batches())
-    if head and teacher.find_head(batch) is None:
+    if before_head and teacher.find_head(batch) is None:
         raise ConfigError(
             "cache.logits: 'head-input' needs a linear output head, which the teacher has not; accepted: top"
         )
-    projection = (
-        None if isinstance(part, Logits) or not isinstance(model.projection, Tensor) else model.projection
-    )
-    bare = Wanted(name, stage.teacher, part, Dense(1), projection, head)
-    width = (
-        _all_rows(setup, teacher, [bare], batch)[0].shape[-1] if projection is None else projection.shape[-1]
-    )
-    return replace(bare, form=_form(setup, part, config, width, head=head))
-
-
-def _form(setup: Setup, part: Part, config: CacheConfig, width: int, *, head: bool) -> Format:
-    if not isinstance(part, Logits):
-        return Dense(width, config.precision)
-    if head:
-        return Dense(width, config.head_precision)
-    return TopClasses(width, config.k) if setup.task.spec.over_vocabulary else Dense(width, "float32")
+    matrix = None
+    if not signal.is_logits and isinstance(model.projection, Tensor):
+        matrix = model.projection
+    # the width of the rows is known once a teacher gives some
+    bare = CachedSignal(name, stage.teacher, signal, Dense(1), matrix, before_head)
+    width = matrix.shape[1] if matrix is not None else _all_rows(setup, teacher, [bare], batch)[0].shape[-1]
+    form = signal.cache_form(config, width, over_vocabulary=setup.task.spec.over_vocabulary)
+    return replace(bare, form=form)
 
 
 def capture(
     setup: Setup,
-    wanted: Sequence[Wanted],
+    signals: Sequence[CachedSignal],
     store: CacheStore,
     *,
     process: int = 0,
     processes: int = 1,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Makes every shard that is missing or damaged, of those that fall to this process.
+    """Makes the missing and damaged shards of this process.
 
     Args:
         setup: task and teachers.
-        wanted: see `wanted_signals`.
+        signals: see `signals_to_cache`.
         store: where to.
-        process, processes: this one of so many; each makes every so-many-th shard, if it is missing.
-        advance: told of every sample that is done.
+        process, processes: the number of this process and of all; a shard's number decides who makes it.
+        advance: called with the number of samples that are done.
     """
-    teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(each.ref for each in wanted)}
+    teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(each.ref for each in signals)}
     for split in SPLITS:
         for number in store.missing(split, contents=True, process=process, processes=processes):
-            store.write(split, number, _shard(setup, wanted, teachers, store, split, number, advance))
+            store.write(split, number, _shard(setup, signals, teachers, store, split, number, advance))
 
 
 def _shard(
     setup: Setup,
-    wanted: Sequence[Wanted],
-    teachers: Mapping[TeacherRef, LiveTeacher | CachedTeacher | None],
+    signals: Sequence[CachedSignal],
+    teachers: Mapping[TeacherRef, SignalSource | None],
     store: CacheStore,
     split: Split,
     number: int,
     advance: Callable[[int], None],
 ) -> dict[str, list[Parts]]:
     """Signal → the encoded rows of each sample of a shard."""
-    encoded: dict[str, list[Parts]] = {each.name: [] for each in wanted}
+    encoded: dict[str, list[Parts]] = {cached.name: [] for cached in signals}
     device = device_of(setup.student)
     every, size = store.manifest.keys(split, number), setup.eval_batch_size
     for keys in (every[first : first + size] for first in range(0, len(every), size)):
@@ -173,49 +166,52 @@ def _shard(
         batch = {name: value.to(device) for name, value in batch.items()}
         for ref, teacher in teachers.items():
             assert isinstance(teacher, LiveTeacher)
-            own = [each for each in wanted if each.ref == ref and each.covers(split, keys)]
-            for each, rows in zip(own, _all_rows(setup, teacher, own, batch)):
-                if each.projection is not None:
-                    rows = rows.float() @ each.projection.to(rows.device, torch.float32)
-                encoded[each.name] += _split(each.form.encode(rows), _counts(setup, each.part, batch))
-        for each in wanted:
-            if not each.covers(split, keys):
-                encoded[each.name] += [each.form.encode(torch.zeros(0, each.form.width))] * len(keys)
+            asked = [cached for cached in signals if cached.ref == ref and cached.covers(split, keys)]
+            for cached, rows in zip(asked, _all_rows(setup, teacher, asked, batch)):
+                if cached.projection is not None:
+                    rows = rows.float() @ cached.projection.to(rows.device, torch.float32)
+                counts = _counts(setup, cached.signal, batch)
+                encoded[cached.name] += _split(cached.form.encode(rows), counts)
+        for cached in signals:
+            if not cached.covers(split, keys):
+                encoded[cached.name] += [cached.form.encode(torch.zeros(0, cached.form.width))] * len(keys)
         advance(len(keys))
     return encoded
 
 
-def _all_rows(setup: Setup, teacher: LiveTeacher, wanted: Sequence[Wanted], batch: Batch) -> list[Tensor]:
+def _all_rows(
+    setup: Setup, teacher: LiveTeacher, signals: Sequence[CachedSignal], batch: Batch
+) -> list[Tensor]:
     """(N, …) the rows of each signal of one teacher, from one forward pass (and one more for embeddings)."""
-    states = [(each.part.layer, each.part.final_norm) for each in wanted if isinstance(each.part, Hidden)]
-    asked = next((each for each in wanted if isinstance(each.part, Logits)), None)
-    end: Literal["logits", "head"] | None = None if asked is None else "head" if asked.head else "logits"
-    positions = setup.task.positions(batch)
-    kept, last = teacher.several(batch, states, end, positions) if states or end else ({}, None)
+    states = [cached.signal.state for cached in signals if cached.signal.state is not None]
+    end: Literal["logits", "head"] | None = None
+    for cached in signals:
+        if cached.signal.is_logits:
+            end = "head" if cached.before_head else "logits"
+    hidden: Mapping[tuple[int, bool], Tensor] = {}
+    last = None
+    if states or end:
+        hidden, last = teacher.several(batch, states, end, setup.task.positions(batch))
     rows = []
-    for each in wanted:
-        if isinstance(each.part, Hidden):
-            hidden, counted = (
-                kept[each.part.layer, each.part.final_norm],
-                positions_of(setup.task, each.part, batch),
-            )
-            rows.append(hidden if counted is None else hidden[counted])
-        elif isinstance(each.part, Embedding):
-            rows.append(teacher.embedding(batch, each.part.pooling))
-        else:
+    for cached in signals:
+        signal = cached.signal
+        if signal.state is not None:
+            positions = signal.positions(setup.task, batch)
+            rows.append(hidden[signal.state] if positions is None else hidden[signal.state][positions])
+        elif signal.is_logits:
             assert last is not None
             rows.append(last)
+        else:
+            rows.append(signal.ask_model(teacher, setup.task, batch))
     return rows
 
 
-def _counts(setup: Setup, part: Part, batch: Batch) -> Tensor:
+def _counts(setup: Setup, signal: TeacherSignal, batch: Batch) -> Tensor:
     """(B,) how many rows each sample has."""
-    positions = positions_of(setup.task, part, batch)
-    return (
-        torch.ones(len(next(iter(batch.values()))), dtype=torch.long)
-        if positions is None
-        else positions.sum(1)
-    )
+    positions = signal.positions(setup.task, batch)
+    if positions is None:
+        return torch.ones(len(next(iter(batch.values()))), dtype=torch.long)
+    return positions.sum(1)
 
 
 def _split(parts: Parts, counts: Tensor) -> list[Parts]:
@@ -224,7 +220,7 @@ def _split(parts: Parts, counts: Tensor) -> list[Parts]:
 
 
 def samples_of(setup: Setup, split: Split, keys: Sequence[int], *, by_stream: bool) -> list[Sample]:
-    """The samples that a cache calls so."""
+    """The samples that have these keys in a cache."""
     if split == "held_out":
         return setup.task.held_out_samples(keys)
     if by_stream:
@@ -242,15 +238,15 @@ def samples_needed(setup: Setup, steps: Sequence[int] | None) -> int:
     return setup.task.train_samples
 
 
-def bytes_of(setup: Setup, wanted: Sequence[Wanted], train: int, held_out: int) -> int:
+def bytes_of(setup: Setup, signals: Sequence[CachedSignal], train: int, held_out: int) -> int:
     """About what all samples take, from the rows that those of the first batch have."""
     batch = next(setup.batches())
     size, total = len(next(iter(batch.values()))), 0.0
-    for one in wanted:
-        positions = positions_of(setup.task, one.part, batch)
+    for cached in signals:
+        positions = cached.signal.positions(setup.task, batch)
         rows = 1.0 if positions is None else int(positions.sum()) / size
-        with_rows = held_out + (
-            train if one.spans is None else sum(min(b, train) - min(a, train) for a, b in one.spans)
-        )
-        total += with_rows * rows * one.form.bytes_per_row + 8 * (train + held_out)
+        with_rows = train
+        if cached.spans is not None:
+            with_rows = sum(min(end, train) - min(first, train) for first, end in cached.spans)
+        total += (with_rows + held_out) * rows * cached.form.bytes_per_row + 8 * (train + held_out)
     return round(total)

@@ -22,9 +22,10 @@ from transformers import PreTrainedModel
 
 from vigreux.backends.transformer.setup import Setup, device_of
 from vigreux.backends.transformer.stage_trainer import open_student, save_student
-from vigreux.curriculum import Embedding, Joint, TeacherRef, hidden_part
+from vigreux.curriculum import TeacherRef
+from vigreux.distillation.matching import matcher_of
+from vigreux.distillation.signals.base import VectorSignal
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
-from vigreux.distillation.stage_model import student_view
 from vigreux.errors import ConfigError, VigreuxError
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.size import weight_bytes
@@ -34,7 +35,6 @@ from vigreux.tasks.task import Task
 
 ROWS, TOKENS = 2, 64  # of the batch on which views are compared
 CAUSAL = 2e-5  # of the largest logit: what rounding may move where later tokens are others
-WHOLE = -1  # hidden state of a teacher: the last one
 LARGEST_SAVED = 2**28  # bytes of a student that is saved and opened whole; of a larger one the config alone
 _CROSS_ATTENTION = ("encoder_attn", "EncDecAttention", "crossattention")
 
@@ -111,38 +111,34 @@ def _models(setup: Setup) -> Iterator[Tried]:
     student = setup.student
     of_student: list[tuple[int, bool]] = []
     teachers = {stage.teacher: stage.name for stage in setup.curriculum if stage.teacher.kind == "model"}
-    of_teacher: dict[TeacherRef, list[tuple[int, bool]]] = {
-        ref: [] for ref in (TeacherRef.final(), *teachers)
-    }
+    of_teacher: dict[TeacherRef, list[VectorSignal]] = {ref: [] for ref in (TeacherRef.final(), *teachers)}
     for stage in setup.curriculum:
-        target = hidden_part(stage.target)
+        vectors = matcher_of(stage.target).vectors
         if stage.frozen is not None:
             of_student.append((stage.frozen, True))
-        if target is None and not isinstance(stage.target, Embedding):
+        if vectors is None:
             continue
-        norm = target is None or target.final_norm
-        whole = stage.depth is None or target is None
-        of_student.append((num_blocks(student, setup.layout) if whole else stage.depth or 0, norm))
+        of_student.append(vectors.student_state(stage.depth, num_blocks(student, setup.layout)))
         if stage.teacher in of_teacher:
-            of_teacher[stage.teacher].append((WHOLE if target is None else target.layer, norm))
+            of_teacher[stage.teacher].append(vectors)
     yield Tried("student", student, setup.layout if of_student else setup.student_layout, _once(of_student))
-    for ref, states in of_teacher.items():
+    for ref, signals in of_teacher.items():
         teacher = setup.teachers.of(ref) if isinstance(setup.teachers, Teachers) else None
         if teacher is None:
             continue
-        layout = _layout_of(teacher, states)
-        blocks = num_blocks(teacher.model, layout) if states else 0
-        used = [(blocks if layer == WHOLE else layer, norm) for layer, norm in states]
+        layout = _layout_of(teacher, needed=bool(signals))
+        blocks = num_blocks(teacher.model, layout) if signals else 0
+        states = [vectors.teacher_state(blocks) for vectors in signals]
         name = f"stage {teachers[ref]!r}: teacher" if ref in teachers else "teacher"
-        yield Tried(name, teacher.model, layout, _once(used))
+        yield Tried(name, teacher.model, layout, _once(states))
 
 
-def _layout_of(teacher: LiveTeacher, states: Sequence[Any]) -> Layout | None:
-    """Without hidden states an architecture that is not recognised will do."""
+def _layout_of(teacher: LiveTeacher, *, needed: bool) -> Layout | None:
+    """`None` for an architecture that is not recognised, where no hidden state is needed."""
     try:
         return teacher.layout
     except ConfigError:
-        if states:
+        if needed:
             raise
         return None
 
@@ -427,11 +423,12 @@ def _check_idle_parameters(setup: Setup, batch: Batch) -> None:
     """Distributed data parallel waits for a gradient of every parameter that it holds."""
     batch = _on(setup.student, batch)
     for stage in setup.curriculum:
-        if isinstance(stage.target, Joint):
+        matcher = matcher_of(stage.target)
+        if matcher.vectors is not None and matcher.trains_whole and not matcher.has_held_out_loss:
             continue
         with torch.random.fork_rng(), setup.frozen(stage):
-            needs_layout = hidden_part(stage.target) is not None or isinstance(stage.target, Embedding)
-            view = student_view(setup.student, stage, setup.layout if needs_layout else setup.student_layout)
+            layout = setup.student_layout if matcher.vectors is None else setup.layout
+            view = matcher.view(setup.student, stage.depth, layout)
             idle = [name for name in unused_parameters(view, batch) if "expert" not in name]
         if idle:
             names = ", ".join(name.removeprefix("module.") for name in idle[:3])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,18 +13,10 @@ from transformers import PreTrainedConfig
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.curricula import from_config
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum import (
-    Curriculum,
-    Embedding,
-    Hidden,
-    Joint,
-    Logits,
-    Stage,
-    hidden_part,
-    resolve_steps,
-)
-from vigreux.distillation.signals.cached import parts_of, signal_name
-from vigreux.distillation.signals.formats import Dense, Format, TopClasses
+from vigreux.curriculum import Curriculum, Stage, resolve_steps
+from vigreux.distillation.matching import matcher_of
+from vigreux.distillation.signals.base import TeacherSignal, VectorSignal
+from vigreux.distillation.signals.cached import signal_name
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.errors import ConfigError
 from vigreux.models.flops import view_flops
@@ -151,20 +143,21 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
     )
     if stage.teacher.model is not None:
         teacher = _planned(load_config(_local(stage.teacher.model)), config)
-    layer = depth = None  # the whole model with its head
-    if isinstance(stage.target, Hidden):
-        layer, depth = stage.target.layer, student.layers if stage.depth is None else stage.depth
-    elif isinstance(stage.target, Embedding):
-        layer, depth = teacher.layers, student.layers
+    matcher = matcher_of(stage.target)
     samples = samples_per_step(config.training)
-    hidden = hidden_part(stage.target)
-    norm = hidden is None or hidden.final_norm
-    trained = partial(count, student.config, student.auto_class, backward=True, frozen=stage.frozen)
-    asked = partial(count, teacher.config, teacher.auto_class, final_norm=norm)
-    of_student = samples * trained(depth=depth, final_norm=norm)
-    of_teacher = samples * asked(depth=layer) if stage.teacher.kind != "labels" else 0
-    if isinstance(stage.target, Joint):  # the teacher is asked twice
-        of_teacher += samples * asked(depth=stage.target.hidden.layer)
+    of_student = samples * count(
+        student.config,
+        student.auto_class,
+        backward=True,
+        frozen=stage.frozen,
+        depth=matcher.student_depth(stage.depth, student.layers),
+        final_norm=matcher.final_norm,
+    )
+    of_teacher = 0.0
+    for depth in matcher.teacher_depths(teacher.layers):
+        of_teacher += samples * count(
+            teacher.config, teacher.auto_class, depth=depth, final_norm=matcher.final_norm
+        )
     return StageCost(stage.name, 1, of_student, of_teacher, OVERHEAD * (of_student + of_teacher) / rate)
 
 
@@ -204,57 +197,50 @@ def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every signal (and where
     samples come again, the cache is smaller by as many times); in a stream each stage's samples have its own.
     """
-    samples = [own.steps * samples_per_step(config.training) for own in plan.cost.stages]
-    stages = [(count, list(parts_of(stage.target))) for count, stage in zip(samples, plan.curriculum)]
+    samples = [stage.steps * samples_per_step(config.training) for stage in plan.cost.stages]
+    signals = [matcher_of(stage.target).signals for stage in plan.curriculum]
+    stages = list(zip(samples, signals))
     if config.cache.by == "index" or (config.cache.by == "auto" and not config.task.spec.hides_tokens):
         # stages that ask for the same share it
         named = {
-            signal_name(stage.teacher, part): part
-            for stage in plan.curriculum
-            for part in parts_of(stage.target)
+            signal_name(stage.teacher, signal): signal
+            for stage, asked in zip(plan.curriculum, signals)
+            for signal in asked
         }
-        stages = [(sum(samples), list(named.values()))]
-    size = sum(count * sum(_signal_bytes(config, plan, part) for part in parts) for count, parts in stages)
-    capture = sum(count * _capture_flops(config, plan, parts) for count, parts in stages if parts)
+        stages = [(sum(samples), tuple(named.values()))]
+    size = sum(count * _signal_bytes(config, plan, signal) for count, asked in stages for signal in asked)
+    capture = sum(count * _capture_flops(config, plan, asked) for count, asked in stages if asked)
     return CachePrice(size, capture, plan.cost.flops, plan.cost.student_flops)
 
 
-def _signal_bytes(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> float:
+def _signal_bytes(config: RunConfig, plan: Plan, signal: TeacherSignal) -> float:
     """Of one sample."""
-    rows = {Hidden: float(config.task.max_length), Embedding: 1.0}.get(type(part), _predicted(config))
-    if isinstance(part, Hidden) and part.positions == "predicted":
-        rows = _predicted(config)
-    return 8 + rows * _signal_form(config, plan, part).bytes_per_row
+    rows = signal.rows_per_sample(config.task.max_length, _predicted(config))
+    over_vocabulary = config.task.spec.over_vocabulary
+    cache = config.cache
+    if isinstance(signal, VectorSignal):
+        width = plan.teacher.hidden if signal.projection.kind == "learned" else plan.student.hidden
+    elif _through_head(config):
+        width = plan.teacher.hidden
+    elif over_vocabulary:
+        width = text_config(plan.teacher.config).vocab_size
+        cache = replace(cache, k=min(cache.k, width))
+    else:
+        width = plan.teacher.config.num_labels or 1
+    return 8 + rows * signal.cache_form(cache, width, over_vocabulary=over_vocabulary).bytes_per_row
 
 
-def _capture_flops(config: RunConfig, plan: Plan, parts: Sequence[Hidden | Embedding | Logits]) -> float:
+def _capture_flops(config: RunConfig, plan: Plan, signals: Sequence[TeacherSignal]) -> float:
     """Of one sample's forward pass through the teacher, as deep as its signals need."""
     count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=config.task.max_length)
-    if any(isinstance(part, Logits) for part in parts) and not _through_head(config):
+    depths = [plan.teacher.layers if signal.state is None else signal.state[0] for signal in signals]
+    if any(signal.is_logits for signal in signals) and not _through_head(config):
         return count(positions_share=_share(config))
-    return count(depth=max(part.layer if isinstance(part, Hidden) else plan.teacher.layers for part in parts))
+    return count(depth=max(depths))
 
 
 def _through_head(config: RunConfig) -> bool:
     return config.cache.logits == "head-input" and config.task.spec.over_vocabulary
-
-
-def _signal_form(config: RunConfig, plan: Plan, part: Hidden | Embedding | Logits) -> Format:
-    if not isinstance(part, Logits):
-        width = plan.teacher.hidden if part.projection.kind == "learned" else plan.student.hidden
-        return Dense(width, config.cache.precision)
-    if _through_head(config):
-        return Dense(plan.teacher.hidden, config.cache.head_precision)
-    classes = (
-        text_config(plan.teacher.config).vocab_size
-        if config.task.spec.over_vocabulary
-        else plan.teacher.config.num_labels or 1
-    )
-    return (
-        TopClasses(classes, min(config.cache.k, classes))
-        if config.task.spec.over_vocabulary
-        else Dense(classes, "float32")
-    )
 
 
 def _share(config: RunConfig) -> float | None:

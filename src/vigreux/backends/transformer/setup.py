@@ -25,30 +25,28 @@ from vigreux.backends.transformer.training import (
 from vigreux.config.transformer import BudgetConfig, Carry
 from vigreux.curriculum import (
     Curriculum,
-    Embedding,
-    Hidden,
-    Joint,
-    Labels,
-    Logits,
     Stage,
     TeacherRef,
     check_curriculum,
     hidden_part,
     resolve_steps,
 )
+from vigreux.distillation.matching import matcher_of
+from vigreux.distillation.matching.base import Heads
 from vigreux.distillation.projection import LearnedProjection
 from vigreux.distillation.projections import Projections
+from vigreux.distillation.signals.base import SignalSource, VectorSignal
 from vigreux.distillation.signals.cached import CachedTeacher, CachedTeachers
-from vigreux.distillation.signals.live import Batch, LiveTeacher, Teachers
-from vigreux.distillation.stage_model import Heads, StageModel, build_stage_model, student_view, vector_part
+from vigreux.distillation.signals.live import Teachers, state_width
+from vigreux.distillation.stage_model import StageModel, measure_targets
 from vigreux.errors import CacheError, ConfigError
 from vigreux.models.heads import find_head
-from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
+from vigreux.models.layout import Layout, find_layout, num_blocks
 from vigreux.models.placed import device_of
 from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
 from vigreux.plan.cost import samples_per_step
-from vigreux.tasks.task import Task
+from vigreux.tasks.task import Batch, Task
 
 FUSED_FROM = 1024  # tokens of a vocabulary; logits of fewer are no larger than hidden states
 CALIBRATION_BATCHES = 8  # steps on whose samples the scale of a stage's targets is measured
@@ -113,7 +111,7 @@ class Setup:
         )
         self._check_budget()
         for stage in self.curriculum:
-            self._check_target(stage)
+            matcher_of(stage.target).check(self.task, stage.name)
             self.teachers.check(stage.teacher, stage.name)
         if self._tried != self.training:
             dry_start(
@@ -143,22 +141,6 @@ class Setup:
         if checkpointing and not getattr(self.student, "supports_gradient_checkpointing", False):
             raise ConfigError(
                 f"training.{checkpointing[0]}: a {type(self.student).__name__} has none; accepted: false"
-            )
-
-    def _check_target(self, stage: Stage) -> None:
-        """Raises `ConfigError` where the task has nothing of what the stage matches."""
-        task, hidden = self.task.spec, hidden_part(stage.target)
-        if not task.has_logits and isinstance(stage.target, Labels | Logits | Joint):
-            raise ConfigError(
-                f"stage {stage.name!r}: learns {stage.target}, and an embedding model has no logits; accepted: the target Embedding"
-            )
-        if not task.reads_tokens and isinstance(stage.target, Embedding):
-            raise ConfigError(
-                f"stage {stage.name!r}: learns pooled embeddings, and the models are torch modules; accepted: hidden states, logits"
-            )
-        if hidden is not None and hidden.positions == "predicted" and not task.by_position:
-            raise ConfigError(
-                f"stage {stage.name!r}: hidden.positions: 'predicted' is for language models; accepted: 'all'"
             )
 
     def _check_budget(self) -> None:
@@ -224,20 +206,19 @@ class Setup:
             batch = self.task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
             yield {name: value.to(device) for name, value in batch.items()}
 
-    def stage_model(self, stage: Stage) -> tuple[StageModel, LiveTeacher | CachedTeacher | None]:
-        """The part of the student that `stage` trains, with its loss, and the teacher (a checkpoint is loaded now)."""
+    def stage_model(self, stage: Stage) -> tuple[StageModel, SignalSource | None]:
+        """What `stage` trains of the student, with its loss, and its teacher (a checkpoint is loaded now)."""
         teacher = self.teachers.of(stage.teacher)
-        layout = self.student_layout if vector_part(stage.target) is None else self.layout
-        view = student_view(self.student, stage, layout)
-        model = build_stage_model(
-            view,
-            stage,
-            self.task,
-            teacher,
-            self.batches,
-            projection=self._projection(stage, teacher),
-            heads=self._heads(stage, view, teacher),
-        )
+        matcher = matcher_of(stage.target)
+        layout = self.student_layout if matcher.vectors is None else self.layout
+        view = matcher.view(self.student, stage.depth, layout)
+        projection, statistics = None, None
+        if matcher.vectors is not None:
+            assert teacher is not None
+            projection = self._projection(stage, matcher.vectors, teacher)
+            statistics = measure_targets(matcher, self.task, teacher, self.batches, projection, stage.name)
+        heads = self._heads(view, teacher) if matcher.is_fusable else None
+        model = StageModel(view, matcher, self.task, projection, statistics, heads)
         return model.to(device_of(self.student)), teacher
 
     @contextmanager
@@ -260,15 +241,12 @@ class Setup:
             self.student_layout = find_layout(self.student)
         return self.student_layout
 
-    def _heads(
-        self, stage: Stage, view: nn.Module, teacher: LiveTeacher | CachedTeacher | None
-    ) -> Heads | None:
-        """Both output heads, where logits are many and the heads are linear layers on one device: then a chunk is enough."""
-        if not (
-            isinstance(stage.target, (Logits, Labels))
-            and isinstance(view, LogitsView)
-            and self.task.spec.over_vocabulary
-        ):
+    def _heads(self, view: nn.Module, teacher: SignalSource | None) -> Heads | None:
+        """Both output heads, where a loss on logits can be computed some rows at a time.
+
+        This needs many logits, and heads that are linear layers on one device. `None` keeps the plain loss.
+        """
+        if not (isinstance(view, LogitsView) and self.task.spec.over_vocabulary):
             return None
         if not isinstance(self.student, PreTrainedModel) or text_config(self.student).vocab_size < FUSED_FROM:
             return None
@@ -276,22 +254,23 @@ class Setup:
         student = find_head(self.student, view, batch)
         if student is None:
             return None
-        if not isinstance(teacher, LiveTeacher):
-            return Heads(student, None if teacher is None else teacher.head)
-        theirs = teacher.find_head(batch) if device_of(teacher.model) == device_of(self.student) else None
-        return None if theirs is None else Heads(student, theirs)
+        if teacher is None:
+            return Heads(student, None)
+        by_chunk = teacher.logits_by_chunk(batch, device_of(self.student))
+        return None if by_chunk is None else Heads(student, by_chunk)
 
     def make_projections(self) -> None:
         """Makes the matrices that need the teacher's hidden states.
 
-        Every process calls this before the first one measures the stages alone and before the teacher's
-        weights are spread over
-        the processes: from there on all processes would have to ask the teacher at the same time.
+        Every process calls this before the first one measures the stages alone and before the teacher's weights are
+        spread over the processes: from there on all processes would have to ask the teacher at the same time.
         """
         for stage in self.curriculum:
-            target = vector_part(stage.target)
-            if target is not None and target.projection.kind == "pca":
-                self._projection(stage, self.teachers.of(stage.teacher))
+            vectors = matcher_of(stage.target).vectors
+            if vectors is not None and vectors.projection.kind == "pca":
+                teacher = self.teachers.of(stage.teacher)
+                assert teacher is not None
+                self._projection(stage, vectors, teacher)
 
     def fixed_projections(self) -> Projections:
         """The projections of the run."""
@@ -307,60 +286,38 @@ class Setup:
 
         `None` where the last stage matches no embeddings, or learns its projection.
         """
-        target, final = self.curriculum[-1].target, TeacherRef.final()
-        if not isinstance(target, Embedding) or target.projection.kind == "learned":
+        matcher, final = matcher_of(self.curriculum[-1].target), TeacherRef.final()
+        vectors, teacher = matcher.vectors, self.teachers.of(final)
+        if vectors is None or teacher is None or not (matcher.trains_whole and matcher.has_held_out_loss):
             return None
-        teacher = self.teachers.of(final)
-        if isinstance(teacher, CachedTeacher):
-            return None if self.projections is None else self.projections.stored.get(target.projection)
-        if teacher is None:
+        if vectors.projection.kind == "learned":
             return None
-        widths = hidden_size(teacher.model, teacher.layout), hidden_size(self.student, self.layout)
-        return self.fixed_projections().matrix(target.projection, final, *widths)
+        if teacher.projected:
+            return None if self.projections is None else self.projections.stored.get(vectors.projection)
+        widths = teacher.width(vectors), self._student_width(vectors, None)
+        return self.fixed_projections().matrix(vectors.projection, final, *widths)
 
     def _projection(
-        self, stage: Stage, teacher: LiveTeacher | CachedTeacher | None
+        self, stage: Stage, vectors: VectorSignal, teacher: SignalSource
     ) -> Tensor | LearnedProjection | None:
         """Of a stage that matches hidden states or embeddings; `None` where a cache's rows are projected already."""
-        target = vector_part(stage.target)
-        if target is None or teacher is None:
-            return None
-        d_teacher, d_student = self._widths(stage, target, teacher)
-        if target.projection.kind == "learned":
-            return LearnedProjection(d_teacher, d_student, seed=target.projection.seed)
-        if isinstance(teacher, CachedTeacher):
-            return None
-        return self.fixed_projections().matrix(target.projection, stage.teacher, d_teacher, d_student)
-
-    def _widths(
-        self, stage: Stage, target: Hidden | Embedding, teacher: LiveTeacher | CachedTeacher
-    ) -> tuple[int, int]:
-        """(d_T, d_S) at the depths that a hidden or embedding target compares."""
-        layout = self.layout
-        if isinstance(teacher, CachedTeacher):
-            return self._cached_widths(stage, target, teacher)
-        layers, blocks = num_blocks(teacher.model, teacher.layout), num_blocks(self.student, layout)
-        layer = target.layer if isinstance(target, Hidden) else layers
-        depth = blocks if stage.depth is None else stage.depth
-        if (
-            isinstance(target, Hidden) and not target.final_norm
-        ):  # as wide as the blocks, whatever comes after the last
-            layer, depth = min(layer, layers - 1), min(depth, blocks - 1)
-        return hidden_size(teacher.model, teacher.layout, layer), hidden_size(self.student, layout, depth)
-
-    def _cached_widths(
-        self, stage: Stage, target: Hidden | Embedding, teacher: CachedTeacher
-    ) -> tuple[int, int]:
-        layout = self.layout
-        own = hidden_size(
-            self.student, layout, num_blocks(self.student, layout) if stage.depth is None else stage.depth
-        )
-        written = teacher.width(target)
-        if target.projection.kind != "learned" and written != own:
+        d_teacher, d_student = teacher.width(vectors), self._student_width(vectors, stage.depth)
+        if vectors.projection.kind == "learned":
+            return LearnedProjection(d_teacher, d_student, seed=vectors.projection.seed)
+        if not teacher.projected:
+            return self.fixed_projections().matrix(vectors.projection, stage.teacher, d_teacher, d_student)
+        if d_teacher != d_student:
+            assert isinstance(teacher, CachedTeacher)
             raise CacheError(
-                f"{teacher.store.root}: was made for students of width {written}; accepted: that width, not {own}"
+                f"{teacher.store.root}: was made for students of width {d_teacher};"
+                f" accepted: that width, not {d_student}"
             )
-        return written, own
+        return None
+
+    def _student_width(self, vectors: VectorSignal, depth: int | None) -> int:
+        """d_S at the depth that is compared."""
+        state = vectors.student_state(depth, num_blocks(self.student, self.layout))
+        return state_width(self.student, self.layout, *state)
 
 
 def check_launcher() -> None:

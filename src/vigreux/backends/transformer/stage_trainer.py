@@ -22,9 +22,8 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
 from vigreux.backends.transformer.sharding import Shards, keep_whole_states, put_, whole
-from vigreux.distillation.signals.cached import CachedTeacher
-from vigreux.distillation.signals.live import Teacher
-from vigreux.distillation.stage_model import StageModel, count_rows
+from vigreux.distillation.signals.base import SignalSource
+from vigreux.distillation.stage_model import StageModel
 from vigreux.errors import TrainingError
 from vigreux.run.checkpoints import checkpoint_path
 
@@ -58,7 +57,7 @@ class StageTrainer(Trainer):
         model: StageModel,
         *,
         student: nn.Module,
-        teacher: Teacher | CachedTeacher | None,
+        teacher: SignalSource | None,
         args: TrainingArguments,
         carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
         carried_schedule: CarriedSchedule | None = None,
@@ -93,7 +92,7 @@ class StageTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Rows that count in all micro-batches of this step, of all processes."""
-        rows = [count_rows(self.stage_model.task, self.stage_model.target, batch) for batch in batch_samples]
+        rows = [self.stage_model.count_rows(batch) for batch in batch_samples]
         total = torch.stack([count.to(device) for count in rows]).sum()
         return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
 

@@ -1,18 +1,20 @@
-"""A teacher that is not there: its signals were written once by `vigreux cache`, and are read by sample.
+"""Teachers from a cache: `vigreux cache` wrote their signals once, and they are read by sample.
 
-Batches then carry which samples they hold (`keyed`): each one's place in the data, or in the stream of one seed where samples are
-others each time they come; held-out samples count down from −1.
+Batches then carry the keys of their samples (`keyed`): a key is a place in the data, or a place in the stream of one seed
+where samples differ each time they come. Held-out samples count down from −1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from vigreux.curriculum import Embedding, Hidden, Joint, Logits, Target, TeacherRef
+from vigreux.curriculum import TeacherRef
+from vigreux.distillation.signals.base import HEAD_INPUT, ChunkedLogits, Rows, TeacherSignal, VectorSignal
 from vigreux.distillation.signals.formats import Dense, TopRows
 from vigreux.distillation.signals.store import CacheStore, readable
 from vigreux.models.heads import Head
@@ -24,7 +26,7 @@ SAMPLES = "sample_keys"  # (B,) int64 of a batch
 
 @dataclass(frozen=True)
 class KeyedCollator:
-    """A task's collator whose batches say which samples they hold."""
+    """A task's collator whose batches carry the keys of their samples."""
 
     collate: Collator
     by_stream: bool
@@ -35,111 +37,88 @@ class KeyedCollator:
 
 
 def keyed(task: Task, *, by_stream: bool) -> Task:
-    """The task with batches that say which samples they hold."""
+    """The task with batches that carry the keys of their samples."""
     return replace(task, collate=KeyedCollator(task.collate, by_stream))
 
 
-def parts_of(target: Target) -> Iterator[Hidden | Embedding | Logits]:
-    """What a target asks of a teacher."""
-    if isinstance(target, Joint):
-        yield from (target.logits, target.hidden)
-    elif isinstance(target, (Hidden, Embedding, Logits)):
-        yield target
-
-
-def signal_name(teacher: TeacherRef, part: Hidden | Embedding | Logits, *, head: bool = False) -> str:
-    """What a cache calls a signal: the same for every stage that can use it."""
-    if isinstance(part, Logits):
-        return f"{teacher}: {'head input' if head else 'logits'}"
-    return f"{teacher}: {part}"
+def signal_name(teacher: TeacherRef, signal: TeacherSignal, *, before_head: bool = False) -> str:
+    """The name of a signal in a cache, the same for every stage that can use it."""
+    return f"{teacher}: {signal.cache_name(before_head=before_head)}"
 
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """One teacher of a curriculum, from a cache.
+    """One teacher of a curriculum, from a cache. Hidden states and embeddings are projected already.
 
     Args:
         store: the cache.
         ref: which teacher.
-        head: its output head, where what the head is given was written rather than logits.
+        head: its output head, where what the head is given was written in place of logits.
     """
 
     store: CacheStore
     ref: TeacherRef
     head: Head | None = None
 
-    def width(self, part: Hidden | Embedding) -> int:
-        """Numbers a row of hidden states or embeddings. Raises `CacheError` where they are not in the cache."""
-        form = self.store.form(signal_name(self.ref, part))
+    projected: ClassVar[bool] = True
+
+    def rows(self, signal: TeacherSignal, task: Task, batch: Batch, *, before_head: bool = False) -> Rows:
+        """See `SignalSource.rows`. Raises `CacheError`, see `CacheStore.read`."""
+        keys = batch[SAMPLES].tolist()
+        held_out = keys[0] < 0
+        name = signal_name(self.ref, signal, before_head=self.head is not None)
+        rows: Rows = self.store.read(
+            "held_out" if held_out else "train", name, [~key for key in keys] if held_out else keys
+        )
+        rows = rows.to(batch[SAMPLES].device)
+        return rows if before_head else signal.decode(rows, self.head)
+
+    def width(self, signal: VectorSignal) -> int:
+        """See `SignalSource.width`. Raises `CacheError` where the cache has no such rows."""
+        form = self.store.form(signal_name(self.ref, signal))
         assert isinstance(form, Dense)
         return form.width
 
-    def signal(
-        self, target: Target, batch: Batch, *, chunked: bool = False
-    ) -> Tensor | TopRows | tuple[Tensor, ...]:
-        """The rows that `target` asks for, as `teacher_signal` gives them, hidden states and embeddings projected already.
+    def logits_by_chunk(self, batch: Batch, device: torch.device) -> Callable[[Rows], ChunkedLogits] | None:
+        """See `SignalSource.logits_by_chunk`: always possible."""
 
-        Args:
-            target: of the stage.
-            batch: with its samples.
-            chunked: logits as they were written (what the head is given, top rows), for a loss that makes a chunk at a time.
+        def chunked(rows: Rows) -> ChunkedLogits:
+            if isinstance(rows, TopRows):
+                return rows.logits
+            assert self.head is not None, (
+                "a vocabulary's logits are written as top classes or before the head"
+            )
+            head = self.head
+            return lambda chunk: head.logits(rows[chunk])
 
-        Raises:
-            CacheError: see `CacheStore.read`.
-        """
-        if isinstance(target, Joint):
-            return self._logits(target.logits, batch), self._vectors(target.hidden, batch)
-        if isinstance(target, Logits):
-            return self._written(target, batch) if chunked else self._logits(target, batch)
-        assert isinstance(target, (Hidden, Embedding))
-        return self._vectors(target, batch)
-
-    def _vectors(self, part: Hidden | Embedding, batch: Batch) -> Tensor:
-        rows = self._written(part, batch)
-        assert isinstance(rows, Tensor)
-        return rows
-
-    def _logits(self, part: Logits, batch: Batch) -> Tensor:
-        rows = self._written(part, batch)
-        if isinstance(rows, TopRows):
-            return rows.logits()
-        return rows if self.head is None else self.head.logits(rows.to(self.head.weight.dtype))
-
-    def _written(self, part: Hidden | Embedding | Logits, batch: Batch) -> Tensor | TopRows:
-        keys = batch[SAMPLES].tolist()
-        held_out = keys[0] < 0
-        name = signal_name(self.ref, part, head=self.head is not None)
-        rows: Tensor | TopRows = self.store.read(
-            "held_out" if held_out else "train", name, [~key for key in keys] if held_out else keys
-        )
-        return rows.to(batch[SAMPLES].device)
+        return chunked
 
 
 class CachedTeachers:
-    """Gives each stage its teacher from a cache; stands where `teachers.Teachers` does.
+    """Gives each stage its teacher from a cache, in place of `live.Teachers`.
 
     Args:
         store: the cache.
         device: of the students.
     """
 
-    final = None  # no live one
-    checkpoints: dict[int, str] = {}  # noqa: RUF012 (never written)
+    final: None = None  # no live one
 
     def __init__(self, store: CacheStore, device: torch.device) -> None:
         self.store = store
         self.device = device
+        self.checkpoints: dict[int, str] = {}
         self._heads: dict[TeacherRef, Head] = {}
 
     def check(self, ref: TeacherRef, stage: str) -> None:
-        """Whether a signal is there shows when the stage is built, before step 0."""
+        """Nothing to check here: a missing signal is reported when the stage is built, before step 0."""
 
     def of(self, ref: TeacherRef) -> CachedTeacher | None:
         """The teacher of a stage; `None` for labels."""
         return None if ref.kind == "labels" else CachedTeacher(self.store, ref, self._head(ref))
 
     def _head(self, ref: TeacherRef) -> Head | None:
-        if signal_name(ref, Logits(), head=True) not in self.store.manifest.signals:
+        if f"{ref}: {HEAD_INPUT}" not in self.store.manifest.signals:
             return None
         if ref not in self._heads:
             plain = self.store.read_beside(head_file(ref))
@@ -149,7 +128,7 @@ class CachedTeachers:
 
 
 def head_file(ref: TeacherRef) -> str:
-    """Where the output head of a teacher is, beside the shards."""
+    """The file of a teacher's output head, beside the shards."""
     return f"head-{ref}".replace(" ", "-").replace("/", "_")
 
 

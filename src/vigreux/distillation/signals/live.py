@@ -1,43 +1,27 @@
-"""Teachers: who gives the signal of a stage. A teacher is asked for logits, hidden states or embeddings of a batch.
+"""Live teachers: models that run on every batch.
 
-`Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or another model. Only
-one checkpoint is held in memory at a time.
+`Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or another
+model. Only one checkpoint is held in memory at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from vigreux.curriculum import Pooling, TeacherRef
+from vigreux.distillation.signals.base import ChunkedLogits, Rows, TeacherSignal, VectorSignal
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
-from vigreux.models.layout import Layout, block_list, find_layout
+from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
 from vigreux.models.placed import device_of
 from vigreux.models.sharding import Spread
 from vigreux.models.views import LogitsView, PooledView, cut, tapped
-
-Batch = dict[str, Tensor]
-
-
-class Teacher(Protocol):
-    """The signals a stage can ask for. None carries a gradient; all come on the device of the batch, in the teacher's dtype."""
-
-    def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
-        """(N, C): logits at the positions that count, or of every sample (`positions` is `None`)."""
-
-    def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
-        """(B, T, d_T): hidden states after block `layer` (the last: with or without the final norm); deeper blocks do not run."""
-
-    def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
-        """(N, d_T): what the teacher's output head is given at the positions that count; for a teacher whose head is known."""
-
-    def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
-        """(B, d_T): pooled last hidden states."""
+from vigreux.tasks.task import Batch, Task
 
 
 class LiveTeacher:
@@ -83,6 +67,35 @@ class LiveTeacher:
     def _whole(self) -> LogitsView:
         """An architecture that is not recognised gives its logits all the same."""
         return LogitsView(self.model, self._layout)
+
+    # --- a source of signals ------------------------------------------------------------------------------------------
+
+    projected = False
+
+    def rows(self, signal: TeacherSignal, task: Task, batch: Batch, *, before_head: bool = False) -> Rows:
+        """See `SignalSource.rows`: the model runs."""
+        return signal.ask_model(self, task, batch, before_head=before_head)
+
+    def width(self, signal: VectorSignal) -> int:
+        """See `SignalSource.width`."""
+        return state_width(
+            self.model, self.layout, *signal.teacher_state(num_blocks(self.model, self.layout))
+        )
+
+    def logits_by_chunk(self, batch: Batch, device: torch.device) -> Callable[[Rows], ChunkedLogits] | None:
+        """See `SignalSource.logits_by_chunk`: where the output head is a linear layer on the student's device."""
+        head = self.find_head(batch) if device_of(self.model) == device else None
+        if head is None:
+            return None
+
+        def chunked(rows: Rows) -> ChunkedLogits:
+            assert isinstance(rows, Tensor)
+            now = head.now()
+            return lambda chunk: now.logits(rows[chunk])
+
+        return chunked
+
+    # --- a model --------------------------------------------------------------------------------------------------------
 
     def spread_(self) -> None:
         """Spreads the weights where that was wanted; from here on all processes must ask alike. Until then the model is whole."""
@@ -230,3 +243,9 @@ class Teachers:
         if self._together:
             teacher.spread_()
         return teacher
+
+
+def state_width(model: nn.Module, layout: Layout, depth: int, final_norm: bool) -> int:
+    """Numbers of hidden state `depth`; without the final norm the last state is as wide as the blocks."""
+    blocks = num_blocks(model, layout)
+    return hidden_size(model, layout, depth if final_norm else min(depth, blocks - 1))

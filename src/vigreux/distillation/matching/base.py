@@ -1,0 +1,140 @@
+"""The interface of matchers, and what several of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vigreux.config.transformer import CacheConfig
+from vigreux.distillation.signals.base import (
+    ChunkedLogits,
+    Rows,
+    Signal,
+    SignalSource,
+    TeacherSignal,
+    VectorSignal,
+)
+from vigreux.distillation.signals.formats import Dense, Format
+from vigreux.distillation.vector_losses import mean_squared_error
+from vigreux.models.heads import LinearHead
+from vigreux.models.layout import Layout
+from vigreux.tasks.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The output heads of both models, for a loss that never holds all logits (see `distillation.fused`).
+
+    Args:
+        student: where its head is.
+        teacher: turns the teacher's rows into logits, some rows at a time; `None` for labels.
+    """
+
+    student: LinearHead
+    teacher: Callable[[Rows], ChunkedLogits] | None
+
+
+class StageParts(Protocol):
+    """What a loss is made from; `StageModel` holds it."""
+
+    view: Any
+    task: Task
+    heads: Heads | None
+
+    def vector_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """(N, d_S), (N, d_T) → (N,): hidden states or embeddings compared, projected and scaled."""
+
+
+class Matcher(ABC):
+    """What a target means: what is asked of the student and the teacher, the loss between them, and its cost."""
+
+    signals: tuple[
+        TeacherSignal, ...
+    ] = ()  # what is asked of the teacher, in the order in which `loss` takes it
+    vectors: VectorMatcher | None = None  # the hidden states or embeddings that are compared
+    trains_whole: bool = True  # False: a stage leaves the head untrained, so the student is not evaluated
+    has_held_out_loss: bool = False  # whether the stage's own loss is measured on held-out data
+    explains_variance: bool = False  # whether 1 − loss / variance of the targets is a share of the variance
+    is_fusable: bool = False  # whether the loss can be computed from what both output heads are given
+    final_norm: bool = True  # whether a last hidden state has gone through the final norm
+
+    @abstractmethod
+    def check(self, task: Task, stage: str) -> None:
+        """Raises `ConfigError` where the task has nothing of what the stage matches."""
+
+    @abstractmethod
+    def view(self, student: nn.Module, depth: int | None, layout: Layout | None) -> nn.Module:
+        """The part of the student that a stage of this depth trains."""
+
+    @abstractmethod
+    def positions(self, task: Task, batch: Batch) -> Tensor | None:
+        """(B, T) True where the loss counts; `None` where each sample is one row."""
+
+    @abstractmethod
+    def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
+        """() the loss, summed over the rows that count."""
+
+    @abstractmethod
+    def student_depth(self, depth: int | None, blocks: int) -> int | None:
+        """Blocks of the student that run, of so many; `None`: the whole student with its head."""
+
+    @abstractmethod
+    def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
+        """Blocks of the teacher that run in each of its forward passes; `None`: the whole teacher with its head."""
+
+    def ask(
+        self, source: SignalSource | None, task: Task, batch: Batch, *, before_head: bool = False
+    ) -> Signal:
+        """What `loss` compares the student with. With `before_head` the loss makes logits of it, some rows at a time."""
+        if source is None:
+            return None
+        rows = tuple(source.rows(signal, task, batch, before_head=before_head) for signal in self.signals)
+        return rows[0] if len(rows) == 1 else rows
+
+    def count_rows(self, task: Task, batch: Batch) -> Tensor:
+        """() int64: the rows that a batch adds to the loss, over which the mean is taken."""
+        positions = self.positions(task, batch)
+        if positions is None:
+            return torch.tensor(len(next(iter(batch.values()))))
+        return positions.sum()
+
+
+class SignalMatcher(Matcher, TeacherSignal):
+    """Matches one signal of a teacher."""
+
+    @property
+    def signals(self) -> tuple[TeacherSignal, ...]:  # type: ignore[override]
+        """Itself."""
+        return (self,)
+
+
+class VectorMatcher(SignalMatcher, VectorSignal):
+    """Matches hidden states or embeddings: rows of both models, compared number by number."""
+
+    has_held_out_loss = True
+    explains_variance = True
+
+    @property
+    def vectors(self) -> VectorMatcher:  # type: ignore[override]
+        """Itself."""
+        return self
+
+    @property
+    def row_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Student's rows (N, d), targets (N, d) → the loss of each row (N,)."""
+        return mean_squared_error
+
+    def cache_form(self, config: CacheConfig, width: int, *, over_vocabulary: bool) -> Format:
+        """Dense rows, projected where the projection is fixed."""
+        return Dense(width, config.precision)
+
+
+def labels_at(batch: Batch, positions: Tensor | None) -> Tensor | None:
+    """(N,) the labels at the positions that count; `None` of data without labels."""
+    labels = batch.get("labels")
+    return labels if labels is None or positions is None else labels[positions]
