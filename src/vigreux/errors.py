@@ -42,6 +42,10 @@ class TrainingError(VigreuxError):
     """A training run cannot go on (a loss that is not finite, a full disk)."""
 
 
+class MissingPackageError(ConfigError, ImportError):
+    """A package of an extra is not installed. The message says what to install."""
+
+
 def _printable(character: str) -> str:
     plain = character.isprintable() or character == "\xa0"
     return character if plain else character.encode("unicode_escape").decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from vigreux.run.folder import RunFolder
 from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.generated.build import generated_grammar
-from vigreux.tasks.generated.sentences import Sentences, SentenceSampler
 from vigreux.tasks.table import pad, pad_inputs
+
+if TYPE_CHECKING:
+    from vigreux.tasks.generated.sentences import Sentences
 
 _STREAM = 2**62  # a stream of sentences that neither training nor evaluation reads
 _BATCH = 128  # sentences of a forward pass
@@ -157,6 +159,8 @@ def nonterminal_data(probed: ProbedModel, count: int) -> ProbeData:
     Raises:
         ConfigError: the run is not on a grammar, or its grammar has no levels.
     """
+    from vigreux.tasks.generated.sentences import SentenceSampler  # here: it needs vigreux[lab]
+
     grammar = generated_grammar(probed.task)
     if grammar.depth is None:
         raise ConfigError(

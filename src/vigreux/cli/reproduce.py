@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vigreux.errors import ConfigError, unknown
+from vigreux.extras import require_lab
 
 
 def run(argv: Sequence[str]) -> None:
     """Runs the claims that are named, and prints their verdicts and where their results are."""
     options = _options(argv)
+    require_lab("vigreux reproduce")
     from vigreux.claims.catalogue import CLAIMS
     from vigreux.claims.common.claim import seconds_before, write_result
     from vigreux.claims.common.lab import Lab

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigreux.errors import ConfigError, DataError
+from vigreux.extras import require_lab
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -329,6 +330,7 @@ def _local_noise(values: Array) -> Array:
 
 def _breaks(steps: Array, values: Array, noise: Array) -> list[tuple[int, int]]:
     """Pieces [a, b) whose straight lines leave the least weighted squares, each piece charged `PENALTY · log T`."""
+    require_lab("phase transitions")
     from ruptures import Pelt
     from ruptures.base import BaseCost
 

@@ -25,7 +25,6 @@ from vigreux.tasks.encoding import padding_id
 from vigreux.tasks.generated.bits import BitStream
 from vigreux.tasks.generated.grammar import Grammar, load_grammar
 from vigreux.tasks.generated.parity import BooleanTask, HierarchicalParity, Parity
-from vigreux.tasks.generated.sentences import SentenceSampler
 from vigreux.tasks.kinds.classification import LabelledCollator
 from vigreux.tasks.kinds.language import CausalCollator, MaskedCollator
 from vigreux.tasks.stream import Example, Examples
@@ -214,6 +213,8 @@ def _sentence_collator(grammar: Grammar, config: TaskConfig, tokenizer: PreTrain
 
 def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizerBase) -> Draw:
     """[BOS] sentence [EOS], cut to `max_length`; special tokens end nothing."""
+    from vigreux.tasks.generated.sentences import SentenceSampler  # here: it needs vigreux[lab]
+
     first, last = np.int32(tokenizer.bos_token_id), np.int32(tokenizer.eos_token_id)
 
     def draw(stream: int, start: int, count: int) -> list[Example]:
