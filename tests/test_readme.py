@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vigreux.cli.online import is_two_layer
+from vigreux.cli.families import TWO_LAYER, family_of
 from vigreux.cli.parsing import read_arguments
 from vigreux.config.curricula import from_config
-from vigreux.config.transformer import RunConfig, TeachConfig
-from vigreux.config.two_layer import TwoLayerConfig
+from vigreux.config.transformer import RunConfig
 from vigreux.curriculum.serialize import from_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,10 +97,10 @@ def test_example_configurations(path):
         assert from_yaml(text)
         return
     arguments = read_arguments("x", [str(path)])
-    two_layer = is_two_layer(arguments)
-    cls = TwoLayerConfig if two_layer else TeachConfig if "\nmodel:" in text else RunConfig
+    family = family_of(arguments)
+    cls = family.teach_config if "\nmodel:" in text else family.run_config
     config, _ = arguments.parse(cls, "")
     assert config.output.startswith("runs/")
-    assert two_layer == ("parity" in path.parent.name)
+    assert (family is TWO_LAYER) == ("parity" in path.parent.name)
     if cls is RunConfig:
         assert from_config(config, student_layers=config.student.layers, teacher_layers=30)

@@ -18,11 +18,11 @@ from joblib import parallel_config
 from tests.cli.conftest import Outcome, Vigreux
 from vigreux.backends.two_layer.build import make_setup, make_task
 from vigreux.cli import compare
+from vigreux.cli.families import TWO_LAYER, family_of
 from vigreux.cli.main import main
-from vigreux.cli.online import is_two_layer
 from vigreux.cli.parsing import read_arguments
 from vigreux.config.transformer import BudgetConfig
-from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig, as_teaching
+from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.report import words
@@ -91,7 +91,7 @@ def refused(outcome: Outcome, *parts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "online"),
+    ("argv", "two_layer"),
     [
         ([], False),
         (["--task.kind", "parity"], True),
@@ -115,7 +115,7 @@ def refused(outcome: Outcome, *parts: str) -> None:
     ],
 )
 def test_the_kind_of_task_picks_the_options(
-    argv: list[str], online: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    argv: list[str], two_layer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = {
@@ -127,7 +127,7 @@ def test_the_kind_of_task_picks_the_options(
     }
     for name, text in files.items():
         Path(name).write_text(text)
-    assert is_two_layer(read_arguments("distill", argv)) is online
+    assert (family_of(read_arguments("distill", argv)) is TWO_LAYER) is two_layer
 
 
 def test_an_unknown_kind_lists_all(vigreux: Vigreux) -> None:
@@ -387,7 +387,7 @@ def test_the_examples_are_at_the_papers_scale(kind: str) -> None:
         configuration([str(EXAMPLES / kind / f"{name}.yaml")]) for name in ("teacher", "student")
     )
     assert (teacher.task.n, teacher.student.width, student.student.width) == (100, 50_000, 100)
-    assert as_teaching(teacher).training.keep_checkpoints
+    assert teacher.for_teaching().training.keep_checkpoints
     assert make_task(teacher.task) == make_task(student.task)
     assert teacher.task.data_seed != student.task.data_seed
     assert student.teacher.model == teacher.output

@@ -53,7 +53,7 @@ VALUES: dict[str, Any] = {
     "true": True,
     "digits": "1",
 }
-ROOTS: dict[str, type] = {"distill": RunConfig, "teach": TeachConfig, "online": TwoLayerConfig}
+ROOTS: dict[str, type] = {"distill": RunConfig, "teach": TeachConfig, "two-layer": TwoLayerConfig}
 
 
 def leaves(command: str) -> list[str]:
@@ -94,7 +94,7 @@ def bases(llama: Path, tiny: Any) -> dict[str, dict[str, Any]]:
             "training": small,
             "output": "run",
         },
-        "online": {
+        "two-layer": {
             "task": {"kind": "parity", "n": 4, "k": 2, "eval_samples": 8},
             "student": {"width": 4},
             "curriculum": "supervised",
@@ -134,7 +134,7 @@ def used_or_refused(
         plain = with_leaf(plain, leaf, value)
     Path("config.yaml").write_text(yaml.safe_dump(plain))
     before = listed()
-    outcome = vigreux("distill" if command == "online" else command, "config.yaml", "--quiet")
+    outcome = vigreux("distill" if command == "two-layer" else command, "config.yaml", "--quiet")
     if outcome.code == 0:
         (folder,) = {path.parent for path in listed() - before if path.name == "run.json"}
         kept = RunFolder.open(folder).config()
@@ -225,7 +225,7 @@ def test_options_of_the_command_line(
     for leaf, text in zip(leaves(command), texts):
         if accepted_by_type(command, leaf, yaml.safe_load(text)) or accepted_by_type(command, leaf, text):
             continue
-        outcome = vigreux("distill" if command == "online" else command, "config.yaml", f"--{leaf}", text)
+        outcome = vigreux("distill" if command == "two-layer" else command, "config.yaml", f"--{leaf}", text)
         assert outcome.code == 2, (leaf, text, outcome)
         one_line(outcome.err)
         assert listed() == before

@@ -126,5 +126,5 @@ def test_the_fields_and_defaults_of_stored_runs() -> None:
 
 
 def test_it_loads_nothing_heavy() -> None:
-    code = "import sys, vigreux.config.two_layer, vigreux.cli.online; assert not {'torch', 'numba', 'numpy'} & set(sys.modules)"
+    code = "import sys, vigreux.config.two_layer, vigreux.cli.families; assert not {'torch', 'numba', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ import yaml
 import vigreux
 from vigreux.cli.main import main
 from vigreux.config.transformer import BudgetConfig, RunConfig, TeacherConfig
-from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig, as_teaching
+from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.sweeps.sweep import sweep
 
@@ -20,7 +20,7 @@ from vigreux.sweeps.sweep import sweep
 @pytest.fixture
 def taught(config: TwoLayerConfig) -> TwoLayerConfig:
     """The configuration of a student with a teacher."""
-    sweep({"teacher": as_teaching(config)}, ".", quiet=True)
+    sweep({"teacher": config.for_teaching()}, ".", quiet=True)
     return replace(config, teacher=TwoLayerTeacherConfig("teacher"), curriculum="one-shot")
 
 

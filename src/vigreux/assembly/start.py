@@ -1,4 +1,8 @@
-"""What a command does with one configuration: checks it, looks at its output folder, and runs it."""
+"""What a command does with one configuration: checks it, looks at its output folder, and runs it.
+
+Three types of configuration exist: a student's run (`RunConfig`), a teacher's run (`TeachConfig`) and a two-layer network's run
+(`TwoLayerConfig`). What differs between them is a function of the same name, chosen by the type (`functools.singledispatch`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import singledispatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +19,7 @@ from vigreux.config.effects import check_effects
 from vigreux.config.task_kinds import SPECS, TASK_KINDS
 from vigreux.config.transformer import BudgetConfig, RunConfig, TeachConfig
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig
+from vigreux.curriculum import Curriculum
 from vigreux.errors import ConfigError
 from vigreux.files.overlaps import check_overlaps
 from vigreux.files.yaml_files import read_yaml
@@ -31,52 +37,36 @@ BUDGETS = "one of budget.steps, budget.flops, budget.seconds"
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
 
 
-def check_required(config: RunConfig | TwoLayerConfig, *, data: bool = True) -> None:
+@singledispatch
+def check_required(config: Config, *, data: bool = True) -> None:
     """Checks what can be checked before models and data are loaded.
 
     Args:
+        config: of any command.
         data: Whether the command needs `task.data`.
 
     Raises:
         ConfigError: a required field is missing, or a setting has no effect or a wrong value.
     """
-    if isinstance(config, TwoLayerConfig):
-        check_two_layer(config)
-        return
+    raise TypeError(f"not a configuration: a {type(config).__name__}")
+
+
+@check_required.register(RunConfig)
+def _check_run(config: RunConfig, *, data: bool = True) -> None:
     if not config.teacher.model:
         raise ConfigError(f"teacher.model: missing; accepted: {MODELS}")
     if data and not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     check_effects(config)
-    stages = stated_curriculum(config.curriculum)
-    needs_budget = stages is None or any(stage.duration.unit == "share" for stage in stages)
-    if needs_budget and config.budget == BudgetConfig():
-        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
+    _check_budget(config.budget, stated_curriculum(config.curriculum), accepted=BUDGETS)
     if config.training:
         from vigreux.backends.transformer.training import check_training
 
         check_training(config.training)
 
 
-def check_configuration(config: Config) -> None:
-    """Checks all of a configuration that can be checked without loading a transformer.
-
-    Raises:
-        ConfigError: a required field is missing, or a setting has no effect or a wrong value.
-        CheckpointError: a two-layer network's teacher or checkpoints are missing or damaged.
-    """
-    if isinstance(config, TeachConfig):
-        check_teaching(config)
-        return
-    check_required(config)
-    if isinstance(config, TwoLayerConfig):
-        from vigreux.backends.two_layer.build import make_setup
-
-        make_setup(config)
-
-
-def check_teaching(config: TeachConfig) -> None:
-    """Raises `ConfigError` where a teacher's configuration lacks a field, or a setting has no effect or a wrong value."""
+@check_required.register(TeachConfig)
+def _check_teaching(config: TeachConfig, *, data: bool = True) -> None:
     if config.model.start is None and config.model.family is None:
         raise ConfigError(
             "model: missing; accepted: model.start (a model to go on from) or model.family (a random start)"
@@ -86,11 +76,84 @@ def check_teaching(config: TeachConfig) -> None:
             f"task.kind: {config.task.kind!r} has no labels to teach; accepted:"
             f" {', '.join(kind for kind in TASK_KINDS if SPECS[kind].has_labels)}"
         )
-    if not config.task.data:
+    if data and not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     check_effects(config)
-    if config.budget == BudgetConfig():
-        raise ConfigError(f"budget: missing; accepted: {BUDGETS}")
+    _check_budget(config.budget, None, accepted=BUDGETS)
+
+
+@check_required.register(TwoLayerConfig)
+def _check_two_layer(config: TwoLayerConfig, *, data: bool = True) -> None:
+    stages = stated_curriculum(config.curriculum)
+    if stages is None:
+        needs_teacher = config.curriculum != "supervised"
+    else:
+        needs_teacher = any(stage.teacher.kind in ("final", "checkpoint") for stage in stages)
+    if needs_teacher and not config.teacher.model:
+        raise ConfigError(f"teacher.model: missing; accepted: {TEACHERS}")
+    _check_budget(config.budget, stages, accepted="budget.steps")
+    if needs_teacher:
+        _check_coordinates(config)
+
+
+def _check_budget(budget: BudgetConfig, stages: Curriculum | None, *, accepted: str) -> None:
+    """Raises `ConfigError` where stages are shares of a budget that is missing; those of a recipe, `None`, are."""
+    needs_budget = stages is None or any(stage.duration.unit == "share" for stage in stages)
+    if needs_budget and budget == BudgetConfig():
+        raise ConfigError(f"budget: missing; accepted: {accepted}")
+
+
+def _check_coordinates(config: TwoLayerConfig) -> None:
+    """Raises `ConfigError` where the teacher's run says that it learned other coordinates than the student is scored on.
+
+    The setup checks the shapes: another n, or another number of classes. A folder of weights alone says no more.
+    """
+    from vigreux.backends.two_layer.build import make_task
+
+    task = config.task
+    try:
+        stated = read_yaml(str(Path(config.teacher.model) / "config.yaml"))["task"]
+        if any(stated[name] != getattr(task, name) for name in ("kind", "n", "classes")):
+            return
+        learned = BooleanTaskConfig(**stated)
+        learned_sets = [set(feature) for feature in make_task(learned).features]
+    except (ConfigError, TypeError, KeyError, IndexError):
+        return  # not written by `vigreux teach`, or by a later version
+    if learned_sets == [set(feature) for feature in make_task(task).features]:
+        return
+    names = ["k", "support", "features"]
+    if learned.support is None and learned.features is None:
+        names = ["k", "seed"]
+    values = {name: getattr(learned, name) for name in names}
+    options = " ".join(
+        f"--task.{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None
+    )
+    raise ConfigError(
+        f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"
+    )
+
+
+def check_configuration(config: Config) -> None:
+    """Checks all of a configuration that can be checked without loading a transformer.
+
+    Raises:
+        ConfigError: a required field is missing, or a setting has no effect or a wrong value.
+        CheckpointError: a two-layer network's teacher or checkpoints are missing or damaged.
+    """
+    check_required(config)
+    _check_setup(config)
+
+
+@singledispatch
+def _check_setup(config: Config) -> None:
+    """Builds what takes no time to build."""
+
+
+@_check_setup.register(TwoLayerConfig)
+def _check_two_layer_setup(config: TwoLayerConfig) -> None:
+    from vigreux.backends.two_layer.build import make_setup
+
+    make_setup(config)
 
 
 def check_training_starts(configs: Iterable[Config]) -> None:
@@ -102,7 +165,7 @@ def check_training_starts(configs: Iterable[Config]) -> None:
     sections = {
         repr(config.training): config
         for config in configs
-        if not isinstance(config, TwoLayerConfig) and config.training
+        if isinstance(config.training, dict) and config.training  # those of the Trainer, by its own names
     }
     if not sections:
         return
@@ -155,20 +218,10 @@ class ConfigRunner:
 
     def run(self, config: Config, *, resume: bool, quiet: bool = False) -> Summary | None:
         """One run in its folder; the summary on the first process, `None` on the others."""
-        if isinstance(config, TwoLayerConfig):
-            from vigreux.backends.two_layer.build import run_two_layer
+        return _run(config, self, resume=resume, quiet=quiet)
 
-            return run_two_layer(config, resume=resume, quiet=quiet)
-        from vigreux.assembly.one_run import distill_one, teach_one
-        from vigreux.assembly.quiet import quiet_libraries
-
-        quiet_libraries()
-        if isinstance(config, TeachConfig):
-            return teach_one(config, resume=resume, quiet=quiet)
-        return distill_one(self._load(config), config, resume=resume, quiet=quiet)
-
-    def _load(self, config: RunConfig) -> Materials:
-        """The materials of the last run, if this one needs the same."""
+    def materials(self, config: RunConfig) -> Materials:
+        """What a run shares with others: that of the last run, if this one needs the same."""
         from vigreux.assembly.materials import load_materials
 
         needs = repr((config.task, config.teacher, config.student, config.training, config.cache))
@@ -179,55 +232,33 @@ class ConfigRunner:
         return self._materials
 
 
-def check_two_layer(config: TwoLayerConfig) -> None:
-    """Raises for what is missing or can be seen to be wrong before anything heavy is loaded."""
-    stated = stated_curriculum(config.curriculum)
-    taught = (
-        config.curriculum != "supervised"
-        if stated is None
-        else any(s.teacher.kind in ("final", "checkpoint") for s in stated)
-    )
-    if taught and not config.teacher.model:
-        raise ConfigError(f"teacher.model: missing; accepted: {TEACHERS}")
-    shares = stated is None or any(stage.duration.unit == "share" for stage in stated)
-    if shares and config.budget == BudgetConfig():
-        raise ConfigError("budget: missing; accepted: budget.steps")
-    if taught:
-        _check_features(config)
+@singledispatch
+def _run(config: Config, runner: ConfigRunner, *, resume: bool, quiet: bool) -> Summary | None:
+    raise TypeError(f"not a configuration: a {type(config).__name__}")
 
 
-def _check_features(config: TwoLayerConfig) -> None:
-    """Raises where the teacher's run says that it learned other coordinates: its student would copy it and be scored at chance.
+@_run.register(RunConfig)
+def _distill(config: RunConfig, runner: ConfigRunner, *, resume: bool, quiet: bool) -> Summary | None:
+    from vigreux.assembly.one_run import distill_one
+    from vigreux.assembly.quiet import quiet_libraries
 
-    Another n, or another kind of task, is a matter of shapes, which the setup checks: a folder of weights alone has those too.
-    """
-    described = Path(config.teacher.model) / "config.yaml"
-    try:
-        plain = read_yaml(str(described))["task"]
-        differs = any(plain[name] != getattr(config.task, name) for name in ("kind", "n", "classes"))
-    except (ConfigError, TypeError, KeyError, IndexError):
-        return  # not written by `vigreux teach`
-    own = config.task
-    if differs:
-        return
-    from vigreux.backends.two_layer.build import make_task
+    quiet_libraries()
+    return distill_one(runner.materials(config), config, resume=resume, quiet=quiet)
 
-    try:
-        learned = BooleanTaskConfig(**plain)
-        features = [set(feature) for feature in make_task(learned).features]
-    except (TypeError, ConfigError):
-        return  # written by hand or by a later version: no word on what was learned
-    if features != [set(feature) for feature in make_task(own).features]:
-        names = (
-            ("k", "seed")
-            if learned.support is None and learned.features is None
-            else ("k", "support", "features")
-        )
-        options = " ".join(
-            f"--task.{name} {shlex.quote(str(value))}"
-            for name in names
-            if (value := getattr(learned, name)) is not None
-        )
-        raise ConfigError(
-            f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"
-        )
+
+@_run.register(TeachConfig)
+def _teach(config: TeachConfig, runner: ConfigRunner, *, resume: bool, quiet: bool) -> Summary | None:
+    from vigreux.assembly.one_run import teach_one
+    from vigreux.assembly.quiet import quiet_libraries
+
+    quiet_libraries()
+    return teach_one(config, resume=resume, quiet=quiet)
+
+
+@_run.register(TwoLayerConfig)
+def _run_two_layer(
+    config: TwoLayerConfig, runner: ConfigRunner, *, resume: bool, quiet: bool
+) -> Summary | None:
+    from vigreux.backends.two_layer.build import run_two_layer
+
+    return run_two_layer(config, resume=resume, quiet=quiet)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from vigreux.assembly.start import first_process
 from vigreux.checks import Jobs
+from vigreux.cli.families import family_of
 from vigreux.cli.flags import QUIET, Flag
-from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
 from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
-from vigreux.config.transformer import RunConfig
-from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import ConfigError, shown
 from vigreux.sweeps.comparison import CURRICULA, Comparison, compare
 from vigreux.sweeps.sweep import RunsFailedError
@@ -37,11 +35,8 @@ FLAGS = (
 def run(argv: Sequence[str]) -> None:
     """Runs every curriculum with every seed, and prints the table and the paths of the plot and the report."""
     arguments = read_arguments("compare", argv, FLAGS)
-    two_layer = is_two_layer(arguments)
-    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else RunConfig
     about = "Compare curricula at the same budget, with several seeds."
-    about += HELP_TWO_LAYER if two_layer else HELP.format("compare")
-    config, flags = arguments.parse(cls, about)
+    config, flags = family_of(arguments).read_run(arguments, about)
     _refuse_per_run_options(argv)
     try:
         result = compare(

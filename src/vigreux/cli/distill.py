@@ -6,23 +6,18 @@ import sys
 from collections.abc import Sequence
 
 from vigreux.assembly.start import ConfigRunner, already_finished, check_required
+from vigreux.cli.families import family_of
 from vigreux.cli.flags import QUIET, RESUME
-from vigreux.cli.online import HELP, HELP_TWO_LAYER, is_two_layer
 from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
-from vigreux.config.transformer import RunConfig
-from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.run.folder import RunFolder, Summary
 
 
 def run(argv: Sequence[str]) -> None:
     """Distils as the configuration says, and prints what came out."""
     arguments = read_arguments("distill", argv, [RESUME, QUIET])
-    two_layer = is_two_layer(arguments)
-    cls: type[RunConfig | TwoLayerConfig] = TwoLayerConfig if two_layer else RunConfig
     about = "Distil a teacher into a smaller student through a curriculum."
-    about += HELP_TWO_LAYER if two_layer else HELP.format("distill")
-    config, flags = arguments.parse(cls, about)
+    config, flags = family_of(arguments).read_run(arguments, about)
     check_required(config)
     if already_finished(config, resume=flags["resume"]):
         print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
@@ -51,7 +46,8 @@ def print_summary(output: str, summary: Summary) -> None:
     console().print(table)
     size = f"{summary.student_parameters or 0:,} parameters"
     if summary.teacher_parameters:
-        size += f", {summary.teacher_parameters / max(summary.student_parameters or 1, 1):.1f} times fewer than the teacher"
+        ratio = summary.teacher_parameters / max(summary.student_parameters or 1, 1)
+        size += f", {ratio:.1f} times fewer than the teacher"
     print(f"student: {RunFolder(output).student} ({size})")
     print(
         f"cost: {summary.steps} steps, {human_flops(summary.flops)}, {human_time(summary.seconds)} of training,"

@@ -431,3 +431,12 @@ class TeachConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def for_teaching(self) -> TeachConfig:
+        """The run that trains a teacher: this one."""
+        return self
+
+    @property
+    def keeps_series(self) -> bool:
+        """Whether the run keeps its checkpoints, as teachers for progressive distillation."""
+        return self.keep_every is not None

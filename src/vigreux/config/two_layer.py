@@ -186,10 +186,17 @@ class TwoLayerConfig:
                 f"loss.student_temperature: {self.loss.student_temperature!r}; accepted for parity runs: 1"
             )
 
+    def for_teaching(self) -> TwoLayerConfig:
+        """The run that trains a teacher: on labels, without a teacher of its own, and it keeps all checkpoints."""
+        return replace(
+            self,
+            curriculum="supervised",
+            training=replace(self.training, keep_checkpoints=True),
+            teacher=TwoLayerTeacherConfig(),
+            checkpoints=None,
+        )
 
-def as_teaching(config: TwoLayerConfig) -> TwoLayerConfig:
-    """The run that trains a teacher: on labels, all checkpoints kept."""
-    training = replace(config.training, keep_checkpoints=True)
-    return replace(
-        config, curriculum="supervised", training=training, teacher=TwoLayerTeacherConfig(), checkpoints=None
-    )
+    @property
+    def keeps_series(self) -> bool:
+        """Whether the run keeps its checkpoints, as teachers for progressive distillation."""
+        return self.training.keep_checkpoints

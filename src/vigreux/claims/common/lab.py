@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vigreux.assembly.start import Config
 from vigreux.config.transformer import CacheConfig, RunConfig, TeachConfig
-from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig, as_teaching
+from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig
 from vigreux.run.folder import RunFolder
 from vigreux.sweeps.folders import plan_runs, settings_fingerprint
 from vigreux.sweeps.sweep import SweepResult, sweep
@@ -38,7 +38,7 @@ class Lab:
 
     def teacher(self, config: TwoLayerConfig) -> RunFolder:
         """A finished two-layer teacher with all its checkpoints."""
-        return self._run_one(as_teaching(config), "teacher")
+        return self._run_one(config.for_teaching(), "teacher")
 
     def student(self, config: TwoLayerConfig, teacher: RunFolder | None, name: str) -> RunFolder:
         """A finished two-layer student; its folder begins with `name`."""
