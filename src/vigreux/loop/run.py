@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from vigreux.activity import doing
+from vigreux.curriculum import Stage
 from vigreux.curriculum.serialize import to_plain
 from vigreux.errors import TrainingError
 from vigreux.loop.backend import Backend, OpenStage, StageRun
@@ -93,25 +96,30 @@ def run_stages(
         plan = read_plan(RunFolder.open(root).text(PLAN) or "", root / PLAN)
         totals = Totals()
         with progress_bar(quiet or folder is None) as progress:
+            run = _Run(backend, folder, root, plan, progress)
             for index, stage in enumerate(backend.curriculum):
                 with doing(f"training stage {stage.name!r}"):
-                    totals = _run_stage(backend, folder, root, index, plan, totals, progress)
+                    totals = _run_stage(run, index, totals)
         return _finish(backend, folder, totals)
 
 
-def _run_stage(
-    backend: Backend,
-    folder: RunFolder | None,
-    root: Path,
-    index: int,
-    plan: Sequence[StagePlan],
-    start: Totals,
-    progress: Progress,
-) -> Totals:
+@dataclass(frozen=True)
+class _Run:
+    """What all stages of a run share."""
+
+    backend: Backend
+    folder: RunFolder | None
+    root: Path
+    plan: Sequence[StagePlan]
+    progress: Progress
+
+
+def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
     """Trains one stage, or takes up what it left if it is finished; returns what the run has spent then."""
-    stage, planned = backend.curriculum[index], plan[index]
-    directory = RunFolder(root).stage_dir(index, stage.name)
-    finished = RunFolder.open(root).stages()
+    backend, folder = run.backend, run.folder
+    stage, planned = backend.curriculum[index], run.plan[index]
+    directory = RunFolder(run.root).stage_dir(index, stage.name)
+    finished = RunFolder.open(run.root).stages()
     if index < len(finished):
         if index == len(finished) - 1:  # only the last one's student is needed
             _take_up(backend, index, directory)
@@ -119,7 +127,7 @@ def _run_stage(
         return start.after(record.steps, planned.cost, backend.samples_per_step, record.seconds)
     checkpoint = latest_checkpoint(directory)
     if checkpoint is None and index == 0:
-        backend.load(RunFolder(root).initial)
+        backend.load(RunFolder(run.root).initial)
     keep = None if backend.keep_checkpoints else 1
     if folder is not None and checkpoint is not None:
         folder.restore_metrics(checkpoint, start.steps + step_of(checkpoint), say=False)
@@ -136,28 +144,34 @@ def _run_stage(
             keep=keep,
         )
         backend.wait()
-        recorder.restore(RunFolder.open(root).metrics())
+        recorder.restore(RunFolder.open(run.root).metrics())
         steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
-            steps = step_of(
-                checkpoint
-            )  # the stage ended here, and the run was killed before that was recorded
-        total_steps = sum(each.steps for each in plan)
-        run = StageRun(index, steps, total_steps, directory, checkpoint, recorder, progress)
-        try:
-            steps = opened.train(run)
-        except TrainingError as error:
-            last = latest_checkpoint(directory)
-            good = (
-                f"the last good checkpoint is {last}" if last else "no checkpoint of this stage was reached"
+            steps = step_of(checkpoint)  # the stage ended here; the kill came before its record
+        total_steps = sum(each.steps for each in run.plan)
+        with _naming_the_checkpoint(stage, directory):
+            steps = opened.train(
+                StageRun(index, steps, total_steps, directory, checkpoint, recorder, run.progress)
             )
-            raise TrainingError(f"stage {stage.name!r}: {error}; {good}") from error
     if folder is not None:
         if backend.hands_on(index):
             _hand_on(backend, directory / CARRIED)
-        folder.finish_stage(_record(recorder, opened, steps, checkpoint_path(directory, steps), root))
+        folder.finish_stage(_record(recorder, opened, steps, checkpoint_path(directory, steps), run.root))
     backend.wait()  # the other processes read the record
     return recorder.totals(steps)
+
+
+@contextmanager
+def _naming_the_checkpoint(stage: Stage, directory: Path) -> Iterator[None]:
+    """Adds the stage and its last good checkpoint to the message of a failure."""
+    try:
+        yield
+    except TrainingError as error:
+        last = latest_checkpoint(directory)
+        good = "no checkpoint of this stage was reached"
+        if last is not None:
+            good = f"the last good checkpoint is {last}"
+        raise TrainingError(f"stage {stage.name!r}: {error}; {good}") from error
 
 
 def _take_up(backend: Backend, index: int, directory: Path) -> None:
