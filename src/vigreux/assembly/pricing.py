@@ -1,4 +1,4 @@
-"""What a configuration costs, as `vigreux plan` shows it: one report, whatever kind of student the configuration trains."""
+"""What a configuration costs: one report for `vigreux plan`, whatever kind of student it is about."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def price(config: Any, options: Mapping[str, Any]) -> PlanReport:
 
     Args:
         config: of a run that learns from a teacher.
-        options: the command's own: `hardware` (machines to price it for, or `None`) and `students` (how many share a teacher).
+        options: `hardware` (the machines to price it for, or `None`) and `students` (how many share a
+            teacher); two-layer networks have neither.
     """
     raise TypeError(f"no plan for a {type(config).__name__}")
 

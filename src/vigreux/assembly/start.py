@@ -1,7 +1,8 @@
 """What a command does with one configuration: checks it, looks at its output folder, and runs it.
 
-Three types of configuration exist: a student's run (`RunConfig`), a teacher's run (`TeachConfig`) and a two-layer network's run
-(`TwoLayerConfig`). What differs between them is a function of the same name, chosen by the type (`functools.singledispatch`).
+There are three types of configuration: a student's run (`RunConfig`), a teacher's run (`TeachConfig`) and a
+two-layer network's run (`TwoLayerConfig`). What differs between them is a function that is chosen by the type
+(`functools.singledispatch`).
 """
 
 from __future__ import annotations
@@ -97,16 +98,16 @@ def _check_two_layer(config: TwoLayerConfig, *, data: bool = True) -> None:
 
 
 def _check_budget(budget: BudgetConfig, stages: Curriculum | None, *, accepted: str) -> None:
-    """Raises `ConfigError` where stages are shares of a budget that is missing; those of a recipe, `None`, are."""
+    """Raises `ConfigError` if stages are shares of a missing budget; those of a recipe (`None`) are."""
     needs_budget = stages is None or any(stage.duration.unit == "share" for stage in stages)
     if needs_budget and budget == BudgetConfig():
         raise ConfigError(f"budget: missing; accepted: {accepted}")
 
 
 def _check_coordinates(config: TwoLayerConfig) -> None:
-    """Raises `ConfigError` where the teacher's run says that it learned other coordinates than the student is scored on.
+    """Raises `ConfigError` if the teacher's run learned other coordinates than the student is scored on.
 
-    The setup checks the shapes: another n, or another number of classes. A folder of weights alone says no more.
+    The setup checks the shapes: another n, or another number of classes. A folder of weights tells no more.
     """
     from vigreux.backends.two_layer.build import make_task
 
@@ -129,7 +130,8 @@ def _check_coordinates(config: TwoLayerConfig) -> None:
         f"--task.{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None
     )
     raise ConfigError(
-        f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own, {options}"
+        f"task: other coordinates than the teacher's run {config.teacher.model!r} learned; accepted: its own,"
+        f" {options}"
     )
 
 
@@ -179,8 +181,8 @@ def check_training_starts(configs: Iterable[Config]) -> None:
 def already_finished(config: Config, *, resume: bool) -> bool:
     """Whether the output folder holds this run, finished, so that a resume has nothing to do.
 
-    With several processes, only the first one looks at the folder for a new run: it creates files that the others would
-    otherwise refuse.
+    With several processes, only the first one looks at the folder for a new run. It creates files there,
+    which the others would refuse.
 
     Raises:
         ConfigError: without `resume` the folder is not empty; with `resume` it holds no run, or another run.

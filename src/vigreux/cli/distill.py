@@ -50,8 +50,8 @@ def print_summary(output: str, summary: Summary) -> None:
         size += f", {ratio:.1f} times fewer than the teacher"
     print(f"student: {RunFolder(output).student} ({size})")
     print(
-        f"cost: {summary.steps} steps, {human_flops(summary.flops)}, {human_time(summary.seconds)} of training,"
-        f" {human_bytes(summary.bytes_kept)} of teacher weights kept"
+        f"cost: {summary.steps} steps, {human_flops(summary.flops)}, {human_time(summary.seconds)} of"
+        f" training, {human_bytes(summary.bytes_kept)} of teacher weights kept"
     )
     for note in summary.notes:
         print(f"note: {note}")

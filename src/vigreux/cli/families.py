@@ -1,7 +1,7 @@
 """The two families of students on the command line: transformers, and two-layer networks for parity tasks.
 
-The kind of task says which family a command is about, and the family says which configuration the command reads. From
-there on functions choose by the configuration's type (`vigreux.assembly.start`, `vigreux.assembly.pricing`).
+The kind of task decides the family, and the family decides which configuration a command reads. Everything
+after that depends on the configuration's type (`vigreux.assembly.start`, `vigreux.assembly.pricing`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Family:
     def read_teaching(
         self, arguments: Arguments, about: str
     ) -> tuple[TeachConfig | TwoLayerConfig, dict[str, Any]]:
-        """The configuration of a teacher's run and the command's flags; `about` says what the command does."""
+        """The configuration of a teacher's run and the command's flags; for `about` see `read_run`."""
         config, flags = arguments.parse(
             self.teach_config, about + self.about.format(command=arguments.command)
         )

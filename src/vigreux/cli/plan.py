@@ -1,4 +1,4 @@
-"""`vigreux plan`: stages, FLOPs, memory, bytes kept and time of a configuration, before any weight is loaded."""
+"""`vigreux plan`: stages, FLOPs, memory and time of a configuration, before any weight is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`vigreux teach`: trains a teacher on labels or text. It is a run of the curriculum `supervised` that keeps its checkpoints."""
+"""`vigreux teach`: trains a teacher on labels or text.
+
+It is a run of the curriculum `supervised` that keeps its checkpoints.
+"""
 
 from __future__ import annotations
 

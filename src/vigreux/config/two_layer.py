@@ -1,4 +1,4 @@
-"""The configuration of a run on a parity task: two-layer networks trained online. Pure, like `vigreux.config.transformer`."""
+"""The configuration of a two-layer network's run on a parity task. It imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class BooleanTaskConfig:
         k: coordinates of the support; of each feature for hierarchical parity.
         classes: of hierarchical parity, a power of two: a tree with `classes − 1` features.
         support: the coordinates of parity, from 0; default drawn by `seed`.
-        features: the sets of coordinates of hierarchical parity, node by node in heap order; default drawn by `seed`.
+        features: the sets of coordinates of hierarchical parity, node by node in heap order; default drawn by
+            `seed`.
         seed: draws the support or the features.
         data_seed: of the endless stream of samples, which all students of a comparison share.
         eval_samples: held-out samples.
@@ -98,12 +99,12 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class SGDConfig:
-    """Online SGD.
+    """SGD on fresh samples, each seen once: the papers' online SGD.
 
     Args:
         learning_rate: of the stages that match labels or logits.
-        hidden_learning_rate: of the stages that match the hidden layer; default `learning_rate`. A joint stage of weight w runs at
-            the smaller of `learning_rate` and `hidden_learning_rate / w`.
+        hidden_learning_rate: of the stages that match the hidden layer; default `learning_rate`. A joint
+            stage of weight w runs at the smaller of `learning_rate` and `hidden_learning_rate / w`.
         decay: constant, or cosine to 0 after a linear warm-up.
         warmup_share: of the steps, for the cosine.
         weight_decay: of all parameters.
@@ -149,13 +150,16 @@ class TwoLayerConfig:
         task: what is learned.
         teacher: who teaches; not needed for `supervised`.
         student: what is trained.
-        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the stages themselves.
+        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the
+            stages themselves.
         loss: how logits are matched.
         extraction: the hidden stage of extraction.
-        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the series (progressive).
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the
+            series (progressive).
         budget: how many steps.
-        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
-        training: online SGD.
+        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over
+            all (carried).
+        training: SGD.
         seed: of the student's initial weights.
         output: the run folder.
     """
@@ -187,7 +191,7 @@ class TwoLayerConfig:
             )
 
     def for_teaching(self) -> TwoLayerConfig:
-        """The run that trains a teacher: on labels, without a teacher of its own, and it keeps all checkpoints."""
+        """The run that trains a teacher: on labels, with all checkpoints kept."""
         return replace(
             self,
             curriculum="supervised",

@@ -1,4 +1,7 @@
-"""What the loop asks of the code that trains. Each kind of student has one `Backend`: transformers, two-layer networks."""
+"""What the loop asks of the code that trains. Each kind of student has one `Backend`.
+
+There are two: `vigreux.backends.transformer` and `vigreux.backends.two_layer`.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +78,12 @@ class OpenStage(Protocol):
         ...
 
     def train(self, run: StageRun) -> int:
-        """Trains until `run.steps` or a plateau, from `run.checkpoint` if there is one; returns the stage's last step.
+        """Trains until `run.steps` or a plateau, from `run.checkpoint` if there is one.
 
         It must save a checkpoint at the last step, and evaluate there.
+
+        Returns:
+            The stage's last step.
         """
         ...
 
@@ -85,8 +91,9 @@ class OpenStage(Protocol):
 class Backend(Protocol):
     """Trains one student through the stages of one curriculum, a stage at a time.
 
-    The loop (`vigreux.loop.run`) decides what runs next and writes the run folder. A backend knows its models and its data.
-    Every method is called on all processes, except `plan`, `save` and `finish`, which the first process calls alone.
+    The loop (`vigreux.loop.run`) decides what runs next and writes the run folder. A backend knows its
+    models and its data. The first process alone calls `fingerprints`, `plan`, `save`, `save_state`, `facts`
+    and `finish`. All processes call the other methods.
     """
 
     curriculum: Curriculum

@@ -45,13 +45,13 @@ def _in_one_line(root: Path, error: Exception, smaller: str) -> VigreuxError | N
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return TrainingError(
-            f"{root}: not enough memory ({text[:200]}); free some, then --resume goes on from the last checkpoint, or"
-            f" start another run with a smaller {smaller}"
+            f"{root}: not enough memory ({text[:200]}); free some, then --resume goes on from the last"
+            f" checkpoint, or start another run with a smaller {smaller}"
         )
     if isinstance(error, pickle.UnpicklingError):
         return CheckpointError(
-            f"{root}: a checkpoint holds something other than an optimiser's state, and was not run ({text[:120]});"
-            " use another output"
+            f"{root}: a checkpoint holds something other than an optimiser's state, and was not run"
+            f" ({text[:120]}); use another output"
         )
     name = getattr(error, "filename", None)
     path = name if isinstance(name, str) else root

@@ -13,7 +13,10 @@ from vigreux.plan.cost import StepCost
 
 @dataclass
 class Totals:
-    """What a run has spent so far, over all stages. Seconds are training time, without evaluation and saving."""
+    """What a run has spent so far, over all stages.
+
+    Seconds are training time; evaluating and saving do not count.
+    """
 
     steps: int = 0
     samples: int = 0

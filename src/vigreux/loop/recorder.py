@@ -1,4 +1,4 @@
-"""What a stage writes while it trains: its records, its checkpoints' manifests, and whether it is on a plateau."""
+"""What a stage records while it trains: losses, evaluations, checkpoints; and when it is on a plateau."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Recorder:
     def restore(self, records: list[dict[str, Any]]) -> None:
         """Takes up the run's records after a resume, so that plateaus and seconds go on where they were.
 
-        The stages before this one may have been trained again since, and may have taken longer. So this stage's seconds are
-        counted from the last record of the stage before it, not from `start`.
+        The stages before this one may have been trained again since, and may have taken longer. So this
+        stage's seconds are counted from the last record of the stage before it, not from `start`.
         """
         began = 0.0
         for record in records:
@@ -77,9 +77,9 @@ class Recorder:
         self._write("eval", step, metrics)
 
     def seal(self, checkpoint: Path) -> None:
-        """Makes a written checkpoint count: adds the records until now, then the manifest, and deletes older ones.
+        """Makes a written checkpoint count, and deletes older ones. The first process calls it.
 
-        The first process calls it.
+        The checkpoint gets a copy of the records until now, and then its manifest.
         """
         assert self.folder is not None, "only the first process writes"
         self.folder.copy_metrics(checkpoint)
@@ -114,6 +114,10 @@ class Recorder:
 
 
 def held_out_loss(evaluation: Mapping[str, Any]) -> float:
-    """The held-out loss of an evaluation. A loss that was not finite is infinite: a file holds null in its place."""
+    """The held-out loss of an evaluation.
+
+    A loss that was not finite is infinite here. A file holds null in its place, so that a run sees the same
+    plateau with and without a resume.
+    """
     loss = evaluation["loss"]
     return loss if loss is not None and math.isfinite(loss) else math.inf

@@ -1,4 +1,4 @@
-"""What a run folder needs before its run goes on, and what it keeps: whole stages, the first weights, the finished student."""
+"""What the loop puts into a run folder and takes from it: whole stages, the first weights, the student."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ CARRIED = "carried"  # in a stage's folder: what the stage hands on beside weigh
 
 
 def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Callable[[int], bool]) -> None:
-    """Leaves only what is whole in a run folder: finished stages, checkpoints, and the metrics until the last of them.
+    """Leaves only what is whole in a run folder: stages, checkpoints, and the metrics until the last one.
 
-    A stage that left something damaged is trained again from its last whole checkpoint, or from its start. The stages after
-    it go on from their own checkpoints. Samples, masks and dropout are functions of the seed, so the bits are the same.
+    A stage that left something damaged is trained again from its last whole checkpoint, or from its start.
+    The stages after it go on from their own checkpoints. Samples, masks and dropout are functions of the
+    seed, so the bits are the same.
 
     Args:
         folder: the run, open for writing.
@@ -48,7 +49,7 @@ def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Ca
     directories = [folder.stage_dir(i, stage.name) for i, stage in enumerate(curriculum)]
     for directory in directories:
         drop_damaged(directory)
-    # the run goes on inside the first stage that is not finished, or at its start, where the stage before it ended
+    # the run goes on inside the first stage that is not finished, or where the stage before it ended
     index = len(finished)
     checkpoint = latest_checkpoint(directories[index]) if index < len(directories) else None
     if checkpoint is None and index > 0:
@@ -68,11 +69,11 @@ def _is_whole(folder: RunFolder, index: int, record: StageRecord, hands_on: bool
 
 
 def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], Any]) -> None:
-    """Saves the student's first weights, so that a resume starts from them whatever student the caller hands over then.
+    """Saves the student's first weights, so that a resume starts from them, whatever student it is handed.
 
     Raises:
-        CheckpointError: the saved weights are missing or damaged, the run has no checkpoint, and this student has
-            other weights.
+        CheckpointError: the saved weights are missing or damaged, the run has no checkpoint, and this student
+            has other weights.
     """
     initial = folder.initial
     if not verify_manifest(initial):
@@ -82,8 +83,8 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], A
     stored = folder.info().get("fingerprints", {}).get(STUDENT)
     if stored is not None and stored != weights_in_memory(student):
         raise CheckpointError(
-            f"{initial}: the student's first weights are missing or damaged, and this student has others; use the"
-            " student that the run began with, or another output"
+            f"{initial}: the student's first weights are missing or damaged, and this student has others; use"
+            " the student that the run began with, or another output"
         )
     shutil.rmtree(initial, ignore_errors=True)
     save(initial)

@@ -1,4 +1,7 @@
-"""The life of a run: start or resume, one stage after another, the finished student. Every backend runs through here."""
+"""The life of a run, from start or resume through its stages to the finished student.
+
+Every backend runs through here. `vigreux.loop.backend` says what the loop asks of it.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +85,8 @@ def run_stages(
         quiet: no progress bar.
 
     Raises:
-        TrainingError: a loss is not finite, the disk is full, or there is too little memory. What was finished stays, and
-            the run can be resumed.
+        TrainingError: a loss is not finite, the disk is full, or there is too little memory. What was
+            finished stays, and the run can be resumed.
     """
     with reported_failures(root, folder, smaller=backend.smaller):
         if folder is not None:
@@ -198,8 +201,8 @@ def _record(recorder: Recorder, opened: OpenStage, steps: int, checkpoint: Path,
     notes: tuple[str, ...] = ()
     if explained is not None and explained <= 0:
         note = (
-            f"stage {stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the student"
-            f" predicts the teacher's {opened.matched} no better than their mean"
+            f"stage {stage.name!r} ends with an explained variance of {explained:.2f} on held-out data: the"
+            f" student predicts the teacher's {opened.matched} no better than their mean"
         )
         warnings.warn(note, UserWarning, stacklevel=2)
         notes = (note,)

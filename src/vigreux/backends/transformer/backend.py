@@ -1,4 +1,7 @@
-"""Trains Hugging Face and torch models: a stage is one run of `transformers.Trainer` on the stage's view of the student."""
+"""Trains Hugging Face and torch models.
+
+Each stage is one run of `transformers.Trainer` on the stage's view of the student.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,7 @@ class TransformerBackend(Backend):
         self.carried = {named[name]: state for name, state in by_name.items()}
 
     def facts(self) -> ModelFacts:
-        """Sizes of student and teacher; the bytes of the checkpoints that the curriculum uses are counted as well."""
+        """Sizes of student and teacher, and the bytes of the checkpoints that the curriculum uses."""
         teachers = self.setup.teachers
         final = teachers.final
         teacher_bytes = weight_bytes(final.model) if final is not None else 0
@@ -213,7 +216,7 @@ class TransformerStage:
         return trainer.state.global_step
 
     def _evaluate(self) -> dict[str, float]:
-        """The held-out metrics during training: the whole student's, and the stage's own where it matches vectors."""
+        """The whole student's held-out metrics, and the stage's own if it matches vectors."""
         matcher = self.model.matcher
         metrics = self._held_out() if matcher.has_held_out_loss else {}
         if self.shards is not None:
@@ -224,7 +227,7 @@ class TransformerStage:
 
     @torch.no_grad()
     def _held_out(self) -> dict[str, float]:
-        """The stage's own loss on the held-out data, and its explained variance if the targets' variance is known."""
+        """The stage's own held-out loss, and its explained variance if the targets' variance is known."""
         task, model = self.setup.task, self.model
         training = model.training
         model.eval()

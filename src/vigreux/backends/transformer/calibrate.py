@@ -1,4 +1,4 @@
-"""What one step of each stage costs (FLOPs counted, seconds measured, on the first batches), and the steps that a budget buys."""
+"""The cost of one step of each stage, from the first batches, and the steps that a budget buys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from vigreux.plan.cost import StepCost, steps_for_budget
 
 
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
-    """Counts, and with `timed` measures, the steps of `stage` on the first batches. The student and the RNG stay as they are."""
+    """Counts the FLOPs of a step of `stage` on the first batches; with `timed` also measures its seconds.
+
+    The student and the random numbers stay as they are.
+    """
     # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student))
     args = setup.arguments("unused", 1)
@@ -42,7 +45,7 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
 
 
 def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batches: int = 4) -> float:
-    """Median wall time of a micro-batch on one device, after one to warm up; the optimiser's step is included."""
+    """Median wall time of a micro-batch and an optimiser step on one device, after one to warm up."""
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
     times = []
     for batch, _ in zip(probe.batches(), range(batches + 1)):
@@ -58,7 +61,7 @@ def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batche
 
 
 def plan_steps(setup: Setup, costs: Sequence[StepCost]) -> tuple[int, ...]:
-    """Steps of each stage under the setup's budget. Raises `ConfigError` when it buys no step of some stage."""
+    """Steps of each stage under the setup's budget. Raises `ConfigError` if a stage gets no step."""
     budget = setup.budget
     steps, amount = budget.steps or 0, budget.flops or budget.seconds
     if amount is not None:

@@ -1,4 +1,4 @@
-"""Trainer callbacks of one stage: they hand its losses to the recorder, evaluate, stop on a plateau, and move the bar."""
+"""Trainer callbacks of one stage: they record losses, evaluate, stop on a plateau, and move the bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RecordCallback(TrainerCallback):
 
     Args:
         recorder: writes the records.
-        evaluate: gives the held-out metrics of the student as it is; called every `every` steps and at the end.
+        evaluate: gives the student's held-out metrics; called every `every` steps and at the end.
         every: steps between evaluations.
         target_variance: of the stage's targets, for hidden and embedding targets.
     """
@@ -49,7 +49,7 @@ class RecordCallback(TrainerCallback):
             if self.recorder.on_plateau() and not last:
                 control.should_training_stop = True
                 control.should_save = True
-        # A logged loss is the mean since the last log. At each checkpoint it starts anew, as it will after a resume.
+        # A logged loss is the mean since the last log. At a checkpoint it starts anew, as after a resume.
         control.should_log |= control.should_save
         self._mark = time.perf_counter()
 

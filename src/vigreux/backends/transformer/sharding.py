@@ -1,7 +1,9 @@
-"""A student spread over the processes (FSDP2): each trains with a part of the weights, of their gradients and optimiser states.
+"""A student sharded over the processes (FSDP2).
 
-The whole student stays as it is on every process, for evaluation and checkpoints; a copy of it is spread, and gathered into it
-where it is asked for. So a checkpoint is the same file whoever wrote it, and any number of processes can go on with it.
+Each process trains with its shard of the weights, the gradients and the optimiser states. Every process also
+holds the whole student, for evaluation and checkpoints. A copy of it is sharded, and gathered into the whole
+student when that is needed. So a checkpoint does not depend on the number of processes, and any number can
+resume from it.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class Shards:
 
     @torch.no_grad()
     def gather_(self) -> None:
-        """Gives the whole student, on every process, the weights that were trained; to be called by all of them."""
+        """Copies the trained weights into the whole student. All processes call it."""
         for own, spread in self._pairs:
             own.copy_(whole(spread))
         for ours, trained in zip(self.student.buffers(), self._copy.buffers()):
@@ -89,7 +91,7 @@ class Shards:
 
 
 def keep_whole_states(optimizer: torch.optim.Optimizer) -> None:
-    """Makes `state_dict` (to be called by all processes) give whole tensors, and `load_state_dict` take them."""
+    """Makes `state_dict` return whole tensors, and `load_state_dict` take them. All processes call both."""
 
     def gather(optimizer: torch.optim.Optimizer, plain: State) -> State:
         return plain | {"state": {number: whole_state(state) for number, state in plain["state"].items()}}

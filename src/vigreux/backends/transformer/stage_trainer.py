@@ -2,7 +2,7 @@
 
 * The loss is a sum over the rows that count, divided by their number over all micro-batches and processes.
 * The samples come in the order of the stream, so that skipping on resume is exact.
-* A checkpoint holds the whole student, and counts only once its manifest is written; also where a student is spread over processes.
+* A checkpoint holds the whole student, also if it is sharded. It counts only once its manifest is written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class CarriedSchedule:
-    """A learning-rate schedule that runs once over all stages: this stage starts `offset` steps into `total`."""
+    """A learning-rate schedule over all stages: this stage starts `offset` steps into `total`."""
 
     offset: int
     total: int
@@ -48,7 +48,7 @@ class StageTrainer(Trainer):
         teacher: gives the signal of every batch, outside the trained model; `None` for labels.
         carried_states: optimiser states by parameter from the stages before, when they are carried on.
         carried_schedule: set when one schedule runs over all stages.
-        seal: makes a written checkpoint count (`vigreux.loop.recorder.Recorder.seal`); called on the first process.
+        seal: makes a written checkpoint count (`Recorder.seal`); called on the first process.
         Everything else is `transformers.Trainer`'s.
     """
 
@@ -65,7 +65,7 @@ class StageTrainer(Trainer):
         seal: Callable[[Path], None],
         **kwargs: Any,
     ) -> None:
-        # One process trains on one device: several devices are several processes (accelerate launch), never DataParallel.
+        # One process trains on one device. Several devices are several processes, never DataParallel.
         args._n_gpu = min(args.n_gpu, 1)
         super().__init__(model=model, args=args, **kwargs)
         self.model_accepts_loss_kwargs = (
@@ -85,10 +85,11 @@ class StageTrainer(Trainer):
                 True  # so that the Trainer does not wrap it once more
             )
 
-    # --- data and loss ----------------------------------------------------------------------------------------------
+    # --- data and loss --------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)  # type: ignore[arg-type]
+        samples: Any = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(samples)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Rows that count in all micro-batches of this step, of all processes."""
@@ -99,7 +100,7 @@ class StageTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Sum over this micro-batch's rows / all rows of the step, times the processes whose gradients DDP averages."""
+        """This micro-batch's sum / all rows of the step, times the processes whose gradients DDP averages."""
         assert not return_outputs
         signal = self.stage_model.signal(self.teacher, inputs)
         total = model(inputs, signal)
@@ -113,7 +114,7 @@ class StageTrainer(Trainer):
         """Gradients are spread after every micro-batch: whole ones are what a student is spread to avoid."""
         return nullcontext()
 
-    # --- optimiser and schedule -------------------------------------------------------------------------------------
+    # --- optimiser and schedule -----------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's optimiser, with the states that earlier stages left where they are carried on."""
@@ -129,11 +130,11 @@ class StageTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The Trainer's schedule over this stage, or the stretch of one schedule over all stages that falls to this one."""
+        """The Trainer's schedule over this stage, or this stage's stretch of one schedule over all stages."""
         carried = self._carried_schedule
         if carried is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        # a function of the step: TrainingArguments refuses the others without an evaluation of the Trainer's own
+        # A function of the step: other schedules need the Trainer's own evaluation, and are refused.
         whole: Any = super().create_scheduler(carried.total, optimizer)
         optimizer = optimizer or self.optimizer
         rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
@@ -141,7 +142,7 @@ class StageTrainer(Trainer):
         return self.lr_scheduler
 
     def optimizer_states(self) -> dict[nn.Parameter, dict[str, Any]]:
-        """The optimiser's state of each of the student's parameters, for the next stage; to be called by all processes."""
+        """The optimiser's state of each student parameter, for the next stage. All processes call it."""
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         if self._shards is not None:
             return self._shards.states(optimizer)
@@ -151,7 +152,7 @@ class StageTrainer(Trainer):
             if parameter in optimizer.state
         }
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------
+    # --- checkpoints ----------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self._shards is not None:
@@ -179,7 +180,8 @@ class StageTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self._shards is not None and not self.args.should_save:
-            self.optimizer.state_dict()  # type: ignore[union-attr]  # takes part: the first process, which saves, gathers
+            # every process takes part in the gathering for the first one, which saves
+            self.optimizer.state_dict()  # type: ignore[union-attr]
         super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -198,7 +200,7 @@ def _shifted(rate: Callable[[int], float], offset: int) -> Callable[[int], float
 
 
 def save_student(student: nn.Module, directory: Path, processing_class: Any = None) -> None:
-    """The whole student in `directory`: `save_pretrained` for a Hugging Face model, else safetensors of its weights."""
+    """Writes the whole student into `directory`: by `save_pretrained`, or a torch module's safetensors."""
     directory.mkdir(parents=True, exist_ok=True)
     if isinstance(student, PreTrainedModel):
         with _no_bars():

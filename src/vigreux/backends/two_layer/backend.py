@@ -1,7 +1,8 @@
 """Trains two-layer networks by SGD on fresh samples.
 
-The samples come from a stream that is a function of (seed, t), and SGD has no state but the weights. So a checkpoint is the
-network and the number of its step, and a resumed run is bit for bit the one that was never stopped.
+The samples come from a stream that is a function of (seed, t), and SGD has no state but the weights. So a
+checkpoint is the network and the number of its step, and a resumed run gives the same bits as one that never
+stopped. The papers call this algorithm online SGD: every sample is seen once.
 """
 
 from __future__ import annotations

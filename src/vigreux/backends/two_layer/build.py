@@ -1,4 +1,4 @@
-"""From the configuration of a parity task to its run: what the commands and the experiments share."""
+"""From the configuration of a parity task to its run: what the commands and the claims share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def make_task(config: BooleanTaskConfig) -> BooleanTask:
     tree = HierarchicalParity(config.n, tuple(map(tuple, config.features)))
     if tree.classes != config.classes:
         raise ConfigError(
-            f"task.features: {len(tree.nodes)} sets; accepted: {config.classes - 1}, one less than task.classes = {config.classes}"
+            f"task.features: {len(tree.nodes)} sets; accepted: {config.classes - 1}, one less than"
+            f" task.classes = {config.classes}"
         )
     if wrong := [node for node in tree.nodes if len(node) != config.k]:
         raise ConfigError(
@@ -57,7 +58,10 @@ def make_task(config: BooleanTaskConfig) -> BooleanTask:
 
 
 def make_setup(config: TwoLayerConfig) -> TwoLayerSetup:
-    """One run: task, student with its first weights, and the curriculum fitted to the teacher's checkpoints; checked."""
+    """One run, checked: the task, the student with its first weights, and the curriculum.
+
+    The curriculum is fitted to the teacher's checkpoints.
+    """
     task = make_task(config.task)
     teachers = (
         TwoLayerTeachers.find(config.teacher.model, config.teacher.checkpoints)
@@ -90,19 +94,20 @@ def _make_curriculum(config: TwoLayerConfig, teachers: TwoLayerTeachers | None) 
 
 
 def _make_student(config: TwoLayerConfig, task: BooleanTask) -> TwoLayer:
-    own = config.student
-    dtype: torch.dtype = getattr(torch, own.dtype)
+    network = config.student
+    dtype: torch.dtype = getattr(torch, network.dtype)
     try:
-        return TwoLayer(task.n, own.width, task.classes, seed=config.seed, dtype=dtype)
+        return TwoLayer(task.n, network.width, task.classes, seed=config.seed, dtype=dtype)
     except (
         RuntimeError,
         MemoryError,
         OverflowError,
         TypeError,
     ) as error:  # how torch says that it is too large
-        size = human_bytes(dtype.itemsize * float(own.width) * (task.n + 1 + task.classes))
+        size = human_bytes(dtype.itemsize * float(network.width) * (task.n + 1 + task.classes))
         raise ConfigError(
-            f"student.width: {own.width} units of task.n = {task.n} inputs take {size}; accepted: what fits into memory"
+            f"student.width: {network.width} units of task.n = {task.n} inputs take {size}; accepted: what"
+            " fits into memory"
         ) from error
 
 

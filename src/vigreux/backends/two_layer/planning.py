@@ -1,4 +1,7 @@
-"""What a run on a parity task will cost: FLOPs from the shapes alone, time from a few thousand samples. No weights are loaded."""
+"""What a run on a parity task will cost. No weights are loaded.
+
+FLOPs follow from the shapes alone. Time is measured on a few thousand samples.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,11 @@ def make_plan(setup: TwoLayerSetup) -> TwoLayerPlan:
 
 
 def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
-    """Student, the kernel's copy of it and its two blocks of rows, and a teacher with the hidden units of some samples."""
+    """Bytes at the peak.
+
+    The student, the kernel's copy of it and its two blocks of rows; the teacher and the hidden units of some
+    samples.
+    """
     student, rows = setup.student, Blocking.best(setup.student.width).rows
     own = student.dtype.itemsize * (
         2 * sum(p.numel() for p in student.parameters())
@@ -85,7 +92,7 @@ def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
     )
 
 
-# --- time -------------------------------------------------------------------------------------------------------------
+# --- time ---------------------------------------------------------------------------------------------------
 
 
 def _stage_cost(setup: TwoLayerSetup, stage: Stage, steps: int, teacher: NetworkShape | None) -> StageCost:

@@ -1,4 +1,4 @@
-"""What a run of a two-layer network is made from: the task, the student, the curriculum and the teachers; checked."""
+"""What a run of a two-layer network is made from: task, student, curriculum and teachers, all checked."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class TwoLayerSetup:
         """Where the network is that a stage learns from. Raises `ConfigError` without a teacher."""
         if self.teachers is None:
             raise ConfigError(
-                f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux teach"
+                f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux"
+                " teach"
             )
         return self.teachers.folder(stage.teacher)
 
@@ -66,7 +67,12 @@ class TwoLayerSetup:
         return None if stage.teacher.kind == "labels" else read_shape(self.teacher_folder(stage))
 
     def check(self) -> None:
-        """Raises `ConfigError` or `CheckpointError` for stages that two-layer networks or the teachers do not allow."""
+        """Checks the stages against the networks and the teachers.
+
+        Raises:
+            ConfigError: a stage that two-layer networks do not have, or a teacher of another shape.
+            CheckpointError: a teacher that is missing or damaged.
+        """
         check_curriculum(self.curriculum, student_layers=1)
         if self.student.classes == 1 and self.settings.loss != "hinge":
             raise ConfigError(
@@ -93,6 +99,7 @@ class TwoLayerSetup:
             return
         if (width := layer_width(teacher, hidden.layer)) != self.student.width:
             raise ConfigError(
-                f"stage {stage.name!r}: projection 'identity' needs equal widths, the teacher has {width} and the student"
-                f" {self.student.width}; accepted: sparse, gaussian, orthogonal, or a student of the teacher's width"
+                f"stage {stage.name!r}: projection 'identity' needs equal widths, the teacher has {width} and"
+                f" the student {self.student.width}; accepted: sparse, gaussian, orthogonal, or a student of"
+                " the teacher's width"
             )

@@ -84,7 +84,10 @@ class Signal:
         return self.hidden.project(self.logits.block(first, len(X)).T)
 
     def _output_targets(self, X: np.ndarray, first: int) -> Tensor:
-        """(N, K) class probabilities `α onehot(y) + (1 − α) softmax(f_T / τ)`; for one logit (N, 2), label and f_T."""
+        """(N, K) class probabilities `α onehot(y) + (1 − α) softmax(f_T / τ)`.
+
+        With one logit (N, 2): the label and f_T.
+        """
         labels = torch.from_numpy(self.setup.task.labels(X))
         K, dtype, target = self.setup.student.classes, self.setup.student.dtype, self.matching.logits
         if K == 1:
@@ -101,7 +104,7 @@ class Signal:
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
         """The stage's own held-out loss: of its logits that on the labels.
 
-        A hidden stage's is its unexplained variance. A joint stage adds the ½ ‖a − t‖² behind it, with its weight.
+        A hidden stage's is its unexplained variance. A joint stage adds ½ ‖a − t‖² times its weight.
         A number that is not finite counts as infinite, as it is null in a file.
         """
         loss = held_out_loss(evaluation)

@@ -1,4 +1,4 @@
-"""What a stage means for a two-layer network: which layers it trains, at which rate, and what a step costs."""
+"""What a stage means for a two-layer network: the layers that it trains, its rate, and the cost of a step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def matching_of(target: Target, stage_name: str = "") -> Matching:
     if isinstance(target, Joint):
         return Matching(target.hidden, target.logits, True, target.weight)
     raise ConfigError(
-        f"stage {stage_name!r}: {target} is not for two-layer networks; accepted: labels, logits, hidden, joint"
+        f"stage {stage_name!r}: {target} is not for two-layer networks; accepted: labels, logits, hidden,"
+        " joint"
     )
 
 
@@ -63,7 +64,8 @@ def check_stage(stage: Stage) -> None:
         )
     if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
         raise ConfigError(
-            f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have neither"
+            f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have"
+            " neither"
         )
     if stage.frozen is not None:
         raise ConfigError(
@@ -71,7 +73,8 @@ def check_stage(stage: Stage) -> None:
         )
     if hidden is not None and hidden.projection.kind in ("pca", "learned"):
         raise ConfigError(
-            f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal, identity"
+            f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal,"
+            " identity"
         )
     if stage.duration.unit in ("epochs", "tokens"):
         raise ConfigError(
@@ -82,9 +85,9 @@ def check_stage(stage: Stage) -> None:
 def peak_rate(target: Target, settings: SGDConfig) -> float:
     """The highest learning rate of a stage.
 
-    A joint stage has one rate η for the sum of its losses, and its hidden layer's least squares take steps of η · weight. They
-    are stable below 2 / (n + 1) only. `hidden_learning_rate` keeps them there: η = min(learning_rate,
-    hidden_learning_rate / weight).
+    A joint stage has one rate η for the sum of its losses. Its hidden layer's least squares take steps of
+    η · weight, which are stable only below 2 / (n + 1). `hidden_learning_rate` keeps them there:
+    η = min(learning_rate, hidden_learning_rate / weight).
     """
     matching, rate = matching_of(target), settings.learning_rate
     hidden_rate = settings.hidden_learning_rate or rate
@@ -94,7 +97,7 @@ def peak_rate(target: Target, settings: SGDConfig) -> float:
 
 
 def step_cost(target: Target, student: TwoLayer, teacher: NetworkShape | None, batch: int) -> StepCost:
-    """FLOPs of one step of a stage: the student forwards and backwards, the teacher forwards and projected."""
+    """FLOPs of one step: the student's forward and backward pass; the teacher's forward pass, projected."""
     inputs = student.n
     if matching_of(target).trains_output:
         inputs += 2 * student.classes

@@ -1,4 +1,4 @@
-"""What a two-layer teacher says of the coming samples: its logits, computed once for all students, or its projected units."""
+"""What a two-layer teacher gives a student: logits, computed once for all students, or projected units."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ class TwoLayerTeachers:
         run = RunFolder(root)
         final = run.student if (run.student / WEIGHTS).exists() else root
         if not (final / WEIGHTS).exists():
-            found = f"{model!r} has not finished, it has" if run.exists else f"{model!r} has"
+            state = "has not finished, it has" if run.exists else "has"
             raise CheckpointError(
-                f"teacher.model: {found} no {WEIGHTS}; accepted: a finished run of vigreux teach, or such a folder"
+                f"teacher.model: {model!r} {state} no {WEIGHTS}; accepted: a finished run of vigreux teach,"
+                " or a folder with that file"
             )
         stages = list(run.stage_dirs().values())
         source = Path(checkpoints) if checkpoints else stages[0] if len(stages) == 1 else None
@@ -93,7 +94,14 @@ class TwoLayerTeachers:
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """A two-layer network as its files describe it: n inputs, `width` hidden units, K `classes`, and bytes a parameter."""
+    """The shape of a two-layer network, as its files describe it.
+
+    Args:
+        n: inputs.
+        width: hidden units.
+        classes: logits, K.
+        bytes_per: bytes of a parameter.
+    """
 
     n: int
     width: int
@@ -138,10 +146,11 @@ def forward(network: TwoLayer, X: np.ndarray) -> Tensor:
 
 
 class LogitCache:
-    """A teacher's logits on a stream of samples, on disk: computed once, whichever students ask and in which order.
+    """A teacher's logits on a stream of samples, on disk. They are computed once, for all students.
 
-    Files of 16,384 samples each, named by the SHA-256 of the teacher's weights and by the stream, in the user's cache folder
-    (`$VIGREUX_CACHE`); 2 logits of 20M samples take 160 MB. A file ends with the SHA-256 of the rest.
+    Files of 16,384 samples each, named by the SHA-256 of the teacher's weights and by the stream, in the
+    user's cache folder (`$VIGREUX_CACHE`); 2 logits of 20M samples take 160 MB. A file ends with the SHA-256
+    of the rest.
     """
 
     def __init__(self, folder: Path, stream: BitStream) -> None:
@@ -195,19 +204,22 @@ def layer_width(network: TwoLayer | NetworkShape, layer: int) -> int:
 
 
 class HiddenTargets:
-    """A teacher's layer, projected to the student's width and scaled: `s · h P`, with `h = relu(W_T x + b_T)`, or its logits.
+    """A teacher's layer, projected to the student's width and scaled: `s · h P`.
 
-    `s` is 1 / the standard deviation of the projected units on 4,096 samples of their own stream: one number for `unit`, one a
-    unit for `per-dimension`, 1 for `none`.
+    `h` is `relu(W_T x + b_T)`, or the teacher's logits.
+    `s` is 1 / the standard deviation of the projected units on 4,096 samples of their own stream: one number
+    for `unit`, one a unit for `per-dimension`, 1 for `none`.
     """
 
     def __init__(self, teacher: TwoLayer, target: Hidden, width: int, data_seed: int) -> None:
-        self.layer, own = target.layer, layer_width(teacher, target.layer)
+        self.layer = target.layer
+        teacher_width = layer_width(teacher, target.layer)
         self.P: Tensor | None = None  # (m, m_T), or (m, K) of the logits; None is the identity
         if target.projection.kind == "sparse":
-            self.P = sparse_projection(target.projection, own, width).to(teacher.dtype)
-        elif target.projection.kind != "identity" or own != width:
-            self.P = projection_matrix(target.projection, own, width).T.to(teacher.dtype).contiguous()
+            self.P = sparse_projection(target.projection, teacher_width, width).to(teacher.dtype)
+        elif target.projection.kind != "identity" or teacher_width != width:
+            matrix = projection_matrix(target.projection, teacher_width, width)
+            self.P = matrix.T.to(teacher.dtype).contiguous()
         self.teacher = teacher
         self.units = SignForward(*teacher.parameters_in_order())
         self.scale = torch.ones(width, dtype=teacher.dtype)

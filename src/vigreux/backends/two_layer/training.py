@@ -1,4 +1,4 @@
-"""One stage of a two-layer network: from one stop to the next, where something is evaluated, logged or saved."""
+"""Trains a two-layer network through one stage, from one stop for evaluating or saving to the next."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TwoLayerStage:
         return self.signal.plateau_loss(evaluation)
 
     def train(self, run: StageRun) -> int:
-        """Trains block by block; evaluates every `eval_every` steps, saves every `save_every`, and both at the end."""
+        """Trains block by block; evaluates every `eval_every` steps, saves every `save_every`, and at the end."""
         recorder, settings = run.recorder, self.settings
         step = saved = 0
         if run.checkpoint is not None:
@@ -141,5 +141,5 @@ class TwoLayerStage:
         checkpoint = checkpoint_path(run.directory, step)
         self.student.save(checkpoint)
         run.recorder.seal(checkpoint)
-        # A logged loss is the mean since the last log. At each checkpoint it starts anew, as it will after a resume.
+        # A logged loss is the mean since the last log. It starts anew here, as after a resume from here.
         self.loss_sum, self.loss_count = 0.0, 0
