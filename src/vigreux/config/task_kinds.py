@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-TaskKind = Literal["causal-lm", "masked-lm", "classification", "embedding"]
+TaskKind = Literal["causal-lm", "masked-lm", "classification", "token-classification", "embedding"]
 # "tensor" is the task of a plain torch module: Python alone can ask for it.
 AnyTaskKind = TaskKind | Literal["tensor"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
@@ -40,6 +40,9 @@ METRICS: Mapping[str, MetricSpec] = {
         MetricSpec("loss", higher_is_better=False),
         MetricSpec("accuracy", higher_is_better=True, is_share=True),
         MetricSpec("agreement", higher_is_better=True, is_share=True),
+        MetricSpec("entity_f1", higher_is_better=True, is_share=True, words="entity F1"),
+        MetricSpec("entity_precision", higher_is_better=True, is_share=True),
+        MetricSpec("entity_recall", higher_is_better=True, is_share=True),
         MetricSpec("perplexity", higher_is_better=False),
         MetricSpec("cosine", higher_is_better=True),
         MetricSpec("similarity_pearson", higher_is_better=True),
@@ -141,6 +144,19 @@ SPECS: Mapping[str, TaskSpec] = {
         model_table="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         head="one class a text",
         has_classes=True,
+        settings=("label_field",),
+    ),
+    "token-classification": TaskSpec(
+        words="token classification",
+        metric="entity_f1",
+        predicts="positions",
+        auto_class="AutoModelForTokenClassification",
+        model_table="MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+        head="one class a token",
+        has_classes=True,
+        predicted_share=lambda max_length, mask_share: 1.0,  # at most: words can have several tokens
+        text_field="tokens",
+        label_field="tags",
         settings=("label_field",),
     ),
     "embedding": TaskSpec(
