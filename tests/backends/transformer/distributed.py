@@ -30,7 +30,7 @@ from tests.backends.transformer.tiny import (
 )
 from vigreux.backends.transformer import setup as setups
 from vigreux.backends.transformer.setup import Setup
-from vigreux.backends.transformer.sharding import Shards
+from vigreux.backends.transformer.sharding import ShardedStudent
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Embedding, Logits, Projection
@@ -150,9 +150,9 @@ def not_a_number(root: Path) -> str:
 def share_held() -> float:
     """Of the parameters of a stage of the spread student, what this process holds."""
     setup = case("sharded, fixed projection", PROCESSES)
-    shards = Shards(setup)
+    shards = ShardedStudent(setup)
     model, _ = shards.setup.stage_model(setup.curriculum[-1])
-    shards.spread_(model)
+    shards.shard_(model)
     parameters = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
     assert len(parameters) == len(list(model.parameters()))
     return sum(parameter.to_local().numel() for parameter in parameters) / sum(

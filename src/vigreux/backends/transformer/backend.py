@@ -21,7 +21,7 @@ from vigreux.backends.transformer.card import write_card
 from vigreux.backends.transformer.fingerprints import run_fingerprints
 from vigreux.backends.transformer.guard import check_first_batch
 from vigreux.backends.transformer.setup import Setup, device_of
-from vigreux.backends.transformer.sharding import Shards
+from vigreux.backends.transformer.sharding import ShardedStudent
 from vigreux.backends.transformer.stage_trainer import (
     CarriedSchedule,
     StageTrainer,
@@ -172,8 +172,8 @@ class TransformerStage:
     def __init__(self, backend: TransformerBackend, index: int) -> None:
         self.backend, self.setup = backend, backend.setup
         self.stage = backend.curriculum[index]
-        spread = self.setup.sharded and PartialState().num_processes > 1
-        self.shards = Shards(self.setup) if spread else None
+        sharded = self.setup.sharded and PartialState().num_processes > 1
+        self.shards = ShardedStudent(self.setup) if sharded else None
         setup = self.setup if self.shards is None else self.shards.setup
         self.model: StageModel
         self.teacher: SignalSource | None

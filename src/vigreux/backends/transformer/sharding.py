@@ -27,85 +27,90 @@ if TYPE_CHECKING:
 State = dict[str, Any]  # an optimiser's, of one parameter
 
 
-class Shards:
-    """The copy of a student that a stage trains, spread over the processes.
+class ShardedStudent:
+    """The sharded copy of a student that a stage trains, and its way back into the whole student.
 
     Args:
-        setup: whose student stays whole.
+        setup: its student stays whole.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.student = setup.student
         self._copy = copy.deepcopy(setup.student)
-        self._layout = setup.layout  # each block is gathered by itself when it runs, the rest once a step
+        self._layout = setup.layout  # FSDP2 gathers a block when it runs, and everything else once a step
         self.setup = dataclasses.replace(setup, student=self._copy)  # its stage models are views of the copy
-        self._pairs: list[
-            tuple[nn.Parameter, nn.Parameter]
-        ] = []  # of the whole student and of the spread copy
+        # parameters of the whole student, and the same parameters of the sharded copy
+        self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
 
-    def spread_(self, model: StageModel) -> None:
-        """Spreads a stage's model (of `self.setup`) over all processes, in place."""
-        ids = {id(parameter): name for name, parameter in self._copy.named_parameters()}
-        names = {
-            name: ids[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in ids
+    def shard_(self, model: StageModel) -> None:
+        """Shards a stage's model (of `self.setup`) over all processes, in place."""
+        copy_names = {id(parameter): name for name, parameter in self._copy.named_parameters()}
+        student_names = {  # name in the stage's model → name in the student
+            name: copy_names[id(parameter)]
+            for name, parameter in model.named_parameters()
+            if id(parameter) in copy_names
         }
-        held = set(model.modules())
-        units = [block for block in block_list(self._copy, self._layout) if block in held]
-        if isinstance(model.projection, nn.Module):  # by itself, as it may have another dtype
+        modules = set(model.modules())
+        units = [block for block in block_list(self._copy, self._layout) if block in modules]
+        if isinstance(model.projection, nn.Module):  # a unit of its own, as it may have another dtype
             units.append(model.projection)
         spread_(model, units, next(model.parameters()).device)
-        # kept from here: after a forward pass the model names whole parameters, which are thrown away
+        # Taken now: after a forward pass the model's parameters are gathered ones, which FSDP2 throws away.
         self._pairs = [
-            (self.student.get_parameter(names[n]), spread)
-            for n, spread in model.named_parameters()
-            if n in names
+            (self.student.get_parameter(student_names[name]), parameter)
+            for name, parameter in model.named_parameters()
+            if name in student_names
         ]
 
     @torch.no_grad()
     def gather_(self) -> None:
         """Copies the trained weights into the whole student. All processes call it."""
-        for own, spread in self._pairs:
-            own.copy_(whole(spread))
-        for ours, trained in zip(self.student.buffers(), self._copy.buffers()):
-            ours.copy_(trained)
+        for parameter, sharded in self._pairs:
+            parameter.copy_(whole(sharded))
+        for buffer, trained in zip(self.student.buffers(), self._copy.buffers()):
+            buffer.copy_(trained)
 
     @torch.no_grad()
     def scatter_(self) -> None:
-        """Gives the spread copy the weights of the whole student."""
-        for own, spread in self._pairs:
-            put_(spread, own)
-        for ours, trained in zip(self.student.buffers(), self._copy.buffers()):
-            trained.copy_(ours)
+        """Copies the weights of the whole student into the sharded copy."""
+        for parameter, sharded in self._pairs:
+            put_(sharded, parameter)
+        for buffer, trained in zip(self.student.buffers(), self._copy.buffers()):
+            trained.copy_(buffer)
 
-    def states(self, optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, State]:
-        """The optimiser's whole state of each of the student's parameters; to be called by all processes."""
+    def whole_states(self, optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, State]:
+        """The optimiser's states by the whole student's parameters. All processes call it."""
+        states = {}
+        for parameter, sharded in self._pairs:
+            if sharded in optimizer.state:
+                states[parameter] = whole_state(optimizer.state[sharded])
+        return states
+
+    def sharded_states(self, states: Mapping[nn.Parameter, State]) -> dict[nn.Parameter, State]:
+        """The inverse of `whole_states`: states by the parameters of the sharded copy."""
         return {
-            own: whole_state(optimizer.state[spread])
-            for own, spread in self._pairs
-            if spread in optimizer.state
+            sharded: sharded_state(states[parameter], sharded)
+            for parameter, sharded in self._pairs
+            if parameter in states
         }
-
-    def spread_states(self, states: Mapping[nn.Parameter, State]) -> dict[nn.Parameter, State]:
-        """Of the whole student's parameters → of those of the spread copy."""
-        return {spread: spread_state(states[own], spread) for own, spread in self._pairs if own in states}
 
 
 def keep_whole_states(optimizer: torch.optim.Optimizer) -> None:
     """Makes `state_dict` return whole tensors, and `load_state_dict` take them. All processes call both."""
 
-    def gather(optimizer: torch.optim.Optimizer, plain: State) -> State:
-        return plain | {"state": {number: whole_state(state) for number, state in plain["state"].items()}}
+    def gather(optimizer: torch.optim.Optimizer, state_dict: State) -> State:
+        states = {number: whole_state(state) for number, state in state_dict["state"].items()}
+        return state_dict | {"state": states}
 
-    def spread(optimizer: torch.optim.Optimizer, plain: State) -> State:
+    def shard(optimizer: torch.optim.Optimizer, state_dict: State) -> State:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return plain | {
-            "state": {
-                number: spread_state(state, parameters[number]) for number, state in plain["state"].items()
-            }
+        states = {
+            number: sharded_state(state, parameters[number]) for number, state in state_dict["state"].items()
         }
+        return state_dict | {"state": states}
 
     optimizer.register_state_dict_post_hook(gather)
-    optimizer.register_load_state_dict_pre_hook(spread)
+    optimizer.register_load_state_dict_pre_hook(shard)
 
 
 def whole_state(state: State) -> State:
@@ -113,31 +118,30 @@ def whole_state(state: State) -> State:
     return {name: whole(value) if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
-def spread_state(state: State, parameter: Tensor) -> State:
-    """A parameter's state, spread as the parameter is; what has another shape (a number of steps) is left."""
-    alike = {
-        name: value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and value.shape == parameter.shape
-    }
-    return state | {name: _spread_as(value, parameter) for name, value in alike.items()}
+def sharded_state(state: State, parameter: Tensor) -> State:
+    """A parameter's state, sharded like the parameter. Values of another shape, such as a number of steps, stay."""
+    sharded = dict(state)
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            sharded[name] = _shard_like(value, parameter)
+    return sharded
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor of which each process may hold a part; all of them must ask for it."""
-    held: Any = tensor.detach()
-    return held.full_tensor() if isinstance(held, DTensor) else held
+    """The whole of a tensor that may be sharded. All processes call it."""
+    value: Any = tensor.detach()
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def put_(parameter: Tensor, value: Tensor) -> None:
-    """Copies a whole tensor to where each process may hold a part."""
-    parameter.detach().copy_(_spread_as(value.detach(), parameter))
+    """Copies a whole tensor into a parameter that may be sharded."""
+    parameter.detach().copy_(_shard_like(value.detach(), parameter))
 
 
-def _spread_as(value: Tensor, parameter: Tensor) -> Tensor:
+def _shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return value
-    # every process has the whole: no communication
+    # every process has the whole tensor, so that nothing is sent
     return distribute_tensor(
         value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
     )

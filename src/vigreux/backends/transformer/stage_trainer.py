@@ -21,7 +21,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from vigreux.backends.transformer.sharding import Shards, keep_whole_states, put_, whole
+from vigreux.backends.transformer.sharding import ShardedStudent, keep_whole_states, put_, whole
 from vigreux.distillation.signals.base import SignalSource
 from vigreux.distillation.stage_model import StageModel
 from vigreux.errors import TrainingError
@@ -44,7 +44,7 @@ class StageTrainer(Trainer):
 
     Args:
         student: the whole student, which checkpoints hold.
-        shards: spreads the model over the processes; `None` where each has all of it.
+        shards: shards the model over the processes; `None` where each process has all of it.
         teacher: gives the signal of every batch, outside the trained model; `None` for labels.
         carried_states: optimiser states by parameter from the stages before, when they are carried on.
         carried_schedule: set when one schedule runs over all stages.
@@ -61,16 +61,15 @@ class StageTrainer(Trainer):
         args: TrainingArguments,
         carried_states: Mapping[nn.Parameter, dict[str, Any]] | None = None,
         carried_schedule: CarriedSchedule | None = None,
-        shards: Shards | None = None,
+        shards: ShardedStudent | None = None,
         seal: Callable[[Path], None],
         **kwargs: Any,
     ) -> None:
         # One process trains on one device. Several devices are several processes, never DataParallel.
         args._n_gpu = min(args.n_gpu, 1)
         super().__init__(model=model, args=args, **kwargs)
-        self.model_accepts_loss_kwargs = (
-            True  # the loss is divided by the rows of the whole step: no division by micro-batches
-        )
+        # The loss is divided by the rows of the whole step, so the Trainer must not divide by micro-batches.
+        self.model_accepts_loss_kwargs = True
         self.student = student
         self.teacher = teacher
         self.stage_model = model
@@ -80,9 +79,9 @@ class StageTrainer(Trainer):
         self._shards = shards
         self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
         if shards is not None:
-            shards.spread_(model)
+            shards.shard_(model)
             self.is_distributed_loading_by_transformers = (
-                True  # so that the Trainer does not wrap it once more
+                True  # so that the Trainer does not wrap the model again
             )
 
     # --- data and loss --------------------------------------------------------------------------------------
@@ -111,7 +110,7 @@ class StageTrainer(Trainer):
         return loss
 
     def _defer_fsdp_gradient_reduction(self) -> Any:
-        """Gradients are spread after every micro-batch: whole ones are what a student is spread to avoid."""
+        """Gradients are sharded after every micro-batch: whole ones would take the memory that sharding saves."""
         return nullcontext()
 
     # --- optimiser and schedule -----------------------------------------------------------------------------
@@ -122,7 +121,7 @@ class StageTrainer(Trainer):
         carried = self._carried_states
         if self._shards is not None:
             keep_whole_states(optimizer)
-            carried = self._shards.spread_states(carried)
+            carried = self._shards.sharded_states(carried)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter in carried and parameter not in optimizer.state:
@@ -145,7 +144,7 @@ class StageTrainer(Trainer):
         """The optimiser's state of each student parameter, for the next stage. All processes call it."""
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         if self._shards is not None:
-            return self._shards.states(optimizer)
+            return self._shards.whole_states(optimizer)
         return {
             parameter: optimizer.state[parameter]
             for parameter in self.student.parameters()
@@ -161,9 +160,8 @@ class StageTrainer(Trainer):
             self._learned = {
                 name: whole(value) for name, value in self.stage_model.projection.named_parameters()
             }
-        if not all(
-            weights.isfinite().all() for weights in (*self.student.parameters(), *self._learned.values())
-        ):
+        saved = (*self.student.parameters(), *self._learned.values())
+        if not all(weights.isfinite().all() for weights in saved):
             raise TrainingError(f"a weight is not finite after step {self.state.global_step}")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
