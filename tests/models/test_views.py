@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tests.models.families import EVERY_MODEL, LANGUAGE_MODELS, LAYERS, batch_of, config_of, model_of
+from tests.models.layout_check import verify_layout
 from tests.models.test_layout import Mlp
 from vigreux.errors import ConfigError
+from vigreux.models.hidden_states import unused_parameters
 from vigreux.models.layout import block_list, find_layout
 from vigreux.models.student import build
-from vigreux.models.views import LogitsView, PooledView, cut, unused_parameters, verify_layout
+from vigreux.models.views import LogitsView, PooledView, cut
 
 FAMILIES = sorted({name for name, _ in EVERY_MODEL})
 HEADLESS = [(name, auto) for name, auto in EVERY_MODEL if auto in ("AutoModel", "AutoModelForTextEncoding")]

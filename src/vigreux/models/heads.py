@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vigreux.errors import ConfigError
+from vigreux.models.calling import Batch
 from vigreux.models.layout import find_layout, num_blocks
-from vigreux.models.views import Batch, LogitsView
+from vigreux.models.views import LogitsView
 
 # Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long: one product for a
 # whole vocabulary is much slower than products of so many tokens each.

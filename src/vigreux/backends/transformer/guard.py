@@ -27,10 +27,12 @@ from vigreux.distillation.matching import matcher_of
 from vigreux.distillation.signals.base import VectorSignal
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError, VigreuxError
+from vigreux.models.calling import Batch, inputs_of
+from vigreux.models.hidden_states import unused_parameters, watched_states
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.size import weight_bytes
 from vigreux.models.text_config import text_config
-from vigreux.models.views import Batch, LogitsView, cut, inputs_of, unused_parameters, watched_states
+from vigreux.models.views import LogitsView, cut
 from vigreux.tasks.task import Task
 
 ROWS, TOKENS = 2, 64  # of the batch on which views are compared

@@ -17,10 +17,11 @@ from vigreux.curriculum import Pooling, TeacherRef
 from vigreux.distillation.signals.base import ChunkedLogits, Rows, TeacherSignal, VectorSignal
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.heads import LinearHead, find_head
+from vigreux.models.hidden_states import tapped
 from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
 from vigreux.models.placed import device_of
 from vigreux.models.sharding import Spread
-from vigreux.models.views import LogitsView, PooledView, cut, tapped
+from vigreux.models.views import LogitsView, PooledView, cut
 from vigreux.tasks.task import Batch, Task
 
 
