@@ -19,12 +19,8 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Vigreux
-from vigreux.backends.transformer.training import (
-    SEVERAL_PROCESSES,
-    argument_fields,
-    check_training,
-    stage_arguments,
-)
+from vigreux.backends.transformer.training import argument_fields, check_training, stage_arguments
+from vigreux.backends.transformer.training_tables import SEVERAL_PROCESSES
 from vigreux.checks import check_value, field_types
 from vigreux.config.transformer import RunConfig, TeachConfig
 from vigreux.config.tree import leaf_types

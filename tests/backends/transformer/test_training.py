@@ -15,16 +15,13 @@ from transformers.training_args import OptimizerNames
 from vigreux.backends.transformer import training as table
 from vigreux.backends.transformer.training import (
     DEFAULTS,
-    OTHER_OPTIMIZERS,
-    SET_HERE,
-    USED,
-    WITHOUT_EFFECT,
     check_training,
     eval_steps,
     from_arguments,
     notes_on,
     stage_arguments,
 )
+from vigreux.backends.transformer.training_tables import OTHER_OPTIMIZERS, SET_HERE, USED, WITHOUT_EFFECT
 from vigreux.errors import ConfigError
 
 

@@ -15,13 +15,13 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from vigreux.backends.transformer.dry_start import dry_start
 from vigreux.backends.transformer.training import (
-    CHECKPOINTING,
     DEFAULTS,
     check_training,
     eval_steps,
     notes_on,
     stage_arguments,
 )
+from vigreux.backends.transformer.training_tables import CHECKPOINTING
 from vigreux.config.transformer import BudgetConfig, Carry
 from vigreux.curriculum import (
     Curriculum,
