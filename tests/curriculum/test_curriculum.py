@@ -234,6 +234,17 @@ def test_what_a_stage_leaves_out_in_words_and_plain_values():
         check_curriculum((replace(curriculum[0], depth=None, frozen=3),), student_layers=2)
 
 
+def test_a_divergence_of_hidden_states_in_words_and_plain_values():
+    target = Hidden(1, divergence="cosine")
+    curriculum = (Stage("first", TeacherRef.final(), target, 1, Duration.steps(5)),)
+    assert "hidden 1 (gaussian/0, cosine)" in lines(curriculum)[0]
+    plain = to_plain(curriculum)
+    assert plain[0]["target"] == {"hidden": {"layer": 1, "divergence": "cosine"}}
+    assert from_plain(plain) == curriculum
+    with pytest.raises(ConfigError, match="divergence: 'kl'; accepted: mse, cosine"):
+        from_plain([{**plain[0], "target": {"hidden": {"layer": 1, "divergence": "kl"}}}])
+
+
 def test_a_joint_target_in_words_and_plain_values():
     curriculum = one_shot(target=Joint(Hidden(1, Projection("sparse")), Logits(2), 0.5))
     assert lines(curriculum) == [

@@ -38,6 +38,7 @@ CURRICULA: dict[str, tuple[str, Curriculum]] = {
     "predicted tokens": ("masked-lm", (stage("h", Hidden(2, SEEN, positions="predicted"), 4, depth=1),)),
     "pca": ("masked-lm", (stage("h", Hidden(2, Projection("pca")), 4, depth=1),)),
     "learned": ("masked-lm", (stage("h", Hidden(2, Projection("learned")), 4, depth=1),)),
+    "cosine": ("masked-lm", (stage("h", Hidden(2, SEEN, divergence="cosine"), 4, depth=1),)),
     "joint": ("masked-lm", (stage("j", Joint(Hidden(2, SEEN), Logits(), 0.5), 4, depth=1),)),
     "classes": ("classification", (stage("h", Hidden(1, SEEN), 2, depth=1), stage("f", Logits(), 9))),
     "embedding": ("embedding", (stage("e", Embedding("mean", SEEN), 9),)),

@@ -107,6 +107,18 @@ def test_hidden_states_train(kind: str, projection: Any, tmp_path: Path) -> None
     assert explained > 0.1
 
 
+def test_hidden_states_train_by_their_direction(tmp_path: Path) -> None:
+    """The cosine distance falls, and is no share of a variance, so that none is logged."""
+    hidden = stage("hidden", Hidden(1, divergence="cosine"), STEPS, depth=1)
+    folder = run(setup_of("masked-lm", (hidden, stage("final", Logits(), 2))), tmp_path)
+    first, last = first_and_last(tmp_path, "hidden")
+    assert last < 0.8 * first <= 2
+    assert folder.stages()[0].explained_variance is None
+    assert not any("explained_variance" in record for record in folder.metrics())
+    (held_out,) = [record for record in folder.metrics("eval") if record["stage"] == "hidden"]
+    assert 0 < held_out["loss"] < 1
+
+
 def test_embeddings_train(tmp_path: Path) -> None:
     folder = run(setup_of("embedding", (stage("s", Embedding(), STEPS),)), tmp_path)
     first, last = first_and_last(tmp_path, "s")

@@ -70,6 +70,26 @@ def test_predicted_tokens_beside_the_logits() -> None:
     torch.testing.assert_close(found / masked.sum(), logits / masked.sum() + 0.5 * hidden)
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_states_are_compared_by_their_direction(joint: bool) -> None:
+    hidden = Hidden(2, SEEN, divergence="cosine")
+    target = Joint(hidden, Logits(), weight=0.5) if joint else hidden
+    setup = setup_of("masked-lm", (stage("s", target, 1, depth=1),))
+    model, teacher = setup.stage_model(setup.curriculum[0])
+    assert teacher is not None
+    batch = first_batch(setup)
+    tokens = batch["attention_mask"].bool()
+    own, theirs = cut(setup.student, 1)(batch)[tokens], cut(teacher.model, 2)(batch)[tokens]
+    lengths = own.norm(dim=1) * (theirs @ model.projection).norm(dim=1)
+    expected = (1 - (own * (theirs @ model.projection)).sum(1) / lengths).mean()
+    if joint:
+        alone, _ = setup.stage_model(stage("l", Logits(), 1))
+        signal = matcher_of(target.logits).ask(teacher, setup.task, batch)
+        expected = alone(batch, signal) / (batch["labels"] != -100).sum() + 0.5 * expected
+    found = model(batch, matcher_of(target).ask(teacher, setup.task, batch)) / model.count_rows(batch)
+    torch.testing.assert_close(found, expected)
+
+
 def test_predicted_tokens_of_a_classifier_are_refused(tmp_path: Path) -> None:
     setup = setup_of("classification", (stage("s", Hidden(2, SEEN, positions="predicted"), 1, depth=1),))
     with pytest.raises(ConfigError, match=r"hidden.positions: 'predicted' is for language models"):

@@ -757,6 +757,11 @@ def stage(
             {},
             "predicted tokens.*; accepted: positions 'all'",
         ),
+        (
+            stage(Hidden(1, divergence="cosine"), depth=1),
+            {},
+            "hidden.divergence: 'cosine'; accepted: 'mse'",
+        ),
         ((replace(supervised()[0], frozen=0),), {}, "frozen 0; accepted: none"),
         (joint(Hidden(1)), {"teachers": None}, "teacher.model: missing, stage 'final' needs it"),
         (

@@ -62,6 +62,10 @@ def check_stage(stage: Stage) -> None:
         raise ConfigError(
             f"{where}: hidden layer {hidden.layer} to depth {stage.depth}; accepted: to depth 1, the only one"
         )
+    if hidden is not None and hidden.divergence != "mse":
+        raise ConfigError(
+            f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of two-layer networks"
+        )
     if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
         raise ConfigError(
             f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have"
