@@ -171,12 +171,13 @@ def vigreux() -> Loss:
 def stage_of(case: Case, stage: Any) -> tuple[Any, Any]:
     """A stage's model and its teacher, as the engine builds them."""
     from vigreux.backends.transformer.setup import Setup
+    from vigreux.backends.transformer.stage_builder import build_stage
     from vigreux.distillation.signals.live import LiveTeacher, Teachers
 
     setup = Setup(
         _task(case), case.student, Teachers(LiveTeacher(case.teacher)), (stage,), training={"use_cpu": True}
     )
-    return setup.stage_model(stage)
+    return build_stage(setup, stage)
 
 
 def _task(case: Case) -> Any:

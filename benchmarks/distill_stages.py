@@ -25,6 +25,7 @@ from torch import Tensor
 
 from vigreux.backends.transformer.capture import capture, signals_to_cache
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Duration, Hidden, Labels, Logits, Projection, Stage, TeacherRef
 from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
@@ -86,7 +87,7 @@ def write_cache(case: Case, config: CacheConfig, root: Path) -> tuple[CacheStore
 
 def step_of(setup: Setup, stage: Stage) -> Callable[[], None]:
     """One optimiser step of a stage on the next samples."""
-    model, teacher = setup.stage_model(stage)
+    model, teacher = build_stage(setup, stage)
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-4, fused=True)
     batches = _batches(setup)
 

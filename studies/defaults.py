@@ -119,6 +119,7 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
     from vigreux.assembly.build import make_setup
     from vigreux.assembly.build_student import start_from_teacher_
     from vigreux.assembly.running import run_setup
+    from vigreux.backends.transformer.stage_builder import run_projections
     from vigreux.models.student import build
 
     setup = make_setup(config, shared)
@@ -132,7 +133,7 @@ def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
             config.student.init,
             task=shared.task,
             projection=config.extraction.projected(),
-            projections=setup.fixed_projections(),
+            projections=run_projections(setup),
             layout=setup.student_layout,
         )
     run_setup(

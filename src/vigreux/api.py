@@ -17,7 +17,9 @@ from vigreux.assembly.running import run_setup
 from vigreux.assembly.sources import training_device
 from vigreux.assembly.token_ids import settle_python, take_padding
 from vigreux.backends.transformer.evaluation import HeldOut
-from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.setup_checks import check_setup
+from vigreux.backends.transformer.stage_builder import run_projections
 from vigreux.backends.transformer.training import defaults_of, from_arguments
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
 from vigreux.config.task_kinds import TaskKind
@@ -36,7 +38,7 @@ from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError, shown
 from vigreux.models.layout import find_layout
 from vigreux.models.load import load_model, weights_fingerprint
-from vigreux.models.placed import is_placed
+from vigreux.models.placed import device_of, is_placed
 from vigreux.plan.cost import samples_per_step, steps_for_epochs
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.task import Task
@@ -186,7 +188,7 @@ def distill(
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
     if resume and not root.exists():
         raise ConfigError(f"resume: there is no run in {str(root)!r} yet; accepted: False, to start it")
-    setup.check()
+    check_setup(setup)
     if init is not None:
         setup.notes += _start(setup, init)
     pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
@@ -220,7 +222,7 @@ def _start(setup: Setup, init: StudentInit) -> list[str]:
         init,
         task=setup.task,
         projection=shared_projection(setup.curriculum) or Projection("pca"),
-        projections=setup.fixed_projections(),
+        projections=run_projections(setup),
         layout=setup.layout,
     )
 

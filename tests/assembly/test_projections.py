@@ -11,6 +11,7 @@ import torch
 from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.build import make_setup
 from vigreux.assembly.materials import Materials, load_materials
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.config.transformer import BudgetConfig, RunConfig, StudentConfig, TaskConfig, TeacherConfig
 
 
@@ -29,7 +30,7 @@ def config(tiny: Tiny, tmp_path: Path) -> RunConfig:
 
 def first_matrix(config: RunConfig, materials: Materials) -> torch.Tensor:
     setup = make_setup(config, materials)
-    matrix = setup.stage_model(setup.curriculum[0])[0].projection
+    matrix = build_stage(setup, setup.curriculum[0])[0].projection
     assert isinstance(matrix, torch.Tensor)
     return matrix
 

@@ -241,7 +241,7 @@ def test_a_divergence_of_hidden_states_in_words_and_plain_values():
     plain = to_plain(curriculum)
     assert plain[0]["target"] == {"hidden": {"layer": 1, "divergence": "cosine"}}
     assert from_plain(plain) == curriculum
-    with pytest.raises(ConfigError, match="divergence: 'kl'; accepted: mse, cosine"):
+    with pytest.raises(ConfigError, match="divergence: unknown value 'kl'; accepted: mse, cosine"):
         from_plain([{**plain[0], "target": {"hidden": {"layer": 1, "divergence": "kl"}}}])
 
 

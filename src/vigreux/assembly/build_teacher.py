@@ -15,13 +15,14 @@ from vigreux.activity import doing
 from vigreux.assembly.meaning import Meaning
 from vigreux.assembly.sources import check_kind, check_length, has_head, local, training_device
 from vigreux.assembly.token_ids import Reader, settle_token_ids
-from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
+from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.training import check_training
 from vigreux.config.task_kinds import SPECS, TaskKind
 from vigreux.config.transformer import ModelConfig, TeachConfig
 from vigreux.curriculum.recipes import supervised
 from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.freezing import freeze_first_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import INTERMEDIATE, build, student_config
 from vigreux.tasks.build import build_task, read_documents

@@ -31,7 +31,9 @@ from vigreux.backends.transformer.capture import (
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.fingerprints import hash_of, tokenizer_fingerprint
 from vigreux.backends.transformer.guard import check_first_batch
-from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.setup_checks import check_setup
+from vigreux.backends.transformer.stage_builder import run_projections
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.transformer import RunConfig
 from vigreux.curriculum import Projection, TeacherRef, resolve_steps
@@ -50,6 +52,7 @@ from vigreux.files.atomic import check_no_links, writing
 from vigreux.files.lock import FolderBusyError, FolderLock, is_locked
 from vigreux.models.layout import hidden_size
 from vigreux.models.load import weights_fingerprint
+from vigreux.models.placed import device_of
 from vigreux.run.identity import process_count
 from vigreux.tasks.evaluate import record_from
 from vigreux.tasks.fingerprint import data_fingerprint
@@ -155,7 +158,7 @@ def begin_capture(config: RunConfig) -> Capture:
         except CacheError as error:
             damaged = error
     setup = make_setup(config, materials, stored)
-    setup.check()
+    check_setup(setup)
     check_first_batch(setup)
     by_stream = config.cache.by == "stream" or (config.cache.by == "auto" and setup.task.draws_again)
     if setup.task.draws_again and not by_stream:
@@ -219,7 +222,7 @@ def _projections(setup: Setup) -> dict[str, Tensor]:
     """By name, as the cache holds them."""
     return {
         f"{spec.kind}/{spec.seed}": matrix.detach().cpu().contiguous()
-        for spec, matrix in setup.fixed_projections().of_final().items()
+        for spec, matrix in run_projections(setup).of_final().items()
     }
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from vigreux.backends.transformer.backend import TransformerBackend
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.stage_builder import evaluation_projection
 from vigreux.loop.run import start_or_resume
 from vigreux.run.folder import Summary
 
@@ -40,7 +41,7 @@ def run_setup(
     """
 
     def evaluate(student: nn.Module) -> dict[str, float]:
-        return held_out(student, setup.evaluation_projection(), setup.student_layout)
+        return held_out(student, evaluation_projection(setup), setup.student_layout)
 
     backend = TransformerBackend(setup, evaluate, teacher_metrics=lambda: held_out.teacher_metrics)
     return start_or_resume(backend, root, config, defaults=defaults, name=name, resume=resume, quiet=quiet)

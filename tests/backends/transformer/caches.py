@@ -9,10 +9,11 @@ from accelerate import PartialState
 
 from vigreux.backends.transformer.capture import capture, samples_needed, signals_to_cache
 from vigreux.backends.transformer.evaluation import HeldOut
-from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import CacheConfig
 from vigreux.distillation.signals.cached import CachedTeachers, head_file, head_to_plain, keyed
 from vigreux.distillation.signals.store import CacheStore, Manifest
+from vigreux.models.placed import device_of
 
 
 def captured(setup: Setup, root: Path, config: CacheConfig) -> CacheStore:

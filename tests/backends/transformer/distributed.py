@@ -28,9 +28,10 @@ from tests.backends.transformer.tiny import (
     stage,
     teacher_of,
 )
-from vigreux.backends.transformer import setup as setups
+from vigreux.backends.transformer import stage_builder
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.sharding import ShardedStudent
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Embedding, Logits, Projection
@@ -88,12 +89,12 @@ def case(name: str, processes: int) -> Setup:
 @contextmanager
 def made_for(name: str) -> Iterator[None]:
     """The case "fused" takes its loss from hidden states, which others do for large vocabularies alone."""
-    before = setups.FUSED_FROM
-    setups.FUSED_FROM = 0 if name.endswith("fused") else before
+    before = stage_builder.FUSED_FROM
+    stage_builder.FUSED_FROM = 0 if name.endswith("fused") else before
     try:
         yield
     finally:
-        setups.FUSED_FROM = before
+        stage_builder.FUSED_FROM = before
 
 
 def ready(name: str, processes: int, root: Path) -> Setup:
@@ -151,7 +152,7 @@ def share_held() -> float:
     """Of the parameters of a stage of the spread student, what this process holds."""
     setup = case("sharded, fixed projection", PROCESSES)
     shards = ShardedStudent(setup)
-    model, _ = shards.setup.stage_model(setup.curriculum[-1])
+    model, _ = build_stage(shards.setup, setup.curriculum[-1])
     shards.shard_(model)
     parameters = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
     assert len(parameters) == len(list(model.parameters()))

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tests.backends.transformer.caches import cached, captured
 from tests.backends.transformer.tiny import VOCABULARY, losses, run, setup_of, stage, teacher_of
-from vigreux.backends.transformer import setup as setups
+from vigreux.backends.transformer import stage_builder
 from vigreux.backends.transformer.capture import capture, signals_to_cache
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Curriculum, Embedding, Hidden, Joint, Logits, Projection
 from vigreux.distillation.signals.store import CacheStore, Manifest
@@ -54,7 +55,7 @@ def weights(setup: Setup) -> dict[str, Tensor]:
 def test_the_run_of_the_live_teacher(
     name: str, fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setups, "FUSED_FROM", 0 if fused else VOCABULARY + 1)
+    monkeypatch.setattr(stage_builder, "FUSED_FROM", 0 if fused else VOCABULARY + 1)
     kind, curriculum = CURRICULA[name]
     live = setup_of(kind, curriculum)
     run(live, tmp_path / "live")
@@ -142,7 +143,7 @@ def test_another_width_is_refused(tmp_path: Path) -> None:
     setup = cached(setup_of(kind, (stage("h", Hidden(2, SEEN, positions="predicted"), 4, depth=1),)), store)
     setup.student = teacher_of(kind, hidden=20).model
     with pytest.raises(CacheError, match="was made for students of width 16; accepted: that width, not 20"):
-        setup.stage_model(setup.curriculum[0])
+        build_stage(setup, setup.curriculum[0])
 
 
 def test_a_stage_that_the_cache_does_not_have(tmp_path: Path) -> None:
@@ -152,4 +153,4 @@ def test_a_stage_that_the_cache_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(
         CacheError, match=r"does not hold 'final: hidden 1 \(orthogonal/3\)'; accepted: final: hidden 2"
     ):
-        setup.stage_model(setup.curriculum[0])
+        build_stage(setup, setup.curriculum[0])

@@ -32,6 +32,7 @@ from tests.backends.transformer.tiny import (
     tensor_task,
 )
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.backends.transformer.stage_trainer import LEARNED_PROJECTION, StageTrainer
 from vigreux.config.transformer import BudgetConfig
 from vigreux.curriculum import (
@@ -516,9 +517,9 @@ def test_each_stage_has_its_own_checkpoint_as_teacher(
 )
 def test_teachers_that_cannot_be_had(ref: TeacherRef, teachers: Teachers, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        setup_of(
-            "masked-lm", (Stage("s", ref, Logits(), None, Duration.steps(1)),), teachers=teachers
-        ).check()
+        check_setup(
+            setup_of("masked-lm", (Stage("s", ref, Logits(), None, Duration.steps(1)),), teachers=teachers)
+        )
     assert message in str(caught.value)
 
 
@@ -626,7 +627,7 @@ def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None
     engine_of(setup, tmp_path).folder.close()  # type: ignore[union-attr]
     setup.training["lr_scheduler_type"] = "cosin"
     with pytest.raises(ConfigError, match=r"training\.lr_scheduler_type: .*cosin"):
-        setup.check()
+        check_setup(setup)
 
 
 def test_a_teacher_that_is_not_recognised_teaches_by_its_logits(tmp_path: Path) -> None:

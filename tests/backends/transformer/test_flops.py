@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.backends.transformer.tiny import bert, extracted, run, setup_of, stage, teacher_of
 from vigreux.backends.transformer.calibrate import plan_stages, plan_steps, step_cost
-from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
+from vigreux.backends.transformer.setup import Setup
 from vigreux.config.transformer import BudgetConfig
 from vigreux.curriculum import (
     Duration,
@@ -26,6 +26,7 @@ from vigreux.curriculum import (
 )
 from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.freezing import freeze_first_blocks
 from vigreux.plan.cost import StepCost
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")

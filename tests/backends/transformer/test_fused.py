@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.backends.transformer.tiny import VOCABULARY, losses, run, setup_of, stage
-from vigreux.backends.transformer import setup as setups
+from vigreux.backends.transformer import stage_builder
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.curriculum import Curriculum, Duration, Labels, Logits, Stage, TeacherRef
 
 CURRICULA: dict[str, Curriculum] = {
@@ -22,9 +23,9 @@ CURRICULA: dict[str, Curriculum] = {
 def test_the_same_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for which, least in (("plain", VOCABULARY + 1), ("fused", VOCABULARY)):
-        monkeypatch.setattr(setups, "FUSED_FROM", least)
+        monkeypatch.setattr(stage_builder, "FUSED_FROM", least)
         setup = setup_of("masked-lm", CURRICULA[name], training={"gradient_accumulation_steps": 2})
-        model, _ = setup.stage_model(setup.curriculum[0])
+        model, _ = build_stage(setup, setup.curriculum[0])
         assert (model.heads is not None) == (which == "fused")
         setup.student.double()
         if setup.teachers.final is not None:
@@ -35,16 +36,16 @@ def test_the_same_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_only_where_tokens_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setups, "FUSED_FROM", 0)
-    model, _ = setup_of("classification", (stage("s", Logits(), 1),)).stage_model(stage("s", Logits(), 1))
+    monkeypatch.setattr(stage_builder, "FUSED_FROM", 0)
+    model, _ = build_stage(setup_of("classification", (stage("s", Logits(), 1),)), stage("s", Logits(), 1))
     assert model.heads is None
 
 
 def test_a_teacher_without_a_linear_head_teaches_by_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setups, "FUSED_FROM", 0)
+    monkeypatch.setattr(stage_builder, "FUSED_FROM", 0)
     setup = setup_of("masked-lm", (stage("s", Logits(), 1),))
     assert setup.teachers.final is not None
     monkeypatch.setattr(setup.teachers.final, "find_head", lambda batch: None)
-    model, _ = setup.stage_model(setup.curriculum[0])
+    model, _ = build_stage(setup, setup.curriculum[0])
     assert model.heads is None
     assert model.matcher.signals

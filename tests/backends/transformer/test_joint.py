@@ -9,6 +9,7 @@ import torch
 
 from tests.backends.transformer.tiny import bert, losses, run, setup_of, stage, task_of
 from tests.models.families import batch_of, model_of
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.matching import matcher_of
 from vigreux.models.layout import num_blocks
@@ -48,14 +49,14 @@ def test_one_pass_gives_the_states_before_the_final_norm(depth: int) -> None:
 def test_the_loss_is_the_weighted_sum_of_both_means(kind: str, layer: int, depth: int | None) -> None:
     target = Joint(Hidden(layer, SEEN), Logits(), weight=0.3)
     setup = setup_of(kind, (stage("s", target, 1, depth=depth),))
-    model, teacher = setup.stage_model(setup.curriculum[0])
+    model, teacher = build_stage(setup, setup.curriculum[0])
     batch = first_batch(setup.task)
     rows = setup.task.positions(batch)
     found = model(batch, matcher_of(target).ask(teacher, setup.task, batch))
 
     alone = [
-        setup.stage_model(stage("h", target.hidden, 1, depth=depth or num_blocks(setup.student))),
-        setup.stage_model(stage("l", target.logits, 1)),
+        build_stage(setup, stage("h", target.hidden, 1, depth=depth or num_blocks(setup.student))),
+        build_stage(setup, stage("l", target.logits, 1)),
     ]
     hidden, logits = (
         own(batch, matcher_of(part).ask(teacher, setup.task, batch))

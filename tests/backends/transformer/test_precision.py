@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.backends.transformer.tiny import Killed, engine_of, extracted, killed_at, losses, run, setup_of
-from vigreux.backends.transformer import setup as setups
+from vigreux.backends.transformer import stage_builder
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_bfloat16_autocast(fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setups, "FUSED_FROM", 0 if fused else 10**9)
+    monkeypatch.setattr(stage_builder, "FUSED_FROM", 0 if fused else 10**9)
     for name, training in (("whole", {}), ("half", {"bf16": True})):
         run(setup_of("masked-lm", extracted(6, 12), training=training), tmp_path / name)
     whole, half = (dict(losses(tmp_path / name)) for name in ("whole", "half"))
@@ -29,7 +29,7 @@ def test_bfloat16_autocast(fused: bool, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_recomputed_activations(fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setups, "FUSED_FROM", 0 if fused else 10**9)
+    monkeypatch.setattr(stage_builder, "FUSED_FROM", 0 if fused else 10**9)
     for name, training in (("kept", {}), ("recomputed", {"gradient_checkpointing": True})):
         run(setup_of("masked-lm", extracted(4, 8), training=training), tmp_path / name)
     kept, recomputed = (losses(tmp_path / name) for name in ("kept", "recomputed"))

@@ -26,11 +26,12 @@ from tests.backends.transformer.tiny import (
 )
 from tests.models.families import EVERY_MODEL, config_of, model_of
 from tests.processes import python_m
-from vigreux.backends.transformer.setup import Setup, freeze_first_blocks
+from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer, load_student, save_student
 from vigreux.config.transformer import BudgetConfig
 from vigreux.curriculum import Duration, Hidden, Logits, Projection
 from vigreux.curriculum.recipes import supervised
+from vigreux.models.freezing import freeze_first_blocks
 from vigreux.plan.cost import StepCost
 from vigreux.run.folder import RunFolder
 

@@ -18,11 +18,9 @@ from tests.backends.transformer.tiny import (
     teacher_of,
     tensor_task,
 )
-from vigreux.backends.transformer.setup import (
-    CALIBRATION_BATCHES,
-    Setup,
-    freeze_first_blocks,
-)
+from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup
+from vigreux.backends.transformer.setup_checks import check_setup
+from vigreux.backends.transformer.stage_builder import build_stage, run_projections
 from vigreux.config.transformer import BudgetConfig
 from vigreux.curriculum import (
     Curriculum,
@@ -38,6 +36,7 @@ from vigreux.curriculum import (
 from vigreux.distillation.projection import projection_matrix
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.freezing import freeze_first_blocks
 from vigreux.models.layout import find_layout
 
 FINAL = (stage("final", Logits(), 10),)
@@ -48,12 +47,12 @@ FINAL = (stage("final", Logits(), 10),)
 
 def test_activation_checkpointing_of_a_module_that_has_none() -> None:
     setup = setup_of("masked-lm", FINAL, training={"activation_checkpointing": True})
-    setup.check()
+    check_setup(setup)
     setup.student = Net(4, 4, seed=0)
     with pytest.raises(
         ConfigError, match=r"training\.activation_checkpointing: a Net has none; accepted: false"
     ):
-        setup.check()
+        check_setup(setup)
 
 
 def test_the_seed_of_a_late_stage_wraps() -> None:
@@ -95,7 +94,7 @@ def test_what_the_trainer_is_given() -> None:
 )
 def test_settings_that_cannot_be(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        setup_of("masked-lm", FINAL, training=training).check()
+        check_setup(setup_of("masked-lm", FINAL, training=training))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -135,13 +134,15 @@ def test_samples_of_a_step() -> None:
 )
 def test_curricula_that_do_not_fit(curriculum: Curriculum, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        setup_of("masked-lm", curriculum).check()
+        check_setup(setup_of("masked-lm", curriculum))
     assert message in str(caught.value)
 
 
 def test_the_nearest_curricula_that_fit() -> None:
-    setup_of("masked-lm", (stage("s", Hidden(3), 1, depth=2), stage("t", Hidden(0), 1, depth=0))).check()
-    setup_of("masked-lm", (stage("s", Logits(), Duration.share(1.0)),), budget=BudgetConfig(steps=1)).check()
+    hidden = (stage("s", Hidden(3), 1, depth=2), stage("t", Hidden(0), 1, depth=0))
+    check_setup(setup_of("masked-lm", hidden))
+    whole = (stage("s", Logits(), Duration.share(1.0)),)
+    check_setup(setup_of("masked-lm", whole, budget=BudgetConfig(steps=1)))
 
 
 def test_a_budget_that_buys_no_step() -> None:
@@ -149,21 +150,21 @@ def test_a_budget_that_buys_no_step() -> None:
     with pytest.raises(
         ConfigError, match="stage 'a': 10 % of the budget is less than one step, with a budget of 4 steps"
     ):
-        setup_of("masked-lm", shares, budget=BudgetConfig(steps=4)).check()
-    setup_of("masked-lm", shares, budget=BudgetConfig(steps=6)).check()
+        check_setup(setup_of("masked-lm", shares, budget=BudgetConfig(steps=4)))
+    check_setup(setup_of("masked-lm", shares, budget=BudgetConfig(steps=6)))
 
 
 def test_a_module_whose_blocks_are_not_named() -> None:
     """Only where they are needed."""
     teacher, student = Net(6, 8, 8, seed=0), Net(6, 8, seed=1)
     setup = Setup(tensor_task(), student, Teachers(LiveTeacher(teacher)), FINAL)
-    setup.check()
+    check_setup(setup)
     setup.curriculum = (stage("s", Hidden(1), 1, depth=1),)
     with pytest.raises(ConfigError, match="Net is not a Hugging Face model: name its blocks by hand"):
-        setup.check()
+        check_setup(setup)
     setup.teachers = Teachers(LiveTeacher(teacher, find_layout(teacher, blocks="body")))
     setup.student_layout = find_layout(student, blocks="body")
-    setup.check()
+    check_setup(setup)
 
 
 @pytest.mark.parametrize(
@@ -201,22 +202,22 @@ def test_calibration_is_on_the_samples_of_the_first_steps(split: dict[str, int])
 
 def test_stages_share_their_projection() -> None:
     setup = setup_of("masked-lm", extracted(1, 1, 1))
-    first, second = (setup.stage_model(each)[0] for each in setup.curriculum[:2])
+    first, second = (build_stage(setup, each)[0] for each in setup.curriculum[:2])
     assert first.projection is second.projection
     other = setup_of("masked-lm", (stage("s", Hidden(1, Projection(seed=5)), 1),))
-    assert not torch.equal(other.stage_model(other.curriculum[0])[0].projection, first.projection)
+    assert not torch.equal(build_stage(other, other.curriculum[0])[0].projection, first.projection)
 
 
 def test_every_stage_has_the_same_principal_components() -> None:
     """Whichever stages there are, and whichever a resumed run starts with; the run's seed changes nothing, either."""
     curriculum = extracted(1, 1, 1, projection=Projection("pca"))
     setup = setup_of("masked-lm", curriculum)
-    matrix = setup.stage_model(curriculum[0])[0].projection
-    assert torch.equal(setup.stage_model(curriculum[1])[0].projection, matrix)
+    matrix = build_stage(setup, curriculum[0])[0].projection
+    assert torch.equal(build_stage(setup, curriculum[1])[0].projection, matrix)
     resumed = setup_of("masked-lm", curriculum)
-    assert torch.equal(resumed.stage_model(curriculum[1])[0].projection, matrix)
+    assert torch.equal(build_stage(resumed, curriculum[1])[0].projection, matrix)
     alone = setup_of("masked-lm", curriculum[1:], seed=3)
-    assert torch.equal(alone.stage_model(curriculum[1])[0].projection, matrix)
+    assert torch.equal(build_stage(alone, curriculum[1])[0].projection, matrix)
 
 
 def test_principal_components_of_a_torch_module_are_of_the_layers_of_one_width() -> None:
@@ -234,7 +235,7 @@ def test_principal_components_of_a_torch_module_are_of_the_layers_of_one_width()
         training=dict(TRAINING),
         student_layout=find_layout(student, blocks="body"),
     )
-    first, second, third = (setup.stage_model(each)[0].projection for each in curriculum)
+    first, second, third = (build_stage(setup, each)[0].projection for each in curriculum)
     assert torch.equal(first, second)
     assert third.shape == (24, 10)
     samples = setup.task.stream(0, 0, CALIBRATION_BATCHES * 8)
@@ -255,24 +256,24 @@ def test_another_model_has_its_own_principal_components() -> None:
     )
     teachers = Teachers(teacher_of("masked-lm"), {3: "three"}, lambda name: other)
     setup = setup_of("masked-lm", curriculum, teachers=teachers)
-    of_final, of_other, of_checkpoint = (setup.stage_model(each)[0].projection for each in curriculum)
+    of_final, of_other, of_checkpoint = (build_stage(setup, each)[0].projection for each in curriculum)
     assert torch.equal(of_checkpoint, of_final)
     assert not torch.equal(of_other, of_final)
     alone = setup_of("masked-lm", curriculum[:1], teachers=Teachers(other))
-    assert torch.equal(of_other, alone.stage_model(curriculum[0])[0].projection)
+    assert torch.equal(of_other, build_stage(alone, curriculum[0])[0].projection)
 
 
 def test_a_stored_projection_is_used() -> None:
     """Such as the one that a cache's signals went through."""
     stored = torch.randn(24, 16)
     setup = setup_of("masked-lm", extracted(1, 1))
-    setup.projections = replace(setup.fixed_projections(), stored={Projection(): stored})
-    assert torch.equal(setup.stage_model(setup.curriculum[0])[0].projection, stored)
+    setup.projections = replace(run_projections(setup), stored={Projection(): stored})
+    assert torch.equal(build_stage(setup, setup.curriculum[0])[0].projection, stored)
 
 
 def test_a_learned_projection_belongs_to_its_stage() -> None:
     setup = setup_of("masked-lm", extracted(1, 1, 1, projection=Projection("learned")))
-    first, second = (setup.stage_model(each)[0] for each in setup.curriculum[:2])
+    first, second = (build_stage(setup, each)[0] for each in setup.curriculum[:2])
     assert [tuple(parameter.shape) for parameter in first.projection.parameters()] == [(16, 24)]
     assert first.projection is not second.projection
 
@@ -282,7 +283,7 @@ def test_a_stage_trains_what_it_runs(target: Any, depth: int | None) -> None:
     setup = setup_of(
         "masked-lm", (Stage("s", stage("x", Logits(), 1).teacher, target, depth, Duration.steps(1)),)
     )
-    model, teacher = setup.stage_model(setup.curriculum[0])
+    model, teacher = build_stage(setup, setup.curriculum[0])
     own = {id(parameter) for parameter in setup.student.parameters()}
     trained = {id(parameter) for parameter in model.parameters()}
     assert trained <= own  # shared with the student, none of its own
@@ -295,7 +296,7 @@ def test_a_stage_trains_what_it_runs(target: Any, depth: int | None) -> None:
 
 def test_embeddings_and_plain_modules_know_their_widths() -> None:
     setup = setup_of("embedding", (stage("s", Embedding(), 1),))
-    assert setup.stage_model(setup.curriculum[0])[0].projection.shape == (24, 16)
+    assert build_stage(setup, setup.curriculum[0])[0].projection.shape == (24, 16)
     teacher, student = Net(6, 20, 24, 28, seed=0), Net(6, 10, 12, seed=1)
     plain = Setup(
         tensor_task(),
@@ -308,7 +309,7 @@ def test_embeddings_and_plain_modules_know_their_widths() -> None:
         ),
         student_layout=find_layout(student, blocks="body"),
     )
-    shapes = [tuple(plain.stage_model(each)[0].projection.shape) for each in plain.curriculum]
+    shapes = [tuple(build_stage(plain, each)[0].projection.shape) for each in plain.curriculum]
     assert shapes == [(20, 10), (28, 12), (24, 6)]
 
 

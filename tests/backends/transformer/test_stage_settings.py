@@ -15,6 +15,7 @@ from tests.backends.transformer.tiny import extracted, run, setup_of, stage
 from tests.models.families import LAYERS, batch_of, config_of
 from vigreux.backends.transformer.calibrate import step_cost
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.curriculum import Hidden, Joint, Logits, Projection
 from vigreux.distillation.matching import matcher_of
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
@@ -46,7 +47,7 @@ def mean_square(setup: Setup, model: StageModel, teacher: LiveTeacher, batch: Ba
 def test_predicted_tokens_alone() -> None:
     target = Hidden(2, SEEN, positions="predicted")
     setup = setup_of("masked-lm", (stage("s", target, 1, depth=1),))
-    model, teacher = setup.stage_model(setup.curriculum[0])
+    model, teacher = build_stage(setup, setup.curriculum[0])
     assert teacher is not None
     batch = first_batch(setup)
     masked = batch["labels"] != -100
@@ -59,12 +60,12 @@ def test_predicted_tokens_beside_the_logits() -> None:
     """A joint stage counts the tokens that its hidden part asks for."""
     target = Joint(Hidden(2, SEEN, positions="predicted"), Logits(), weight=0.5)
     setup = setup_of("masked-lm", (stage("s", target, 1, depth=1),))
-    model, teacher = setup.stage_model(setup.curriculum[0])
+    model, teacher = build_stage(setup, setup.curriculum[0])
     assert teacher is not None
     batch = first_batch(setup)
     masked = batch["labels"] != -100
     hidden = mean_square(setup, model, teacher, batch, masked)
-    alone, _ = setup.stage_model(stage("l", Logits(), 1))
+    alone, _ = build_stage(setup, stage("l", Logits(), 1))
     logits = alone(batch, matcher_of(Logits()).ask(teacher, setup.task, batch))
     found = model(batch, matcher_of(target).ask(teacher, setup.task, batch))
     torch.testing.assert_close(found / masked.sum(), logits / masked.sum() + 0.5 * hidden)
@@ -75,7 +76,7 @@ def test_states_are_compared_by_their_direction(joint: bool) -> None:
     hidden = Hidden(2, SEEN, divergence="cosine")
     target = Joint(hidden, Logits(), weight=0.5) if joint else hidden
     setup = setup_of("masked-lm", (stage("s", target, 1, depth=1),))
-    model, teacher = setup.stage_model(setup.curriculum[0])
+    model, teacher = build_stage(setup, setup.curriculum[0])
     assert teacher is not None
     batch = first_batch(setup)
     tokens = batch["attention_mask"].bool()
@@ -83,7 +84,7 @@ def test_states_are_compared_by_their_direction(joint: bool) -> None:
     lengths = own.norm(dim=1) * (theirs @ model.projection).norm(dim=1)
     expected = (1 - (own * (theirs @ model.projection)).sum(1) / lengths).mean()
     if joint:
-        alone, _ = setup.stage_model(stage("l", Logits(), 1))
+        alone, _ = build_stage(setup, stage("l", Logits(), 1))
         signal = matcher_of(target.logits).ask(teacher, setup.task, batch)
         expected = alone(batch, signal) / (batch["labels"] != -100).sum() + 0.5 * expected
     found = model(batch, matcher_of(target).ask(teacher, setup.task, batch)) / model.count_rows(batch)
@@ -131,7 +132,7 @@ def test_states_before_the_final_norm_teach() -> None:
     torch.testing.assert_close(
         teacher.model.transformer.ln_f(signal), teacher.hidden(batch, LAYERS), rtol=0, atol=0
     )
-    model, _ = setup.stage_model(setup.curriculum[0])
+    model, _ = build_stage(setup, setup.curriculum[0])
     assert not any("ln_f" in name for name, _ in model.named_parameters())
     mask = batch["attention_mask"].bool()
     own = cut(setup.student, LAYERS, final_norm=False)(batch)

@@ -24,6 +24,7 @@ from transformers import (
 from vigreux.backends.transformer.backend import TransformerBackend
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.config.transformer import BudgetConfig
 from vigreux.curriculum import (
     Curriculum,
@@ -203,7 +204,7 @@ def engine_of(
     setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None
 ) -> Engine:
     """The run, with its folder open on the first process."""
-    setup.check()
+    check_setup(setup)
     config = {"seed": setup.seed, "curriculum": "tiny", "training": setup.training}
     stages = to_plain(setup.curriculum)
     folder = None

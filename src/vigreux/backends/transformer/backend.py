@@ -20,8 +20,10 @@ from vigreux.backends.transformer.callbacks import BarCallback, RecordCallback
 from vigreux.backends.transformer.card import write_card
 from vigreux.backends.transformer.fingerprints import run_fingerprints
 from vigreux.backends.transformer.guard import check_first_batch
-from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.backends.transformer.sharding import ShardedStudent
+from vigreux.backends.transformer.stage_builder import build_stage, make_projections
 from vigreux.backends.transformer.stage_trainer import (
     CarriedSchedule,
     StageTrainer,
@@ -35,6 +37,7 @@ from vigreux.distillation.vector_losses import explained_variance
 from vigreux.loop.backend import Backend, ModelFacts, StageRun
 from vigreux.loop.plan import StagePlan
 from vigreux.loop.recorder import held_out_loss
+from vigreux.models.placed import device_of
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
 from vigreux.run.folder import Summary
 
@@ -81,9 +84,9 @@ class TransformerBackend(Backend):
 
     def check(self, *, resume: bool) -> None:
         """Checks settings, stages, budget and teachers, and tries the models on a few rows."""
-        self.setup.check()
+        check_setup(self.setup)
         check_first_batch(self.setup, resume=resume)
-        self.setup.make_projections()
+        make_projections(self.setup)
 
     def fingerprints(self) -> dict[str, str]:
         """Of the student's first weights, the rows, the tokenizer and the teachers."""
@@ -177,7 +180,7 @@ class TransformerStage:
         setup = self.setup if self.shards is None else self.shards.setup
         self.model: StageModel
         self.teacher: SignalSource | None
-        self.model, self.teacher = setup.stage_model(self.stage)
+        self.model, self.teacher = build_stage(setup, self.stage)
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
         """The held-out loss: of a hidden stage its own, else the whole student's."""

@@ -13,6 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vigreux.backends.transformer.setup import Setup
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.curriculum import Stage, resolve_steps
 from vigreux.distillation.stage_model import StageModel
 from vigreux.loop.plan import StagePlan
@@ -29,7 +30,7 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student))
     args = setup.arguments("unused", 1)
     with torch.random.fork_rng(), probe.frozen(stage):
-        model, teacher = probe.stage_model(stage)
+        model, teacher = build_stage(probe, stage)
         model.train()
         student = teacher_part = 0
         for batch, _ in zip(probe.batches(), range(batches)):

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup, device_of
+from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup
+from vigreux.backends.transformer.stage_builder import build_stage
 from vigreux.config.transformer import CacheConfig
 from vigreux.curriculum import Stage, TeacherRef
 from vigreux.distillation.matching import matcher_of
@@ -23,6 +24,7 @@ from vigreux.distillation.signals.formats import Dense, Format, Parts
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.distillation.signals.store import SPLITS, CacheStore, Split
 from vigreux.errors import ConfigError
+from vigreux.models.placed import device_of
 from vigreux.tasks.stream import Sample
 from vigreux.tasks.task import Batch
 
@@ -107,7 +109,7 @@ def joined_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...
 def _cached_signal(
     name: str, setup: Setup, stage: Stage, signal: TeacherSignal, config: CacheConfig, before_head: bool
 ) -> CachedSignal:
-    model, teacher = setup.stage_model(stage)
+    model, teacher = build_stage(setup, stage)
     assert isinstance(teacher, LiveTeacher)
     batch = next(setup.batches())
     if before_head and teacher.find_head(batch) is None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vigreux.backends.transformer.setup import device_of
 from vigreux.curriculum import Pooling
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models.layout import Layout
+from vigreux.models.placed import device_of
 from vigreux.models.views import LogitsView, PooledView
 from vigreux.tasks.evaluate import TeacherRecord, evaluate, record_teacher
 from vigreux.tasks.task import Batch, Task

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vigreux.backends.transformer.setup import Setup, device_of
+from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import open_student, save_student
 from vigreux.curriculum import TeacherRef
 from vigreux.distillation.matching import matcher_of
@@ -30,6 +30,7 @@ from vigreux.errors import ConfigError, VigreuxError
 from vigreux.models.calling import Batch, inputs_of
 from vigreux.models.hidden_states import unused_parameters, watched_states
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
+from vigreux.models.placed import device_of
 from vigreux.models.size import weight_bytes
 from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
