@@ -4,6 +4,7 @@ The pages link to these files by their paths in the repository, so that the link
 copy the files into the site and turn the links.
 """
 
+import json
 import posixpath
 import re
 import sys
@@ -101,7 +102,24 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     markdown = LINK.sub(turned, markdown)
     for name, cls in CONFIGURATIONS.items():
         markdown = markdown.replace(f"<!-- options of {name} -->", options(cls))
+    markdown = markdown.replace("<!-- claims -->", claims())
     return markdown
+
+
+def claims() -> str:
+    """One row for each claim and preset: the verdict, and how many parts of the claim hold."""
+    rows = ["| claim | preset | verdict | parts that hold |", "|---|---|---|---|"]
+    results = [json.loads(path.read_text()) for path in (ROOT / "results").glob("C*.*.json")]
+    for result in sorted(results, key=lambda result: (claim_number(result["claim"]), result["preset"])):
+        held = [check["holds"] for check in result["checks"]]
+        name = f"[{result['claim']}](results/{result['claim']}.{result['preset']}.json): {result['title']}"
+        rows.append(f"| {name} | {result['preset']} | {result['verdict']} | {sum(held)} of {len(held)} |")
+    return "\n".join(rows)
+
+
+def claim_number(claim: str) -> tuple[int, str]:
+    """C2 comes before C12."""
+    return int("".join(character for character in claim if character.isdigit())), claim
 
 
 def options(cls: type) -> str:
