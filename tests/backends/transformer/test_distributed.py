@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from tests.backends.transformer.distributed import (
     ready,
 )
 from tests.backends.transformer.tiny import losses, run
+from tests.processes import two_ranks
 from vigreux.backends.transformer.stage_trainer import LEARNED_PROJECTION
 from vigreux.errors import CheckpointError
 from vigreux.run.folder import RunFolder
@@ -33,42 +31,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything in one launch: a start takes longer than all that is run."""
+    """All cases run in one pair of processes."""
     root = tmp_path_factory.mktemp("distributed")
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        str(PROCESSES),
-    ]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    command += ["-m", "tests.backends.transformer.distributed", str(root)]
-    environment = os.environ | {
-        "ACCELERATE_USE_CPU": "true",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[3],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    ended = two_ranks("tests.backends.transformer.distributed", root, cwd=Path(__file__).parents[3])
+    assert [rank.code for rank in ended] == [0, 0], "\n".join(rank.err[-4000:] for rank in ended)
     return root
 
 
