@@ -1,9 +1,12 @@
-# Everything runs in .venv, made from constraints.txt. Targets: setup, test, lint, types, docs, demo, clean.
+# Everything runs in .venv, made from constraints.txt.
+# Targets: setup, test (lint, types and pytest), docs, demo, clean.
 PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM := false
+# compiled modules and tests are kept for the processes and runs that follow
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup test lint types docs demo clean
+.PHONY: setup test lint types pytest docs demo clean
 
 setup: .venv/ready
 
@@ -21,8 +24,13 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-test: lint types
-	$(BIN)/pytest -n 2 --dist loadfile --durations 10
+# files are handed out in the order of tests/conftest.py, the long ones first
+pytest: setup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+# mypy runs beside pytest: the processes of pytest wait now and then
+test: lint
+	$(MAKE) --no-print-directory --jobs 2 pytest types
 
 # the documentation site, in site/; open site/index.html
 docs: .venv/docs

@@ -30,6 +30,23 @@ settings.register_profile("vigreux", deadline=None, max_examples=25, derandomize
 settings.load_profile("vigreux")
 
 
+LONG = (
+    "claims/test_smoke.py",
+    "backends/transformer/test_distributed.py",
+    "cli/test_processes.py",
+    "cli/test_walk.py",
+    "cli/test_docs.py",
+    "cli/test_compare.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files run first, so that no worker ends with one while the other waits."""
+    folder = Path(__file__).parent
+    order = {folder / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _imports_are_not_garbage() -> None:
     """Takes what the imports made out of garbage collection.

@@ -287,7 +287,7 @@ class MaskedCollator:
         random = sample.generator()
         draw, fate = random.random((2, len(ids)))
         anything = random.integers(self.vocabulary, size=len(ids))
-        draw[np.isin(ids, self.special)] = np.inf
+        draw[(ids[:, None] == np.asarray(self.special, ids.dtype)).any(axis=1)] = np.inf
         if MASK in columns:
             draw[columns[MASK] == 0] = np.inf
         if SPECIAL_MASK in columns:
