@@ -19,14 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from vigreux.config.transformer import (
-    BudgetConfig,
-    ExtractionConfig,
-    RunConfig,
-    StudentConfig,
-    TaskConfig,
-    TeacherConfig,
-)
+from vigreux.config.shared import BudgetConfig, ExtractionConfig
+from vigreux.config.transformer import RunConfig, StudentConfig, TaskConfig, TeacherConfig
 from vigreux.files.atomic import write_atomic
 from vigreux.run.folder import RunFolder
 from vigreux.stats import mean_interval

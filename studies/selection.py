@@ -1,4 +1,4 @@
-"""How often `vigreux.selection.transitions` is right: synthetic training curves whose phase transitions are known.
+"""How often `vigreux.selection` is right: synthetic training curves whose phase transitions are known.
 
     python studies/selection.py            # about five minutes on one core; writes results/selection.json
     python studies/selection.py --table    # results/selection.json as a table
@@ -22,7 +22,8 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from vigreux.files.atomic import write_atomic
-from vigreux.selection.transitions import PENALTY, Curve, _local_noise, find_transitions, select_checkpoints
+from vigreux.selection import Curve, find_transitions, select_checkpoints
+from vigreux.selection.line import PENALTY, local_noise
 
 Array = NDArray[np.float64]
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "selection.json"
@@ -182,7 +183,7 @@ def constant_fit(curve: Curve) -> list[float]:
     from ruptures import KernelCPD
 
     values = curve.values if curve.rises else -curve.values
-    noise = _local_noise(values)
+    noise = local_noise(values)
     scaled = values / np.median(noise)
     breaks = KernelCPD(kernel="linear", min_size=1).fit_predict(
         scaled[:, None], pen=PENALTY * math.log(len(values))

@@ -22,8 +22,9 @@ from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.backends.transformer.stage_builder import run_projections
 from vigreux.backends.transformer.training import defaults_of, from_arguments
 from vigreux.checks import Accepts, PositiveNumber, Seed, refusal
+from vigreux.config.shared import BudgetConfig, Carry
 from vigreux.config.task_kinds import TaskKind
-from vigreux.config.transformer import BudgetConfig, Carry, StudentInit
+from vigreux.config.transformer import StudentInit
 from vigreux.curriculum import (
     Curriculum,
     Embedding,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vigreux.assembly.build_teacher import make_teaching_setup
-from vigreux.config.transformer import BudgetConfig, ModelConfig, TaskConfig, TeachConfig
+from vigreux.config.shared import BudgetConfig
+from vigreux.config.transformer import ModelConfig, TaskConfig, TeachConfig
 from vigreux.errors import ConfigError
 
 

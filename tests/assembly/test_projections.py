@@ -12,7 +12,8 @@ from tests.cli.tiny import Tiny, save_llama
 from vigreux.assembly.build import make_setup
 from vigreux.assembly.materials import Materials, load_materials
 from vigreux.backends.transformer.stage_builder import build_stage
-from vigreux.config.transformer import BudgetConfig, RunConfig, StudentConfig, TaskConfig, TeacherConfig
+from vigreux.config.shared import BudgetConfig
+from vigreux.config.transformer import RunConfig, StudentConfig, TaskConfig, TeacherConfig
 
 
 @pytest.fixture

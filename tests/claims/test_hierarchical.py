@@ -16,7 +16,7 @@ from vigreux.claims.common.tree import (
 )
 from vigreux.config.curricula import from_config
 from vigreux.config.two_layer import TwoLayerConfig
-from vigreux.selection.transitions import Curve, find_transitions
+from vigreux.selection import Curve, find_transitions
 
 STEPS = np.arange(10, 1010, 10)
 

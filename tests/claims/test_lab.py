@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.parity import SETTINGS
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 
 
 def test_the_same_settings_under_another_name(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from vigreux.checks import Jobs, words
 from vigreux.cli.flags import Flag
 from vigreux.cli.parsing import read_arguments
-from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.config.shared import ExtractionConfig
+from vigreux.config.transformer import RunConfig, TaskConfig, TeachConfig
 from vigreux.config.tree import build, leaf_types
 from vigreux.errors import ConfigError
 

@@ -21,7 +21,7 @@ from vigreux.cli import compare
 from vigreux.cli.families import TWO_LAYER, family_of
 from vigreux.cli.main import main
 from vigreux.cli.parsing import read_arguments
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from vigreux.config.effects import check_effects, unused_settings
+from vigreux.config.shared import ExtractionConfig, LossConfig
 from vigreux.config.transformer import (
     CacheConfig,
-    ExtractionConfig,
-    LossConfig,
     ModelConfig,
     RunConfig,
     StudentConfig,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vigreux.config.transformer import BudgetConfig, ExtractionConfig, LossConfig
+from vigreux.config.shared import BudgetConfig, ExtractionConfig, LossConfig
 from vigreux.config.two_layer import (
     TWO_LAYER_KINDS,
     BooleanTaskConfig,

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from vigreux.report.metrics import Metric
 from vigreux.report.plot_selection import selection_figure, short
 from vigreux.report.style import DARK, LIGHT, save_png
-from vigreux.selection.transitions import Curve, choose_checkpoints, find_transitions
+from vigreux.selection import Curve, choose_checkpoints, find_transitions
 
 STEPS = np.arange(1, 81) * 100_000.0
 RISE = 1 / (1 + np.exp(-(STEPS - 6.5e6) / 1.4e5))

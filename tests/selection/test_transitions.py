@@ -30,19 +30,17 @@ from vigreux.curriculum import Duration, Logits, TeacherRef
 from vigreux.curriculum.recipes import progressive
 from vigreux.curriculum.serialize import from_yaml
 from vigreux.errors import ConfigError, DataError
-from vigreux.selection.transitions import (
+from vigreux.selection import (
     FEWEST,
-    MOST,
-    PENALTY,
     Curve,
     PhaseTransition,
-    _breaks,
-    _local_noise,
     choose_checkpoints,
     find_transitions,
     select_checkpoints,
     why_none,
 )
+from vigreux.selection.line import PENALTY, find_breaks, local_noise
+from vigreux.selection.transitions import MOST
 
 CASES = {case.name: case for case in cases()}
 
@@ -231,14 +229,14 @@ def test_the_papers_teacher_gets_a_checkpoint_inside_its_transition():
 
 def test_noise_is_measured_where_it_is():
     rng = np.random.default_rng(0)
-    steady = np.array([_local_noise(rng.normal(0, 1, 80)).mean() for _ in range(300)])
+    steady = np.array([local_noise(rng.normal(0, 1, 80)).mean() for _ in range(300)])
     assert steady.mean() == pytest.approx(1, abs=0.05)
     assert steady.std() < 0.2
     # an accuracy that reaches 1: no noise from there on, and the noise before it is not averaged away
-    noise = _local_noise(np.concatenate([rng.normal(0.5, 0.01, 40), np.ones(120)]))
+    noise = local_noise(np.concatenate([rng.normal(0.5, 0.01, 40), np.ones(120)]))
     assert noise[:20] == pytest.approx(np.full(20, 0.01), rel=0.5)
     assert (noise[-60:] < 0.002).all()
-    assert _local_noise(np.linspace(0, 1, 50)) == pytest.approx(np.full(50, 0.002))
+    assert local_noise(np.linspace(0, 1, 50)) == pytest.approx(np.full(50, 0.002))
 
 
 # --- the plain twin of the line's breaks ------------------------------------------------------------------------------
@@ -270,7 +268,7 @@ def test_breaks_are_the_best_there_are(seed, count):
     steps = np.cumsum(rng.uniform(0.5, 2, count))
     values = np.cumsum(rng.choice([0.0, 0.0, 5.0, -4.0], count)) + rng.normal(0, 1, count)
     noise = rng.uniform(0.5, 1.5, count)
-    breaks = _breaks(steps, values, noise)
+    breaks = find_breaks(steps, values, noise)
     assert [a for a, _ in breaks] == [0, *(b for _, b in breaks[:-1])]
     assert breaks[-1][1] == count
     assert plain_cost(steps, values, noise, breaks) == pytest.approx(
@@ -383,5 +381,5 @@ def test_till_saturation_is_a_duration():
 
 def test_importing_it_loads_nothing_heavy():
     heavy = {"torch", "numba", "ruptures", "scipy", "matplotlib"}
-    code = f"import sys, vigreux.selection.transitions; assert not {heavy} & set(sys.modules)"
+    code = f"import sys, vigreux.selection; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
 
 

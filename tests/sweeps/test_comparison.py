@@ -11,7 +11,8 @@ import yaml
 
 import vigreux
 from vigreux.cli.main import main
-from vigreux.config.transformer import BudgetConfig, RunConfig, TeacherConfig
+from vigreux.config.shared import BudgetConfig
+from vigreux.config.transformer import RunConfig, TeacherConfig
 from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.sweeps.sweep import sweep

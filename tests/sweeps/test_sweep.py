@@ -9,7 +9,7 @@ import pytest
 
 import vigreux
 from vigreux.backends.two_layer import build
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.config.two_layer import TwoLayerConfig, TwoLayerTeacherConfig
 from vigreux.errors import CheckpointError, ConfigError, TrainingError
 from vigreux.files.lock import FolderLock

@@ -10,7 +10,7 @@ from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.parity import HARD, SETTINGS, ParitySettings, all_at_chance, all_learned, curve
 from vigreux.claims.common.transition import around, budget
 from vigreux.claims.common.two_layer_students import Method, compare
-from vigreux.config.transformer import LossConfig
+from vigreux.config.shared import LossConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.curriculum import Duration, Logits
 from vigreux.curriculum.recipes import p_shot

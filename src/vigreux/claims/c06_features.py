@@ -24,7 +24,7 @@ from vigreux.claims.common.tree import (
     train,
 )
 from vigreux.run.folder import RunFolder
-from vigreux.selection.transitions import Curve
+from vigreux.selection import Curve
 
 APART = 1.5  # the last feature emerges after so many times the first one's steps, or later
 MARGIN = 0.01  # by which two checkpoints have to beat one, in mean accuracy

@@ -15,10 +15,9 @@ from vigreux.claims.common.language_probes import held_out_losses, scores_elsewh
 from vigreux.claims.common.language_settings import ELSEWHERE, SOURCES
 from vigreux.claims.common.small_transformers import HEAD, teacher_run, training
 from vigreux.claims.common.transformer_students import Method, train_students
+from vigreux.config.shared import BudgetConfig, ExtractionConfig
 from vigreux.config.transformer import (
-    BudgetConfig,
     CacheConfig,
-    ExtractionConfig,
     RunConfig,
     StudentConfig,
     TaskConfig,

@@ -18,7 +18,7 @@ from vigreux.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
     from vigreux.report.metrics import Metric
-    from vigreux.selection.transitions import Choice, Curve, PhaseTransition
+    from vigreux.selection import Choice, Curve, PhaseTransition
 
 Shots = Annotated[
     int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
@@ -85,7 +85,7 @@ def _check(plot: Path) -> None:
 
 
 def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as_json: bool) -> None:
-    from vigreux.selection.transitions import choose_checkpoints, find_transitions, why_none
+    from vigreux.selection import choose_checkpoints, find_transitions, why_none
 
     teacher = _read(root, wanted)
     transitions = find_transitions(teacher.curve)
@@ -156,7 +156,7 @@ def _read(root: Path, wanted: str | None) -> _Teacher:
     from vigreux.report.metrics import Metric
     from vigreux.run.file_types import check_metrics
     from vigreux.run.folder import RunFolder
-    from vigreux.selection.transitions import FEWEST, Curve
+    from vigreux.selection import FEWEST, Curve
 
     folder = RunFolder.open(root)
     stages = folder.curriculum()

@@ -17,7 +17,6 @@ from vigreux.checks import (
     Location,
     LocationOrNone,
     PositiveInt,
-    PositiveNumber,
     Seed,
     Share,
     ShareFromZero,
@@ -25,30 +24,17 @@ from vigreux.checks import (
     Text,
     check_fields,
 )
+from vigreux.config.shared import BudgetConfig, Carry, ExtractionConfig, LossConfig, Stages, Steps
 from vigreux.config.task_kinds import SPECS, TaskKind, TaskSpec
-from vigreux.curriculum import (
-    Divergence,
-    Logits,
-    Pooling,
-    Projection,
-    ProjectionKind,
-    Scaling,
-    Temperature,
-)
+from vigreux.curriculum import Pooling
 from vigreux.errors import ConfigError
 
 StudentInit = Literal["random", "projected-embeddings", "teacher-layers"]
-Carry = Literal["per-stage", "carried"]
 Precision = Literal["int8", "bfloat16", "float32"]
 CachedLogits = Literal["head-input", "top"]
 CachedBy = Literal["auto", "index", "stream"]
-Stages = Annotated[list[dict[str, Any]], Field(min_length=1)]
-Steps = Annotated[list[PositiveInt], Field(min_length=1)]
 Locations = Annotated[list[Location], Field(min_length=1)]
 Length = Annotated[int, Field(ge=2, le=10**7), Accepts("a whole number from 2 to 10^7")]
-Seconds = Annotated[
-    float, Field(gt=0, le=1e9, allow_inf_nan=False), Accepts("a positive number up to 1e9 (30 years)")
-]
 # arguments of from_pretrained that `teacher` sets by its other fields, or that would go round them
 SET_ELSEWHERE = frozenset(
     [
@@ -209,83 +195,6 @@ class StudentConfig:
         if self.hidden and self.heads and self.hidden % self.heads:
             raise ConfigError(
                 f"student.heads: hidden size {self.hidden} is not divisible by {self.heads} heads"
-            )
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.Logits`).
-
-    Args:
-        temperature: softens the teacher's distribution; 1e-20 makes it hard labels.
-        student_temperature: softens the student's; the papers keep 1.
-        alpha: weight of the labels' cross-entropy.
-        top_k: keep the teacher's k most likely entries.
-        divergence: soft-cross-entropy, forward-kl, reverse-kl or jensen-shannon.
-    """
-
-    temperature: Temperature = 1.0
-    student_temperature: Temperature = 1.0
-    alpha: ShareFromZero = 0.0
-    top_k: PositiveInt | None = None
-    divergence: Divergence = "soft-cross-entropy"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "loss")
-
-    def target(self) -> Logits:
-        """The stage target that these settings describe."""
-        return Logits(self.temperature, self.alpha, self.top_k, self.divergence, self.student_temperature)
-
-
-@dataclass(frozen=True)
-class ExtractionConfig:
-    """The hidden stages of curriculum extraction.
-
-    Args:
-        layers: teacher layer → student depth, both rising; default evenly spread.
-        stages: number of hidden stages when `layers` is not given.
-        hidden_share: share of the budget that the hidden stages take together.
-        projection: gaussian, orthogonal, sparse, pca, identity or learned.
-        projection_seed: seed of the projection.
-        scaling: unit, per-dimension or none.
-    """
-
-    layers: dict[Depth, Depth] | None = None
-    stages: Blocks | None = None
-    hidden_share: Share = 0.2
-    projection: ProjectionKind = "pca"
-    projection_seed: Seed = 0
-    scaling: Scaling = "unit"
-
-    def __post_init__(self) -> None:
-        check_fields(self, "extraction")
-
-    def projected(self) -> Projection:
-        """The projection of every hidden stage, and of projected embeddings."""
-        return Projection(self.projection, self.projection_seed)
-
-
-@dataclass(frozen=True)
-class BudgetConfig:
-    """How much a curriculum may spend: exactly one of the three.
-
-    Args:
-        steps: optimiser steps.
-        flops: floating-point operations of student and teacher together.
-        seconds: wall time on this machine, turned into steps by timing each stage first.
-    """
-
-    steps: PositiveInt | None = None
-    flops: PositiveNumber | None = None
-    seconds: Seconds | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self, "budget")
-        given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(
-                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for the others)"
             )
 
 

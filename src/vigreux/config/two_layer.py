@@ -17,7 +17,7 @@ from vigreux.checks import (
     Size,
     check_fields,
 )
-from vigreux.config.transformer import BudgetConfig, Carry, ExtractionConfig, LossConfig, Stages, Steps
+from vigreux.config.shared import BudgetConfig, Carry, ExtractionConfig, LossConfig, Stages, Steps
 from vigreux.errors import ConfigError
 
 BooleanKind = Literal["parity", "hierarchical-parity"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vigreux.report.metrics import Metric
 from vigreux.report.style import LIGHT, Theme, rc
-from vigreux.selection.transitions import Choice, Curve, PhaseTransition
+from vigreux.selection import Choice, Curve, PhaseTransition
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

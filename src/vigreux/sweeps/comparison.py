@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from vigreux.assembly.start import BUDGETS, first_process
 from vigreux.checks import Jobs, Seed, check_value
+from vigreux.config.shared import BudgetConfig
 from vigreux.config.task_kinds import SPECS
-from vigreux.config.transformer import BudgetConfig, RunConfig
+from vigreux.config.transformer import RunConfig
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, shown
 from vigreux.files.atomic import write_atomic

@@ -34,7 +34,7 @@ from tests.backends.transformer.tiny import (
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.backends.transformer.stage_trainer import LEARNED_PROJECTION, StageTrainer
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import (
     Curriculum,
     Divergence,

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.backends.transformer.tiny import bert, extracted, run, setup_of, stage, teacher_of
 from vigreux.backends.transformer.calibrate import plan_stages, plan_steps, step_cost
 from vigreux.backends.transformer.setup import Setup
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import (
     Duration,
     Embedding,

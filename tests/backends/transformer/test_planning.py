@@ -7,14 +7,8 @@ import pytest
 from tests.backends.transformer.tiny import VOCABULARY, bert, setup_of
 from vigreux.backends.transformer.calibrate import step_cost
 from vigreux.backends.transformer.planning import Plan, make_plan
-from vigreux.config.transformer import (
-    BudgetConfig,
-    ExtractionConfig,
-    RunConfig,
-    StudentConfig,
-    TaskConfig,
-    TeacherConfig,
-)
+from vigreux.config.shared import BudgetConfig, ExtractionConfig
+from vigreux.config.transformer import RunConfig, StudentConfig, TaskConfig, TeacherConfig
 from vigreux.errors import ConfigError
 from vigreux.models.size import count_parameters
 

@@ -9,14 +9,8 @@ import pytest
 from tests.cli.tiny import make_tiny, save_llama
 from vigreux.assembly.caching import begin_capture
 from vigreux.backends.transformer.planning import cache_price, make_plan
-from vigreux.config.transformer import (
-    BudgetConfig,
-    CacheConfig,
-    RunConfig,
-    StudentConfig,
-    TaskConfig,
-    TeacherConfig,
-)
+from vigreux.config.shared import BudgetConfig
+from vigreux.config.transformer import CacheConfig, RunConfig, StudentConfig, TaskConfig, TeacherConfig
 from vigreux.models.flops import count_flops
 
 

@@ -28,7 +28,7 @@ from tests.models.families import EVERY_MODEL, config_of, model_of
 from tests.processes import python_m
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer, load_student, save_student
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import Duration, Hidden, Logits, Projection
 from vigreux.curriculum.recipes import supervised
 from vigreux.models.freezing import freeze_first_blocks

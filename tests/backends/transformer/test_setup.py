@@ -21,7 +21,7 @@ from tests.backends.transformer.tiny import (
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES, Setup
 from vigreux.backends.transformer.setup_checks import check_setup
 from vigreux.backends.transformer.stage_builder import build_stage, run_projections
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import (
     Curriculum,
     Duration,

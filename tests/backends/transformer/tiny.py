@@ -25,7 +25,7 @@ from vigreux.backends.transformer.backend import TransformerBackend
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.setup_checks import check_setup
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import (
     Curriculum,
     Duration,

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from vigreux.backends.transformer.training import DEFAULTS, eval_steps, stage_arguments
-from vigreux.config.transformer import BudgetConfig, Carry
+from vigreux.config.shared import BudgetConfig, Carry
 from vigreux.curriculum import Curriculum, Stage
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.cached import CachedTeachers

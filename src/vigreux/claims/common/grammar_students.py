@@ -9,7 +9,8 @@ from vigreux.claims.common.grammar import EXTRACTION, GrammarSettings
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.transformer_students import Method, Students
 from vigreux.claims.common.transition import checkpoints
-from vigreux.config.transformer import ExtractionConfig, RunConfig
+from vigreux.config.shared import ExtractionConfig
+from vigreux.config.transformer import RunConfig
 from vigreux.errors import DataError
 from vigreux.probes.phases import Phases, loss_phases
 from vigreux.run.folder import RunFolder

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vigreux.claims.common.claim import Preset
 from vigreux.claims.common.small_transformers import student_run, teacher_run, training
-from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.config.shared import ExtractionConfig
+from vigreux.config.transformer import RunConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum, Duration
 from vigreux.curriculum.recipes import p_shot
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vigreux.claims.common.claim import Preset
-from vigreux.config.transformer import BudgetConfig, ExtractionConfig, LossConfig
+from vigreux.config.shared import BudgetConfig, ExtractionConfig, LossConfig
 from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
 from vigreux.run.folder import RunFolder
 

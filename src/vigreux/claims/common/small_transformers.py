@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vigreux.config.transformer import (
-    BudgetConfig,
-    ModelConfig,
-    RunConfig,
-    StudentConfig,
-    TaskConfig,
-    TeachConfig,
-)
+from vigreux.config.shared import BudgetConfig
+from vigreux.config.transformer import ModelConfig, RunConfig, StudentConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum
 from vigreux.curriculum.serialize import to_plain
 

@@ -8,11 +8,12 @@ from typing import Any
 from vigreux.claims.common.claim import Preset
 from vigreux.claims.common.small_transformers import student_run, teacher_run, training
 from vigreux.claims.common.transition import checkpoints
-from vigreux.config.transformer import ExtractionConfig, RunConfig, TaskConfig, TeachConfig
+from vigreux.config.shared import ExtractionConfig
+from vigreux.config.transformer import RunConfig, TaskConfig, TeachConfig
 from vigreux.curriculum import Curriculum, Duration
 from vigreux.curriculum.recipes import p_shot
 from vigreux.run.folder import RunFolder
-from vigreux.selection.transitions import Curve, find_transitions, select_checkpoints
+from vigreux.selection import Curve, find_transitions, select_checkpoints
 
 
 @dataclass(frozen=True)

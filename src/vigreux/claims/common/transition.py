@@ -7,7 +7,7 @@ from typing import Any
 
 from vigreux.claims.common.parity import ParitySettings, curve
 from vigreux.run.folder import RunFolder
-from vigreux.selection.transitions import Curve, find_transitions, select_checkpoints
+from vigreux.selection import Curve, find_transitions, select_checkpoints
 
 
 @dataclass(frozen=True)

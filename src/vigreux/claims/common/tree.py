@@ -10,13 +10,13 @@ from vigreux.claims.common.claim import Preset
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.parity import LEARNED
 from vigreux.claims.common.two_layer_students import Comparison
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.config.two_layer import BooleanTaskConfig, NetworkConfig, SGDConfig, TwoLayerConfig
 from vigreux.curriculum import Duration
 from vigreux.curriculum.recipes import p_shot
 from vigreux.curriculum.serialize import to_plain
 from vigreux.run.folder import RunFolder
-from vigreux.selection.transitions import Curve, choose_checkpoints, find_transitions, select_checkpoints
+from vigreux.selection import Curve, choose_checkpoints, find_transitions, select_checkpoints
 
 FAILED = 0.95  # a student whose accuracy is below has not learned the whole tree: some feature is missing
 

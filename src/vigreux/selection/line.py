@@ -1,0 +1,135 @@
+"""A broken line fitted to a noisy curve, by penalised change-point detection (PELT, Killick et al. 2012)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from vigreux.extras import require_lab
+from vigreux.selection.curve import Array
+
+PENALTY = 3.0  # times log(evaluations) for every piece: it has three parameters, its break, level and slope
+SIGNIFICANT = 3.3  # standard errors of a rise, and of a jump between two pieces
+PIECE = 3  # evaluations of a piece; fewer between two breaks are part of a jump
+NOISE_WINDOW = 31  # evaluations over which noise counts as constant: that of an accuracy vanishes near 1
+NOISE_FLOOR = 0.002  # of the curve's range, for curves without noise
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A broken line fitted to a rising curve: knots (x, y), (K,) each."""
+
+    x: Array
+    y: Array
+    spacing: float  # median distance of two evaluations
+    steps: Array = field(repr=False)  # of the evaluations, (T,)
+    noise: Array = field(repr=False)  # standard deviation at each evaluation, (T,)
+
+    def at(self, x: Any) -> Any:
+        """The line's height at a step, or at each of several."""
+        return np.interp(x, self.x, self.y)
+
+    @cached_property
+    def best(self) -> Array:
+        """The highest point up to each knot."""
+        return np.maximum.accumulate(self.y)
+
+    def count(self, left: float, right: float) -> int:
+        """Evaluations between two steps, both included; at least 1."""
+        return max(1, int(((self.steps >= left) & (self.steps <= right)).sum()))
+
+    def noise_near(self, left: float, right: float) -> float:
+        """The largest noise between two steps, and one evaluation beyond."""
+        near = (self.steps >= left - self.spacing) & (self.steps <= right + self.spacing)
+        return float(self.noise[near].max(initial=self.noise.min()))
+
+
+def fit_line(steps: Array, values: Array) -> Line:
+    """Least squares: a knot where two pieces meet, two where they do not, and one at each evaluation that lies in no piece."""
+    noise = local_noise(values)
+    pieces = [(a, b) for a, b in find_breaks(steps, values, noise) if b - a >= PIECE] or [(0, len(steps))]
+    knots = [*steps[: pieces[0][0] + 1]]
+    for (a, b), (c, d) in pairwise(pieces):
+        jump = c > b or _jumps(steps, values, noise, (a, b), (c, d))
+        knots += [*steps[b - 1 : c + 1]] if jump else [(steps[b - 1] + steps[c]) / 2]
+    knots += [*steps[pieces[-1][1] - 1 :]]
+    x = np.array(knots)
+    hats = np.stack([np.interp(steps, x, one) for one in np.eye(len(x))], axis=1)  # (T, K)
+    y: Array = np.linalg.lstsq(hats / noise[:, None], values / noise, rcond=None)[0].astype(np.float64)
+    return Line(x, y, float(np.median(np.diff(steps))), steps, noise)
+
+
+def local_noise(values: Array) -> Array:
+    """The noise's standard deviation at each evaluation, (T,): of second differences, which know no trend, over `NOISE_WINDOW`.
+
+    The largest fifth of them is left out, where the curve itself bends, and the rest scaled by what that takes from a normal
+    distribution's variance.
+    """
+    differences = np.abs(values[:-2] - 2 * values[1:-1] + values[2:]) / math.sqrt(6)
+    window = min(NOISE_WINDOW, len(differences))
+    kept = math.ceil(0.8 * window)
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(differences, window), axis=1)[:, :kept]
+    cut = NormalDist().inv_cdf((1 + kept / window) / 2)
+    left = 1 - math.sqrt(2 / math.pi) * cut * math.exp(-(cut**2) / 2) / (kept / window)
+    spread = np.sqrt((windows**2).mean(axis=1) / left)
+    places = np.clip(np.arange(len(values)) - 1 - window // 2, 0, len(spread) - 1)
+    return np.maximum(spread[places], NOISE_FLOOR * (np.ptp(values) or 1.0))
+
+
+def find_breaks(steps: Array, values: Array, noise: Array) -> list[tuple[int, int]]:
+    """Pieces [a, b) whose straight lines leave the least weighted squares, each piece charged `PENALTY · log T`."""
+    require_lab("phase transitions")
+    from ruptures import Pelt
+    from ruptures.base import BaseCost
+
+    sums = _moments(steps, values, noise)
+
+    class Straight(BaseCost):  # type: ignore[misc]
+        """Weighted squares around a straight line, from cumulative sums."""
+
+        model = "straight"
+        min_size = 1
+
+        def fit(self, signal: Array) -> Straight:
+            self.signal = signal
+            return self
+
+        def error(self, start: int, end: int) -> float:
+            return _squares_left(sums[start], sums[end]) if end - start > 2 else 0.0
+
+    ends = [0, *Pelt(custom_cost=Straight(), jump=1).fit_predict(values, PENALTY * math.log(len(values)))]
+    return list(pairwise(ends))
+
+
+def _moments(steps: Array, values: Array, noise: Array) -> list[list[float]]:
+    """Cumulative sums of w, w·x, w·x², w·v, w·x·v and w·v² (T + 1 rows), w = 1 / noise²."""
+    w = noise**-2.0
+    x = (steps - steps.mean()) / np.ptp(steps)
+    v = values - values.mean()
+    rows = np.stack([w, w * x, w * x * x, w * v, w * x * v, w * v * v], axis=1)
+    return np.concatenate([np.zeros((1, 6)), np.cumsum(rows, axis=0)]).tolist()
+
+
+def _squares_left(start: Sequence[float], end: Sequence[float]) -> float:
+    w, x, xx, v, xv, vv = (b - a for a, b in zip(start, end))
+    sxx, sxv, svv = xx - x * x / w, xv - x * v / w, vv - v * v / w
+    return max(svv - sxv * sxv / sxx, 0.0) if sxx > 0 else max(svv, 0.0)
+
+
+def _jumps(
+    steps: Array, values: Array, noise: Array, before: tuple[int, int], after: tuple[int, int]
+) -> bool:
+    """Whether two pieces that touch do not meet: their lines, drawn on to the middle between them, are further apart than
+    noise explains."""
+    (a, b), (c, d) = before, after
+    middle = (steps[b - 1] + steps[c]) / 2
+    heights = [np.polyval(np.polyfit(steps[i:j] - middle, values[i:j], 1), 0.0) for i, j in (before, after)]
+    error = max(noise[b - 1], noise[c]) * math.sqrt(4 / (b - a) + 4 / (d - c))
+    return bool(abs(heights[1] - heights[0]) > SIGNIFICANT * error)
