@@ -20,9 +20,10 @@ from transformers import (
 )
 
 from tests.cli.tiny import Tiny, save_llama
-from vigreux.assembly.sources import check_kind, check_length, check_steps, checkpoint_series, snapshot
+from vigreux.assembly.sources import check_steps, checkpoint_series, snapshot
 from vigreux.config.transformer import RunConfig, TeacherConfig
 from vigreux.errors import CheckpointError, ConfigError
+from vigreux.models.families import check_kind, check_length
 from vigreux.models.student import build
 
 

@@ -14,7 +14,8 @@ from transformers import BertTokenizerFast, PreTrainedModel
 
 from tests.models.families import config_of, model_of
 from vigreux.errors import CheckpointError, ConfigError
-from vigreux.models.load import load_config, load_model, load_tokenizer, task_class, weights_fingerprint
+from vigreux.models.families import task_class
+from vigreux.models.load import load_config, load_model, load_tokenizer, weights_fingerprint
 from vigreux.models.student import build
 
 CAUSAL, MASKED, CLASSES = "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSequenceClassification"

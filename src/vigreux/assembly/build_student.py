@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from vigreux.assembly.materials import Materials
-from vigreux.assembly.sources import check_family, check_length, has_head, local, start_config
+from vigreux.assembly.sources import local, start_config
 from vigreux.assembly.token_ids import take_padding
 from vigreux.backends.transformer.guard import Tried, check_model
 from vigreux.config.transformer import RunConfig, StudentInit
@@ -18,10 +18,11 @@ from vigreux.curriculum import Projection, TeacherRef
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models import student as sizes
+from vigreux.models.families import check_family, check_length, has_head, task_class
 from vigreux.models.initialise import copy_layers_, projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
-from vigreux.models.load import load_model, task_class
+from vigreux.models.load import load_model
 from vigreux.models.text_config import text_config
 from vigreux.tasks.classes import Classes
 from vigreux.tasks.task import Task

@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from vigreux.activity import doing
 from vigreux.assembly.meaning import Meaning
-from vigreux.assembly.sources import check_kind, check_length, has_head, local, training_device
+from vigreux.assembly.sources import local, training_device
 from vigreux.assembly.token_ids import Reader, settle_token_ids
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.training import check_training
@@ -22,6 +22,7 @@ from vigreux.config.transformer import ModelConfig, TeachConfig
 from vigreux.curriculum.recipes import supervised
 from vigreux.distillation.signals.live import Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.families import check_kind, check_length, has_head
 from vigreux.models.freezing import freeze_first_blocks
 from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.student import INTERMEDIATE, build, student_config

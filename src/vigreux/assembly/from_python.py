@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vigreux.assembly.kinds import WITHOUT_TEXT, check_models, model_inputs, task_kind
-from vigreux.assembly.sources import check_family
 from vigreux.config.task_kinds import SPECS, AnyTaskKind, TaskKind
 from vigreux.errors import ConfigError, DataError
-from vigreux.models.load import load_config, task_class
+from vigreux.models.families import check_family, task_class
+from vigreux.models.load import load_config
 from vigreux.tasks.classes import check_outputs, classes_of
 from vigreux.tasks.kinds.tensors import TensorTask, check_tensors
 from vigreux.tasks.rows.build import tokenised_task

@@ -14,15 +14,7 @@ from vigreux.activity import doing
 from vigreux.assembly.embeddings import settled
 from vigreux.assembly.meaning import Meaning, run_classes
 from vigreux.assembly.others import compare_tokenizer
-from vigreux.assembly.sources import (
-    check_kind,
-    check_length,
-    checkpoint_series,
-    has_head,
-    local,
-    start_config,
-    training_device,
-)
+from vigreux.assembly.sources import checkpoint_series, local, start_config, training_device
 from vigreux.assembly.token_ids import Reader, settle_token_ids, take_padding
 from vigreux.backends.transformer.evaluation import HeldOut
 from vigreux.backends.transformer.setup import CALIBRATION_BATCHES
@@ -33,8 +25,9 @@ from vigreux.curriculum import Projection
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.live import LiveTeacher, Teachers
 from vigreux.errors import ConfigError
+from vigreux.models.families import check_kind, check_length, has_head, task_class
 from vigreux.models.layout import find_layout
-from vigreux.models.load import load_config, load_model, load_tokenizer, task_class
+from vigreux.models.load import load_config, load_model, load_tokenizer
 from vigreux.models.placed import is_placed
 from vigreux.plan.cost import samples_per_step
 from vigreux.run.identity import process_count

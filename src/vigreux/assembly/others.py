@@ -12,11 +12,12 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from vigreux.assembly.meaning import Meaning
-from vigreux.assembly.sources import check_kind, local
+from vigreux.assembly.sources import local
 from vigreux.assembly.token_ids import Reader, check_token_ids
 from vigreux.config.task_kinds import SPECS
 from vigreux.curriculum import Curriculum, TeacherRef
 from vigreux.errors import CheckpointError
+from vigreux.models.families import check_kind
 from vigreux.models.load import TOKENIZER_FILES, load_config, load_tokenizer
 from vigreux.tasks.tokenizers import same_tokenizer
 

@@ -1,26 +1,21 @@
-"""Where models are loaded from, and where they go."""
+"""Where models are loaded from, and the device that they go to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig
 
 from vigreux.config.curricula import stated_curriculum
-from vigreux.config.task_kinds import SPECS, TASK_KINDS, AnyTaskKind
 from vigreux.config.transformer import RunConfig, StudentConfig
 from vigreux.distillation.series import check_series, find_series
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError
-from vigreux.models.load import load_config, task_class, weights_fingerprint
-from vigreux.models.student import model_class
-from vigreux.models.text_config import text_config
+from vigreux.models.load import load_config, weights_fingerprint
 
 
 def local(source: str) -> str:
@@ -93,85 +88,6 @@ def training_device() -> torch.device:
     from accelerate import PartialState
 
     return PartialState().device
-
-
-def check_kind(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
-    """Raises where the family has no model of this task, or a classifier is needed of a model that was saved without its head.
-
-    An encoder (BERT) under a head for the next token sees that token, unless its config says `is_decoder`.
-    """
-    if _is_remote(config):
-        return
-    check_family(kind, config, source)
-    if not has_head(kind, config):
-        assert config.architectures
-        raise CheckpointError(
-            f"{source}: saved from {config.architectures[0]}, without a classification head; accepted: a classifier"
-            " (vigreux teach --model.start fits one)"
-        )
-
-
-def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
-    """Raises `ConfigError` where the family has no model of this task (see `check_kind`)."""
-    if _is_remote(config):
-        return
-    encoder_alone = task_class(kind, config) == "AutoModelForTextEncoding"
-    if getattr(config, "is_encoder_decoder", False) and not encoder_alone:
-        raise ConfigError(
-            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder; accepted: models that are one of"
-            " the two alone"
-        )
-    classes: dict[AnyTaskKind, Any] = {
-        name: model_class(SPECS[name].auto_class)._model_mapping.get(type(config), None)
-        for name in TASK_KINDS
-    }
-    if classes[kind] is None:
-        fitting = ", ".join(name for name, fits in classes.items() if fits is not None)
-        family = f"the family {config.model_type!r} ({source})"
-        raise ConfigError(
-            f"task.kind: {kind!r} has no model of {family}; accepted: {fitting or 'another family'}"
-        )
-    masked = [name for name, fits in classes.items() if SPECS[name].hides_tokens and fits is not None]
-    if SPECS[kind].is_causal and masked and not getattr(config, "is_decoder", False):
-        raise ConfigError(
-            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder that sees the token it is to"
-            f" predict; accepted: {masked[0]}, or a config with is_decoder: true"
-        )
-
-
-def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
-    """Whether a classifier of this config was saved with its head; `True` for other kinds and for configs that do not say."""
-    if not SPECS[kind].has_classes or not config.architectures or _is_remote(config):
-        return True
-    head = model_class(SPECS[kind].auto_class)._model_mapping.get(type(config), None)
-    return head is not None and head.__name__ in config.architectures
-
-
-def _is_remote(config: PreTrainedConfig) -> bool:
-    """Remote code brings its own classes."""
-    return type(config).__module__.startswith("transformers_modules")
-
-
-def check_length(max_length: int, model: nn.Module) -> None:
-    """Raises `ConfigError` where samples are longer than the positions that the model's config names.
-
-    The config is looked at before anything runs; the longest row is tried on the models themselves before the first step.
-    """
-    longest = getattr(text_config(model), "max_position_embeddings", None)
-    if longest is None:
-        return
-    for path, module in model.named_modules():
-        # RoBERTa and its relatives count positions from the one behind the padding id's
-        if (
-            path.rpartition(".")[2] == "position_embeddings"
-            and getattr(module, "padding_idx", None) is not None
-        ):
-            longest -= int(module.padding_idx) + 1  # type: ignore[arg-type]
-            break
-    if max_length > longest:
-        raise ConfigError(
-            f"task.max_length: {max_length}; accepted: at most {longest}, the model's positions"
-        )
 
 
 def start_config(config: StudentConfig) -> PreTrainedConfig | None:

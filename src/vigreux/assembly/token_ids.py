@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from vigreux.assembly.meaning import Meaning, meaning_from_python
 from vigreux.config.task_kinds import SPECS, AnyTaskKind
 from vigreux.errors import ConfigError
-from vigreux.models.student import model_class
+from vigreux.models.families import model_class
 from vigreux.tasks.kinds.language import MaskedCollator
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task

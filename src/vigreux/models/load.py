@@ -15,13 +15,12 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 from transformers.utils import logging
 
-from vigreux.config.task_kinds import SPECS, AnyTaskKind
 from vigreux.downloads.hub import hub_or_cache
 from vigreux.errors import CheckpointError, ConfigError, VigreuxError, unknown
 from vigreux.files.digest import file_sha256
+from vigreux.models.families import model_class
 from vigreux.models.model_folder import (
     ACCEPTED,
     check_config_file,
@@ -35,7 +34,6 @@ from vigreux.models.model_folder import (
     tensor_names,
 )
 from vigreux.models.sentence_folder import transformer_folder
-from vigreux.models.student import model_class
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -152,14 +150,6 @@ def load_config(
             where, trust_remote_code=trust_remote_code, **_ANSWERS, **kwargs
         )
     return config
-
-
-def task_class(kind: AnyTaskKind, config: PreTrainedConfig) -> str:
-    """The `AutoModel…` class of a task's models; sentence embeddings come from the encoder alone where there is a decoder too."""
-    encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type, "")
-    if not SPECS[kind].has_logits and encoder.endswith("EncoderModel"):  # T5 and its relatives
-        return "AutoModelForTextEncoding"
-    return SPECS[kind].auto_class
 
 
 def load_tokenizer(

@@ -20,7 +20,7 @@ from transformers.initialization import no_init_weights
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from vigreux.errors import CheckpointError, unknown
-from vigreux.models.student import model_class
+from vigreux.models.families import model_class
 
 ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one .gguf file"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from vigreux.config.task_kinds import SPECS, TASK_KINDS
-from vigreux.errors import ConfigError, unknown
+from vigreux.errors import ConfigError
+from vigreux.models.families import model_class
 from vigreux.models.layer_settings import follow_layers_, paired_layers
 from vigreux.models.text_config import text_config
 
@@ -22,13 +21,6 @@ INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim",
 # Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding narrower than the
 # blocks, with a projection between), the student keeps the teacher's.
 FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
-AUTO_CLASSES = (
-    *(SPECS[kind].auto_class for kind in TASK_KINDS),
-    "AutoModelForImageClassification",
-    "AutoModelForTextEncoding",
-)
-
-
 # How transformers says that a config cannot be: attributes without a setter, checks of its own, sizes that do not fit.
 _CANNOT_BE = (
     AttributeError,
@@ -99,14 +91,6 @@ def cannot_be(config: PreTrainedConfig) -> Iterator[None]:
             f"student: a model of the family {config.model_type!r} cannot be made in these sizes"
             f" ({reason}); accepted: other sizes, or student.model, a model of your own"
         ) from error
-
-
-def model_class(name: str) -> Any:
-    """The class of transformers called `name`; raises `ConfigError` if there is none."""
-    found = getattr(transformers, name, None)
-    if found is None:
-        raise ConfigError(unknown("model class", name, AUTO_CLASSES))
-    return found
 
 
 def student_config(

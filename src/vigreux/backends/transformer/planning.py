@@ -19,9 +19,10 @@ from vigreux.distillation.signals.base import TeacherSignal, VectorSignal
 from vigreux.distillation.signals.cached import signal_name
 from vigreux.downloads.assets import asset_path, is_asset
 from vigreux.errors import ConfigError
+from vigreux.models.families import task_class
 from vigreux.models.flops import view_flops
 from vigreux.models.layout import hidden_size, named_layout, num_blocks
-from vigreux.models.load import load_config, task_class
+from vigreux.models.load import load_config
 from vigreux.models.size import count_parameters, directory_bytes
 from vigreux.models.student import build, student_config
 from vigreux.models.text_config import text_config
