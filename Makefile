@@ -20,6 +20,7 @@ setup: .venv/ready
 lint: setup
 	$(BIN)/ruff check src tests examples studies benchmarks docs
 	$(BIN)/ruff format --check src tests examples studies benchmarks docs
+	$(BIN)/vulture
 
 types: setup
 	$(BIN)/mypy

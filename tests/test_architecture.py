@@ -136,3 +136,60 @@ def test_pure_modules_load_no_torch():
         "import vigreux.run.folder, vigreux.plan.cost;"
         "assert not {'torch','transformers','numba'} & set(sys.modules)"
     )
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
+# What is still longer. Nothing may be added.
+LONG_MODULES = {"backends/transformer/guard.py", "models/initialise.py"}
+LONG_FUNCTIONS = {
+    "api.py: distill",
+    "assembly/build.py: make_setup",
+    "assembly/caching.py: begin_capture",
+    "claims/c06_features.py: run",
+    "claims/c07_extraction.py: run",
+    "models/student.py: _set_heads",
+}
+
+
+def function_length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, the docstring left out."""
+    length = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        length -= docstring.end_lineno - docstring.lineno + 1
+    return length
+
+
+def too_long(source: Path) -> tuple[set[str], set[str]]:
+    """Modules and functions above the limits."""
+    modules, functions = set(), set()
+    for path in source.rglob("*.py"):
+        name, text = path.relative_to(source).as_posix(), path.read_text()
+        if text.count("\n") > LONGEST_MODULE:
+            modules.add(name)
+        functions |= {
+            f"{name}: {node.name}"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and function_length(node) > LONGEST_FUNCTION
+        }
+    return modules, functions
+
+
+def test_no_module_and_no_function_is_too_long():
+    modules, functions = too_long(SOURCE)
+    assert modules <= LONG_MODULES
+    assert functions <= LONG_FUNCTIONS
+
+
+def test_the_check_sees_what_is_too_long(tmp_path):
+    def lines(count: int) -> str:
+        return "    x = 1\n" * count
+
+    (tmp_path / "a.py").write_text(
+        f'def short():\n    """One.\n\n    Two.\n    """\n{lines(49)}\n\ndef long():\n{lines(50)}'
+    )
+    (tmp_path / "b.py").write_text("x = 1\n" * 401)
+    assert too_long(tmp_path) == ({"b.py"}, {"a.py: long"})
