@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from tests.models.families import EVERY_MODEL, VOCAB, batch_of, config_of, model_of
 from vigreux.errors import ConfigError
-from vigreux.models.initialise import copy_layers_, projected_embeddings_
+from vigreux.models.copy_layers import copy_layers_
+from vigreux.models.initialise import projected_embeddings_
 from vigreux.models.layout import find_layout
 from vigreux.models.student import build, make_student, student_config
 from vigreux.models.views import LogitsView, cut

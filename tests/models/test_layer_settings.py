@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LongformerConfig, PreTrainedModel
 
 from vigreux.errors import ConfigError
-from vigreux.models.initialise import copy_layers_
+from vigreux.models.copy_layers import copy_layers_
 from vigreux.models.layer_settings import paired_layers, spread_layers
 from vigreux.models.layout import block_list
 from vigreux.models.student import build, make_student, student_config

@@ -18,8 +18,9 @@ from transformers import (
 
 from tests.models.families import SIZES, config_of
 from vigreux.errors import ConfigError
+from vigreux.models.copy_layers import copy_layers_
 from vigreux.models.heads import find_head
-from vigreux.models.initialise import copy_layers_, projected_embeddings_
+from vigreux.models.initialise import projected_embeddings_
 from vigreux.models.layout import find_layout, hidden_size, num_blocks
 from vigreux.models.placed import device_of
 from vigreux.models.student import build, make_student, student_config

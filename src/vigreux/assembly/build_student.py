@@ -12,14 +12,15 @@ from transformers import PreTrainedModel
 from vigreux.assembly.materials import Materials
 from vigreux.assembly.sources import local, start_config
 from vigreux.assembly.token_ids import take_padding
-from vigreux.backends.transformer.guard import Tried, check_model
+from vigreux.backends.transformer.model_checks import CheckedModel, check_model
 from vigreux.config.transformer import RunConfig, StudentInit
 from vigreux.curriculum import Projection, TeacherRef
 from vigreux.distillation.projections import Projections
 from vigreux.distillation.signals.live import LiveTeacher
 from vigreux.models import student as sizes
+from vigreux.models.copy_layers import copy_layers_
 from vigreux.models.families import check_family, check_length, has_head, task_class
-from vigreux.models.initialise import copy_layers_, projected_embeddings_
+from vigreux.models.initialise import projected_embeddings_
 from vigreux.models.layer_settings import evenly_copied_layers
 from vigreux.models.layout import Layout, find_layout, hidden_size, num_blocks
 from vigreux.models.load import load_model
@@ -123,7 +124,7 @@ def start_from_teacher_(
     if init == "random":
         return []
     layout = layout or find_layout(student)
-    check_model(Tried("teacher", teacher.model, teacher.layout), task, rows_alone=True)
+    check_model(CheckedModel("teacher", teacher.model, teacher.layout), task, rows_alone=True)
     layouts = {"student_layout": layout, "teacher_layout": teacher.layout}
     model: Any = teacher.model
     if init == "teacher-layers":

@@ -1,8 +1,7 @@
-"""How a student starts from its teacher: embeddings through a projection, or whole layers."""
+"""How a student starts from its teacher's embeddings: through the projection that its hidden stages use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vigreux.errors import ConfigError
-from vigreux.models.layer_settings import check_same_kinds
-from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
-from vigreux.models.placed import device_of, in_memory, state_in_memory
+from vigreux.models.layout import Layout, find_layout
+from vigreux.models.placed import device_of, in_memory
 from vigreux.models.text_config import text_config
 from vigreux.models.views import cut
 
@@ -64,7 +62,7 @@ def projected_embeddings_(
     Raises:
         ConfigError: another family, an embedding size that the two do not share, or a student that the claim does not hold for.
     """
-    _same_family(student, teacher)
+    check_same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
     d_t, d_s = text_config(teacher).hidden_size, text_config(student).hidden_size
     assert matrix.shape == (d_t, d_s), f"matrix is {tuple(matrix.shape)}, not ({d_t}, {d_s})"
@@ -130,7 +128,7 @@ def _check_start_(
                 parameter.mul_(factor)
 
 
-def _same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+def check_same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     own, theirs = text_config(student).model_type, text_config(teacher).model_type
     if own != theirs:
         families = f"{own!r}, not of the teacher's, {theirs!r}"
@@ -302,7 +300,7 @@ def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, 
             raise ConfigError(
                 f"student.init: {name}.{key} is {widths}; accepted: another student.hidden, or student.init: random"
             )
-        notes += _copy_rows(f"{name}.{key}", old, new)
+        notes += copy_rows(f"{name}.{key}", old, new)
     return notes
 
 
@@ -316,7 +314,7 @@ def _input_scale(module: nn.Module) -> float:
     return float(getattr(module, "scalar_embed_scale", 1.0))  # Gemma multiplies its embeddings by √hidden
 
 
-def _copy_rows(name: str, target: Tensor, rows: Tensor) -> list[str]:
+def copy_rows(name: str, target: Tensor, rows: Tensor) -> list[str]:
     common = min(len(target), len(rows))
     target[:common].copy_(rows[:common])
     if len(target) == len(rows):
@@ -335,102 +333,7 @@ def _set_head(student: PreTrainedModel, teacher: PreTrainedModel, matrix: Tensor
     notes: list[str] = []
     assert weight is not None
     if head_s.weight is not student.get_input_embeddings().weight and head_t.in_features == matrix.shape[0]:
-        notes += _copy_rows("output head", head_s.weight, weight.to(matrix) @ matrix)
+        notes += copy_rows("output head", head_s.weight, weight.to(matrix) @ matrix)
     if head_s.bias is not None and bias is not None:
-        _copy_rows("output bias", head_s.bias, bias)
+        copy_rows("output bias", head_s.bias, bias)
     return notes
-
-
-# --- whole layers ---------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def copy_layers_(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    layers: Sequence[int],
-    *,
-    student_layout: Layout | None = None,
-    teacher_layout: Layout | None = None,
-) -> list[str]:
-    """Copies whole teacher blocks into the student, with embeddings, final norm and head, from a teacher of the same width.
-
-    Args:
-        student: changed in place.
-        teacher: of the same family and sizes, the number of blocks aside.
-        layers: the teacher block (0-based) for each student block, `spread_layers` for instance.
-        student_layout: default found.
-        teacher_layout: default found.
-
-    Returns:
-        Notes for the user: tables of different length.
-
-    Raises:
-        ConfigError: other family or width, a block outside the teacher, not one block for each of the student's.
-    """
-    _same_family(student, teacher)
-    layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
-    blocks_s, blocks_t = block_list(student, layout_s), block_list(teacher, layout_t)
-    _check_copy(
-        hidden_size(student, layout_s),
-        hidden_size(teacher, layout_t),
-        layers,
-        len(blocks_s),
-        num_blocks(teacher, layout_t),
-    )
-    # T5's first block alone holds the relative positions: they stay with the student's first
-    first = state_in_memory(blocks_t[0])
-    pairs = []
-    for target, layer in zip(blocks_s, layers):
-        source = first | state_in_memory(blocks_t[layer])
-        weights = target.state_dict(keep_vars=True)
-        pairs += [(name, value, source[name]) for name, value in weights.items() if name in source]
-    for name, value, original in pairs:
-        _check_shape(name, value, original)
-    check_same_kinds(blocks_s, blocks_t, layers, (text_config(student), text_config(teacher)))
-    for _, value, original in pairs:
-        value.copy_(original)
-    notes: list[str] = []
-    theirs = _outside(teacher, layout_t)
-    for name, parameter in _outside(student, layout_s).items():
-        if name in theirs:
-            if parameter.shape[1:] != theirs[name].shape[1:]:  # more rows, of other tokens, are no matter
-                _check_shape(name, parameter, theirs[name])
-            notes += _copy_rows(name, parameter, theirs[name])
-    return notes
-
-
-def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: int, available: int) -> None:
-    if width != teacher_width:
-        raise ConfigError(
-            f"student.hidden: {width}; layers can only be copied from a teacher of the same width, {teacher_width}"
-        )
-    if outside := [layer for layer in layers if not 0 <= layer < available]:
-        raise ConfigError(
-            f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {available - 1}"
-        )
-    if len(layers) != wanted:
-        raise ConfigError(
-            f"student.from_layers: {len(layers)} layers for {wanted} student blocks; accepted: one for each"
-        )
-
-
-def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
-    if target.shape != source.shape:
-        shapes = f"{tuple(target.shape)} in the student, {tuple(source.shape)} in the teacher"
-        raise ConfigError(
-            f"student.init: {name} is {shapes}; teacher-layers needs the same heads and intermediate size"
-        )
-
-
-def _outside(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
-    """The parameters outside the blocks, by their path in the base model, or in the whole model for what is outside the base."""
-    prefix = f"{layout.base}." if layout.base else ""
-    outside: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
-        if path == layout.blocks or path.startswith(f"{layout.blocks}."):
-            continue
-        for name, parameter in in_memory(module)._parameters.items():
-            if parameter is not None:
-                outside[(f"{path}.{name}" if path else name).removeprefix(prefix)] = parameter
-    return outside

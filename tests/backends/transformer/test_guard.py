@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast, T
 
 import vigreux as vx
 from tests.models.families import SIZES, VOCAB, config_of
-from vigreux.backends.transformer.guard import Tried, check_model
+from vigreux.backends.transformer.model_checks import CheckedModel, check_model
 from vigreux.errors import ConfigError
 from vigreux.models.layout import Layout, find_layout
 from vigreux.models.student import build, make_student
@@ -65,7 +65,7 @@ def try_alone(
     task = tokenised_task(kind, data, data, tokenizer)
     if states and layout is None:
         layout = find_layout(model)
-    check_model(Tried("teacher", model, layout, states), task)
+    check_model(CheckedModel("teacher", model, layout, states), task)
 
 
 def distil(student: Any, teacher: Any, tokenizer: Any, root: Path, curriculum: Any, **options: Any) -> Any:
@@ -274,12 +274,12 @@ def test_a_torch_module_whose_states_are_no_vectors() -> None:
             model.net[1] = nn.Conv2d(4, 4, 3, padding=1)
         model(data)
         layout = find_layout(model, blocks="net")
-        check_model(Tried("student", model, layout), task)
+        check_model(CheckedModel("student", model, layout), task)
         if flat:
-            check_model(Tried("student", model, layout, ((1, True), (2, True))), task)
+            check_model(CheckedModel("student", model, layout, ((1, True), (2, True))), task)
             continue
         with pytest.raises(ConfigError, match=r"no nn\.Linear|vectors of .* are needed"):
-            check_model(Tried("student", model, layout, ((1, True),)), task)
+            check_model(CheckedModel("student", model, layout, ((1, True),)), task)
 
 
 def test_nothing_is_left_changed(tokenizer: Any) -> None:
@@ -310,18 +310,18 @@ def classification_task(tokenizer: Any) -> Any:
 
 def test_a_head_with_other_outputs_than_its_config_says(tokenizer: Any) -> None:
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**BERT, num_labels=2))
-    check_model(Tried("student", model, None), classification_task(tokenizer))
+    check_model(CheckedModel("student", model, None), classification_task(tokenizer))
     model.classifier = nn.Linear(model.config.hidden_size, 5)
     with pytest.raises(
         ConfigError, match=r"student: BertForSequenceClassification gives 5 numbers a text, .* 2 classes"
     ):
-        check_model(Tried("student", model, None), classification_task(tokenizer))
+        check_model(CheckedModel("student", model, None), classification_task(tokenizer))
 
 
 def test_padding_that_is_not_hidden_is_said(tokenizer: Any) -> None:
     model = Unmasked(transformers.BertConfig(**BERT, initializer_range=0.5))
     with pytest.warns(UserWarning, match=r"teacher: padding is not hidden from Unmasked: .* changes by"):
-        check_model(Tried("teacher", model, None), classification_task(tokenizer))
+        check_model(CheckedModel("teacher", model, None), classification_task(tokenizer))
 
 
 def test_another_models_stage_is_tried_as_the_teacher_is(tokenizer: Any, tmp_path: Path) -> None:

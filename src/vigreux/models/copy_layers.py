@@ -1,0 +1,108 @@
+"""How a student starts from whole blocks of its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vigreux.errors import ConfigError
+from vigreux.models.initialise import check_same_family, copy_rows
+from vigreux.models.layer_settings import check_same_kinds
+from vigreux.models.layout import Layout, block_list, find_layout, hidden_size, num_blocks
+from vigreux.models.placed import in_memory, state_in_memory
+from vigreux.models.text_config import text_config
+
+
+@torch.no_grad()
+def copy_layers_(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    layers: Sequence[int],
+    *,
+    student_layout: Layout | None = None,
+    teacher_layout: Layout | None = None,
+) -> list[str]:
+    """Copies whole teacher blocks into the student, with embeddings, final norm and head, from a teacher of the same width.
+
+    Args:
+        student: changed in place.
+        teacher: of the same family and sizes, the number of blocks aside.
+        layers: the teacher block (0-based) for each student block, `spread_layers` for instance.
+        student_layout: default found.
+        teacher_layout: default found.
+
+    Returns:
+        Notes for the user: tables of different length.
+
+    Raises:
+        ConfigError: other family or width, a block outside the teacher, not one block for each of the student's.
+    """
+    check_same_family(student, teacher)
+    layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
+    blocks_s, blocks_t = block_list(student, layout_s), block_list(teacher, layout_t)
+    _check_copy(
+        hidden_size(student, layout_s),
+        hidden_size(teacher, layout_t),
+        layers,
+        len(blocks_s),
+        num_blocks(teacher, layout_t),
+    )
+    # T5's first block alone holds the relative positions: they stay with the student's first
+    first = state_in_memory(blocks_t[0])
+    pairs = []
+    for target, layer in zip(blocks_s, layers):
+        source = first | state_in_memory(blocks_t[layer])
+        weights = target.state_dict(keep_vars=True)
+        pairs += [(name, value, source[name]) for name, value in weights.items() if name in source]
+    for name, value, original in pairs:
+        _check_shape(name, value, original)
+    check_same_kinds(blocks_s, blocks_t, layers, (text_config(student), text_config(teacher)))
+    for _, value, original in pairs:
+        value.copy_(original)
+    notes: list[str] = []
+    theirs = _outside(teacher, layout_t)
+    for name, parameter in _outside(student, layout_s).items():
+        if name in theirs:
+            if parameter.shape[1:] != theirs[name].shape[1:]:  # more rows, of other tokens, are no matter
+                _check_shape(name, parameter, theirs[name])
+            notes += copy_rows(name, parameter, theirs[name])
+    return notes
+
+
+def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: int, available: int) -> None:
+    if width != teacher_width:
+        raise ConfigError(
+            f"student.hidden: {width}; layers can only be copied from a teacher of the same width, {teacher_width}"
+        )
+    if outside := [layer for layer in layers if not 0 <= layer < available]:
+        raise ConfigError(
+            f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {available - 1}"
+        )
+    if len(layers) != wanted:
+        raise ConfigError(
+            f"student.from_layers: {len(layers)} layers for {wanted} student blocks; accepted: one for each"
+        )
+
+
+def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
+    if target.shape != source.shape:
+        shapes = f"{tuple(target.shape)} in the student, {tuple(source.shape)} in the teacher"
+        raise ConfigError(
+            f"student.init: {name} is {shapes}; teacher-layers needs the same heads and intermediate size"
+        )
+
+
+def _outside(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
+    """The parameters outside the blocks, by their path in the base model, or in the whole model for what is outside the base."""
+    prefix = f"{layout.base}." if layout.base else ""
+    outside: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if path == layout.blocks or path.startswith(f"{layout.blocks}."):
+            continue
+        for name, parameter in in_memory(module)._parameters.items():
+            if parameter is not None:
+                outside[(f"{path}.{name}" if path else name).removeprefix(prefix)] = parameter
+    return outside
