@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vigreux.claims.common.grammar import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
 from vigreux.claims.common.grammar_students import grammar_teacher
+
+from vigreux.claims.common.grammar import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.variants import Variant, compared, figure, parser, save, table
 from vigreux.config.transformer import RunConfig

@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from vigreux.claims.common.grammar_students import phases
-from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.language_settings import SETTINGS
+
+from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.variants import Variant, compared, parser, save, table
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"

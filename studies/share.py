@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vigreux.claims.common.grammar import SETTINGS
 from vigreux.claims.common.grammar_students import AFTER, BEFORE, MIDDLE, grammar_teacher, phases
+
+from vigreux.claims.common.grammar import SETTINGS
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.variants import Variant, compared, parser, save, table
 

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from vigreux.claims.c06_features import all_failed, beats
-from vigreux.claims.common.emergence import half_way
-from vigreux.claims.common.tree import (
+from vigreux.claims.c06_features import beats, half_way, none_learned
+from vigreux.claims.common.hierarchical import (
     BOTH_INSIDE,
     ONE_INSIDE,
     ONE_SHOT,
-    SETTINGS,
+    SCALES,
     THREE_SHOT,
     TWO_SHOT,
-    plans,
+    checkpoints_of_methods,
 )
 from vigreux.config.curricula import from_config
 from vigreux.config.two_layer import TwoLayerConfig
@@ -30,7 +29,7 @@ def rises(*middles_and_sizes: tuple[float, float]) -> Curve:
 def test_checkpoints_of_a_curve_with_two_transitions():
     curve = rises((300, 0.3), (700, 0.575))
     small, large = find_transitions(curve)
-    found = plans(curve, list(range(10, 1000, 10)))
+    found = checkpoints_of_methods(curve, list(range(10, 1000, 10)))
     assert found[ONE_SHOT] == []
     assert found[TWO_SHOT] == [700]
     assert found[THREE_SHOT] == [300, 700]
@@ -43,37 +42,37 @@ def test_checkpoints_of_a_curve_with_two_transitions():
 
 
 def test_three_shot_takes_both_from_the_only_transition():
-    found = plans(rises((500, 0.875)), list(range(10, 1000, 10)))
+    found = checkpoints_of_methods(rises((500, 0.875)), list(range(10, 1000, 10)))
     assert found[THREE_SHOT] == found[BOTH_INSIDE]
 
 
 def test_after_is_the_last_checkpoint_of_a_teacher_that_never_learns_everything():
-    assert plans(rises((500, 0.6)), list(range(10, 1000, 10)))[ONE_INSIDE] == [500, 990]
+    assert checkpoints_of_methods(rises((500, 0.6)), list(range(10, 1000, 10)))[ONE_INSIDE] == [500, 990]
 
 
-@pytest.mark.parametrize("preset", SETTINGS)
+@pytest.mark.parametrize("preset", SCALES)
 def test_progressive_fits_into_the_budget(preset):
-    settings = SETTINGS[preset]
-    checkpoints, each = settings.series()
-    assert each * len(checkpoints) < settings.steps
-    assert checkpoints[-1] < settings.teacher_steps
-    assert not any(step % settings.every for step in checkpoints)
+    scale = SCALES[preset]
+    checkpoints, shot = scale.progressive()
+    assert shot * len(checkpoints) < scale.steps
+    assert checkpoints[-1] < scale.teacher_steps
+    assert not any(step % scale.every for step in checkpoints)
 
 
 def test_a_student_of_two_checkpoints():
-    settings = SETTINGS["laptop"]
-    config = settings.student([100, 200], 1000, 100, 2)
+    scale = SCALES["laptop"]
+    config = scale.student([100, 200], 1000, 100, 2)
     stages = from_config(config, student_layers=1, teacher_layers=1, series=[100, 200])
     assert [(stage.teacher.step, stage.duration.value) for stage in stages] == [
         (100, 1000),
         (200, 1000),
-        (None, settings.steps - 2000),
+        (None, scale.steps - 2000),
     ]
-    assert (config.seed, config.task.seed, config.student.width) == (2, settings.task_seed, 100)
+    assert (config.seed, config.task.seed, config.student.width) == (2, scale.task_seed, 100)
 
 
 def test_one_shot_has_no_checkpoint():
-    config: TwoLayerConfig = SETTINGS["laptop"].student([], 1000, 100, 0)
+    config: TwoLayerConfig = SCALES["laptop"].student([], 1000, 100, 0)
     assert config.curriculum == "one-shot"
 
 
@@ -82,8 +81,8 @@ def test_half_way_of_each_feature():
 
 
 def test_failed_in_every_seed():
-    assert all_failed([0.1, 0.9499])
-    assert not all_failed([0.1, 0.95])
+    assert none_learned([0.1, 0.9499])
+    assert not none_learned([0.1, 0.95])
 
 
 def test_neither_beats_the_other_where_both_learn_everything():

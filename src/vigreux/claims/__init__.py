@@ -1,1 +1,1 @@
-"""The papers' claims as experiments: each states its claim as a test on numbers, runs it, and writes the verdict."""
+"""The papers' claims: each file tests one claim on numbers and writes the verdict."""

@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
 from vigreux.claims.common.figures import accuracy_figure, save
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.parity import SETTINGS, all_at_chance, all_learned, cost, curve, final_accuracy
-from vigreux.claims.common.transition import budget
-from vigreux.claims.common.two_layer_students import Method, compare
+from vigreux.claims.common.measures import (
+    all_at_chance,
+    all_learned,
+    cost,
+    curve,
+    final_accuracy,
+    percent,
+)
+from vigreux.claims.common.parity import SCALES
+from vigreux.claims.common.transition import student_steps
+from vigreux.claims.common.two_layer_students import Method, teacher_panel, train_students
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
-    """One-shot and progressive students of all widths and seeds, with the same budget."""
-    settings = SETTINGS[preset]
-    teacher = lab.teacher(settings.teacher())
-    steps = budget(settings, teacher)
-    series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
+    """Trains one-shot and progressive students of all widths and seeds, with the same budget."""
+    scale = SCALES[preset]
+    teacher = lab.teacher(scale.teacher())
+    steps = student_steps(scale, teacher)
+    series = scale.progressive_checkpoints()
     methods: dict[str, Method] = {
-        "one-shot": lambda width, seed: settings.student("one-shot", width, seed, steps),
-        "progressive": lambda width, seed: settings.student(
-            "progressive", width, seed, steps, checkpoints=series
-        ),
+        "one-shot": partial(scale.student, "one-shot", steps=steps),
+        "progressive": partial(scale.student, "progressive", steps=steps, checkpoints=series),
     }
-    comparison = compare(lab, settings, teacher, methods)
+    students = train_students(lab, scale, teacher, methods)
     checks = []
-    for width in settings.widths:
-        one, many = comparison.accuracies("one-shot", width), comparison.accuracies("progressive", width)
+    for width in scale.widths:
+        one_shot = students.accuracies("one-shot", width)
+        progressive = students.accuracies("progressive", width)
         checks += [
             Check(
-                f"width {width}: one-shot at 55 % or less in every seed: {_percent(one)}", all_at_chance(one)
+                f"width {width}: one-shot at 55 % or less in every seed: {percent(one_shot)}",
+                all_at_chance(one_shot),
             ),
             Check(
-                f"width {width}: progressive at 99 % or more in every seed: {_percent(many)}",
-                all_learned(many),
+                f"width {width}: progressive at 99 % or more in every seed: {percent(progressive)}",
+                all_learned(progressive),
             ),
         ]
-    panels = {
-        f"teacher of width {settings.teacher_width:,}": {"labels": [curve(teacher)]}
-    } | comparison.panels()
+    panels = teacher_panel(teacher, scale.teacher_width) | students.panels()
     return Outcome(
         numbers={
             "teacher": {"accuracy": final_accuracy(teacher), "cost": cost(teacher), "curve": curve(teacher)},
-            "students": comparison.numbers(),
+            "students": students.numbers(),
         },
         checks=checks,
-        seeds=settings.seeds,
-        config=settings.plain() | {"steps": steps},
+        seeds=scale.seeds,
+        config=scale.plain() | {"steps": steps},
         figures=[save(accuracy_figure(panels, chance=0.5), lab.results, f"C2.{preset}")],
     )
-
-
-def _percent(accuracies: list[float]) -> str:
-    return ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies)
 
 
 CLAIM = Claim(

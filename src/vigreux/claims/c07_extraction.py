@@ -1,67 +1,68 @@
-"""C7: curriculum extraction from the final teacher does what progressive distillation does, and keeps no checkpoint."""
+"""C7: extraction from the final teacher does what progressive distillation does, and keeps no checkpoint."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
 from vigreux.claims.common.figures import accuracy_figure, save
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.parity import EXTRACTION, SETTINGS, all_at_chance, all_learned
-from vigreux.claims.common.two_layer_students import Method, compare
+from vigreux.claims.common.measures import all_at_chance, all_learned, percent, summary_of
+from vigreux.claims.common.parity import EXTRACTION, SCALES
+from vigreux.claims.common.two_layer_students import Method, TwoLayerStudents, train_students
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
-    """One-shot, progressive and extraction with the same short budget."""
-    settings = SETTINGS[preset]
-    teacher = lab.teacher(settings.teacher())
-    steps = settings.short_steps
-    series = list(range(settings.progressive_every, settings.teacher_steps, settings.progressive_every))
+    """Trains one-shot, progressive and extraction students with the same short budget."""
+    scale = SCALES[preset]
+    teacher = lab.teacher(scale.teacher())
+    steps = scale.short_steps
+    series = scale.progressive_checkpoints()
     methods: dict[str, Method] = {
-        "one-shot": lambda width, seed: settings.student("one-shot", width, seed, steps),
-        "progressive": lambda width, seed: settings.student(
-            "progressive", width, seed, steps, checkpoints=series
-        ),
-        "extraction": lambda width, seed: settings.student(
-            "extraction", width, seed, steps, extraction=EXTRACTION
-        ),
+        "one-shot": partial(scale.student, "one-shot", steps=steps),
+        "progressive": partial(scale.student, "progressive", steps=steps, checkpoints=series),
+        "extraction": partial(scale.student, "extraction", steps=steps, extraction=EXTRACTION),
     }
-    comparison = compare(lab, settings, teacher, methods)
-    numbers = comparison.numbers()
-    checks = []
-    for width in settings.widths:
-        final = {method: comparison.accuracies(method, width) for method in methods}
-        shown = {method: ", ".join(f"{100 * a:.1f} %" for a in own) for method, own in final.items()}
-        matches = min(final["extraction"]) >= max(final["progressive"]) - 0.01
-        checks += [
-            Check(
-                f"width {width}: one-shot at 55 % or less in every seed: {shown['one-shot']}",
-                all_at_chance(final["one-shot"]),
-            ),
-            Check(
-                f"width {width}: extraction at 99 % or more in every seed: {shown['extraction']}",
-                all_learned(final["extraction"]),
-            ),
-            Check(
-                f"width {width}: every seed of extraction within 1 point of progressive's best: {shown['progressive']}",
-                matches,
-            ),
-        ]
-    kept = {
-        method: own[f"width {settings.widths[0]}"]["cost"][0]["bytes_kept"] for method, own in numbers.items()
+    students = train_students(lab, scale, teacher, methods)
+    bytes_kept = {
+        method: summary_of(by_width[scale.widths[0]][0]).bytes_kept
+        for method, by_width in students.runs.items()
     }
+    checks = [check for width in scale.widths for check in _accuracy_checks(students, width)]
     checks.append(
         Check(
-            f"extraction keeps no more than one-shot, the final teacher: {kept}",
-            kept["extraction"] == kept["one-shot"],
+            f"extraction keeps no more than one-shot, the final teacher: {bytes_kept}",
+            bytes_kept["extraction"] == bytes_kept["one-shot"],
         )
     )
     return Outcome(
-        numbers={"bytes_kept": kept, "students": numbers},
+        numbers={"bytes_kept": bytes_kept, "students": students.numbers()},
         checks=checks,
-        seeds=settings.seeds,
-        config=settings.plain()
-        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
-        figures=[save(accuracy_figure(comparison.panels(), chance=0.5), lab.results, f"C7.{preset}")],
+        seeds=scale.seeds,
+        config=scale.plain() | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        figures=[save(accuracy_figure(students.panels(), chance=0.5), lab.results, f"C7.{preset}")],
     )
+
+
+def _accuracy_checks(students: TwoLayerStudents, width: int) -> list[Check]:
+    one_shot = students.accuracies("one-shot", width)
+    progressive = students.accuracies("progressive", width)
+    extraction = students.accuracies("extraction", width)
+    return [
+        Check(
+            f"width {width}: one-shot at 55 % or less in every seed: {percent(one_shot)}",
+            all_at_chance(one_shot),
+        ),
+        Check(
+            f"width {width}: extraction at 99 % or more in every seed: {percent(extraction)}",
+            all_learned(extraction),
+        ),
+        Check(
+            f"width {width}: every seed of extraction within 1 point of progressive's best:"
+            f" {percent(progressive)}",
+            min(extraction) >= max(progressive) - 0.01,
+        ),
+    ]
 
 
 CLAIM = Claim(

@@ -1,71 +1,68 @@
-"""C11: a masked language model learns n-grams first, and a curriculum beats one-shot distillation at equal steps."""
+"""C11: a masked language model learns n-grams first; a curriculum beats one-shot at equal steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from vigreux.claims.c10_speed import final_of, share_needed, speed_checks
+from vigreux.claims.common.checks import above, shares_needed, speed_checks
 from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
 from vigreux.claims.common.figures import save, training_figure
 from vigreux.claims.common.grammar_probes import ngram_series
-from vigreux.claims.common.grammar_students import (
-    EXTRACTED,
+from vigreux.claims.common.lab import Lab
+from vigreux.claims.common.language import EXTRACTION as EXTRACTION_SETTINGS
+from vigreux.claims.common.language import PREFIX, SCALES, TEACHER_NAME
+from vigreux.claims.common.language_probes import (
+    held_out_losses,
+    mean_accuracies,
+    ngrams_of,
+    scores_on,
+)
+from vigreux.claims.common.measures import final_accuracy, loss_curve
+from vigreux.claims.common.phases import (
+    EXTRACTION,
     MIDDLE,
     ONE_SHOT,
     PROGRESSIVE,
-    above_one_shot,
-    loss_of,
     methods_of,
-    phases,
+    ngram_checks,
+    phase_checks,
+    phases_of,
 )
-from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.language_probes import held_out_losses, ngrams_of, scores_elsewhere
-from vigreux.claims.common.language_settings import EXTRACTION, SETTINGS, LanguageSettings
-from vigreux.claims.common.phase_checks import ngram_checks, phase_checks
 from vigreux.claims.common.phases_figure import phases_figure
-from vigreux.claims.common.transformer_students import Method, train_students
+from vigreux.claims.common.transformer_students import train_students
 from vigreux.probes.phases import inflection
-from vigreux.stats import mean_interval
 
-NGRAM = 3  # of the checks; the others are in the numbers
-SUPERVISED = "supervised"
-
-
-def students_of(settings: LanguageSettings, found: dict[str, float]) -> dict[str, Method]:
-    """All take as many steps and start from the same random weights."""
-    every = methods_of(settings, found, EXTRACTION)
-    return {
-        SUPERVISED: lambda seed: settings.student("supervised", seed),
-        **{name: every[name] for name in (ONE_SHOT, PROGRESSIVE, MIDDLE, EXTRACTED)},
-    }
+NGRAM = 3  # the length in the checks; the numbers have other lengths, too
+CURRICULA = (PROGRESSIVE, MIDDLE, EXTRACTION)
 
 
 def run(lab: Lab, preset: Preset) -> Outcome:
-    """The teacher's phases and n-grams; students of every curriculum, here and on text of another source."""
-    settings = SETTINGS[preset]
-    teacher = lab.taught(settings.teacher(), "language-teacher")
-    found, loss = phases(teacher), loss_of(teacher)
+    """Measures the teacher's phases and n-grams; trains students of every curriculum."""
+    scale = SCALES[preset]
+    teacher = lab.taught(scale.teacher(), TEACHER_NAME)
+    phases = phases_of(teacher)
+    loss = loss_curve(teacher)
     lab.say("n-grams of the teacher's checkpoints")
-    grams = ngram_series(teacher, settings.probe_sentences, settings.ngrams())
-    methods = students_of(settings, found)
-    students = train_students(lab, teacher, methods, settings.seeds, prefix="language-")
+    ngrams = ngram_series(teacher, scale.probe_sentences, scale.ngrams())
+    all_methods = methods_of(scale, phases, EXTRACTION_SETTINGS)
+    methods = {"supervised": partial(scale.student, "supervised")}
+    methods |= {name: all_methods[name] for name in (ONE_SHOT, *CURRICULA)}
+    students = train_students(lab, teacher, methods, scale.seeds, prefix=PREFIX)
     lab.say("n-grams of students; text of another source")
-    elsewhere = {name: scores_elsewhere(runs, settings.elsewhere) for name, runs in students.runs.items()}
-    needed = {unit: share_needed(students, unit) for unit in ("steps", "flops")}
+    elsewhere = {name: scores_on(scale.elsewhere, runs) for name, runs in students.runs.items()}
+    needed = shares_needed(students)
+    threshold = 2 * max(ngrams["robust_interval"][str(NGRAM)])
+    probed = (ONE_SHOT, MIDDLE, EXTRACTION)
     return Outcome(
         numbers={
-            "phases": found,
+            "phases": phases,
             "teacher_loss": loss,
-            "teacher": final_of(teacher),
-            "teacher_elsewhere": scores_elsewhere([teacher], settings.elsewhere)[0],
-            "ngrams": grams,
-            "ngrams_of_students": ngrams_of(
-                students, (ONE_SHOT, MIDDLE, EXTRACTED), settings.probe_sentences, settings.ngrams()
-            ),
-            "inflection": inflection(
-                grams["steps"], grams["robust"][str(NGRAM)], 2 * max(grams["robust_interval"][str(NGRAM)])
-            ),
+            "teacher": final_accuracy(teacher),
+            "teacher_elsewhere": scores_on(scale.elsewhere, [teacher])[0],
+            "ngrams": ngrams,
+            "ngrams_of_students": ngrams_of(students, probed, scale.probe_sentences, scale.ngrams()),
+            "inflection": inflection(ngrams["steps"], ngrams["robust"][str(NGRAM)], threshold),
             "share_of_steps": needed["steps"],
             "share_of_flops": needed["flops"],
             "students": students.numbers(),
@@ -73,34 +70,39 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             "elsewhere": elsewhere,
         },
         checks=[
-            *phase_checks(loss, found),
-            *ngram_checks(grams, NGRAM),
-            *(above_one_shot(students, name) for name in (PROGRESSIVE, MIDDLE, EXTRACTED)),
+            *phase_checks(loss, phases),
+            *ngram_checks(ngrams, NGRAM),
+            *(above(students, name, ONE_SHOT) for name in CURRICULA),
             *speed_checks(needed),
-            _elsewhere(elsewhere),
+            _elsewhere_check(elsewhere),
         ],
-        seeds=settings.seeds,
-        config=settings.plain()
-        | {"hidden_share": EXTRACTION.hidden_share, "projection": EXTRACTION.projection},
+        seeds=scale.seeds,
+        config=scale.plain()
+        | {
+            "hidden_share": EXTRACTION_SETTINGS.hidden_share,
+            "projection": EXTRACTION_SETTINGS.projection,
+        },
         figures=[
-            save(phases_figure(loss, found, grams, NGRAM, students), lab.results, f"C11.{preset}"),
+            save(phases_figure(loss, phases, ngrams, NGRAM, students), lab.results, f"C11.{preset}"),
             save(training_figure(students, methods), lab.results, f"C11.{preset}.students"),
         ],
         notes=[
             "Total variation is ½ ‖·‖₁. Masked positions are attended to, in training and in the probes.",
-            "Where the teacher's loss has no three phases (phases.found is false), the middle of phase 2 is the half of its run.",
-            "Elsewhere is text of a source that no model was trained on; its masks are the same for all models.",
+            "Where the teacher's loss has no three phases (phases.found is false), the middle of phase 2 is"
+            " the half of its run.",
+            "Elsewhere is text of a source that no model was trained on; its masks are the same for all"
+            " models.",
         ],
     )
 
 
-def _elsewhere(scores: Mapping[str, list[dict[str, Any]]]) -> Check:
-    """Every curriculum is above one-shot on the other source too, in the mean over seeds."""
-    names = (ONE_SHOT, PROGRESSIVE, MIDDLE, EXTRACTED)
-    means = {name: mean_interval([score["accuracy"] for score in scores[name]])[0] for name in names}
-    shown = ", ".join(f"{name} {100 * mean:.2f} %" for name, mean in means.items())
+def _elsewhere_check(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> Check:
+    """On the other source, too, every curriculum is above one-shot."""
+    all_means = mean_accuracies(scores)
+    means = {name: all_means[name] for name in (ONE_SHOT, *CURRICULA)}
+    shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in means.items())
     what = f"on a source not trained on every curriculum is above one-shot, in the mean over seeds: {shown}"
-    return Check(what, all(means[name] > means[ONE_SHOT] for name in names[1:]))
+    return Check(what, all(means[name] > means[ONE_SHOT] for name in CURRICULA))
 
 
 CLAIM = Claim(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vigreux.report.tables import ComparisonTable, Estimate
+    from vigreux.report.tables import ComparisonTable
+    from vigreux.stats import Estimate
 
 FLAGS = (
     Flag("curricula", "names or YAML files, separated by commas", str, ",".join(CURRICULA)),
@@ -33,7 +34,7 @@ FLAGS = (
 
 
 def run(argv: Sequence[str]) -> None:
-    """Runs every curriculum with every seed, and prints the table and the paths of the plot and the report."""
+    """Runs every curriculum with every seed, and prints the table and the paths of the pages."""
     arguments = read_arguments("compare", argv, FLAGS)
     about = "Compare curricula at the same budget, with several seeds."
     config, flags = family_of(arguments).read_run(arguments, about)

@@ -1,4 +1,4 @@
-"""The comparison table: one row a curriculum over its seeds, as text, Markdown or HTML."""
+"""The comparison table: one row for each curriculum, over its seeds, as text, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from vigreux.report.layout import markdown_table, terminal_table
 from vigreux.report.metrics import Metric
 from vigreux.report.read import Experiment, Run
-from vigreux.stats import mean_interval
+from vigreux.run.folder import Summary
+from vigreux.stats import Estimate, mean, mean_interval, paired_interval
 from vigreux.units import human_bytes, human_flops, human_time
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-OTHERS = 3  # metrics beside the main one that the table shows; each run's own section has all of them
-
-Estimate = tuple[float, float | None]  # mean, half width of its 95 % interval (None: a single seed)
+OTHERS = 3  # metrics beside the main one in the table; the section of each run has all of them
+MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One curriculum. Numbers are means over the finished runs; None where there is none.
+    """One curriculum. Numbers are means over the finished runs, and None if there is none.
 
     Args:
-        group: the curriculum's name.
-        finished: number of finished runs.
-        total: number of runs.
-        metrics: held-out metrics by name.
-        difference: of the main metric to the baseline's, paired by seed.
-        flops: of student and teacher together.
-        seconds: wall time.
-        steps: optimiser steps.
-        bytes_kept: teacher weights that the curriculum needs kept.
-        best: whether its mean of the main metric is the best of the table.
+        group: The name of the curriculum.
+        finished: The number of finished runs.
+        total: The number of runs.
+        metrics: Held-out metrics by name, with half their 95 % intervals (None: a single seed).
+        difference: The difference of the main metric to the baseline, paired by seed.
+        flops: FLOPs of student and teacher together.
+        seconds: Wall time.
+        steps: Optimiser steps.
+        bytes_kept: Bytes of teacher weights that the curriculum needs.
+        best: Whether its mean of the main metric is the best of the table.
     """
 
     group: str
@@ -51,48 +52,53 @@ class Row:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """The rows, and what is needed to write them."""
+    """The rows, the metric that judges the task, and the group that the others are compared with."""
 
     rows: tuple[Row, ...]
     metric: Metric
     baseline: str | None
 
+    def __str__(self) -> str:
+        """The table as plain text."""
+        return to_text(self)
+
 
 def comparison_table(experiment: Experiment) -> ComparisonTable:
-    """One row a group, in the order of the experiment; failed, stopped and running runs are counted, not averaged."""
+    """One row for each group, in the order of the experiment; its numbers are of finished runs."""
     groups = experiment.groups
     baseline = experiment.baseline if experiment.baseline in groups else None
-    reference = groups[baseline] if baseline else []
+    baseline_runs = groups[baseline] if baseline else []
     metric = experiment.metric
-    rows = [_row(group, runs, reference, metric) for group, runs in groups.items()]
+    rows = [_row(group, runs, baseline_runs, metric) for group, runs in groups.items()]
     means = {row.group: row.metrics[metric.name][0] for row in rows if metric.name in row.metrics}
-    best = (max if metric.higher_is_better else min)(means.values()) if len(means) > 1 else None
-    rows = [replace(row, best=best is not None and means.get(row.group) == best) for row in rows]
+    if len(means) > 1:
+        best = max(means.values()) if metric.higher_is_better else min(means.values())
+        rows = [replace(row, best=means.get(row.group) == best) for row in rows]
     return ComparisonTable(tuple(rows), metric, baseline)
 
 
-def _row(group: str, runs: Sequence[Run], reference: Sequence[Run], metric: Metric) -> Row:
+def _row(group: str, runs: Sequence[Run], baseline_runs: Sequence[Run], metric: Metric) -> Row:
     summaries = [run.summary for run in finished(runs) if run.summary is not None]
-    names = dict.fromkeys(name for summary in summaries for name in summary.metrics)
-    measured = {
-        name: [s.metrics[name] for s in summaries if s.metrics.get(name) is not None] for name in names
-    }
+    values: dict[str, list[float]] = {}
+    for summary in summaries:
+        for name, value in summary.metrics.items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    is_baseline = bool(baseline_runs) and baseline_runs[0].group == group
 
-    def mean(value: Callable[..., float]) -> float | None:
-        return sum(map(value, summaries)) / len(summaries) if summaries else None
+    def mean_of(read: Callable[[Summary], float]) -> float | None:
+        return mean([read(summary) for summary in summaries]) if summaries else None
 
     return Row(
         group=group,
         finished=len(summaries),
         total=len(runs),
-        metrics={name: mean_interval(values) for name, values in measured.items() if values},
-        difference=None
-        if reference and reference[0].group == group
-        else paired_difference(runs, reference, metric),
-        flops=mean(lambda summary: summary.flops),
-        seconds=mean(lambda summary: summary.seconds),
-        steps=mean(lambda summary: summary.steps),
-        bytes_kept=mean(lambda summary: summary.bytes_kept),
+        metrics={name: mean_interval(measured) for name, measured in values.items()},
+        difference=None if is_baseline else paired_difference(runs, baseline_runs, metric),
+        flops=mean_of(lambda summary: summary.flops),
+        seconds=mean_of(lambda summary: summary.seconds),
+        steps=mean_of(lambda summary: summary.steps),
+        bytes_kept=mean_of(lambda summary: summary.bytes_kept),
     )
 
 
@@ -101,76 +107,77 @@ def finished(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.status == "finished"]
 
 
-def paired_difference(runs: Sequence[Run], reference: Sequence[Run], metric: Metric) -> Estimate | None:
-    """Mean and interval of `run − reference` over the seeds that both have: seeds share data order, so pairs differ by less."""
-    by_seed = {run.seed: _value(run, metric) for run in finished(reference)}
-    pairs = [(_value(run, metric), by_seed.get(run.seed)) for run in finished(runs)]
-    differences = [a - b for a, b in pairs if a is not None and b is not None]
-    return mean_interval(differences) if differences else None
+def paired_difference(runs: Sequence[Run], baseline_runs: Sequence[Run], metric: Metric) -> Estimate | None:
+    """Mean and interval of `run − baseline` over the seeds that both have; None without such a seed."""
+    by_seed = {run.seed: _value(run, metric) for run in finished(baseline_runs)}
+    values = []
+    baseline_values = []
+    for run in finished(runs):
+        value = _value(run, metric)
+        baseline = by_seed.get(run.seed)
+        if value is not None and baseline is not None:
+            values.append(value)
+            baseline_values.append(baseline)
+    return paired_interval(values, baseline_values) if values else None
 
 
 def _value(run: Run, metric: Metric) -> float | None:
     return run.summary.metrics.get(metric.name) if run.summary else None
 
 
-# --- writing it -----------------------------------------------------------------------------------------------------
+# --- how it is written ----------------------------------------------------------------------------------------
 
 
 def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text, the same for every rendering."""
-    others = list(
-        dict.fromkeys(name for row in table.rows for name in row.metrics if name != table.metric.name)
-    )[:OTHERS]
+    """Header and rows as text; all renderings use them."""
+    measured = dict.fromkeys(name for row in table.rows for name in row.metrics)
+    others = [name for name in measured if name != table.metric.name][:OTHERS]
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("curriculum", lambda row: row.group),
-        (
-            "seeds",
-            lambda row: (
-                str(row.total) if row.finished == row.total else f"{row.finished} of {row.total} finished"
-            ),
-        ),
+        ("seeds", _seeds_cell),
         _metric_column(table.metric),
     ]
     if table.baseline:
         columns.append((f"against {table.baseline}", lambda row: _difference_cell(row, table)))
     columns += [_metric_column(Metric.named(name)) for name in others]
     columns += [
-        ("FLOPs", lambda row: _shown(row.flops, human_flops)),
-        ("time", lambda row: _shown(row.seconds, human_time)),
-        ("steps", lambda row: _shown(row.steps, lambda steps: f"{steps:,.0f}")),
-        ("teacher kept", lambda row: _shown(row.bytes_kept, lambda n: human_bytes(round(n)))),
+        ("FLOPs", lambda row: _in_words(row.flops, human_flops)),
+        ("time", lambda row: _in_words(row.seconds, human_time)),
+        ("steps", lambda row: _in_words(row.steps, lambda steps: f"{steps:,.0f}")),
+        ("teacher kept", lambda row: _in_words(row.bytes_kept, lambda size: human_bytes(round(size)))),
     ]
     return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in table.rows]
 
 
+def _seeds_cell(row: Row) -> str:
+    if row.finished == row.total:
+        return str(row.total)
+    return f"{row.finished} of {row.total} finished"
+
+
 def _metric_column(metric: Metric) -> tuple[str, Callable[[Row], str]]:
-    return f"{metric.words} {metric.arrow}", lambda row: metric.format(
-        *row.metrics.get(metric.name, (None, None))
-    )
+    def cell(row: Row) -> str:
+        return metric.format(*row.metrics.get(metric.name, (None, None)))
+
+    return f"{metric.words} {metric.arrow}", cell
 
 
 def _difference_cell(row: Row, table: ComparisonTable) -> str:
     if row.group == table.baseline:
         return "baseline"
-    return "–" if row.difference is None else table.metric.format_difference(*row.difference)
+    return MISSING if row.difference is None else table.metric.format_difference(*row.difference)
 
 
-def _shown(value: float | None, human: Callable[[float], str]) -> str:
-    return "–" if value is None else human(value)
+def _in_words(value: float | None, words: Callable[[float], str]) -> str:
+    return MISSING if value is None else words(value)
 
 
 def to_rich(table: ComparisonTable) -> Table:
-    """A table for the terminal."""
-    from rich import box
-    from rich.markup import escape as plain
-    from rich.table import Table
-
+    """A table for the terminal; the best curriculum in bold."""
     header, rows = cells(table)
-    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(header):
-        rendered.add_column(plain(name), justify="left" if i == 0 else "right")
-    for row, entry in zip(table.rows, rows):
-        rendered.add_row(*map(plain, entry), style="bold" if row.best else None)
+    rendered = terminal_table(header, rows, justify="right")
+    for line, row in zip(rendered.rows, table.rows):
+        line.style = "bold" if row.best else None
     return rendered
 
 
@@ -188,30 +195,21 @@ def to_text(table: ComparisonTable, width: int = 160) -> str:
 def to_markdown(table: ComparisonTable) -> str:
     """A Markdown table; the best curriculum in bold."""
     header, rows = cells(table)
-    rule = ["---", *["--:"] * (len(header) - 1)]
-    bold = [
-        [f"**{cell}**" if row.best and i in (0, 2) else cell for i, cell in enumerate(r)]
-        for row, r in zip(table.rows, rows)
-    ]
-    return (
-        "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-            for line in [header, rule, *bold]
-        )
-        + "\n"
-    )
+    for row, texts in zip(table.rows, rows):
+        if row.best:
+            texts[0] = f"**{texts[0]}**"
+            texts[2] = f"**{texts[2]}**"
+    return markdown_table(header, rows)
 
 
 def to_html(table: ComparisonTable) -> str:
-    """A `<table>`; every text escaped, the best curriculum marked by the class `best`."""
+    """A `<table>`. Every text is escaped; the best curriculum has the class `best`."""
     header, rows = cells(table)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = []
-    for row, entry in zip(table.rows, rows):
-        first, *rest = map(escape, entry)
-        body.append(
-            f'<tr{" class=best" if row.best else ""}><th scope="row">{first}</th>'
-            + "".join(f"<td>{c}</td>" for c in rest)
-            + "</tr>"
-        )
+    for row, texts in zip(table.rows, rows):
+        first, *rest = map(escape, texts)
+        mark = " class=best" if row.best else ""
+        data = "".join(f"<td>{text}</td>" for text in rest)
+        body.append(f'<tr{mark}><th scope="row">{first}</th>{data}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"

@@ -45,7 +45,7 @@ class Comparison(SweepResult):
     report: Path | None = None
 
     def table(self) -> ComparisonTable:
-        """One row for each curriculum: means and intervals over seeds, and the difference to the first curriculum."""
+        """One row for each curriculum, with its difference to the first one."""
         from vigreux.report.read import read_experiment
         from vigreux.report.tables import comparison_table
 
@@ -63,13 +63,15 @@ def compare(
 ) -> Comparison:
     """Runs every curriculum with every seed at the budget of `config`, and compares the students.
 
-    Runs of one seed see the same samples in the same order. Seeds are the outer loop, so that an interrupted comparison has
-    whole seeds to show. The folder `config.output` gets the run folders `CURRICULUM-seedN`, compare.json, plot.png and
-    report.html.
+    Runs of one seed see the same samples in the same order. Seeds are the outer loop, so that an interrupted
+    comparison has whole seeds to show. The folder `config.output` gets the run folders `CURRICULUM-seedN`,
+    compare.json, plot.png and report.html.
 
     Args:
-        config: The configuration of all runs. It needs a budget; its curriculum, seed and output are not used by the runs.
-        curricula: Names (see `vigreux distill --help`) or YAML files. The table compares the others with the first.
+        config: The configuration of all runs. It needs a budget; its curriculum, seed and output are not used
+            by the runs.
+        curricula: Names (see `vigreux distill --help`) or YAML files. The table compares the others with the
+            first.
         seeds: How many (3 is 0, 1 and 2), or which.
         jobs: The number of runs at a time; see `vigreux.sweep`.
         resume: Keep finished runs, and resume those that are not finished. More curricula and seeds may join.
@@ -118,11 +120,11 @@ def _check_curricula(curricula: Sequence[str | Path]) -> list[str]:
 
 
 def _resolve_seeds(seeds: int | Sequence[int]) -> list[int]:
-    is_count = isinstance(seeds, int)
-    chosen = list(range(min(seeds, MOST_SEEDS + 1))) if is_count else list(seeds)
+    chosen = list(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else list(seeds)
     if not 0 < len(chosen) <= MOST_SEEDS or len(set(chosen)) < len(chosen):
         raise ConfigError(
-            f"seeds: {shown(seeds)}; accepted: how many (from 1 to {MOST_SEEDS:,}), or different whole numbers"
+            f"seeds: {shown(seeds)}; accepted: how many (from 1 to {MOST_SEEDS:,}), or different whole"
+            " numbers"
         )
     for seed in chosen:
         check_value("seeds", seed, Seed)
@@ -135,7 +137,8 @@ def _check_config(config: RunConfig | TwoLayerConfig) -> None:
         raise ConfigError(f"config: {shown(config)}; accepted: a RunConfig or a TwoLayerConfig")
     if isinstance(config, RunConfig) and config.teacher.sharded:
         raise ConfigError(
-            "teacher.sharded: true, and a comparison prepares its runs on one process; accepted: false, or distill"
+            "teacher.sharded: true, and a comparison prepares its runs on one process; accepted: false, or"
+            " distill"
         )
     if config.budget == BudgetConfig():
         raise ConfigError(f"budget: missing: all runs of a comparison have the same; accepted: {BUDGETS}")
@@ -173,7 +176,7 @@ def _check_folder(root: Path, description: dict[str, Any], *, resume: bool) -> N
 
 
 def _is_vacant(root: Path) -> bool:
-    """Whether `root` is new or empty, or holds only what a comparison wrote that ended before its first run."""
+    """Raises where metric, budget or baseline differ. Other seeds and curricula may join."""
     if not root.exists():
         return True
     leftovers = re.compile(r"compare\.json|\.lock.*|\..*\.tmp")

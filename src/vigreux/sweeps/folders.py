@@ -1,10 +1,10 @@
-"""The run folder of each configuration of a sweep: named by its name alone, or by its name and its settings."""
+"""The run folder of each configuration of a sweep: by its name, or by its name and its settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,16 +53,17 @@ def plan_runs(
 
     Raises:
         ConfigError: a name cannot be the name of a folder.
-        CheckpointError: without `resume`, a folder holds a run; with `resume`, it holds a run of another configuration.
+        CheckpointError: without `resume`, a folder holds a run; with `resume`, it holds a run of another
+        configuration.
     """
-    runs = []
+    runs: list[PlannedRun] = []
     for name, config in configs.items():
         if not name or name in (".", "..") or "/" in name or "\\" in name:
             raise ConfigError(f"configs: {shown(name)}; accepted: names of folders inside {root}")
         if folders == "name":
             runs.append(_named_run(name, replace(config, output=str(root / name)), resume=resume))
         else:
-            runs.append(_matching_run(name, config, root, resume=resume))
+            runs.append(_matching_run(name, config, root, resume=resume, earlier=runs))
     return runs
 
 
@@ -72,9 +73,14 @@ def _named_run(name: str, config: Config, *, resume: bool) -> PlannedRun:
     return PlannedRun(name, config, begun, finished)
 
 
-def _matching_run(name: str, config: Config, root: Path, *, resume: bool) -> PlannedRun:
-    """The run of these settings, whatever name it was begun under."""
+def _matching_run(
+    name: str, config: Config, root: Path, *, resume: bool, earlier: Sequence[PlannedRun]
+) -> PlannedRun:
+    """The run of these settings, whatever name it was begun under, or has earlier in the same sweep."""
     fingerprint = settings_fingerprint(config, root)
+    for run in earlier:
+        if run.folder.name.endswith(f"-{fingerprint}"):
+            return replace(run, name=name)
     begun = sorted(root.glob(f"*-{fingerprint}/run.json"))
     if not begun:
         return PlannedRun(name, replace(config, output=str(root / f"{name}-{fingerprint}")), False, False)
@@ -87,7 +93,8 @@ def _matching_run(name: str, config: Config, root: Path, *, resume: bool) -> Pla
 def settings_fingerprint(config: Config, root: Path) -> str:
     """Twelve characters that differ for different settings. Paths inside `root` count relative to it.
 
-    The output folder, the cache and the number of threads do not change the result of a run, so they do not count.
+    The output folder, the cache and the number of threads do not change the result of a run, so they do not
+    count.
     """
     plain: dict[str, Any] = asdict(config)
     plain.pop("output")
@@ -146,5 +153,9 @@ def _busy(root: Path) -> CheckpointError:
 
 
 def failed_last(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The runs that are not finished; those that failed earlier come last, because they may fail again."""
-    return sorted((run for run in runs if not run.finished), key=lambda run: run.has_failed)
+    """The unfinished folders. Those that failed earlier come last, because they may fail again."""
+    unfinished: dict[Path, PlannedRun] = {}
+    for run in runs:
+        if not run.finished:
+            unfinished.setdefault(run.folder, run)
+    return sorted(unfinished.values(), key=lambda run: run.has_failed)

@@ -45,7 +45,7 @@ class SweepResult:
     trained: tuple[str, ...]
 
     def table(self) -> ComparisonTable:
-        """One row for each set of settings, with means and intervals over its seeds; `str()` of it is a text table."""
+        """One row for each set of settings, over its seeds; `str()` of it is a text table."""
         from vigreux.report.read import read_experiment
         from vigreux.report.tables import comparison_table
 
@@ -60,7 +60,8 @@ class RunsFailedError(TrainingError):
         count = len(result.runs) + len(result.failures)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in result.failures.items())
         super().__init__(
-            f"{len(result.failures)} of {count} runs failed ({reasons}); the others are finished, and --resume tries the"
+            f"{len(result.failures)} of {count} runs failed ({reasons}); the others are finished, and"
+            " --resume tries the"
             " failed ones again"
         )
         self.result = result
@@ -78,15 +79,17 @@ def sweep(
 ) -> SweepResult:
     """Runs each configuration in a folder of its own, and goes on past a run that fails.
 
-    All configurations are checked before the first run. Each process loads teacher and data once for runs that share them.
+    All configurations are checked before the first run. Each process loads teacher and data once for runs
+    that share them.
 
     Args:
         configs: The configurations by name. Their `output` is not used.
         root: The folder for the run folders. With `folders="name"` one sweep at a time writes it.
-        folders: `"name"`: a run folder is `root/NAME`. `"settings"`: it is `root/NAME-FINGERPRINT`, and a run of the same
-            settings counts whatever its name.
+        folders: `"name"`: a run folder is `root/NAME`. `"settings"`: it is `root/NAME-FINGERPRINT`, and a run
+            of the same settings counts whatever its name.
         jobs: The number of runs at a time. 1 runs them in this process, more in that many other processes.
-        resume: Keep finished runs, and resume those that are not finished. Without it, a folder that holds a run is refused.
+        resume: Keep finished runs, and resume those that are not finished. Without it, a folder that holds a
+            run is refused.
         quiet: Show no progress.
         workers: Processes from an earlier sweep, to use in place of new ones; `jobs` is theirs.
 
@@ -110,7 +113,7 @@ def sweep(
 
 
 def check_configs(configs: Iterable[Config]) -> None:
-    """Raises for what can be seen to be wrong before a run starts. Runs that differ by their seed alone are checked once."""
+    """Checks all that can be checked before a run starts. The seed is no reason to check again."""
     different = {repr(replace(config, seed=0, output=".")): config for config in configs}
     for config in different.values():
         check_configuration(config)
@@ -134,6 +137,8 @@ def run_all(
             failures = _run_in_processes(unfinished, processes)
     else:
         failures = _run_here(unfinished, quiet=quiet)
+    reasons = {run.folder: failures[run.name] for run in unfinished if run.name in failures}
+    failures = {run.name: reasons[run.folder] for run in planned if run.folder in reasons}
     finished = {run.name: RunFolder.open(run.folder) for run in planned if run.name not in failures}
     trained = tuple(run.name for run in unfinished if run.name not in failures)
     result = SweepResult(root, finished, failures, trained)

@@ -21,8 +21,9 @@ KILLED = "its process was killed"
 class Workers:
     """`jobs` processes; each runs one function after another.
 
-    The processes are separate pools of one process each. If the operating system kills one (it does so when memory runs out),
-    only the run of that process fails, and a new process takes its place. A single pool of several processes would fail as a whole.
+    The processes are separate pools of one process each. If the operating system kills one (it does so when
+    memory runs out), only the run of that process fails, and a new process takes its place. A single pool of
+    several processes would fail as a whole.
     """
 
     def __init__(self, jobs: int, threads: int | None = None) -> None:
@@ -43,7 +44,8 @@ class Workers:
         """Calls each function in one of the processes, in order.
 
         Yields:
-            The name of a function that ended, and the reason if it failed with a `VigreuxError` or its process was killed.
+            The name of a function that ended, and the reason if it failed with a `VigreuxError` or its
+            process was killed.
         """
         calls = ThreadPoolExecutor(self.jobs)
         futures = {calls.submit(self._call, function): name for name, function in functions.items()}

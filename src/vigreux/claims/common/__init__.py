@@ -1,1 +1,1 @@
-"""What several claims share: scales, training of teachers and students, readings of finished runs, checks and figures."""
+"""What claims share: scales, the training of teachers and students, measures, checks and figures."""

@@ -1,4 +1,4 @@
-"""A claim, the test on numbers that decides it, and the file in `results/` that says how it came out."""
+"""A claim, the checks on numbers that decide it, and the file in `results/` with the outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ PRESETS: tuple[Preset, ...] = ("smoke", "laptop", "paper")
 
 @dataclass(frozen=True)
 class Check:
-    """One part of a claim: what must be true of the numbers, written before the run, and whether it is."""
+    """One part of a claim. It was written before the run.
+
+    Args:
+        what: What must be true of the numbers, and the numbers.
+        holds: Whether it is true.
+    """
 
     what: str
     holds: bool
@@ -29,15 +34,15 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What an experiment found.
+    """The outcome of an experiment.
 
     Args:
-        numbers: plain values, enough to draw every figure again.
-        checks: the parts of the claim.
-        seeds: of the students, or of whatever was repeated.
-        config: the settings of the preset.
-        figures: image files, relative to the results folder.
-        notes: what a reader should know; what was tried where a check fails.
+        numbers: Plain values, enough to draw every figure again.
+        checks: The parts of the claim.
+        seeds: The seeds of the students, or of what else was repeated.
+        config: The settings of the preset.
+        figures: Image files, relative to the results folder.
+        notes: What a reader should know, and what was tried where a check fails.
     """
 
     numbers: dict[str, Any]
@@ -50,8 +55,16 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """holds, holds in part, or does not hold."""
-        held = sum(check.holds for check in self.checks)
-        return "holds" if held == len(self.checks) else "holds in part" if held else "does not hold"
+        return verdict_of(self.checks)
+
+
+def verdict_of(checks: Sequence[Check]) -> str:
+    """holds, holds in part, or does not hold."""
+    if all(check.holds for check in checks):
+        return "holds"
+    if any(check.holds for check in checks):
+        return "holds in part"
+    return "does not hold"
 
 
 @dataclass(frozen=True)
@@ -60,9 +73,9 @@ class Claim:
 
     Args:
         name: C1, C2, …
-        title: in a few words.
-        source: paper and section.
-        run: from the workspace and a preset to what was found.
+        title: The claim in a few words.
+        source: Paper and section.
+        run: Runs the experiment: from the laboratory and a preset to the outcome.
     """
 
     name: str
@@ -74,7 +87,7 @@ class Claim:
 def write_result(
     claim: Claim, preset: Preset, outcome: Outcome, folder: Path, *, command: str, seconds: float
 ) -> Path:
-    """Writes `CLAIM.preset.json` into the results folder; gives its path."""
+    """Writes `CLAIM.PRESET.json` into the results folder; gives its path."""
     document = {
         "claim": claim.name,
         "title": claim.title,
@@ -94,21 +107,29 @@ def write_result(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{claim.name}.{preset}.json"
-    write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_document(document, path)
     return path
 
 
-def seconds_before(claim: Claim, preset: Preset, folder: Path) -> float | None:
-    """What the result that stands there took, for a call that only reads finished runs; `None` where there is none."""
+def write_document(document: Mapping[str, Any], path: Path) -> None:
+    """Writes a result as JSON."""
+    write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def recorded_seconds(claim: Claim, preset: Preset, folder: Path) -> float | None:
+    """The seconds in an earlier result file; `None` without such a file."""
     path = folder / f"{claim.name}.{preset}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else None
+    if not path.exists():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"]
 
 
 def machine() -> str:
-    """Processor and cores, in words."""
-    names = Path("/proc/cpuinfo")
-    lines = names.read_text().splitlines() if names.exists() else []
-    model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    """Processor and number of cores in words."""
+    cpuinfo = Path("/proc/cpuinfo")
+    model = platform.machine()
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
     return f"{model}, {os.cpu_count()} cores"

@@ -1,4 +1,4 @@
-"""Where the runs of the claims live: each is an ordinary run folder, trained once and read by every claim that needs it."""
+"""The laboratory: run folders that are trained once and read by every claim that needs them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,32 @@ class Lab:
     quiet: bool = False
     trained: list[str] = field(default_factory=list)
 
-    # --- two-layer networks -------------------------------------------------------------------------------------------
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the processes of the students."""
+        workers = self.__dict__.get("_workers")  # the cached property, if it was used
+        if workers is not None:
+            workers.close()
 
     def teacher(self, config: TwoLayerConfig) -> RunFolder:
         """A finished two-layer teacher with all its checkpoints."""
         return self._run_one(config.for_teaching(), "teacher")
 
-    def student(self, config: TwoLayerConfig, teacher: RunFolder | None, name: str) -> RunFolder:
-        """A finished two-layer student; its folder begins with `name`."""
-        if teacher is not None:
-            config = replace(config, teacher=TwoLayerTeacherConfig(str(teacher.path)))
-        return self._run_one(config, name)
+    def students(
+        self, configs: Mapping[str, TwoLayerConfig], teacher: RunFolder | None = None
+    ) -> Mapping[str, RunFolder]:
+        """Finished two-layer students by name, trained one after the other, each on all cores.
 
-    # --- transformers -------------------------------------------------------------------------------------------------
+        Args:
+            configs: The runs by name.
+            teacher: The teacher of all of them; `None` for students that learn from labels alone.
+        """
+        if teacher is not None:
+            settings = TwoLayerTeacherConfig(str(teacher.path))
+            configs = {name: replace(config, teacher=settings) for name, config in configs.items()}
+        return self._sweep(configs).runs
 
     def taught(self, config: TeachConfig, name: str = "teacher") -> RunFolder:
         """A finished transformer teacher with its checkpoints, trained on labels."""
@@ -57,26 +70,23 @@ class Lab:
     ) -> dict[str, RunFolder]:
         """Finished transformer students, by name.
 
-        On CPUs as many run at a time as there are cores, with one thread each: a single small model does not keep two
-        cores busy. The result of a run does not depend on the others.
+        On CPUs as many run at a time as there are cores, with one thread each: a single small model does not
+        keep two cores busy. The result of a run does not depend on the others.
 
         Args:
             configs: The runs by name.
             teacher: The teacher of all of them; `None` if the configurations name one.
-            cached: A run whose stages ask the teacher for all that any of `configs` asks for. Its signals are written
-                once, and all students learn from them.
+            cached: A run whose stages ask the teacher for all that any of `configs` asks for. Its signals are
+                written once, and all students learn from them.
         """
-        taught: dict[str, Config] = {name: _taught_by(config, teacher) for name, config in configs.items()}
+        taught = {name: _taught_by(config, teacher) for name, config in configs.items()}
         planned = plan_runs(taught, self.root, folders="settings", resume=True)
         unfinished = [run.name for run in planned if not run.finished]
-        if not unfinished:
-            return {run.name: RunFolder.open(run.folder) for run in planned}
-        if cached is not None:
+        if cached is not None and unfinished:
             cache = self._cache(_taught_by(cached, teacher))
             for name in unfinished:
                 taught[name] = replace(taught[name], cache=cache)
-        self.say(f"{len(unfinished)} students to train; {len(planned) - len(unfinished)} are finished")
-        return dict(self._sweep(taught, workers=self._workers).runs)
+        return dict(self._sweep(taught, workers=self._workers if unfinished else None).runs)
 
     @cached_property
     def _workers(self) -> Workers | None:
@@ -98,25 +108,16 @@ class Lab:
         begin_capture(replace(config, cache=cache)).run()
         return cache
 
-    # --- both ---------------------------------------------------------------------------------------------------------
-
     def _run_one(self, config: Config, name: str) -> RunFolder:
-        (planned,) = plan_runs({name: config}, self.root, folders="settings", resume=True)
-        if not planned.finished:
-            self.say(f"{planned.folder.name}: {config.budget.steps or 0:,} steps")
         return self._sweep({name: config}).runs[name]
 
     def _sweep(self, configs: Mapping[str, Config], workers: Workers | None = None) -> SweepResult:
-        result = sweep(
-            configs,
-            self.root,
-            folders="settings",
-            resume=True,
-            quiet=True if workers else self.quiet,
-            workers=workers,
-        )
-        self.trained.extend(result.runs[name].path.name for name in result.trained)
-        return result
+        planned = plan_runs(configs, self.root, folders="settings", resume=True)
+        unfinished = [run.folder.name for run in planned if not run.finished]
+        if unfinished:
+            self.say(f"{len(unfinished)} of {len(planned)} runs to train: {', '.join(unfinished)}")
+            self.trained.extend(unfinished)
+        return sweep(configs, self.root, folders="settings", resume=True, quiet=self.quiet, workers=workers)
 
 
 def _taught_by(config: RunConfig, teacher: RunFolder | None) -> RunConfig:

@@ -1,4 +1,4 @@
-"""How finished models of a language experiment do elsewhere: on text of a source that none of them was trained on."""
+"""How finished language models do on other text, and which n-grams their output depends on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import replace
 from vigreux.claims.common.transformer_students import Students
 from vigreux.probes.ngrams import NgramScore, NgramSettings
 from vigreux.run.folder import RunFolder
+from vigreux.stats import mean_interval
 
 
-def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, float]]:
-    """Loss and accuracy of each finished model on all text of `source` (at most `task.max_eval` blocks), in its own task.
+def scores_on(source: str, runs: Sequence[RunFolder]) -> list[dict[str, float]]:
+    """Loss and accuracy of each finished model, in its own task, on all text of `source`.
 
-    The masks, where there are any, are the same for all.
+    `task.max_eval` limits the number of blocks. Masks are the same for all models.
     """
     from vigreux.assembly.probing import models_of_run
     from vigreux.backends.transformer.evaluation import HeldOut
@@ -32,19 +33,23 @@ def scores_elsewhere(runs: Sequence[RunFolder], source: str) -> list[dict[str, f
     return scores
 
 
-def held_out_losses(students: Students) -> dict[str, list[float]]:
-    """Method → the loss on held-out text of the sources that were trained on, a seed each, in nats a token."""
-    metrics = {
-        method: [summary.metrics for run in runs if (summary := run.summary())]
-        for method, runs in students.runs.items()
+def mean_accuracies(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """Method → the mean accuracy over seeds, of the scores of `scores_on`."""
+    return {
+        method: mean_interval([score["accuracy"] for score in by_seed])[0]
+        for method, by_seed in scores.items()
     }
-    return {method: [each["loss"] for each in found] for method, found in metrics.items()}
+
+
+def held_out_losses(students: Students) -> dict[str, list[float]]:
+    """Method → the loss on held-out text of the training sources, one for each seed, in nats a token."""
+    return {method: students.finals(method, "loss") for method in students.runs}
 
 
 def ngrams_of(
     students: Students, methods: Sequence[str], sentences: int, settings: NgramSettings
 ) -> Mapping[str, object]:
-    """M_robust and M_close of finished students: method → a list a seed, each by the length of the n-gram."""
+    """M_robust and M_close of finished students: method → one entry a seed, by length of the n-gram."""
     return {
         method: [_by_length(_scores(run, sentences, settings)) for run in students.runs[method]]
         for method in methods

@@ -1,4 +1,4 @@
-"""Transformer students of one teacher by several methods and seeds, what their runs show, and how that goes into a result."""
+"""Transformer students of one teacher by several methods and seeds, and what their runs show."""
 
 from __future__ import annotations
 
@@ -7,56 +7,57 @@ from dataclasses import dataclass
 from typing import Any
 
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.parity import cost
+from vigreux.claims.common.measures import Curves, cost, explained_variances, summary_of
 from vigreux.config.transformer import RunConfig
 from vigreux.run.folder import RunFolder
 from vigreux.stats import mean_interval
 
-Method = Callable[[int], RunConfig]  # a student's seed → its run
+Method = Callable[[int], RunConfig]  # seed of a student → its run
 
 
 @dataclass(frozen=True)
 class Students:
-    """Finished runs by method, a seed each.
+    """Finished runs.
 
     Args:
-        runs: method → runs, in the order of the seeds.
-        metric: what a curve shows (accuracy, loss).
+        runs: Method → the runs, in the order of the seeds.
     """
 
     runs: Mapping[str, Sequence[RunFolder]]
-    metric: str = "accuracy"
 
-    def finals(self, method: str) -> list[float]:
-        """The metric at the end, a seed each."""
-        return [self._final(run) for run in self.runs[method]]
+    def finals(self, method: str, metric: str = "accuracy") -> list[float]:
+        """A held-out metric at the end, one value for each seed."""
+        return [summary_of(run).metrics[metric] for run in self.runs[method]]
 
-    def curve(self, run: RunFolder) -> dict[str, list[float]]:
-        """Evaluations of the whole student: `steps`, `flops` (of student and teacher) and the metric."""
-        records = [r for r in run.metrics("eval") if self.metric in r and "explained_variance" not in r]
+    def curve(self, run: RunFolder) -> Curves:
+        """Evaluations of the whole student: `steps`, `flops` (of student and teacher) and `accuracy`."""
+        records = [
+            record
+            for record in run.metrics("eval")
+            if "accuracy" in record and "explained_variance" not in record
+        ]
         return {
-            "steps": [r["global_step"] for r in records],
-            "flops": [r["flops"] for r in records],
-            self.metric: [r[self.metric] for r in records],
+            "steps": [record["global_step"] for record in records],
+            "flops": [record["flops"] for record in records],
+            "accuracy": [record["accuracy"] for record in records],
         }
 
+    def curves(self, method: str) -> list[Curves]:
+        """The curves of a method's runs."""
+        return [self.curve(run) for run in self.runs[method]]
+
     def numbers(self) -> dict[str, Any]:
-        """Finals with their interval, curves and costs, for the result file."""
+        """Final accuracies with their interval, curves and costs, for the result file."""
         return {
             method: {
-                self.metric: self.finals(method),
+                "accuracy": self.finals(method),
                 "interval": list(mean_interval(self.finals(method))),
                 "cost": [cost(run) for run in runs],
-                "explained_variance": explained_variances(runs),
-                "curves": [self.curve(run) for run in runs],
+                "explained_variance": [explained_variances(run) for run in runs],
+                "curves": self.curves(method),
             }
             for method, runs in self.runs.items()
         }
-
-    def _final(self, run: RunFolder) -> float:
-        summary = run.summary()
-        assert summary is not None
-        return summary.metrics[self.metric]
 
 
 def train_students(
@@ -65,25 +66,25 @@ def train_students(
     methods: Mapping[str, Method],
     seeds: Sequence[int],
     *,
-    metric: str = "accuracy",
     prefix: str = "",
     cached: RunConfig | None = None,
 ) -> Students:
-    """Trains, or reads, the students of all methods and seeds; `cached` as `Lab.distilled` takes it."""
-    names = {(method, seed): f"{prefix}{_slug(method)}-seed{seed}" for seed in seeds for method in methods}
-    found = lab.distilled(
-        {names[method, seed]: methods[method](seed) for method, seed in names}, teacher, cached=cached
-    )
-    return Students({method: [found[names[method, seed]] for seed in seeds] for method in methods}, metric)
+    """Trains, or reads, the students of all methods and seeds.
 
-
-def explained_variances(runs: Sequence[RunFolder]) -> list[list[float]]:
-    """Of each run, those of its hidden stages."""
-    return [
-        [stage.explained_variance for stage in run.stages() if stage.explained_variance is not None]
-        for run in runs
-    ]
-
-
-def _slug(method: str) -> str:
-    return method.replace(" ", "-").replace(",", "")
+    Args:
+        lab: Where the runs are.
+        teacher: The run of the teacher; `None` if the methods name one.
+        methods: Method → the run of a student.
+        seeds: The seeds of each method.
+        prefix: How the run folders begin.
+        cached: See `Lab.distilled`.
+    """
+    names = {}
+    configs = {}
+    for seed in seeds:
+        for method, make in methods.items():
+            name = f"{prefix}{method.replace(' ', '-').replace(',', '')}-seed{seed}"
+            names[method, seed] = name
+            configs[name] = make(seed)
+    runs = lab.distilled(configs, teacher, cached=cached)
+    return Students({method: [runs[names[method, seed]] for seed in seeds] for method in methods})

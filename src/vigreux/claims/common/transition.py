@@ -1,21 +1,27 @@
-"""Where the teacher's accuracy jumps, and the checkpoints before, inside and after it."""
+"""Where the accuracy of a parity teacher jumps, and the checkpoints before, inside and after the jump."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vigreux.claims.common.parity import ParitySettings, curve
+from vigreux.claims.common.measures import curve
+from vigreux.claims.common.parity import ParityScale
 from vigreux.run.folder import RunFolder
 from vigreux.selection import Curve, find_transitions, select_checkpoints
 
 
 @dataclass(frozen=True)
-class Around:
-    """Checkpoints of a teacher, and the window [start, end] of its rise: one transition, or several close to each other.
+class Rise:
+    """The rise of a teacher's accuracy, and checkpoints around it. It is one transition, or several.
 
-    `selected` is the one that `vigreux select` takes, in the largest transition. `before` and `after` lie half a window outside the
-    rise, as the papers' 6M and 7M lie at the rim of theirs; `long_after` at 1.2 times its end.
+    Args:
+        before: A checkpoint half the length of the rise before its start. (In the papers: 6M, at the edge of
+            their rise.)
+        selected: The checkpoint that `vigreux select` chooses, in the largest transition.
+        after: A checkpoint half the length of the rise after its end. (In the papers: 7M.)
+        long_after: A checkpoint at 1.2 times the end.
+        start, end: Steps at which the rise starts and ends.
     """
 
     before: int
@@ -26,34 +32,44 @@ class Around:
     end: float
 
     def plain(self) -> dict[str, Any]:
-        """For the result file."""
+        """The fields as plain values, for the result file."""
         return asdict(self)
 
 
+def accuracy_curve(run: RunFolder) -> Curve:
+    """Held-out accuracy during training, for the search of transitions."""
+    points = curve(run)
+    return Curve.of(points["steps"], points["accuracy"], rises=True)
+
+
 def checkpoints(teacher: RunFolder) -> list[int]:
-    """Steps of the kept checkpoints, the last (the final teacher) left out."""
-    return [checkpoint.step for checkpoint in teacher.checkpoints()][:-1]
+    """The steps of the checkpoints, without the last one, which is the final teacher."""
+    return [checkpoint.global_step for checkpoint in teacher.checkpoints()][:-1]
 
 
-def budget(settings: ParitySettings, teacher: RunFolder) -> int:
-    """Steps of a student."""
-    return settings.steps if settings.steps is not None else 2 * round(around(teacher).end)
-
-
-def around(teacher: RunFolder) -> Around:
-    """The teacher's rise, and the checkpoints about it.
+def rise_of(teacher: RunFolder) -> Rise:
+    """The rise of the teacher's accuracy.
 
     Raises:
-        ConfigError: its accuracy has no phase transition, or no checkpoint lies inside it.
+        ConfigError: the accuracy has no phase transition, or no checkpoint lies inside it.
     """
-    found = curve(teacher)
-    accuracy = Curve.of(found["steps"], found["accuracy"], rises=True)
+    accuracy = accuracy_curve(teacher)
     available = checkpoints(teacher)
     selected = select_checkpoints(accuracy, available, shots=2)[0]
     transitions = find_transitions(accuracy)
-    start, end = min(t.start for t in transitions), max(t.end for t in transitions)
+    start = min(transition.start for transition in transitions)
+    end = max(transition.end for transition in transitions)
     margin = (end - start) / 2
-    before = max((step for step in available if step <= start - margin), default=available[0])
-    after = min((step for step in available if step >= end + margin), default=available[-1])
-    long_after = min((step for step in available if step >= 1.2 * end), default=available[-1])
-    return Around(before, selected.step, after, long_after, start, end)
+    return Rise(
+        before=max((step for step in available if step <= start - margin), default=available[0]),
+        selected=selected.step,
+        after=min((step for step in available if step >= end + margin), default=available[-1]),
+        long_after=min((step for step in available if step >= 1.2 * end), default=available[-1]),
+        start=start,
+        end=end,
+    )
+
+
+def student_steps(scale: ParityScale, teacher: RunFolder) -> int:
+    """The steps of a student."""
+    return scale.steps if scale.steps is not None else 2 * round(rise_of(teacher).end)

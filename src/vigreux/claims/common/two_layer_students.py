@@ -1,4 +1,4 @@
-"""Students of one teacher by several methods, widths and seeds: the shape that most claims have."""
+"""Two-layer students of one teacher by several methods, widths and seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.parity import ParitySettings, cost, curve, final_accuracy
+from vigreux.claims.common.measures import Curves, cost, curve, explained_variances, final_accuracy
+from vigreux.claims.common.two_layer_scale import TwoLayerScale
 from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.run.folder import RunFolder
 
@@ -15,63 +16,79 @@ Method = Callable[[int, int], TwoLayerConfig]  # width and seed of a student →
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Finished runs by method and width, a seed each."""
+class TwoLayerStudents:
+    """Finished runs.
+
+    Args:
+        runs: Method → width → the runs, one for each seed.
+    """
 
     runs: Mapping[str, Mapping[int, list[RunFolder]]]
 
     def accuracies(self, method: str, width: int) -> list[float]:
-        """Final accuracies, a seed each."""
+        """Final accuracies, one for each seed."""
         return [final_accuracy(run) for run in self.runs[method][width]]
 
     def numbers(self) -> dict[str, Any]:
         """Final accuracies, curves and costs, for the result file."""
         return {
-            method: {
-                f"width {width}": {
-                    "accuracy": [final_accuracy(run) for run in runs],
-                    "cost": [cost(run) for run in runs],
-                    "explained_variance": [
-                        own
-                        for run in runs
-                        for stage in run.stages()
-                        if (own := stage.explained_variance) is not None
-                    ],
-                    "curves": [curve(run) for run in runs],
-                }
-                for width, runs in by_width.items()
-            }
+            method: {f"width {width}": _numbers_of(runs) for width, runs in by_width.items()}
             for method, by_width in self.runs.items()
         }
 
-    def panels(self) -> dict[str, dict[str, list[dict[str, list[float]]]]]:
-        """A panel a width, for `figures.accuracy_figure`."""
-        widths = next(iter(self.runs.values()))
-        return {
-            f"student of width {width:,}": {
-                method: [curve(run) for run in by_width[width]] for method, by_width in self.runs.items()
-            }
-            for width in widths
-        }
+    def panels(self) -> dict[str, dict[str, list[Curves]]]:
+        """The curves by width and method, for `figures.accuracy_figure`."""
+        panels: dict[str, dict[str, list[Curves]]] = {}
+        for method, by_width in self.runs.items():
+            for width, runs in by_width.items():
+                panel = panels.setdefault(f"student of width {width:,}", {})
+                panel[method] = [curve(run) for run in runs]
+        return panels
 
 
-def compare(
-    lab: Lab, settings: ParitySettings, teacher: RunFolder | None, methods: Mapping[str, Method]
-) -> Comparison:
-    """Runs, or reads, every student. Methods outermost: a teacher's logits are then asked for in order."""
-    return Comparison(
+def _numbers_of(runs: list[RunFolder]) -> dict[str, Any]:
+    return {
+        "accuracy": [final_accuracy(run) for run in runs],
+        "cost": [cost(run) for run in runs],
+        "explained_variance": [value for run in runs for value in explained_variances(run)],
+        "curves": [curve(run) for run in runs],
+    }
+
+
+def teacher_panel(teacher: RunFolder, width: int) -> dict[str, dict[str, list[Curves]]]:
+    """The curve of the teacher, for `figures.accuracy_figure`."""
+    return {f"teacher of width {width:,}": {"labels": [curve(teacher)]}}
+
+
+def train_students(
+    lab: Lab,
+    scale: TwoLayerScale,
+    teacher: RunFolder,
+    methods: Mapping[str, Method],
+    folder_names: Mapping[str, str] | None = None,
+) -> TwoLayerStudents:
+    """Trains, or reads, the students of all methods, widths and seeds.
+
+    Args:
+        lab: Where the runs are.
+        scale: Widths and seeds.
+        teacher: The run of the teacher.
+        methods: Method → the run of a student. They are the outer loop, so that the teacher's logits are
+            computed in order.
+        folder_names: Method → how its folders begin. Methods with the same beginning share their runs.
+    """
+    configs: dict[str, TwoLayerConfig] = {}
+    names: dict[tuple[str, int], list[str]] = {}
+    for method, make in methods.items():
+        begin = (folder_names or {}).get(method) or method.replace(" ", "-").replace(",", "")
+        for width in scale.widths:
+            names[method, width] = [f"{begin}-w{width}-seed{seed}" for seed in scale.seeds]
+            for name, seed in zip(names[method, width], scale.seeds):
+                configs[name] = make(width, seed)
+    runs = lab.students(configs, teacher)
+    return TwoLayerStudents(
         {
-            name: {
-                width: [
-                    lab.student(
-                        method(width, seed),
-                        teacher,
-                        f"{name.replace(' ', '-').replace(',', '')}-w{width}-seed{seed}",
-                    )
-                    for seed in settings.seeds
-                ]
-                for width in settings.widths
-            }
-            for name, method in methods.items()
+            method: {width: [runs[name] for name in names[method, width]] for width in scale.widths}
+            for method in methods
         }
     )
