@@ -1,29 +1,33 @@
-"""The evidence for Vigreux's defaults: the demo's student under one-shot and extraction, one setting changed at a time.
+"""The evidence for Vigreux's defaults: the demo's student, one setting changed at a time.
 
-    python studies/defaults.py            # about twenty minutes on 2 cores; goes on where it stopped
+    python studies/defaults.py            # about twenty minutes on 2 cores; run it again to resume it
     python studies/defaults.py --table    # results/defaults.json as a table
 
-Needs the demo's teacher (`vigreux teach examples/demo/teacher.yaml`). Scores are on a split of the articles
-of its own, not the one that the demo is evaluated on.
+It needs the demo's teacher (`vigreux teach examples/demo/teacher.yaml`). Scores are on another split of the
+articles than the one that the demo is evaluated on.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from vigreux.claims.common.claim import write_document
+from vigreux.claims.common.measures import explained_variances, summary_of
 from vigreux.config.shared import BudgetConfig, ExtractionConfig
 from vigreux.config.transformer import RunConfig, StudentConfig, TaskConfig, TeacherConfig
-from vigreux.files.atomic import write_atomic
-from vigreux.run.folder import RunFolder
+from vigreux.report.layout import markdown_table
 from vigreux.stats import mean_interval
+from vigreux.sweeps.sweep import SweepResult, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "defaults"
@@ -38,17 +42,17 @@ Change = Callable[[RunConfig], RunConfig]
 
 
 def change(**fields: object) -> Change:
-    """Sets fields of the run's configuration."""
+    """Sets fields of the configuration."""
     return lambda config: dataclasses.replace(config, **fields)  # type: ignore[arg-type]
 
 
 def extraction(**fields: object) -> Change:
-    """Extraction with fields of its own settings."""
+    """Extraction with other values in the section `extraction`."""
     return change(curriculum="extraction", extraction=dataclasses.replace(PAPER, **fields))  # type: ignore[arg-type]
 
 
 def student(init: str, curriculum: str) -> Change:
-    """Another start of the student."""
+    """A student with another start."""
     return change(student=StudentConfig(layers=3, hidden=192, init=init), curriculum=curriculum)  # type: ignore[arg-type]
 
 
@@ -87,107 +91,108 @@ def base() -> RunConfig:
     )
 
 
-def run_all() -> None:
-    """Every variant and seed that is not finished yet, seeds outermost."""
-    from vigreux.assembly.materials import load_materials
-    from vigreux.assembly.quiet import quiet_libraries
-
-    quiet_libraries()
-    shared = load_materials(base())
+def configurations() -> dict[str, RunConfig]:
+    """Every variant with every seed, by the name of its folder. Seeds are the outer loop."""
+    configs = {}
     for seed in SEEDS:
         for name, changed in VARIANTS.items():
-            output = RUNS / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}"
-            if (output / "summary.json").exists():
-                continue
-            run_variant(
-                dataclasses.replace(changed(base()), seed=seed, output=str(output)),
-                shared,
-                unscaled=name == UNSCALED,
-            )
-            print(output.name, RunFolder.open(output).summary().metrics, flush=True)
-            write_results()
+            config = dataclasses.replace(changed(base()), seed=seed)
+            if name == UNSCALED:
+                config = dataclasses.replace(config, student=unscaled_student(config))
+            configs[folder_name(name, seed)] = config
+    return configs
 
 
-def run_variant(config: RunConfig, shared: object, *, unscaled: bool) -> None:
-    """One run in its folder."""
-    from vigreux.assembly.build import make_setup
-    from vigreux.assembly.build_student import start_from_teacher_
-    from vigreux.assembly.running import run_setup
-    from vigreux.backends.transformer.stage_builder import run_projections
-    from vigreux.models.student import build
+def folder_name(variant: str, seed: int) -> str:
+    """The name of a run folder."""
+    return f"{variant.replace(', ', '-').replace(' ', '_')}-seed{seed}"
 
-    setup = make_setup(config, shared)
-    if unscaled:
-        narrow = setup.student.config
-        narrow.initializer_range = 0.02
-        setup.student = build(narrow, config.task.spec.auto_class, config.seed)
+
+def unscaled_student(config: RunConfig) -> StudentConfig:
+    """A student with random weights of standard deviation 0.02, and the teacher's embeddings, projected.
+
+    Vigreux itself scales random weights with the width. So this student is made here and saved in a folder.
+    """
+    folder = RUNS / f"unscaled-student-seed{config.seed}"
+    if not (folder / "config.json").exists():
+        from vigreux.assembly.build import make_setup
+        from vigreux.assembly.build_student import start_from_teacher_
+        from vigreux.assembly.materials import load_materials
+        from vigreux.models.student import build
+
+        materials = load_materials(config)
+        setup: Any = make_setup(config, materials)
+        settings = copy.deepcopy(setup.student.config)
+        settings.initializer_range = 0.02
+        student = build(settings, config.task.spec.auto_class, config.seed)
         start_from_teacher_(
-            setup.student,
-            shared.teacher,
+            student,
+            materials.teacher,
             config.student.init,
-            task=shared.task,
+            task=materials.task,
             projection=config.extraction.projected(),
-            projections=run_projections(setup),
+            projections=setup.projections,
             layout=setup.student_layout,
         )
-    run_setup(
-        setup,
-        Path(config.output),
-        dataclasses.asdict(config),
-        evaluate=lambda model: shared.held_out(model, layout=setup.student_layout),
-        teacher_metrics=lambda: shared.held_out.teacher_metrics,
-        resume=(Path(config.output) / "run.json").exists(),
-        quiet=True,
-    )
+        materials.tokenizer.save_pretrained(folder)
+        student.save_pretrained(folder)
+    return StudentConfig(model=str(folder))
 
 
-def write_results() -> None:
-    """results/defaults.json from the finished runs."""
+def write_results(result: SweepResult) -> None:
+    """Writes results/defaults.json."""
     rows = {}
     for name in VARIANTS:
-        folders = [RUNS / f"{name.replace(', ', '-').replace(' ', '_')}-seed{seed}" for seed in SEEDS]
-        runs = [RunFolder.open(folder) for folder in folders if (folder / "summary.json").exists()]
-        if not runs:
-            continue
-        accuracy = [run.summary().metrics["accuracy"] for run in runs]
-        mean, half = mean_interval(accuracy)
+        runs = [result.runs[folder_name(name, seed)] for seed in SEEDS]
+        summaries = [summary_of(run) for run in runs]
+        accuracy = [summary.metrics["accuracy"] for summary in summaries]
+        mean, half_width = mean_interval(accuracy)
         rows[name] = {
             "accuracy": accuracy,
             "mean": mean,
-            "interval_95": half,
-            "loss": [run.summary().metrics["loss"] for run in runs],
-            "flops": runs[0].summary().flops,
-            "seconds": [run.summary().seconds for run in runs],
-            "explained_variance": [[stage.explained_variance for stage in run.stages()] for run in runs],
+            "interval_95": half_width,
+            "loss": [summary.metrics["loss"] for summary in summaries],
+            "flops": summaries[0].flops,
+            "seconds": [summary.seconds for summary in summaries],
+            "explained_variance": [explained_variances(run) for run in runs],
         }
+    teacher = yaml.safe_load((ROOT / "examples/demo/teacher.yaml").read_text())
     document = {
-        "what": "accuracy of a student (BERT 3 x 192, 160 steps of 32 articles x 32 tokens); one setting changed at a time",
+        "what": "accuracy of a student (BERT 3 x 192, 160 steps of 32 articles x 32 tokens);"
+        " one setting changed at a time",
         "command": "python studies/defaults.py",
         "seeds": list(SEEDS),
-        "config": dataclasses.asdict(base())
-        | {"teacher": yaml.safe_load((ROOT / "examples/demo/teacher.yaml").read_text())},
+        "config": dataclasses.asdict(base()) | {"teacher": teacher},
         "machine": f"{platform.machine()}, CPU",
         "variants": rows,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    write_atomic(RESULTS, json.dumps(document, indent=1) + "\n")
+    write_document(document, RESULTS)
 
 
-def print_table() -> None:
+def table() -> str:
     """The results in Markdown."""
-    print("| setting | accuracy, mean ± 95 % | PFLOP | explained variance (seed 0) |\n|---|---|---|---|")
+    rows = []
     for name, row in json.loads(RESULTS.read_text())["variants"].items():
-        half = "" if row["interval_95"] is None else f" ± {100 * row['interval_95']:.1f}"
-        explained = ", ".join(f"{value:.2f}" for value in row["explained_variance"][0] if value is not None)
-        print(f"| {name} | {100 * row['mean']:.1f}{half} | {row['flops'] / 1e15:.4f} | {explained} |")
+        accuracy = f"{100 * row['mean']:.1f}"
+        if row["interval_95"] is not None:
+            accuracy += f" ± {100 * row['interval_95']:.1f}"
+        explained = [f"{value:.2f}" for value in row["explained_variance"][0] if value is not None]
+        rows.append([name, accuracy, f"{row['flops'] / 1e15:.4f}", ", ".join(explained)])
+    header = ["setting", "accuracy, mean ± 95 %", "PFLOP", "explained variance (seed 0)"]
+    return markdown_table(header, rows, align="llll")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs what is not finished, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="print results/defaults.json as a table")
     if parser.parse_args().table:
-        print_table()
-        sys.exit()
-    run_all()
+        sys.stdout.write(table())
+        return
+    write_results(sweep(configurations(), RUNS, resume=True))
+
+
+if __name__ == "__main__":
+    main()

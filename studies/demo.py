@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from vigreux.files.atomic import write_atomic
+from vigreux.claims.common.claim import write_document
+from vigreux.claims.common.measures import explained_variances, summary_of
 from vigreux.report.plots import save_comparison
 from vigreux.report.read import read_experiment
 from vigreux.report.tables import comparison_table, to_markdown
@@ -19,22 +20,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def export(folder: Path, name: str) -> str:
-    """results/NAME.json, docs/images/NAME-….png, and the table in Markdown."""
+    """Writes results/NAME.json and docs/images/NAME-….png; gives the table in Markdown."""
     experiment = read_experiment([folder])
-    described = json.loads((folder / "compare.json").read_text())
-    runs = [RunFolder.open(folder / run) for run in described["runs"]]
+    comparison = json.loads((folder / "compare.json").read_text())
+    runs = [RunFolder.open(folder / run) for run in comparison["runs"]]
     document = {
-        "what": described["budget"],
+        "what": comparison["budget"],
         "commands": [
             "vigreux teach examples/demo/teacher.yaml",
             *sorted({run.info()["command"] for run in runs}),
         ],
         "config": runs[0].config(),
         "runs": [
-            {"curriculum": run.info()["name"], "seed": run.info()["seed"]} | summary_of(run) for run in runs
+            {"curriculum": run.info()["name"], "seed": run.info()["seed"]} | numbers_of(run) for run in runs
         ],
     }
-    write_atomic(ROOT / "results" / f"{name}.json", json.dumps(document, indent=1) + "\n")
+    write_document(document, ROOT / "results" / f"{name}.json")
     images = ROOT / "docs" / "images"
     images.mkdir(parents=True, exist_ok=True)
     for path in save_comparison(experiment, images):
@@ -42,10 +43,9 @@ def export(folder: Path, name: str) -> str:
     return to_markdown(comparison_table(experiment))
 
 
-def summary_of(run: RunFolder) -> dict[str, object]:
-    """What README quotes of a run."""
-    summary = run.summary()
-    assert summary is not None
+def numbers_of(run: RunFolder) -> dict[str, object]:
+    """The numbers of a run that README quotes."""
+    summary = summary_of(run)
     return {
         "metrics": dict(summary.metrics),
         "teacher": dict(summary.teacher_metrics),
@@ -53,9 +53,7 @@ def summary_of(run: RunFolder) -> dict[str, object]:
         "flops": summary.flops,
         "seconds": summary.seconds,
         "bytes_kept": summary.bytes_kept,
-        "explained_variance": [
-            stage.explained_variance for stage in run.stages() if stage.explained_variance is not None
-        ],
+        "explained_variance": explained_variances(run),
     }
 
 

@@ -1,10 +1,12 @@
-"""What the papers leave open about extraction on Transformers, tried at laptop scale: results/extraction.json, docs/extraction.md.
+"""What the papers leave open about extraction on transformers: results/extraction.json, docs/extraction.md.
 
-    python studies/extraction.py        # after vigreux reproduce C9g C10: teachers, one-shot and extraction are theirs
+    python studies/extraction.py        # after vigreux reproduce C9g C10, whose teachers and students it
+    reads
 
-Students of C10's BERT and of C9g's GPT-2 teacher, on the same sentences, steps and seeds; each row changes one thing about
-extraction. The rows were fixed before the run, and none was dropped; those of SECOND, a table of their own, were added when the
-others had been seen, in which projected embeddings did most.
+Students of C10's BERT teacher and of C9g's GPT-2 teacher, on the same sentences, steps and seeds. Each row
+changes one thing about extraction. The rows were fixed before the run, and none was dropped. The rows of
+SECOND, a table of their own, were added when the others had been seen, in which projected embeddings did
+most.
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vigreux.claims.common.grammar_students import grammar_teacher
-
-from vigreux.claims.common.grammar import EXTRACTION, GPT2_SETTINGS, SETTINGS, GrammarSettings
+from vigreux.claims.common.claim import write_document
+from vigreux.claims.common.grammar import EXTRACTION, GPT2_SCALES, SCALES, GrammarScale, grammar_teacher
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.variants import Variant, compared, figure, parser, save, table
+from vigreux.claims.common.variants import Variant, compare_variants, figure, parser, table
 from vigreux.config.transformer import RunConfig
 from vigreux.curriculum import Curriculum, Duration, Hidden, Projection, Stage, TeacherRef
 from vigreux.curriculum.recipes import one_shot
@@ -26,59 +27,59 @@ from vigreux.curriculum.recipes import one_shot
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
-def _one_shot(settings: GrammarSettings, seed: int) -> RunConfig:
-    return settings.student("one-shot", seed)
+def _one_shot(scale: GrammarScale, seed: int) -> RunConfig:
+    return scale.student("one-shot", seed)
 
 
 def _extraction(**changes: Any) -> Variant:
     """Extraction with other settings of the section `extraction`."""
-    return lambda settings, seed: settings.student(
-        "extraction", seed, extraction=replace(EXTRACTION, **changes)
-    )
+    return lambda scale, seed: scale.student("extraction", seed, extraction=replace(EXTRACTION, **changes))
 
 
 def _run(**changes: Any) -> Variant:
     """Extraction with other settings of the run."""
-    return lambda settings, seed: settings.student("extraction", seed, extraction=EXTRACTION, **changes)
+    return lambda scale, seed: scale.student("extraction", seed, extraction=EXTRACTION, **changes)
 
 
 def _started(curriculum: str, *, steps: float = 1.0, **changes: Any) -> Variant:
-    """From projected embeddings: hidden layer 0 in closed form. `steps` is a factor."""
+    """A student that starts from projected embeddings, which is hidden layer 0 in closed form. `steps` is a factor."""
 
-    def make(settings: GrammarSettings, seed: int) -> RunConfig:
-        settings = replace(settings, steps=round(steps * settings.steps))
-        config = settings.student(curriculum, seed, extraction=replace(EXTRACTION, **changes))
+    def make(scale: GrammarScale, seed: int) -> RunConfig:
+        scale = replace(scale, steps=round(steps * scale.steps))
+        config = scale.student(curriculum, seed, extraction=replace(EXTRACTION, **changes))
         return replace(config, student=replace(config.student, init="projected-embeddings"))
 
     return make
 
 
 def _stages(
-    target: Callable[[int], Hidden], *, layers: Callable[[GrammarSettings], range], frozen: int | None = None
+    target: Callable[[int], Hidden], *, layers: Callable[[GrammarScale], range], frozen: int | None = None
 ) -> Variant:
-    """Extraction's stages with targets of their own; `frozen` holds from the second stage on."""
+    """Extraction's stages with other targets. `frozen` counts from the second stage on."""
 
-    def make(settings: GrammarSettings, seed: int) -> RunConfig:
-        pairs, share = layers(settings), EXTRACTION.hidden_share
+    def make(scale: GrammarScale, seed: int) -> RunConfig:
+        pairs = layers(scale)
+        share = EXTRACTION.hidden_share
         stages: Curriculum = tuple(
             Stage(f"hidden-{i}", TeacherRef.final(), target(i), i, Duration.share(share / len(pairs)))
             for i in pairs
         )
         stages += one_shot(final=Duration.share(1 - share))
-        return settings.student((stages[0], *(replace(stage, frozen=frozen) for stage in stages[1:])), seed)
+        later = tuple(replace(stage, frozen=frozen) for stage in stages[1:])
+        return scale.student((stages[0], *later), seed)
 
     return make
 
 
-def _but_the_last(settings: GrammarSettings) -> range:
-    return range(1, settings.layers)
+def _all_but_last(scale: GrammarScale) -> range:
+    return range(1, scale.layers)
 
 
-def _the_last(settings: GrammarSettings) -> range:
-    return range(settings.layers, settings.layers + 1)
+def _last(scale: GrammarScale) -> range:
+    return range(scale.layers, scale.layers + 1)
 
 
-def _gaussian_of_its_own(layer: int) -> Hidden:
+def _gaussian_by_stage(layer: int) -> Hidden:
     return Hidden(layer, Projection("gaussian", layer))
 
 
@@ -86,12 +87,13 @@ PCA = EXTRACTION.projected()
 
 BERT: dict[str, Variant] = {
     "one-shot": _one_shot,
-    "extraction": _extraction(),  # PCA, layers 1 to 3 in 30 % of the steps, unit scale, optimiser carried, a schedule a stage
+    # PCA, layers 1 to 3 in 30 % of the steps, unit scale, the optimiser carried, a schedule for each stage
+    "extraction": _extraction(),
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
     "projection gaussian": _extraction(projection="gaussian"),
     "projection orthogonal": _extraction(projection="orthogonal"),
-    "projection gaussian, one each stage": _stages(_gaussian_of_its_own, layers=_but_the_last),
+    "projection gaussian, one each stage": _stages(_gaussian_by_stage, layers=_all_but_last),
     "targets not scaled": _extraction(scaling="none"),
     "targets scaled per dimension": _extraction(scaling="per-dimension"),
     "layer 2 alone": _extraction(layers={2: 2}),
@@ -102,10 +104,10 @@ BERT: dict[str, Variant] = {
     "optimiser anew each stage": _run(optimizer="per-stage"),
     "one schedule over all stages": _run(schedule="carried"),
     "loss on masked tokens alone": _stages(
-        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last
+        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_all_but_last
     ),
     "embeddings frozen after stage 1": _stages(
-        lambda layer: Hidden(layer, PCA), layers=_but_the_last, frozen=0
+        lambda layer: Hidden(layer, PCA), layers=_all_but_last, frozen=0
     ),
 }
 
@@ -125,27 +127,29 @@ GPT2: dict[str, Variant] = {
     "extraction": _extraction(),
     "one-shot from projected embeddings": _started("one-shot"),
     "extraction from projected embeddings": _started("extraction"),
-    "last layer alone, after the final norm": _stages(lambda layer: Hidden(layer, PCA), layers=_the_last),
+    "last layer alone, after the final norm": _stages(lambda layer: Hidden(layer, PCA), layers=_last),
     "last layer alone, before the final norm": _stages(
-        lambda layer: Hidden(layer, PCA, final_norm=False), layers=_the_last
+        lambda layer: Hidden(layer, PCA, final_norm=False), layers=_last
     ),
     "loss on predicted tokens alone": _stages(
-        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_but_the_last
+        lambda layer: Hidden(layer, PCA, positions="predicted"), layers=_all_but_last
     ),
 }
 
 
 def main() -> None:
+    """Trains, or reads, the students, and writes and prints the tables."""
     options = parser(__doc__, RESULTS / "extraction.json").parse_args()
-    lab = Lab(options.runs, options.save.parent, quiet=True)
-    document = {}
-    tables = (("bert", SETTINGS, BERT), ("gpt2", GPT2_SETTINGS, GPT2), ("second", SETTINGS, SECOND))
-    for name, settings, variants in tables:
-        prefix = "grammar-gpt2-" if name == "gpt2" else "grammar-"
-        scale = settings[options.preset]
-        document[name] = compared(lab, grammar_teacher(lab, scale), scale, variants, prefix)
-        save(document, options.save)
-        print(table(document[name]["rows"]), flush=True)
+    document: dict[str, Any] = {}
+    tables = (("bert", SCALES, BERT), ("gpt2", GPT2_SCALES, GPT2), ("second", SCALES, SECOND))
+    with Lab(options.runs, options.save.parent, quiet=True) as lab:
+        for name, scales, variants in tables:
+            scale = scales[options.preset]
+            prefix = "grammar-gpt2-" if name == "gpt2" else "grammar-"
+            teacher = grammar_teacher(lab, scale)
+            document[name] = compare_variants(lab, teacher, scale, variants, prefix)
+            write_document(document, options.save)
+            print(table(document[name]["rows"]), flush=True)
     panels = {
         "BERT, masked tokens": document["bert"]["rows"],
         "GPT-2, tokens at boundaries": document["gpt2"]["rows"],

@@ -1,10 +1,11 @@
-"""How often `vigreux.selection` is right: synthetic training curves whose phase transitions are known.
+"""How often `vigreux.selection` is right: synthetic training curves with known phase transitions.
 
     python studies/selection.py            # about five minutes on one core; writes results/selection.json
     python studies/selection.py --table    # results/selection.json as a table
 
-Beside it, for comparison, the plainest use of change points: a piecewise-constant fit (PELT, the same penalty and noise), breaks
-closer than five evaluations joined, each rise above three noise standard deviations a transition.
+Beside it, for comparison, the plainest use of change points: a piecewise-constant fit (PELT, the same penalty
+and noise), breaks closer than five evaluations joined, each rise above three noise standard deviations a
+transition.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-from vigreux.files.atomic import write_atomic
+from vigreux.claims.common.claim import write_document
+from vigreux.report.layout import markdown_table
 from vigreux.selection import Curve, find_transitions, select_checkpoints
 from vigreux.selection.line import PENALTY, local_noise
 
@@ -41,7 +45,8 @@ class Case:
         draw: one curve.
         middles: steps of half way, of each transition.
         tolerance: steps by which a middle may be off.
-        way: the share of the way made at a step, for cases with one transition from which a checkpoint is chosen.
+        way: the share of the way made at a step, for cases with one transition from which a checkpoint is
+        chosen.
     """
 
     name: str
@@ -51,7 +56,8 @@ class Case:
     way: Callable[[float], float] | None = None
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------
+# --- curves
+# -----------------------------------------------------------------------------------------------------------
 
 
 def sigmoid(steps: Array | float, middle: float, width: float) -> Array:
@@ -175,7 +181,8 @@ def cases() -> list[Case]:
     return [*found, *stairs, *flat, *none]
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- what is measured
+# -------------------------------------------------------------------------------------------------
 
 
 def constant_fit(curve: Curve) -> list[float]:
@@ -243,24 +250,19 @@ def measure(case: Case, seeds: int = SEEDS, *, compare: bool = True) -> dict[str
     return record | {"way_5_95": [float(q) for q in np.quantile(ways, (0.05, 0.95))] if ways else None}
 
 
-def table(results: dict[str, list[dict[str, object]]]) -> str:
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """The records as a Markdown table."""
-    lines = [
-        "| curve | transitions | all found, none false | each found | way at the checkpoint | piecewise-constant |",
-        "|---" * 6 + "|",
-    ]
+    rows = []
     for record in results["cases"]:
-        each = "" if record["found"] is None else f"{100 * record['found']:.1f} %"  # type: ignore[operator]
-        share, compared = (f"{100 * record[name]:.1f} %" for name in ("right", "constant_fit_right"))  # type: ignore[operator]
-        way = (
-            ""
-            if record["way_5_95"] is None
-            else " to ".join(f"{100 * share:.0f} %" for share in record["way_5_95"])
-        )  # type: ignore[attr-defined]
-        lines.append(
-            f"| {record['case']} | {record['transitions']} | {share} | {each} | {way} | {compared} |"
-        )
-    return "\n".join(lines)
+        each = "" if record["found"] is None else f"{100 * record['found']:.1f} %"
+        way = ""
+        if record["way_5_95"] is not None:
+            way = " to ".join(f"{100 * share:.0f} %" for share in record["way_5_95"])
+        exact = f"{100 * record['right']:.1f} %"
+        compared = f"{100 * record['constant_fit_right']:.1f} %"
+        rows.append([record["case"], str(record["transitions"]), exact, each, way, compared])
+    header = ["curve", "transitions", "all found, none false", "each found", "way at the checkpoint"]
+    return markdown_table([*header, "piecewise-constant"], rows, "llllll")
 
 
 def main() -> None:
@@ -272,8 +274,8 @@ def main() -> None:
     if not parser.parse_args().table:
         records = [measure(case) for case in cases()]
         plain = {"command": "python studies/selection.py", "seeds": SEEDS, "cases": records}
-        write_atomic(RESULTS, json.dumps(plain, indent=1) + "\n")
-    print(table(json.loads(RESULTS.read_text())))
+        write_document(plain, RESULTS)
+    sys.stdout.write(table(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":

@@ -1,44 +1,46 @@
-"""How long the intermediate checkpoint of a 2-shot student should teach, on C9's grammar: results/share.json, docs/grammars.md.
+"""How long the checkpoint of a 2-shot student should teach, on C9's grammar: results/share.json, docs/grammars.md.
 
-    python studies/share.py        # after vigreux reproduce C9: its teacher, one-shot and half-and-half students are read
+    python studies/share.py        # after vigreux reproduce C9, whose teacher and students it reads
 
-C9 was first run with the 15 % that are the default of p-shot, and then with 50 %.
+C9 was first run with 15 % of the steps, the default of p-shot, and then with 50 %.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vigreux.claims.common.grammar_students import AFTER, BEFORE, MIDDLE, grammar_teacher, phases
-
-from vigreux.claims.common.grammar import SETTINGS
+from vigreux.claims.common.claim import write_document
+from vigreux.claims.common.grammar import SCALES, grammar_teacher
 from vigreux.claims.common.lab import Lab
-from vigreux.claims.common.variants import Variant, compared, parser, save, table
+from vigreux.claims.common.phases import AFTER, BEFORE, MIDDLE, phases_of
+from vigreux.claims.common.variants import Variant, compare_variants, parser, table
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
-def _default_share(step: int) -> Variant:
-    return lambda settings, seed: settings.student("p-shot", seed, checkpoints=[step])
+def default_share(step: int) -> Variant:
+    """15 % of the steps on the checkpoint."""
+    return lambda scale, seed: scale.student("p-shot", seed, checkpoints=[step])
 
 
-def _half(step: int) -> Variant:
-    return lambda settings, seed: settings.two_shot(step, seed)
+def half(step: int) -> Variant:
+    """Half of the steps on the checkpoint."""
+    return lambda scale, seed: scale.two_shot(step, seed)
 
 
 def main() -> None:
+    """Trains, or reads, the students, and writes and prints the table."""
     options = parser(__doc__, RESULTS / "share.json").parse_args()
-    settings, lab = SETTINGS[options.preset], Lab(options.runs, options.save.parent, quiet=True)
-    teacher = grammar_teacher(lab, settings)
-    found = phases(teacher)
-    variants: dict[str, Variant] = {"one-shot": lambda settings, seed: settings.student("one-shot", seed)}
-    for name, key in ((BEFORE, "before"), (MIDDLE, "middle"), (AFTER, "after")):
-        variants |= {
-            f"{name}, 15 %": _default_share(int(found[key])),
-            f"{name}, 50 %": _half(int(found[key])),
-        }
-    document = compared(lab, teacher, settings, variants, "grammar-")
-    save(document, options.save)
+    scale = SCALES[options.preset]
+    with Lab(options.runs, options.save.parent, quiet=True) as lab:
+        teacher = grammar_teacher(lab, scale)
+        phases = phases_of(teacher)
+        variants: dict[str, Variant] = {"one-shot": lambda scale, seed: scale.student("one-shot", seed)}
+        for name, key in ((BEFORE, "before"), (MIDDLE, "middle"), (AFTER, "after")):
+            variants[f"{name}, 15 %"] = default_share(int(phases[key]))
+            variants[f"{name}, 50 %"] = half(int(phases[key]))
+        document = compare_variants(lab, teacher, scale, variants, "grammar-")
+    write_document(document, options.save)
     print(table(document["rows"]))
 
 

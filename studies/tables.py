@@ -1,4 +1,4 @@
-"""The tables of docs/, from what is in results/: claims and benchmarks.
+"""Writes the tables of docs/ from the files in results/.
 
 python studies/tables.py
 """
@@ -8,28 +8,28 @@ import runpy
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from vigreux.claims.common.variants import table
+from vigreux.claims.common import variants
 from vigreux.files.atomic import write_atomic
-from vigreux.stats import mean_interval
+from vigreux.report.layout import markdown_table
+from vigreux.stats import mean, mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("vigreux", "torch", "torch_compile", "jax_scan")
 
 
 def claims(names: Collection[str]) -> str:
-    """One row a result of these claims: verdict, the parts that hold, and those that do not."""
-    rows = ["| claim | scale | verdict | parts that hold | what does not |", "|---|---|---|---|---|"]
+    """The results of these claims: verdict, how many parts hold, and the parts that do not."""
+    rows = []
     for path in sorted((ROOT / "results").glob("C*.*.json"), key=_order):
-        found = json.loads(path.read_text())
-        if found["claim"] not in names:
+        result = json.loads(path.read_text())
+        if result["claim"] not in names:
             continue
-        held = [check["holds"] for check in found["checks"]]
-        failed = "; ".join(check["what"] for check in found["checks"] if not check["holds"])
-        name = f"[{found['claim']}](../results/{path.name}): {found['title']}"
-        rows.append(
-            f"| {name} | {found['preset']} | {found['verdict']} | {sum(held)} of {len(held)} | {failed or '–'} |"
-        )
-    return "\n".join(rows) + "\n"
+        checks = result["checks"]
+        failed = [check["what"] for check in checks if not check["holds"]]
+        claim = f"[{result['claim']}](../results/{path.name}): {result['title']}"
+        held = f"{len(checks) - len(failed)} of {len(checks)}"
+        rows.append([claim, result["preset"], result["verdict"], held, "; ".join(failed) or "–"])
+    return markdown_table(["claim", "scale", "verdict", "parts that hold", "what does not"], rows, "lllll")
 
 
 def parity() -> str:
@@ -63,29 +63,35 @@ def shots() -> str:
 
 
 def _students(result: str) -> str:
-    """A row a method: mean over seeds and 95 % interval, on held-out text of the sources and on text of another source."""
+    """A row a method: means over seeds with 95 % intervals, on held-out text and on text of another source."""
     numbers = json.loads((ROOT / "results" / f"{result}.json").read_text())["numbers"]
-    rows = [
-        "| student by | accuracy ↑ | against one-shot | loss ↓ | accuracy elsewhere ↑ | FLOPs |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    base = numbers["students"]["one-shot"]["accuracy"]
-    for method, found in numbers["students"].items():
-        gain = [own - other for own, other in zip(found["accuracy"], base)]
+    baseline = numbers["students"]["one-shot"]["accuracy"]
+    rows = []
+    for method, student in numbers["students"].items():
+        gains = [accuracy - other for accuracy, other in zip(student["accuracy"], baseline)]
         elsewhere = [score["accuracy"] for score in numbers["elsewhere"][method]]
-        against = "baseline" if method == "one-shot" else _mean(gain, 100, "+.2f")
-        flops = sum(cost["flops"] for cost in found["cost"]) / len(found["cost"])
-        here, loss = _mean(found["accuracy"], 100, ".2f", " %"), _mean(numbers["losses"][method], 1, ".3f")
-        there = _mean(elsewhere, 100, ".2f", " %")
-        rows.append(f"| {method} | {here} | {against} | {loss} | {there} | {flops / 1e12:.1f} TFLOP |")
-    return "\n".join(rows) + "\n"
+        flops = mean([cost["flops"] for cost in student["cost"]])
+        rows.append(
+            [
+                method,
+                _interval(student["accuracy"], 100, ".2f", " %"),
+                "baseline" if method == "one-shot" else _interval(gains, 100, "+.2f"),
+                _interval(numbers["losses"][method], 1, ".3f"),
+                _interval(elsewhere, 100, ".2f", " %"),
+                f"{flops / 1e12:.1f} TFLOP",
+            ]
+        )
+    header = ["student by", "accuracy ↑", "against one-shot", "loss ↓", "accuracy elsewhere ↑", "FLOPs"]
+    return markdown_table(header, rows)
 
 
-def _mean(values: Sequence[float], factor: float, form: str, unit: str = "") -> str:
-    mean, half = mean_interval([factor * value for value in values])
-    return f"{mean:{form}}{unit}".replace("-", "−") + (
-        "" if half is None else f" ± {half:{form.lstrip('+')}}"
-    )
+def _interval(values: Sequence[float], factor: float, form: str, unit: str = "") -> str:
+    """`12.3 % ± 0.4`."""
+    center, half_width = mean_interval([factor * value for value in values])
+    text = f"{center:{form}}{unit}".replace("-", "−")
+    if half_width is None:
+        return text
+    return f"{text} ± {half_width:{form.lstrip('+')}}"
 
 
 def _order(path: Path) -> tuple[int, str]:
@@ -95,36 +101,42 @@ def _order(path: Path) -> tuple[int, str]:
 
 
 def speed() -> str:
-    """µs a step, and how many times as long the others take."""
-    rows = [
-        "| width | threads | Vigreux | PyTorch | torch.compile | JAX scan | share of peak |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for r in json.loads((ROOT / "results" / "online-sgd.json").read_text()):
-        if r["unit"] != "us/step":
+    """Microseconds a step, and how many times as long the others take."""
+    rows = []
+    for result in json.loads((ROOT / "results" / "online-sgd.json").read_text()):
+        if result["unit"] != "us/step":
             continue
-        own, *others = (r[name] for name in CONTENDERS)
-        shown = [
-            f"{other:,.{0 if other >= 100 else 1}f} ({other / own:.1f} ×)" if other else "–"
-            for other in others
-        ]
-        rows.append(f"| {int(r['case'].split()[1]):,} | {r['threads']} | **{own:.3g} µs** | {' | '.join(shown)} | "
-                    f"{100 * r['vigreux_share_of_peak']:.0f} % |")  # fmt: skip
-    return "\n".join(rows) + "\n"
+        vigreux, *others = (result[name] for name in CONTENDERS)
+        rows.append(
+            [
+                f"{int(result['case'].split()[1]):,}",
+                str(result["threads"]),
+                f"**{vigreux:.3g} µs**",
+                *(_times_as_long(other, vigreux) for other in others),
+                f"{100 * result['vigreux_share_of_peak']:.0f} %",
+            ]
+        )
+    header = ["width", "threads", "Vigreux", "PyTorch", "torch.compile", "JAX scan", "share of peak"]
+    return markdown_table(header, rows, "rrrrrrr")
+
+
+def _times_as_long(other: float | None, vigreux: float) -> str:
+    if not other:
+        return "–"
+    digits = 0 if other >= 100 else 1
+    return f"{other:,.{digits}f} ({other / vigreux:.1f} ×)"
 
 
 def sampler() -> str:
     """Tokens a second, and how many times as many as the others."""
-    rows = ["| cfg3b, one thread | Vigreux | recursive Python | nltk |", "|---|--:|--:|--:|"]
-    for r in json.loads((ROOT / "results" / "pcfg.json").read_text()):
-        others = [
-            f"{r[name] / 1e6:.2f}M ({r['vigreux'] / r[name]:.0f} ×)" if r[name] else "–"
-            for name in ("recursive", "nltk")
-        ]
-        rows.append(
-            f"| {r['case'].split(', ', 1)[1]} | **{r['vigreux'] / 1e6:.0f}M tokens/s** | {' | '.join(others)} |"
-        )
-    return "\n".join(rows) + "\n"
+    rows = []
+    for result in json.loads((ROOT / "results" / "pcfg.json").read_text()):
+        row = [result["case"].split(", ", 1)[1], f"**{result['vigreux'] / 1e6:.0f}M tokens/s**"]
+        for name in ("recursive", "nltk"):
+            rate = result[name]
+            row.append(f"{rate / 1e6:.2f}M ({result['vigreux'] / rate:.0f} ×)" if rate else "–")
+        rows.append(row)
+    return markdown_table(["cfg3b, one thread", "Vigreux", "recursive Python", "nltk"], rows)
 
 
 def distillation() -> str:
@@ -168,8 +180,8 @@ def share() -> str:
 
 
 def _variants(name: str, teacher: str | None = None) -> str:
-    found = json.loads((ROOT / "results" / f"{name}.json").read_text())
-    return table((found if teacher is None else found[teacher])["rows"])
+    result = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    return variants.table((result if teacher is None else result[teacher])["rows"])
 
 
 def fill(page: Path, name: str, table: Callable[[], str]) -> None:
