@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "***"
@@ -51,7 +52,12 @@ _remembered: set[str] = set()
 
 def is_secret_name(name: object) -> bool:
     """Whether the value under this name (its last part, of dotted names) is a secret."""
-    text = str(name).lstrip("-")
+    return _is_secret_name(str(name))
+
+
+@lru_cache(maxsize=4096)  # the environment's names are asked for with every text
+def _is_secret_name(name: str) -> bool:
+    text = name.lstrip("-")
     return bool(_SECRET_NAME.fullmatch(text)) and not _TEXT_TOKENS.fullmatch(text)
 
 
@@ -122,5 +128,5 @@ def _in_environment() -> set[str]:
     return {
         value.strip()
         for name, value in os.environ.items()
-        if len(value.strip()) >= SHORTEST and is_secret_name(name)
+        if is_secret_name(name) and len(value.strip()) >= SHORTEST
     }

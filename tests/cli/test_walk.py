@@ -30,6 +30,10 @@ from vigreux.curriculum.serialize import from_plain, to_plain
 from vigreux.errors import ConfigError
 from vigreux.run.folder import RunFolder
 
+# written in C where PyYAML has them
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 # what is tried on every leaf, whatever it should be
 VALUES: dict[str, Any] = {
     "text": "x",
@@ -128,7 +132,7 @@ def used_or_refused(
     plain = base
     for leaf, value in values.items():
         plain = with_leaf(plain, leaf, value)
-    Path("config.yaml").write_text(yaml.safe_dump(plain))
+    Path("config.yaml").write_text(yaml.dump(plain, Dumper=Dumper))
     before = listed()
     outcome = vigreux("distill" if command == "two-layer" else command, "config.yaml", "--quiet")
     if outcome.code == 0:
@@ -304,7 +308,7 @@ def test_the_values_of_a_stage() -> None:
             told.append(str(error))
             continue
         plain = to_plain(curriculum)
-        assert from_plain(yaml.safe_load(yaml.safe_dump(plain))) == curriculum
+        assert from_plain(yaml.load(yaml.dump(plain, Dumper=Dumper), Loader=Loader)) == curriculum
         part: Any = curriculum[0]
         for key in path.split("."):
             if key in ("joint", "labels") or (key in TARGETS and not isinstance(part, Joint)):
