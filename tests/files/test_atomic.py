@@ -72,3 +72,15 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="the disk is full"):
         files.write_atomic(path, "new")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("run.json", "old")]
+
+
+def test_a_file_that_another_process_has_just_renamed_is_no_link(tmp_path, monkeypatch):
+    """The temporary file of another process was listed, and is gone when it is looked at."""
+    files.write_atomic(tmp_path / "cache.json", "{}")
+    monkeypatch.setattr(
+        files.os, "walk", lambda folder: [(str(folder), [], [".cache.json.1.tmp", "cache.json"])]
+    )
+    files.check_no_links(tmp_path)
+    (tmp_path / ".cache.json.1.tmp").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="is a symbolic link"):
+        files.check_no_links(tmp_path)

@@ -111,7 +111,10 @@ def check_no_links(folder: Path) -> None:
     for directory, names, files in os.walk(folder):
         for name in (*names, *files):
             path = Path(directory, name)
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue  # another process of the same run has just given its temporary file the final name
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe or a device"
                 raise CheckpointError(
