@@ -63,6 +63,7 @@ class TaskSpec:
         auto_class: the class of transformers that loads and saves the models; "" for other models.
         model_table: transformers' table of the model classes with this kind's head; "" for models without a head.
         head: what that head predicts, in words.
+        pipeline_tag: what the hub calls the task; "" for a task that it does not know.
         reads_tokens: whether samples are token ids; otherwise they are tensors.
         has_labels: whether the data has labels, or its texts are labels themselves, that a teacher can learn.
         has_classes: whether outputs are classes with names, which are matched between models and data by name.
@@ -84,6 +85,7 @@ class TaskSpec:
     auto_class: str = ""
     model_table: str = ""
     head: str = ""
+    pipeline_tag: str = ""
     reads_tokens: bool = True
     has_labels: bool = True
     has_classes: bool = False
@@ -114,6 +116,7 @@ SPECS: Mapping[str, TaskSpec] = {
         metric="loss",
         predicts="positions",
         auto_class="AutoModelForCausalLM",
+        pipeline_tag="text-generation",
         model_table="MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
         head="the next token",
         over_vocabulary=True,
@@ -128,6 +131,7 @@ SPECS: Mapping[str, TaskSpec] = {
         metric="loss",
         predicts="positions",
         auto_class="AutoModelForMaskedLM",
+        pipeline_tag="fill-mask",
         model_table="MODEL_FOR_MASKED_LM_MAPPING_NAMES",
         head="masked tokens",
         over_vocabulary=True,
@@ -141,6 +145,7 @@ SPECS: Mapping[str, TaskSpec] = {
         metric="accuracy",
         predicts="samples",
         auto_class="AutoModelForSequenceClassification",
+        pipeline_tag="text-classification",
         model_table="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         head="one class a text",
         has_classes=True,
@@ -151,6 +156,7 @@ SPECS: Mapping[str, TaskSpec] = {
         metric="entity_f1",
         predicts="positions",
         auto_class="AutoModelForTokenClassification",
+        pipeline_tag="token-classification",
         model_table="MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
         head="one class a token",
         has_classes=True,
@@ -164,6 +170,7 @@ SPECS: Mapping[str, TaskSpec] = {
         metric="cosine",
         predicts="vectors",
         auto_class="AutoModel",
+        pipeline_tag="feature-extraction",
         has_labels=False,
         settings=("pooling",),
     ),

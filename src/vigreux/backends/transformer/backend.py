@@ -40,6 +40,7 @@ from vigreux.loop.recorder import held_out_loss
 from vigreux.models.placed import device_of
 from vigreux.models.size import count_parameters, directory_bytes, weight_bytes
 from vigreux.run.folder import Summary
+from vigreux.run.reader import RunReader
 
 STATES = "optimizer_states.pt"
 
@@ -126,7 +127,7 @@ class TransformerBackend(Backend):
     def finish(self, directory: Path, summary: Summary) -> None:
         """The student with its tokenizer and its card."""
         save_student(self.student, directory, self.setup.processing_class)
-        write_card(directory, self.setup, summary)
+        write_card(directory, self.setup, summary, RunReader(directory.parent).config())
 
     def hands_on(self, index: int) -> bool:
         """Whether the optimiser's states of stage `index` are for a next one."""
