@@ -149,6 +149,7 @@ LONG_FUNCTIONS = {
     "assembly/caching.py: begin_capture",
     "claims/c06_features.py: run",
     "claims/c07_extraction.py: run",
+    "claims/c11_language.py: run",
     "models/student.py: _set_heads",
 }
 
