@@ -1,8 +1,10 @@
-"""Kills runs and captures at random moments, and lets several processes resume at once: `python -m tests.attacks.kills --kills 40`.
+"""Kills runs and captures at random moments, and lets several processes resume at once.
 
-The long version of test_resume.py, test_cache_kills.py and the two-layer test_engine.py, with real SIGKILLs. After each kill
-the run goes on, and in the end weights and records must be those of a run that nobody stopped. Prints what was tried; the
-exit code is 1 where anything differed.
+    python -m tests.attacks.kills --kills 40
+
+The long version of test_resume.py, test_cache_kills.py and the two-layer test_engine.py, with real SIGKILLs.
+After each kill the run goes on, and in the end weights and records must be those of a run that nobody
+stopped. Prints what was tried; the exit code is 1 where anything differed.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from vigreux.run.folder import RunFolder
 Go = Callable[[Path], None]  # starts the run in a folder, or goes on with it
 
 
-# --- what is attacked -------------------------------------------------------------------------------------------------
+# --- what is attacked ---------------------------------------------------------------------------------------
 
 
 def transformers_run(root: Path) -> None:
@@ -64,7 +66,7 @@ def same_capture(found: Path, expected: Path) -> None:
     assert whole[0] == whole[1]
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
+# --- processes ----------------------------------------------------------------------------------------------
 
 
 def forked(go: Go, root: Path) -> int:
@@ -99,11 +101,11 @@ def finish(go: Go, root: Path) -> None:
         raise AssertionError(f"{root}: ended with {code}: {said(root, child).read_text()}")
 
 
-# --- attacks ----------------------------------------------------------------------------------------------------------
+# --- attacks ------------------------------------------------------------------------------------------------
 
 
 def kill_and_go_on(go: Go, same: Go, whole: Path, root: Path, seconds: float, draw: random.Random) -> int:
-    """One to three kills at random moments, then to the end; returns how many hit a process that was still running."""
+    """One to three kills at random moments, then to the end; returns how many hit a running process."""
     hits = 0
     for _ in range(draw.randint(1, 3)):
         child = forked(go, root)
@@ -116,7 +118,7 @@ def kill_and_go_on(go: Go, same: Go, whole: Path, root: Path, seconds: float, dr
 
 
 def resume_at_once(go: Go, same: Go, whole: Path, root: Path, seconds: float, count: int) -> None:
-    """After a kill so many processes resume at the same moment: one trains, the others say why not and change nothing."""
+    """After a kill, several processes resume at once: one trains, the others say why not and change nothing."""
     child = forked(go, root)
     deadline = time.monotonic() + 60
     while not any(latest_checkpoint(path) for path in root.glob("stages/*")) and time.monotonic() < deadline:
@@ -135,7 +137,7 @@ def resume_at_once(go: Go, same: Go, whole: Path, root: Path, seconds: float, co
 
 
 def damage_everything(whole: Path, stopped: Path, folder: Path) -> tuple[int, int]:
-    """Every file of a run folder, in all four ways; how many cases, and how many of them were refused in one line."""
+    """Damages every file of a run folder in all four ways; returns the cases, and those refused in one line."""
     import shutil
 
     cases = refused = 0

@@ -1,4 +1,4 @@
-"""Parity tasks on the command line: which options a task's kind brings, the four commands, and what bad input gets."""
+"""Parity tasks on the command line: the options of a task's kind, the four commands, and bad input."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def refused(outcome: Outcome, *parts: str) -> None:
         assert part in lines[0], lines[0]
 
 
-# --- whose options ----------------------------------------------------------------------------------------------------
+# --- whose options ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ for argv in {calls!r}:
     assert done.stderr == ""  # and torch has nothing to say
 
 
-# --- the commands -----------------------------------------------------------------------------------------------------
+# --- the commands -------------------------------------------------------------------------------------------
 
 
 def test_teach_keeps_a_series(vigreux: Vigreux, taught: Path, tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ def test_a_report_of_one_run_is_judged_by_accuracy(vigreux: Vigreux, config: Pat
     experiment = read_experiment(["run"])
     said = " ".join(words.summary(experiment, comparison_table(experiment)))
     assert (
-        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of 12 coordinates."
-        in said
+        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of 12"
+        " coordinates." in said
     )
     assert "the student reached an accuracy of" in said
 
@@ -301,7 +301,8 @@ def test_plan_reads_no_weights(vigreux: Vigreux, config: Path, monkeypatch: pyte
     done = vigreux("plan", config, "--budget.steps", "1000")
     assert done.code == 0, done.err
     assert "hidden-1-to-1   final     hidden 1 (sparse/0)   1       200" in done.out
-    # forward and backward of 5 units on 12 inputs, and 2 logits; the teacher's hidden units, and one entry of P or two logits each
+    # student: forward and backward of 5 units on 12 inputs, and 2 logits
+    # teacher: its hidden units, and for each an entry of P or two logits
     assert (
         f"student: 77 parameters, width 5, {(200 * 4 * 5 * 12 + 800 * 4 * 5 * (12 + 4)) / 1000:g} kFLOP"
         in done.out
@@ -376,7 +377,7 @@ def test_settings_of_the_engine_reach_it() -> None:
     )
 
 
-# --- examples ---------------------------------------------------------------------------------------------------------
+# --- examples -----------------------------------------------------------------------------------------------
 
 
 def configuration(argv: list[str]) -> TwoLayerConfig:
@@ -459,7 +460,7 @@ def test_the_examples_run(vigreux: Vigreux, kind: str, stages: str, ends: list[i
     assert [stage.steps for stage in RunFolder.open("stages").stages()] == expected
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 OPTIONS: list[tuple[list[str], list[str]]] = [
     (["--task.k", "13"], ["task.k: 13", "1 to task.n = 12"]),

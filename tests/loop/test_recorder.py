@@ -69,7 +69,7 @@ def test_a_sealed_checkpoint_counts_and_older_ones_go(tmp_path: Path) -> None:
 
 
 def test_seconds_go_on_where_the_stage_was() -> None:
-    """The stage before took 2 seconds when this stage's records were written, and 5 when it was trained again."""
+    """The stage before took 2 seconds when these records were written, and 5 when it was trained again."""
     resumed = recorder(None)
     before = {"kind": "train", "stage": "hidden", "seconds": 2.0, "loss": 1.0}
     resumed.restore([before, {**evaluation(0.5, 2.5)}, {**evaluation(0.4, 3.0), "kind": "train"}])

@@ -1,4 +1,4 @@
-"""The loop with a backend of one weight: every step adds 1 to it, so that the weight is the number of steps trained."""
+"""The loop with a backend of one weight. Every step adds 1 to it, so that it counts the steps trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each file that a resume reads, flipped, cut, emptied or deleted: the same bits, or one line before anything is trained."""
+"""Each file that a resume reads, flipped, cut, emptied or deleted: the same bits, or one line before training."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ def resumed(root: Path) -> str | None:
 
 
 def cases_of(root: Path) -> list[tuple[str, str]]:
-    """A file of each kind with one damage, weights and states flipped: tests/attacks/kills.py tries all files with all four."""
+    """A file of each kind with one damage; weights and states are flipped.
+
+    tests/attacks/kills.py tries all files with all four damages.
+    """
     ways = itertools.cycle(DAMAGES)
     names = [name for name in files_of(root) if not name.startswith("stages/00") or "carried" in name]
     return [(name, "flip" if Path(name).suffix in (".safetensors", ".pt") else next(ways)) for name in names]
@@ -252,7 +255,7 @@ def test_the_first_weights_of_another_student(tmp_path: Path) -> None:
         run(case("carried"), root, resume=True)
 
 
-# --- what cannot be written -------------------------------------------------------------------------------------------
+# --- what cannot be written ---------------------------------------------------------------------------------
 
 FAILURES: dict[str, tuple[Exception, str]] = {
     "of Python": (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
@@ -314,7 +317,7 @@ def test_an_error_of_our_own_is_not_hidden(
     assert RunFolder.open(root).status == "failed"
 
 
-# --- a finished run ---------------------------------------------------------------------------------------------------
+# --- a finished run -----------------------------------------------------------------------------------------
 
 
 def test_a_finished_student(whole: Path, tmp_path: Path) -> None:

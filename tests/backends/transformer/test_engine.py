@@ -1,4 +1,4 @@
-"""Stages end to end: every target trains, failures say what happened, and what is left behind can be used without Vigreux."""
+"""Stages end to end: every target trains, failures say what happened, and the student opens without Vigreux."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def first_and_last(root: Path, name: str) -> tuple[float, float]:
     return record.first_loss, record.last_loss
 
 
-# --- every target trains --------------------------------------------------------------------------------------------
+# --- every target trains ------------------------------------------------------------------------------------
 
 LOGITS = [Logits(divergence=divergence) for divergence in get_args(Divergence)]
 LOGITS += [
@@ -131,7 +131,7 @@ def test_embeddings_train(tmp_path: Path) -> None:
 
 
 def test_plain_torch_modules_train(tmp_path: Path) -> None:
-    """Blocks of different widths, named by hand: the projection is made for the two widths that a stage compares."""
+    """Blocks of different widths, named by hand: a stage's projection has the two widths that it compares."""
     teacher, student = Net(6, 20, 24, 28, seed=0), Net(6, 10, 12, seed=1)
     with torch.no_grad():
         teacher.head.weight.mul_(20)
@@ -180,7 +180,7 @@ def test_a_student_in_half_precision(target: Any, tmp_path: Path) -> None:
     assert last < first
 
 
-# --- explained variance ---------------------------------------------------------------------------------------------
+# --- explained variance -------------------------------------------------------------------------------------
 
 
 def test_explained_variance_is_logged(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_stage_that_learned_nothing_says_so(tmp_path: Path) -> None:
     assert [len(each) for each in notes] == [1, 0]
 
 
-# --- failures -------------------------------------------------------------------------------------------------------
+# --- failures -----------------------------------------------------------------------------------------------
 
 
 def broken_loss(monkeypatch: pytest.MonkeyPatch, call: int, value: float) -> None:
@@ -260,7 +260,7 @@ def test_no_checkpoint_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    """The loss of step 3 is finite, what its gradient makes of the weights is not: the checkpoint there would be no good one."""
+    """The loss of the step is finite, and its gradient makes weights that are not: no checkpoint is written."""
     setup = setup_of("masked-lm", (stage("final", Logits(), 8),))
 
     def spoil(gradient: Tensor) -> Tensor:
@@ -318,7 +318,8 @@ def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
     """A file system of 200 kB in a namespace of its own, where the kernel allows that."""
     code = (
         "from tests.backends.transformer.tiny import *; import torch; torch.set_num_threads(1)\n"
-        "try: run(setup_of('masked-lm', (stage('final', Logits(), 40),), training={'save_steps': 1}, keep_checkpoints=True),"
+        "try: run(setup_of('masked-lm', (stage('final', Logits(), 40),), training={'save_steps': 1},"
+        " keep_checkpoints=True),"
         f" Path({str(tmp_path)!r}) / 'run')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -351,7 +352,7 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path: Path, monkeypatch: py
     assert RunFolder.open(tmp_path).info()["failure"] == "something else"
 
 
-# --- how long, how fast ---------------------------------------------------------------------------------------------
+# --- how long, how fast -------------------------------------------------------------------------------------
 
 
 def test_a_plateau_ends_a_stage_and_the_next_goes_on_with_the_next_samples(tmp_path: Path) -> None:
@@ -413,7 +414,7 @@ def test_learning_rates(schedule: Any, expected: list[float], tmp_path: Path) ->
 
 
 def test_two_equal_stages_are_one(tmp_path: Path) -> None:
-    """With all that can be carried carried: the samples, the moments and the rates go on as if there were no boundary."""
+    """If all is carried, samples, moments and rates go on as if there were no boundary between stages."""
     students = []
     for place, curriculum in enumerate(
         [(stage("whole", Logits(), 7),), (stage("a", Logits(), 3), stage("b", Logits(), 4))]
@@ -428,7 +429,7 @@ def test_two_equal_stages_are_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["per-stage", "carried"])
 def test_optimiser_states(optimizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start of the last stage: the blocks that were trained before have their moments, the head has none."""
+    """At the start of the last stage: the blocks that were trained have their moments, the head has none."""
     starts: list[dict[str, float]] = []
     original = StageTrainer._prepare_for_training
 
@@ -452,7 +453,7 @@ def test_optimiser_states(optimizer: Any, tmp_path: Path, monkeypatch: pytest.Mo
         assert not any(name.startswith("cls.predictions.transform") for name in starts[2])
 
 
-# --- teachers -------------------------------------------------------------------------------------------------------
+# --- teachers -----------------------------------------------------------------------------------------------
 
 
 def soft_cross_entropy(setup: Setup, student: Any, teacher: Any) -> float:
@@ -540,7 +541,7 @@ def test_the_bytes_that_a_curriculum_needs_kept(tmp_path: Path) -> None:
     assert summary.bytes_kept == summary.teacher_bytes + 100
 
 
-# --- what is left behind --------------------------------------------------------------------------------------------
+# --- what is left behind ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -577,7 +578,7 @@ def test_one_checkpoint_a_stage_is_kept_or_all(tmp_path: Path) -> None:
 
 
 def test_records(tmp_path: Path) -> None:
-    """Losses at every second step, at checkpoints and at the end; evaluations a fifth of the run apart; totals that add up."""
+    """Losses at every second step, at checkpoints and at the end; five evaluations; totals that add up."""
     folder = run(setup_of("masked-lm", (stage("s", Logits(), 10), stage("t", Logits(), 5))), tmp_path)
     train, evaluations = (
         [(r["stage"], r["step"]) for r in folder.metrics(kind)] for kind in ("train", "eval")

@@ -1,4 +1,4 @@
-"""A run that is killed anywhere and resumed gives what a run gives that was never stopped: weights bit for bit, and records."""
+"""A run that is killed anywhere and resumed gives the same weights, bit for bit, and records as a whole run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
-# what is called → where the process is killed: (owner, name, which call, after the call rather than before it)
+# a point of a run → where the process is killed: (owner, name, which call, after the call or before it)
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "at the second step": (StageTrainer, "compute_loss", 2, False),
     "inside the last stage": (StageTrainer, "compute_loss", 12, False),
@@ -233,7 +233,7 @@ def test_tied_and_frozen_weights_stay_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "auto_class"), EVERY_MODEL)
 def test_every_weight_comes_back(family: str, auto_class: str, tmp_path: Path) -> None:
-    """Whatever its name in the file: GPT-NeoX's head and ViT's blocks have other names there than in memory."""
+    """Whatever its name in the file: GPT-NeoX's head and ViT's blocks have other names in memory."""
     model = model_of(family, auto_class)
     save_student(model, tmp_path)
     other = getattr(transformers, auto_class).from_config(config_of(family))

@@ -64,7 +64,7 @@ TRAINING = {
 }
 
 
-# --- data -----------------------------------------------------------------------------------------------------------
+# --- data ---------------------------------------------------------------------------------------------------
 
 
 def _table(rows: int, seed: int, *, classes: int = 2) -> TokenTable:
@@ -94,7 +94,7 @@ def tensor_task() -> TensorTask:
     return TensorTask(x[:72], y[:72], eval_inputs=x[72:], eval_labels=y[72:])
 
 
-# --- models ---------------------------------------------------------------------------------------------------------
+# --- models -------------------------------------------------------------------------------------------------
 
 
 def bert(
@@ -120,7 +120,7 @@ def bert(
 
 
 def teacher_of(kind: str, *, layers: int = 3, hidden: int = 24, seed: int = 0) -> LiveTeacher:
-    """A teacher that is sure of itself: its largest weights are in its head, so there is something to learn fast."""
+    """A confident teacher: its largest weights are in its head, so that a student learns something fast."""
     model = bert(kind, layers=layers, hidden=hidden, seed=seed)
     draw = torch.Generator().manual_seed(seed)
     bias = {"masked-lm": "cls.predictions.bias", "classification": "classifier.bias"}.get(kind)
@@ -147,7 +147,7 @@ class Net(nn.Module):
         return self.head(x)
 
 
-# --- curricula and setups -------------------------------------------------------------------------------------------
+# --- curricula and setups -----------------------------------------------------------------------------------
 
 
 def stage(name: str, target: Target, steps: int | Duration, *, depth: int | None = None) -> Stage:
@@ -233,7 +233,7 @@ def losses(root: Path, stage: str | None = None) -> list[tuple[int, float]]:
     return [(record["global_step"], record["loss"]) for record in records if stage in (None, record["stage"])]
 
 
-# --- kills ----------------------------------------------------------------------------------------------------------
+# --- kills --------------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):

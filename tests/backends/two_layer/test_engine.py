@@ -1,4 +1,4 @@
-"""Two-layer networks: whole runs against the plain loop of tests/reference, and runs that are killed and go on."""
+"""Two-layer networks: whole runs against the plain loop of tests/reference; runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def weights(folder: RunFolder) -> list[torch.Tensor]:
     return list(TwoLayer.load(folder.student).parameters_in_order())
 
 
-# --- the whole run is the plain loop ----------------------------------------------------------------------------------
+# --- the whole run is the plain loop ------------------------------------------------------------------------
 
 
 def plain_rates(setup: TwoLayerSetup, stage: int) -> list[float]:
@@ -214,7 +214,8 @@ def logged_means(folder: RunFolder, stage: Stage, losses: torch.Tensor, batch: i
 
 
 def hidden(projection: str = "sparse", scaling: Any = "unit") -> tuple[Stage, ...]:
-    return extraction(layers={1: 1}, hidden_share=0.4, projection=Projection(projection), scaling=scaling)  # type: ignore[arg-type]
+    kind: Any = projection
+    return extraction(layers={1: 1}, hidden_share=0.4, projection=Projection(kind), scaling=scaling)
 
 
 def joint(hidden: Hidden, logits: Logits | None = None, weight: float = 1.0) -> tuple[Stage, ...]:
@@ -355,7 +356,7 @@ def test_explained_variance_of_a_student_that_matches(tmp_path: Path) -> None:
 
 
 def test_explained_variance_of_other_targets(tmp_path: Path) -> None:
-    """Of a joint stage it is that of the hidden layer; of logits that are matched by a hidden layer it is theirs."""
+    """A joint stage explains the hidden layer; a hidden layer that matches logits explains the logits."""
     teachers = save_teachers(tmp_path / "teacher")
     same = joint(Hidden(1, Projection("identity"), "none"))
     setup = setup_of(same, teachers, width=21, settings=AFTER | {"learning_rate": 1e-12})
@@ -432,7 +433,7 @@ def test_the_rate_of_a_stage(target: Any, hidden_rate: float | None, rate: float
     ) == pytest.approx(rate)
 
 
-# --- killed and resumed -----------------------------------------------------------------------------------------------
+# --- killed and resumed -------------------------------------------------------------------------------------
 
 PLATEAU = (
     Stage("hidden", FINAL, Hidden(1, Projection("sparse")), 1, Duration.plateau(2, limit=60, min_delta=0.9)),
@@ -459,7 +460,7 @@ CASES: dict[str, tuple[tuple[Stage, ...], dict[str, Any]]] = {
     "plateau": (PLATEAU, SINGLE),
     "projected logits, then joint": (TOGETHER, SINGLE | {"settings": {"hidden_learning_rate": 0.02}}),
 }
-# what is called → where the process is killed: (owner, name, which call, after the call rather than before it)
+# a point of a run → where the process is killed: (owner, name, which call, after the call or before it)
 KILLS: dict[str, tuple[Any, str, int, bool]] = {
     "before the first step": (TwoLayerStage, "train_block", 1, False),
     "on the way": (TwoLayerStage, "train_block", 4, True),
@@ -640,7 +641,7 @@ def test_a_finished_stage_whose_checkpoint_is_damaged_is_done_again(stage: int, 
     assert_same_run(resumed, run(case("chain", teachers), tmp_path / "whole"))
 
 
-# --- what cannot go on ------------------------------------------------------------------------------------------------
+# --- what cannot go on --------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a two-layer teacher says: its logits from the cache, its hidden layer projected, and where its networks are found."""
+"""Two-layer teachers: logits from the cache, the projected hidden layer, and the folders of the networks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def direct(folder: Path, first: int, count: int) -> torch.Tensor:
     return TwoLayer.load(folder)(torch.from_numpy(STREAM.block(first, count)).float())
 
 
-# --- logits -----------------------------------------------------------------------------------------------------------
+# --- logits -------------------------------------------------------------------------------------------------
 
 
 def test_any_block_of_the_cache_is_the_direct_forward(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written(folder: Path, cache: Path) -> None:
         LogitCache(folder, STREAM).block(0, 1)
 
 
-# --- the hidden layer -------------------------------------------------------------------------------------------------
+# --- the hidden layer ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scaling", ["unit", "per-dimension", "none"])
@@ -135,7 +135,8 @@ def test_a_cache_that_cannot_be_written(folder: Path, cache: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_hidden_targets(kind: str, scaling: str, dtype: torch.dtype) -> None:
     width = 12 if kind == "identity" else 5
-    network, target = TwoLayer(7, 12, 2, seed=3, dtype=dtype), Hidden(1, Projection(kind, 4), scaling)  # type: ignore[arg-type]
+    network = TwoLayer(7, 12, 2, seed=3, dtype=dtype)
+    target = Hidden(1, Projection(kind, 4), scaling)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch's word on sparse tensors among them
         found = HiddenTargets(network, target, width, data_seed=8)
@@ -208,7 +209,7 @@ def test_the_matrix_stays_what_it_was() -> None:
     torch.testing.assert_close(projection_matrix(Projection("sparse", 3), 40, 9), expected.float())
 
 
-# --- where the networks are -------------------------------------------------------------------------------------------
+# --- where the networks are ---------------------------------------------------------------------------------
 
 
 def make_run(root: Path, *, stages: int = 1, finished: bool = True) -> Path:
