@@ -32,7 +32,9 @@ from vigreux.run.checkpoints import verify_manifest, write_manifest
 from vigreux.run.folder import RunFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ALL_KINDS = "causal-lm, masked-lm, classification, embedding, parity, hierarchical-parity"
+ALL_KINDS = (
+    "causal-lm, masked-lm, classification, token-classification, embedding, parity, hierarchical-parity"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from vigreux.curriculum import Curriculum, Duration, Labels, Stage, TeacherRef, resolve_steps
 from vigreux.errors import ConfigError
-from vigreux.plan.cost import Cost, StageCost, memory_estimate, steps_for_budget
+from vigreux.plan.budget import steps_for_budget
+from vigreux.plan.cost import Cost, StageCost, memory_estimate
 from vigreux.stats import mean_interval
 from vigreux.units import human, human_bytes, human_flops, human_time
 

@@ -21,10 +21,10 @@ from vigreux.config.shared import BudgetConfig
 from vigreux.config.task_kinds import SPECS, TASK_KINDS
 from vigreux.config.transformer import RunConfig, TeachConfig
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig
-from vigreux.curriculum import Curriculum
 from vigreux.errors import ConfigError
 from vigreux.files.overlaps import check_overlaps
 from vigreux.files.yaml_files import read_yaml
+from vigreux.plan.budget import check_budget
 from vigreux.run.folder import RunFolder, Summary, check_vacant
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ Config = RunConfig | TeachConfig | TwoLayerConfig
 # what messages say is accepted
 MODELS = "a directory made by save_pretrained, a hub id, or an asset"
 DATA = "a text or table file, a directory of them, a datasets name, or an asset"
-BUDGETS = "one of budget.steps, budget.flops, budget.seconds"
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
 
 
@@ -60,7 +59,7 @@ def _check_run(config: RunConfig, *, data: bool = True) -> None:
     if data and not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     check_effects(config)
-    _check_budget(config.budget, stated_curriculum(config.curriculum), accepted=BUDGETS)
+    check_budget(config.budget, stated_curriculum(config.curriculum))
     if config.training:
         from vigreux.backends.transformer.training import check_training
 
@@ -81,7 +80,7 @@ def _check_teaching(config: TeachConfig, *, data: bool = True) -> None:
     if data and not config.task.data:
         raise ConfigError(f"task.data: missing; accepted: {DATA}")
     check_effects(config)
-    _check_budget(config.budget, None, accepted=BUDGETS)
+    check_budget(config.budget, None)
 
 
 @check_required.register(TwoLayerConfig)
@@ -93,16 +92,9 @@ def _check_two_layer(config: TwoLayerConfig, *, data: bool = True) -> None:
         needs_teacher = any(stage.teacher.kind in ("final", "checkpoint") for stage in stages)
     if needs_teacher and not config.teacher.model:
         raise ConfigError(f"teacher.model: missing; accepted: {TEACHERS}")
-    _check_budget(config.budget, stages, accepted="budget.steps")
+    check_budget(config.budget, stages, accepted="budget.steps")
     if needs_teacher:
         _check_coordinates(config)
-
-
-def _check_budget(budget: BudgetConfig, stages: Curriculum | None, *, accepted: str) -> None:
-    """Raises `ConfigError` if stages are shares of a missing budget; those of a recipe (`None`) are."""
-    needs_budget = stages is None or any(stage.duration.unit == "share" for stage in stages)
-    if needs_budget and budget == BudgetConfig():
-        raise ConfigError(f"budget: missing; accepted: {accepted}")
 
 
 def _check_coordinates(config: TwoLayerConfig) -> None:

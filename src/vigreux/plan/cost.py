@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vigreux.config.transformer import BATCH_SIZE
-from vigreux.curriculum import Curriculum, Stage, resolve_steps
-from vigreux.errors import ConfigError
 
 # --- steps and samples ------------------------------------------------------------------------------------------------
 
@@ -137,78 +134,3 @@ def memory_estimate(
         + teacher_bytes_per * teacher_parameters
         + activations
     )
-
-
-# --- a budget in FLOPs or seconds ---------------------------------------------------------------------------------------
-
-
-_ROUNDING = 1 + 1e-12  # 3 × 0.1 is not more than 0.3
-
-
-def steps_for_budget(
-    curriculum: Curriculum,
-    per_step: Sequence[float],
-    budget: float,
-    *,
-    batch_size: int,
-    train_samples: int | None,
-    tokens_per_sample: int = 1,
-) -> int:
-    """The budget in steps, for `resolve_steps`, at which the curriculum costs the most that is at most `budget`.
-
-    Stages whose duration is a share of the budget grow and shrink with it, all others are fixed and paid first.
-
-    Args:
-        curriculum: the stages.
-        per_step: cost of one step of each stage, in the unit of `budget` (FLOPs of student and teacher, or seconds).
-        budget: what may be spent.
-        batch_size, train_samples, tokens_per_sample: as for `resolve_steps`.
-
-    Raises:
-        ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the budget.
-    """
-    assert len(per_step) == len(curriculum)
-    sizes: dict[str, Any] = {
-        "batch_size": batch_size,
-        "train_samples": train_samples,
-        "tokens_per_sample": tokens_per_sample,
-    }
-    fixed = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit != "share"]
-    shares = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit == "share"]
-    fixed_steps = resolve_steps(tuple(stage for stage, _ in fixed), 0, **sizes)
-    spent = math.fsum(n * each for n, (_, each) in zip(fixed_steps, fixed))
-    if spent > budget * _ROUNDING:
-        raise ConfigError(
-            f"budget: {budget:.4g} is less than the {spent:.4g} that the stages of fixed length cost"
-        )
-    return _largest_within(budget, spent, shares) if shares else sum(fixed_steps)
-
-
-def _largest_within(budget: float, spent: float, shares: Sequence[tuple[Stage, float]]) -> int:
-    """The number of steps at which stages of `share` durations cost the most within what is left of the budget.
-
-    The cost is linear in it but for the rounding of each stage, which moves it by less than one step of every stage, and not always
-    upwards: so all numbers within that distance are tried.
-    """
-    stages = tuple(stage for stage, _ in shares)
-    rate = math.fsum(stage.duration.value * each for stage, each in shares)
-    slack = math.fsum(each for _, each in shares)
-
-    def cost(steps: int) -> float:
-        """Infinite where a stage gets no step."""
-        try:
-            resolved = resolve_steps(stages, steps, batch_size=1, train_samples=1)
-        except ConfigError:
-            return math.inf
-        return math.fsum(n * each for n, (_, each) in zip(resolved, shares))
-
-    left = budget - spent
-    first, last = max(1, math.floor((left - slack) / rate)), math.ceil((left + slack) / rate)
-    costs = {steps: cost(steps) for steps in range(first, last + 1)}
-    affordable = [(each, steps) for steps, each in costs.items() if spent + each <= budget * _ROUNDING]
-    if not affordable:
-        least = spent + next(each for each in map(cost, itertools.count(1)) if each < math.inf)
-        raise ConfigError(
-            f"budget: {budget:.4g} buys no step of some stage; the shortest run of every stage costs about {least:.4g}"
-        )
-    return max(affordable)[1]

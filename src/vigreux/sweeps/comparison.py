@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigreux.assembly.start import BUDGETS, first_process
+from vigreux.assembly.start import first_process
 from vigreux.checks import Jobs, Seed, check_value
 from vigreux.config.shared import BudgetConfig
 from vigreux.config.task_kinds import SPECS
@@ -18,6 +18,7 @@ from vigreux.config.two_layer import TwoLayerConfig
 from vigreux.errors import CheckpointError, ConfigError, shown
 from vigreux.files.atomic import write_atomic
 from vigreux.files.overlaps import check_overlaps
+from vigreux.plan.budget import BUDGETS
 from vigreux.report.metrics import Metric
 from vigreux.run.identity import first_difference
 from vigreux.sweeps.folders import check_not_busy, locked, plan_runs

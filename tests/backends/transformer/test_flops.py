@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.backends.transformer.tiny import bert, extracted, run, setup_of, stage, teacher_of
-from vigreux.backends.transformer.calibrate import plan_stages, plan_steps, step_cost
+from vigreux.backends.transformer.calibrate import plan_stages, step_cost
 from vigreux.backends.transformer.setup import Setup
 from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import (
@@ -25,9 +25,7 @@ from vigreux.curriculum import (
     TeacherRef,
 )
 from vigreux.distillation.signals.live import Teachers
-from vigreux.errors import ConfigError
 from vigreux.models.freezing import freeze_first_blocks
-from vigreux.plan.cost import StepCost
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 
@@ -177,31 +175,6 @@ def test_a_budget_of_seconds(tmp_path: Path) -> None:
     (planned,) = plan_stages(setup)
     assert planned.cost.seconds is not None
     assert planned.steps == int(2.0 / planned.cost.seconds + 1e-9)
-
-
-def test_what_budgets_buy() -> None:
-    """A literal table: two stages, of which a step costs 1 and 3."""
-    curriculum = (
-        stage("a", Hidden(1), Duration.share(0.5), depth=1),
-        stage("b", Logits(), Duration.share(0.5)),
-    )
-    costs = [StepCost(0.5, 0.5, 10.0), StepCost(2.0, 1.0, 30.0)]
-    for budget, expected in [
-        (BudgetConfig(steps=10), (5, 5)),
-        (BudgetConfig(flops=20), (5, 5)),
-        (BudgetConfig(flops=16), (4, 4)),
-        (BudgetConfig(seconds=200), (5, 5)),
-    ]:
-        assert plan_steps(setup_of("masked-lm", curriculum, budget=budget), costs) == expected
-    with pytest.raises(
-        ConfigError,
-        match="budget: 3 buys no step of some stage; the shortest run of every stage costs about 4",
-    ):
-        plan_steps(setup_of("masked-lm", curriculum, budget=BudgetConfig(flops=3)), costs)
-    fixed = (stage("a", Logits(), 5),)
-    assert plan_steps(setup_of("masked-lm", fixed, budget=BudgetConfig(flops=15)), costs[1:]) == (5,)
-    with pytest.raises(ConfigError, match="14 is less than the 15 that the stages of fixed length cost"):
-        plan_steps(setup_of("masked-lm", fixed, budget=BudgetConfig(flops=14)), costs[1:])
 
 
 def test_a_checkpoint_teacher_is_counted(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,11 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_builder import build_stage
-from vigreux.curriculum import Stage, resolve_steps
+from vigreux.curriculum import Stage
 from vigreux.distillation.stage_model import StageModel
 from vigreux.loop.plan import StagePlan
 from vigreux.models.flop_counter import FlopCounter
-from vigreux.plan.cost import StepCost, steps_for_budget
+from vigreux.plan.budget import steps_within
+from vigreux.plan.cost import StepCost
 
 
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
@@ -61,17 +61,8 @@ def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batche
     return statistics.median(times[1:])
 
 
-def plan_steps(setup: Setup, costs: Sequence[StepCost]) -> tuple[int, ...]:
-    """Steps of each stage under the setup's budget. Raises `ConfigError` if a stage gets no step."""
-    budget = setup.budget
-    steps, amount = budget.steps or 0, budget.flops or budget.seconds
-    if amount is not None:
-        per_step = [cost.flops if budget.flops is not None else cost.seconds or 0.0 for cost in costs]
-        steps = steps_for_budget(setup.curriculum, per_step, amount, **setup.sizes)
-    return resolve_steps(setup.curriculum, steps, **setup.sizes)
-
-
 def plan_stages(setup: Setup) -> list[StagePlan]:
     """Measures every stage and spends the budget on them."""
     costs = [step_cost(setup, stage, timed=setup.budget.seconds is not None) for stage in setup.curriculum]
-    return [StagePlan(steps, cost) for steps, cost in zip(plan_steps(setup, costs), costs)]
+    steps = steps_within(setup.budget, setup.curriculum, costs, **setup.sizes)
+    return [StagePlan(*planned) for planned in zip(steps, costs)]

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from vigreux.backends.transformer.training import DEFAULTS
 from vigreux.config.curricula import from_config
 from vigreux.config.transformer import RunConfig
-from vigreux.curriculum import Curriculum, Stage, resolve_steps
+from vigreux.curriculum import Curriculum, Stage
 from vigreux.distillation.matching import matcher_of
 from vigreux.distillation.signals.base import TeacherSignal, VectorSignal
 from vigreux.distillation.signals.cached import signal_name
@@ -26,7 +26,8 @@ from vigreux.models.load import load_config
 from vigreux.models.size import count_parameters, directory_bytes
 from vigreux.models.student import build, student_config
 from vigreux.models.text_config import text_config
-from vigreux.plan.cost import Cost, StageCost, memory_estimate, samples_per_step, steps_for_budget
+from vigreux.plan.budget import steps_within
+from vigreux.plan.cost import Cost, StageCost, memory_estimate, samples_per_step
 from vigreux.plan.hardware import CachePrice
 
 # A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are smaller, and it
@@ -179,14 +180,7 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
         "train_samples": 1,
         "tokens_per_sample": config.task.max_length,
     }
-    budget = config.budget
-    amount = budget.flops or budget.seconds
-    if amount is not None:
-        costs = [each.flops if budget.flops is not None else each.seconds or 0.0 for each in per_step]
-        return resolve_steps(curriculum, steps_for_budget(curriculum, costs, amount, **sizes), **sizes)
-    if budget.steps is None and any(stage.duration.unit == "share" for stage in curriculum):
-        raise ConfigError("budget: missing; accepted: one of budget.steps, budget.flops, budget.seconds")
-    return resolve_steps(curriculum, budget.steps or 0, **sizes)
+    return steps_within(config.budget, curriculum, per_step, **sizes)
 
 
 # --- a cache --------------------------------------------------------------------------------------------------------
