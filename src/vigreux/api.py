@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from vigreux.assembly.build_student import start_from_teacher_
 from vigreux.assembly.from_python import other_teacher_class, task_from_python
+from vigreux.assembly.one_run import run_setup
 from vigreux.assembly.others import check_other_teachers
-from vigreux.assembly.running import run_setup
 from vigreux.assembly.sources import training_device
 from vigreux.assembly.token_ids import settle_python, take_padding
 from vigreux.backends.transformer.evaluation import HeldOut

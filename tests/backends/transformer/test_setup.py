@@ -123,7 +123,7 @@ def test_samples_of_a_step() -> None:
         ),
         (
             (stage("s", Logits(), Duration.share(1.0)),),
-            "budget: the curriculum's stages are shares of a budget; give one of",
+            "budget: missing; accepted: one of",
         ),
         ((stage("s", Logits(), 1), stage("s", Logits(), 1)), "curriculum: two stages are named 's'"),
         (

@@ -28,21 +28,24 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
     """
     # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student))
-    args = setup.arguments("unused", 1)
     with torch.random.fork_rng(), probe.frozen(stage):
         model, teacher = build_stage(probe, stage)
         model.train()
-        student = teacher_part = 0
+        student_flops = teacher_flops = 0
         for batch, _ in zip(probe.batches(), range(batches)):
             with FlopCounter() as of_teacher, sdpa_kernel(SDPBackend.MATH):
                 signal = model.signal(teacher, batch)
             with FlopCounter() as of_student, sdpa_kernel(SDPBackend.MATH):
                 model(batch, signal).backward()
-            teacher_part += of_teacher.flops
-            student += of_student.flops
-        each = args.gradient_accumulation_steps * args.world_size / batches
-        seconds = _seconds(probe, stage, model, teacher) * args.gradient_accumulation_steps if timed else None
-    return StepCost(student * each, teacher_part * each, seconds)
+            teacher_flops += of_teacher.flops
+            student_flops += of_student.flops
+        seconds = None
+        if timed:
+            micro_batches = setup.training.get("gradient_accumulation_steps", 1)
+            seconds = _seconds(probe, stage, model, teacher) * micro_batches
+    # a step has this many micro-batches, over all processes
+    in_a_step = setup.samples_per_step // setup.batch_size / batches
+    return StepCost(student_flops * in_a_step, teacher_flops * in_a_step, seconds)
 
 
 def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batches: int = 4) -> float:

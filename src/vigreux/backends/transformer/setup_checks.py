@@ -15,6 +15,7 @@ from vigreux.distillation.matching import matcher_of
 from vigreux.errors import ConfigError
 from vigreux.models.layout import num_blocks
 from vigreux.models.placed import device_of
+from vigreux.plan.budget import check_budget
 
 UNKNOWN_STEPS = 100  # of a run whose budget says no steps, where its settings are tried
 
@@ -74,15 +75,9 @@ def _check_student(setup: Setup) -> None:
 
 def _check_budget(setup: Setup) -> None:
     """What a budget of FLOPs or seconds buys is not known before the stages are measured."""
-    budget = setup.budget
-    if budget.flops is not None or budget.seconds is not None:
-        return
-    if budget.steps is None and any(stage.duration.unit == "share" for stage in setup.curriculum):
-        raise ConfigError(
-            "budget: the curriculum's stages are shares of a budget;"
-            " give one of budget.steps, .flops, .seconds"
-        )
-    resolve_steps(setup.curriculum, budget.steps or 0, **setup.sizes)
+    check_budget(setup.budget, setup.curriculum)
+    if setup.budget.flops is None and setup.budget.seconds is None:
+        resolve_steps(setup.curriculum, setup.budget.steps or 0, **setup.sizes)
 
 
 def check_launcher() -> None:
