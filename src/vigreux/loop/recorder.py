@@ -89,7 +89,7 @@ class Recorder:
 
     def on_plateau(self) -> bool:
         """Whether the stage's duration is a plateau, and the evaluations so far are on one."""
-        return on_plateau(self.stage.duration, [self.plateau_loss(each) for each in self.evaluations])
+        return on_plateau(self.stage.duration, [self.plateau_loss(metrics) for metrics in self.evaluations])
 
     def totals(self, step: int) -> Totals:
         """What the run has spent after `step` steps of this stage."""

@@ -39,7 +39,7 @@ def start_or_resume(
     resume: bool,
     quiet: bool,
 ) -> Summary | None:
-    """Starts the run in `root`, or goes on with it. Nothing is written before everything is checked.
+    """Starts or resumes the run in `root`. Nothing is written before everything is checked.
 
     Args:
         backend: trains the student.
@@ -47,7 +47,7 @@ def start_or_resume(
         config: what was asked, as plain values.
         defaults: what `config` is where nothing is asked.
         name: the curriculum's name in tables; default from `config`.
-        resume: go on with the run in `root`.
+        resume: resume the run in `root`.
         quiet: no progress bar.
 
     Returns:
@@ -151,7 +151,7 @@ def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
         steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
             steps = step_of(checkpoint)  # the stage ended here; the kill came before its record
-        total_steps = sum(each.steps for each in run.plan)
+        total_steps = sum(stage_plan.steps for stage_plan in run.plan)
         with _naming_the_checkpoint(stage, directory):
             steps = opened.train(
                 StageRun(index, steps, total_steps, directory, checkpoint, recorder, run.progress)

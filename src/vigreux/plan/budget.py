@@ -26,13 +26,14 @@ def steps_for_budget(
     train_samples: int | None,
     tokens_per_sample: int = 1,
 ) -> int:
-    """The budget in steps, for `resolve_steps`, at which the curriculum costs the most that is at most `budget`.
+    """The number of steps, for `resolve_steps`, whose cost comes closest to `budget` without exceeding it.
 
-    Stages whose duration is a share of the budget grow and shrink with it, all others are fixed and paid first.
+    Stages whose duration is a share of the budget grow and shrink with it. All others are fixed and paid first.
 
     Args:
         curriculum: the stages.
-        per_step: cost of one step of each stage, in the unit of `budget` (FLOPs of student and teacher, or seconds).
+        per_step: cost of one step of each stage, in the unit of `budget` (FLOPs of student and teacher, or
+            seconds).
         budget: what may be spent.
         batch_size, train_samples, tokens_per_sample: as for `resolve_steps`.
 
@@ -45,10 +46,11 @@ def steps_for_budget(
         "train_samples": train_samples,
         "tokens_per_sample": tokens_per_sample,
     }
-    fixed = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit != "share"]
-    shares = [(stage, each) for stage, each in zip(curriculum, per_step) if stage.duration.unit == "share"]
+    priced = list(zip(curriculum, per_step))
+    fixed = [(stage, cost) for stage, cost in priced if stage.duration.unit != "share"]
+    shares = [(stage, cost) for stage, cost in priced if stage.duration.unit == "share"]
     fixed_steps = resolve_steps(tuple(stage for stage, _ in fixed), 0, **sizes)
-    spent = math.fsum(n * each for n, (_, each) in zip(fixed_steps, fixed))
+    spent = math.fsum(steps * cost for steps, (_, cost) in zip(fixed_steps, fixed))
     if spent > budget * _ROUNDING:
         raise ConfigError(
             f"budget: {budget:.4g} is less than the {spent:.4g} that the stages of fixed length cost"
@@ -57,31 +59,35 @@ def steps_for_budget(
 
 
 def _largest_within(budget: float, spent: float, shares: Sequence[tuple[Stage, float]]) -> int:
-    """The number of steps at which stages of `share` durations cost the most within what is left of the budget.
+    """The number of steps at which the stages of `shares` cost the most within the rest of the budget.
 
-    The cost is linear in it but for the rounding of each stage, which moves it by less than one step of every stage, and not always
-    upwards: so all numbers within that distance are tried.
+    The cost is linear in that number, apart from the rounding of each stage. Rounding moves the cost by less than
+    one step of every stage, and not always upwards. So all numbers within that distance are tried.
     """
     stages = tuple(stage for stage, _ in shares)
-    rate = math.fsum(stage.duration.value * each for stage, each in shares)
-    slack = math.fsum(each for _, each in shares)
+    rate = math.fsum(stage.duration.value * cost for stage, cost in shares)
+    slack = math.fsum(cost for _, cost in shares)
 
-    def cost(steps: int) -> float:
-        """Infinite where a stage gets no step."""
+    def total_cost(steps: int) -> float:
+        """Infinite if a stage gets no step."""
         try:
             resolved = resolve_steps(stages, steps, batch_size=1, train_samples=1)
         except ConfigError:
             return math.inf
-        return math.fsum(n * each for n, (_, each) in zip(resolved, shares))
+        return math.fsum(n * cost for n, (_, cost) in zip(resolved, shares))
 
-    left = budget - spent
-    first, last = max(1, math.floor((left - slack) / rate)), math.ceil((left + slack) / rate)
-    costs = {steps: cost(steps) for steps in range(first, last + 1)}
-    affordable = [(each, steps) for steps, each in costs.items() if spent + each <= budget * _ROUNDING]
+    rest = budget - spent
+    first, last = max(1, math.floor((rest - slack) / rate)), math.ceil((rest + slack) / rate)
+    affordable = []
+    for steps in range(first, last + 1):
+        cost = total_cost(steps)
+        if spent + cost <= budget * _ROUNDING:
+            affordable.append((cost, steps))
     if not affordable:
-        least = spent + next(each for each in map(cost, itertools.count(1)) if each < math.inf)
+        shortest = spent + next(cost for cost in map(total_cost, itertools.count(1)) if cost < math.inf)
         raise ConfigError(
-            f"budget: {budget:.4g} buys no step of some stage; the shortest run of every stage costs about {least:.4g}"
+            f"budget: {budget:.4g} buys no step of some stage; the shortest run of every stage costs about"
+            f" {shortest:.4g}"
         )
     return max(affordable)[1]
 

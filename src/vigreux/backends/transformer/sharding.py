@@ -119,7 +119,7 @@ def whole_state(state: State) -> State:
 
 
 def sharded_state(state: State, parameter: Tensor) -> State:
-    """A parameter's state, sharded like the parameter. Values of another shape, such as a number of steps, stay."""
+    """A parameter's state, sharded like the parameter. Values of another shape stay, such as the step."""
     sharded = dict(state)
     for name, value in state.items():
         if isinstance(value, Tensor) and value.shape == parameter.shape:

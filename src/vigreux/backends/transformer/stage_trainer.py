@@ -110,7 +110,7 @@ class StageTrainer(Trainer):
         return loss
 
     def _defer_fsdp_gradient_reduction(self) -> Any:
-        """Gradients are sharded after every micro-batch: whole ones would take the memory that sharding saves."""
+        """Gradients are sharded after every micro-batch: whole ones would cost the memory saved."""
         return nullcontext()
 
     # --- optimiser and schedule -----------------------------------------------------------------------------

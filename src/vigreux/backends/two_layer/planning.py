@@ -22,7 +22,7 @@ from vigreux.backends.two_layer.teachers import (
     forward,
     layer_width,
 )
-from vigreux.curriculum import Curriculum, Hidden, Stage, Target, hidden_part
+from vigreux.curriculum import Curriculum, Hidden, Stage, Target
 from vigreux.distillation.projection import projection_entries
 from vigreux.kernels.forward import ROWS
 from vigreux.kernels.sgd import Blocking, Loss, OnlineSGD
@@ -66,30 +66,25 @@ def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
     The student, the kernel's copy of it and its two blocks of rows; the teacher and the hidden units of some
     samples.
     """
-    student, rows = setup.student, Blocking.best(setup.student.width).rows
-    own = student.dtype.itemsize * (
-        2 * sum(p.numel() for p in student.parameters())
-        + 2 * max(rows, setup.settings.batch_size) * student.width
-    )
-    taught = [
+    student = setup.student
+    rows = max(Blocking.best(student.width).rows, setup.settings.batch_size)
+    parameters = sum(p.numel() for p in student.parameters())
+    student_bytes = student.dtype.itemsize * 2 * (parameters + rows * student.width)
+    teacher_bytes = [
         _teacher_bytes(stage, shape, student.width)
         for stage, shape in zip(setup.curriculum, shapes)
         if shape is not None
     ]
-    return own + max(taught, default=0)
+    return student_bytes + max(teacher_bytes, default=0)
 
 
 def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
-    hidden = hidden_part(stage.target)
-    entries = (
-        projection_entries(hidden.projection, layer_width(shape, hidden.layer), width)
-        if hidden is not None
-        else 0
-    )
-    return (
-        shape.bytes_per * (2 * shape.parameters + ROWS * torch.get_num_threads() * shape.width)
-        + (shape.bytes_per + 8) * entries
-    )
+    """The teacher twice, the hidden units of some samples, and the projection with its indices."""
+    hidden, entries = matching_of(stage.target).hidden, 0
+    if hidden is not None:
+        entries = projection_entries(hidden.projection, layer_width(shape, hidden.layer), width)
+    units = ROWS * torch.get_num_threads() * shape.width
+    return shape.bytes_per * (2 * shape.parameters + units) + (shape.bytes_per + 8) * entries
 
 
 # --- time ---------------------------------------------------------------------------------------------------

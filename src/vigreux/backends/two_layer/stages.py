@@ -52,37 +52,43 @@ def matching_of(target: Target, stage_name: str = "") -> Matching:
 def check_stage(stage: Stage) -> None:
     """Raises `ConfigError` for a stage that two-layer networks do not have."""
     matching, where = matching_of(stage.target, stage.name), f"stage {stage.name!r}"
-    hidden = matching.hidden
-    if hidden is not None and hidden.layer not in (1, LOGITS_LAYER):
-        raise ConfigError(
-            f"{where}: hidden layer {hidden.layer}; accepted: layer 1, the hidden units, or {LOGITS_LAYER},"
-            " the teacher's logits"
-        )
-    if hidden is not None and not matching.trains_output and stage.depth != 1:
-        raise ConfigError(
-            f"{where}: hidden layer {hidden.layer} to depth {stage.depth}; accepted: to depth 1, the only one"
-        )
-    if hidden is not None and hidden.divergence != "mse":
-        raise ConfigError(
-            f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of two-layer networks"
-        )
-    if hidden is not None and hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
-        raise ConfigError(
-            f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have"
-            " neither"
-        )
+    if matching.hidden is not None:
+        _check_hidden(matching.hidden, where)
+        if not matching.trains_output and stage.depth != 1:
+            raise ConfigError(
+                f"{where}: hidden layer {matching.hidden.layer} to depth {stage.depth}; accepted: to depth 1,"
+                " the only one"
+            )
     if stage.frozen is not None:
         raise ConfigError(
             f"{where}: frozen {stage.frozen}; accepted: none, two-layer networks have no embeddings"
         )
-    if hidden is not None and hidden.projection.kind in ("pca", "learned"):
-        raise ConfigError(
-            f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal,"
-            " identity"
-        )
     if stage.duration.unit in ("epochs", "tokens"):
         raise ConfigError(
             f"{where}: {stage.duration} of an endless stream; accepted: steps, samples, share, plateau"
+        )
+
+
+def _check_hidden(hidden: Hidden, where: str) -> None:
+    if hidden.layer not in (1, LOGITS_LAYER):
+        raise ConfigError(
+            f"{where}: hidden layer {hidden.layer}; accepted: layer 1, the hidden units, or {LOGITS_LAYER},"
+            " the teacher's logits"
+        )
+    if hidden.divergence != "mse":
+        raise ConfigError(
+            f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of two-layer"
+            " networks"
+        )
+    if hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
+        raise ConfigError(
+            f"{where}: {hidden}; accepted: positions 'all' and final_norm true, two-layer networks have"
+            " neither"
+        )
+    if hidden.projection.kind in ("pca", "learned"):
+        raise ConfigError(
+            f"{where}: projection {hidden.projection.kind!r}; accepted: sparse, gaussian, orthogonal,"
+            " identity"
         )
 
 

@@ -52,7 +52,7 @@ class TwoLayerStage:
         return self.signal.plateau_loss(evaluation)
 
     def train(self, run: StageRun) -> int:
-        """Trains block by block; evaluates every `eval_every` steps, saves every `save_every`, and at the end."""
+        """Trains block by block; evaluates every `eval_every` steps and saves every `save_every`."""
         recorder, settings = run.recorder, self.settings
         step = saved = 0
         if run.checkpoint is not None:
