@@ -160,7 +160,7 @@ def damage_everything(whole: Path, stopped: Path, folder: Path) -> tuple[int, in
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=40, help="of training runs, in each engine")
+    parser.add_argument("--kills", type=int, default=40, help="of training runs, in each backend")
     parser.add_argument("--captures", type=int, default=20, help="kills during a capture")
     parser.add_argument("--resumes", type=int, default=10, help="times that two, and three, resume at once")
     parser.add_argument("--seed", type=int, default=0)

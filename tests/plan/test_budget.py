@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import Duration, Labels, Stage, TeacherRef
 from vigreux.errors import ConfigError
 from vigreux.plan.budget import check_budget, steps_within

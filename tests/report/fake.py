@@ -1,4 +1,4 @@
-"""Plausible run folders, written through `RunFolder` as an engine writes them, with numbers that are functions of name and seed."""
+"""Plausible run folders, written through `RunFolder` as the loop writes them, with numbers that are functions of name and seed."""
 
 from __future__ import annotations
 

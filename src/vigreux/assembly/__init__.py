@@ -1,1 +1,1 @@
-"""From a configuration to what the engine runs."""
+"""From a configuration, or Python objects, to a run: models, data and curriculum."""

@@ -1,4 +1,4 @@
-"""From a `TeachConfig` to what the engine runs: a model to train on the labels."""
+"""From a `TeachConfig` to a run: a model to train on the labels."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from vigreux.config.curricula import stated_curriculum
 from vigreux.config.effects import check_effects
-from vigreux.config.shared import BudgetConfig
 from vigreux.config.task_kinds import SPECS, TASK_KINDS
 from vigreux.config.transformer import RunConfig, TeachConfig
 from vigreux.config.two_layer import BooleanTaskConfig, TwoLayerConfig

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vigreux.config.transformer import BudgetConfig
+from vigreux.config.shared import BudgetConfig
 from vigreux.curriculum import Curriculum, Stage, resolve_steps
 from vigreux.errors import ConfigError
 from vigreux.plan.cost import StageCost, StepCost

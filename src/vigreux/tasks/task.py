@@ -1,4 +1,4 @@
-"""`Task`: everything an engine and an evaluation need to know about what is learned."""
+"""`Task`: everything a run and an evaluation need to know about what is learned."""
 
 from __future__ import annotations
 

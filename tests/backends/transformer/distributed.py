@@ -20,9 +20,9 @@ import vigreux.backends.transformer.stage_trainer as stage_trainer
 from tests.backends.transformer.caches import cached, captured
 from tests.backends.transformer.tiny import (
     Killed,
-    engine_of,
     extracted,
     killed_at,
+    prepared_run,
     run,
     setup_of,
     stage,
@@ -109,13 +109,13 @@ def ready(name: str, processes: int, root: Path) -> Setup:
 
 def kill(root: Path, name: str) -> None:
     """Both processes stop in the second stage, after its first checkpoint."""
-    engine = engine_of(case(name, PROCESSES), root)
+    prepared = prepared_run(case(name, PROCESSES), root)
     try:
         with killed_at(StageTrainer, "compute_loss", call=9):
-            engine.run()
+            prepared.run()
     except Killed:
-        if engine.folder is not None:
-            engine.folder.close()
+        if prepared.folder is not None:
+            prepared.folder.close()
     PartialState().wait_for_everyone()
 
 
@@ -136,11 +136,11 @@ def not_a_number(root: Path) -> str:
         return forward(self, *args) * (float("nan") if self.training and next(calls) == 5 else 1.0)
 
     setup = case("fixed projection", PROCESSES)
-    engine = engine_of(setup, root)
+    prepared = prepared_run(setup, root)
     if PartialState().process_index == PROCESSES - 1:
         StageModel.forward = broken  # type: ignore[method-assign]
     try:
-        engine.run()
+        prepared.run()
     except TrainingError as error:
         return str(error)
     finally:

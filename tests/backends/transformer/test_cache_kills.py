@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.backends.transformer.caches import cached, captured
-from tests.backends.transformer.tiny import Killed, engine_of, extracted, killed_at, losses, run, setup_of
+from tests.backends.transformer.tiny import Killed, extracted, killed_at, losses, prepared_run, run, setup_of
 from tests.processes import python_m
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
@@ -85,11 +85,11 @@ def test_a_run_from_a_cache_goes_on(
 ) -> None:
     """At a step drawn at random, of any stage."""
     root, expected = uninterrupted
-    engine = engine_of(cached(setup(), whole), tmp_path / "run")
-    assert engine.folder is not None
+    prepared = prepared_run(cached(setup(), whole), tmp_path / "run")
+    assert prepared.folder is not None
     step = random.Random(point).randint(1, sum(STEPS))
-    with engine.folder, pytest.raises(Killed), killed_at(StageTrainer, "compute_loss", step):
-        engine.run()
+    with prepared.folder, pytest.raises(Killed), killed_at(StageTrainer, "compute_loss", step):
+        prepared.run()
     again = cached(setup(), CacheStore.open(whole.root))
     run(again, tmp_path / "run", resume=True)
     assert RunFolder.open(tmp_path / "run").status == "finished"

@@ -22,9 +22,9 @@ import vigreux.backends.transformer.stage_trainer as stage_trainer
 from tests.backends.transformer.tiny import (
     Net,
     bert,
-    engine_of,
     extracted,
     losses,
+    prepared_run,
     run,
     setup_of,
     stage,
@@ -625,7 +625,7 @@ def test_budget_in_steps(tmp_path: Path) -> None:
 
 def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     setup = setup_of("masked-lm", (stage("s", Logits(), 4),))
-    engine_of(setup, tmp_path).folder.close()  # type: ignore[union-attr]
+    prepared_run(setup, tmp_path).folder.close()  # type: ignore[union-attr]
     setup.training["lr_scheduler_type"] = "cosin"
     with pytest.raises(ConfigError, match=r"training\.lr_scheduler_type: .*cosin"):
         check_setup(setup)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.backends.transformer.tiny import Killed, engine_of, extracted, killed_at, losses, run, setup_of
+from tests.backends.transformer.tiny import Killed, extracted, killed_at, losses, prepared_run, run, setup_of
 from vigreux.backends.transformer import stage_builder
 from vigreux.backends.transformer.setup import Setup
 from vigreux.backends.transformer.stage_trainer import StageTrainer
@@ -66,10 +66,10 @@ def test_a_student_with_adapters_goes_on(tmp_path: Path) -> None:
     }
     assert changed
     assert all("lora" in name for name in changed)
-    engine = engine_of(again(), tmp_path / "killed")
-    assert engine.folder is not None
-    with engine.folder, pytest.raises(Killed), killed_at(StageTrainer, "compute_loss", 10):
-        engine.run()
+    prepared = prepared_run(again(), tmp_path / "killed")
+    assert prepared.folder is not None
+    with prepared.folder, pytest.raises(Killed), killed_at(StageTrainer, "compute_loss", 10):
+        prepared.run()
     resumed = again()
     run(resumed, tmp_path / "killed", resume=True)
     for name, value in whole.student.state_dict().items():

@@ -17,9 +17,9 @@ import vigreux.loop.recorder as recorder
 from tests.backends.transformer.tiny import (
     Killed,
     bert,
-    engine_of,
     extracted,
     killed_at,
+    prepared_run,
     run,
     setup_of,
     stage,
@@ -120,11 +120,11 @@ def case(name: str, **changes: Any) -> Setup:
 def killed(setup: Setup, root: Path, point: str) -> None:
     """Runs until `point`, and leaves behind what a killed process leaves."""
     owner, name, call, after = KILLS[point]
-    engine = engine_of(setup, root, resume=(root / "run.json").exists())
-    assert engine.folder is not None
+    prepared = prepared_run(setup, root, resume=(root / "run.json").exists())
+    assert prepared.folder is not None
     with killed_at(owner, name, call, after=after), pytest.raises(Killed):
-        engine.run()
-    engine.folder.close()  # the kernel lets go of a dead process's lock
+        prepared.run()
+    prepared.folder.close()  # the kernel lets go of a dead process's lock
 
 
 def without_seconds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def setup_of(
 
 
 @dataclass(frozen=True)
-class Engine:
+class PreparedRun:
     """A run that is ready to start."""
 
     backend: TransformerBackend
@@ -200,9 +200,9 @@ class Engine:
         return run_stages(self.backend, self.folder, self.root, quiet=True)
 
 
-def engine_of(
+def prepared_run(
     setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None
-) -> Engine:
+) -> PreparedRun:
     """The run, with its folder open on the first process."""
     check_setup(setup)
     config = {"seed": setup.seed, "curriculum": "tiny", "training": setup.training}
@@ -216,14 +216,14 @@ def engine_of(
         lambda model: held_out(model, layout=setup.student_layout),
         teacher_metrics=lambda: held_out.teacher_metrics,
     )
-    return Engine(backend, folder, root)
+    return PreparedRun(backend, folder, root)
 
 
 def run(setup: Setup, root: Path, *, resume: bool = False, record: TeacherRecord | None = None) -> RunFolder:
     """Runs `setup` to its end."""
-    engine = engine_of(setup, root, resume=resume, record=record)
-    with engine.folder or nullcontext():
-        engine.run()
+    prepared = prepared_run(setup, root, resume=resume, record=record)
+    with prepared.folder or nullcontext():
+        prepared.run()
     return RunFolder.open(root)
 
 
