@@ -1,4 +1,4 @@
-"""From a configuration and what its runs share to one run: the student with its first weights, and the curriculum."""
+"""One run of a configuration: the student with its first weights, the curriculum, and what runs share."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from vigreux.tasks.task import Task
 
 
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
-    """The student, from a model of its own or with random weights of the seed, and what the user should know about it."""
+    """The student, from `student.model` or with random weights of the seed, and notes for the user."""
     own, teacher = config.student, materials.model
     if own.model is not None:
         return _start_model(own.model, config, materials)
@@ -81,7 +81,10 @@ def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[P
 def load_with_new_head(
     source: str, auto_class: str, classes: Classes, seed: int, **options: Any
 ) -> PreTrainedModel:
-    """A classifier of these classes from a model without a head, or with one of another size; `seed` is of the new head."""
+    """A classifier of these classes from a model without a head, or with a head of another size.
+
+    The new head is random; `seed` is its seed.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return load_model(

@@ -1,4 +1,4 @@
-"""From a configuration to a cache of its teacher's signals, and from a cache to a run that does without the teacher."""
+"""From a configuration to a cache of its teacher's signals, and from a cache to a run without the teacher."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Capture:
         return sum(len(manifest.keys(split, number)) for split, numbers in shards for number in numbers)
 
     def run(self, advance: Callable[[int], None] = lambda samples: None) -> None:
-        """Writes what is missing: this process its share of the shards, the first one also what belongs to no sample."""
+        """Writes what is missing: each process its shards, the first one also what belongs to no sample."""
         state = PartialState()
         if state.is_main_process:
             self._write_beside()
@@ -143,7 +143,8 @@ def begin_capture(config: RunConfig) -> Capture:
         raise ConfigError("cache.path: missing; accepted: a directory")
     if config.teacher.sharded and process_count() > 1:
         raise ConfigError(
-            "teacher.sharded: true, and each process asks for shards of its own; accepted: false, and options.device_map"
+            "teacher.sharded: true, and each process asks for shards of its own;"
+            " accepted: false, and options.device_map"
         )
     root = Path(config.cache.path)
     if is_locked(root):
@@ -203,7 +204,7 @@ def _busy(root: Path) -> CacheError:
 
 
 def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -> None:
-    """Goes on where the projections are damaged: drawn again they are the same, or all that went through them is made again."""
+    """Repairs damaged projections: if they cannot be made again as they were, all shards are rebuilt."""
     if not any(store.root.glob("*/shard-*.json")):
         return  # nothing went through them yet
     again = hashlib.sha256(save(_projections(setup))).hexdigest()
@@ -211,7 +212,8 @@ def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -
         warnings.warn(f"{str(damaged).split(';')[0]}: it is made again", UserWarning, stacklevel=3)
         return
     warnings.warn(
-        f"{str(damaged).split(';')[0]}, and cannot be made again: all signals are asked of the teacher once more",
+        f"{str(damaged).split(';')[0]}, and cannot be made again: all signals are asked of the teacher once"
+        " more",
         UserWarning,
         stacklevel=3,
     )
@@ -238,7 +240,7 @@ def _check_space(root: Path, size: int) -> None:
 
 
 def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[TeacherRef]) -> dict[str, str]:
-    """Everything that the signals are a function of: data, how it becomes batches, tokenizer, and each teacher's weights."""
+    """Fingerprints of all that the signals depend on: data, batches, tokenizer and the teachers' weights."""
     found = {
         "data": data_fingerprint(task, str(config.task.data)),
         "task": hash_of({name: getattr(config.task, name) for name in TASK_FIELDS}),
@@ -268,15 +270,19 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
     return found
 
 
-# --- training from a cache --------------------------------------------------------------------------------------------
+# --- training from a cache ----------------------------------------------------------------------------------
 
 
 def cached_projections(store: CacheStore, width: int | None) -> dict[Projection, torch.Tensor]:
     """The projections to students of `width` that the cache's hidden states went through."""
     plain = store.read_beside(PROJECTIONS)
     with readable(store.root / f"{PROJECTIONS}.safetensors"):
-        named = [(name.partition("/"), matrix) for name, matrix in plain.items() if matrix.shape[1] == width]
-        return {Projection(kind, int(seed)): matrix for (kind, _, seed), matrix in named}  # type: ignore[arg-type]
+        projections = {}
+        for name, matrix in plain.items():
+            kind, _, seed = name.partition("/")
+            if matrix.shape[1] == width:
+                projections[Projection(kind, int(seed))] = matrix  # type: ignore[arg-type]
+        return projections
 
 
 def student_width(config: RunConfig, materials: Materials) -> int:
@@ -293,7 +299,8 @@ def open_cache(config: RunConfig, materials: Materials) -> CacheStore:
     store.manifest.check_fits(fingerprints(config, materials.task, materials.tokenizer, refs), store.root)
     if store.manifest.seed is not None and store.manifest.seed != config.seed:
         raise CacheError(
-            f"{store.root}: holds the samples of seed {store.manifest.seed}, which masks follow; accepted: that seed"
+            f"{store.root}: holds the samples of seed {store.manifest.seed}, which masks follow;"
+            " accepted: that seed"
         )
     return store
 
@@ -335,8 +342,8 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
             held = [name for name in names if name in store.manifest.signals]
             if held and not any(store.manifest.has(name, first, end) for name in held):
                 raise CacheError(
-                    f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream, which were"
-                    " not written for it; accepted: the curriculum and steps that the cache was made for"
+                    f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream,"
+                    " which were not written for it; accepted: the curriculum and steps that the cache was made for"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What an embedding task leaves to the teacher's folder, where sentence-transformers wrote it: pooling and length of texts."""
+"""Pooling and length of texts, as the folder of a teacher from sentence-transformers has them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vigreux.models.sentence_folder import read_sentence_folder
 def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
     """The task with its pooling and length settled, and what the user should know.
 
-    An explicit `task.pooling` counts; without one the folder's does, or the mean where there is no such folder. Texts are
-    cut where the folder cuts them.
+    An explicit `task.pooling` counts; without one the folder's does, or the mean where there is no such
+    folder. Texts are cut where the folder cuts them.
 
     Raises:
         CheckpointError: the folder's embeddings are made in a way that Vigreux does not have.
@@ -33,7 +33,8 @@ def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
     if folder.max_length is not None and folder.max_length < length:
         length = folder.max_length
         notes.append(
-            f"{folder.source}: texts are cut to {length} tokens, its max_seq_length (task.max_length is larger)"
+            f"{folder.source}: texts are cut to {length} tokens, its max_seq_length (task.max_length is"
+            " larger)"
         )
     return replace(task, pooling=pooling, max_length=length), notes
 
@@ -50,6 +51,7 @@ def other_poolings(curriculum: Curriculum, config: RunConfig) -> list[str]:
         if folder is not None and not asked_already and folder.pooling != stage.target.pooling:
             found = " and ".join(folder.poolings) or "none"
             notes.append(
-                f"stage {stage.name!r} pools by {stage.target.pooling}, and the pooling of {source} is {found}"
+                f"stage {stage.name!r} pools by {stage.target.pooling}, and the pooling of {source} is"
+                f" {found}"
             )
     return notes

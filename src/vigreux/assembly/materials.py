@@ -1,4 +1,4 @@
-"""What the runs of one configuration share: the teacher, the data, and what token ids and classes mean. Loaded once."""
+"""What the runs of one configuration share: the teacher, the data, the meaning of token ids and classes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Materials:
     series: dict[int, str]
     held_out: HeldOut
     notes: list[str]
-    # matrices that were made, by (samples, batch size) of PCA: they depend on nothing else that differs between runs
+    # matrices that were made, by (samples, batch size) of PCA: they depend on nothing else that differs
+    # between runs
     _projected: dict[tuple[int, int], dict[Any, Tensor]] = field(default_factory=dict)
 
     @property
@@ -63,7 +64,9 @@ class Materials:
     def projections(
         self, config: RunConfig, teachers: Teachers, stored: Mapping[Projection, Tensor]
     ) -> Projections:
-        """The fixed projections of a run. Runs with equal steps share what PCA takes a pass of the teacher to make.
+        """The fixed projections of a run.
+
+        PCA takes a pass of the teacher. Runs with equal steps share its matrices.
 
         Args:
             config: `training` says how many samples a step has.
@@ -141,7 +144,9 @@ def load_teacher(source: str, config: RunConfig, revision: str | None = None) ->
 
 
 def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | None = None) -> LiveTeacher:
-    """The teacher on its device: its own, or the one that training uses. Quantised, or placed by its options, it stays there.
+    """The teacher on its device: `teacher.device`, or the device that training uses.
+
+    A model that is quantised or placed by its options stays where it is.
 
     `class_order` brings its logits into the order of the run's classes.
     """
@@ -151,7 +156,8 @@ def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | N
     if is_placed(model):
         if config.device is not None:
             raise ConfigError(
-                "teacher.device: of a model that is quantised or placed by device_map; accepted: options.device_map"
+                "teacher.device: of a model that is quantised or placed by device_map;"
+                " accepted: options.device_map"
             )
         if config.sharded:
             raise ConfigError(
@@ -177,17 +183,18 @@ def other_teacher(name: str, config: RunConfig, meaning: Meaning) -> LiveTeacher
 
 
 def _check_rows(readers: Sequence[Reader], tokenizer: Any) -> None:
-    """Raises `ConfigError` for a student that starts from a model with fewer tokens than the teacher and its tokenizer have."""
+    """Raises `ConfigError` if a student's own model has fewer tokens than the teacher and its tokenizer."""
     teacher, student = readers
     needed = min(len(tokenizer), teacher.rows or len(tokenizer))
     if student.rows is not None and student.rows < needed:
         raise ConfigError(
-            f"student.model: its vocabulary has {student.rows} rows; accepted: at least {needed}, the teacher's"
+            f"student.model: its vocabulary has {student.rows} rows;"
+            f" accepted: at least {needed}, the teacher's"
         )
 
 
 def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:
-    """What the run's models agree on. A student that is made has the teacher's classes, one that starts from a model its own."""
+    """What the run's models agree on: the classes are the teacher's, or those of the student's own model."""
     kind = config.task.kind
     if not SPECS[kind].has_classes:
         return Meaning(kind, tokenizer)
@@ -205,5 +212,6 @@ def _check_named(task: Task, meaning: Meaning) -> None:
     own = named_classes(task.id2label, "task.data")
     if match_classes(own, meaning.classes, "task.data", meaning.named_by).order is not None:
         raise ConfigError(
-            f"{meaning.named_by}: its classes are in another order than those of task.data; accepted: {', '.join(own)}"
+            f"{meaning.named_by}: its classes are in another order than those of task.data;"
+            f" accepted: {', '.join(own)}"
         )

@@ -1,9 +1,9 @@
-"""The loss of a language model's logits from the hidden states before the output heads, without ever holding all logits.
+"""A language model's loss on logits, from the inputs of the output heads; all logits are never held.
 
-A chunk of rows at a time: student's and teacher's logits, the loss, its gradient in the logits (which takes the place of the
-student's), and from it the gradients of hidden states, head weight and bias. All is done on the way forward, so that no logits are
-computed twice; what is kept for the backward pass is as large as the hidden states and the head. Equal to `losses.logits_loss`
-of the full logits up to rounding.
+A chunk of rows at a time: student's and teacher's logits, the loss, its gradient in the logits (which takes
+the place of the student's), and from it the gradients of hidden states, head weight and bias. All is done on
+the way forward, so that no logits are computed twice; what is kept for the backward pass is as large as the
+hidden states and the head. Equal to `losses.logits_loss` of the full logits up to rounding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vigreux.distillation.losses import label_rows, logits_rows
 from vigreux.distillation.signals.base import ChunkedLogits
 from vigreux.models.heads import Head
 
-# Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so that few are better; two
-# such blocks are alive at a time.
+# Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so
+# that few are better; two such blocks are alive at a time.
 CHUNK_BYTES = 2**25
 FEWEST_ROWS = 32  # below, matrix products lose more than memory is worth
 
@@ -63,27 +63,26 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         parts = list(chunks(len(hidden), weight.shape[0], total.element_size()))
-        make = (
-            torch.empty_like if parts else torch.zeros_like
-        )  # the first chunk overwrites: zeros would be one more pass
+        # the first chunk overwrites, so that zeros would be one more pass
+        make = torch.empty_like if parts else torch.zeros_like
         of_hidden, of_weight, of_bias = (
             make(x) if x is not None and needed else None
             for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
         )
-        room = hidden.new_empty(
-            parts[0].stop if parts else 0, weight.shape[0]
-        )  # every chunk's logits, and then their gradient
+        # holds every chunk's logits, and then their gradient
+        buffer = hidden.new_empty(parts[0].stop if parts else 0, weight.shape[0])
         for rows in parts:
-            own, own_labels = hidden[rows], None if labels is None else labels[rows]
-            logits = head.logits(own, out=room[: len(own)])
+            chunk_hidden = hidden[rows]
+            chunk_labels = None if labels is None else labels[rows]
+            logits = head.logits(chunk_hidden, out=buffer[: len(chunk_hidden)])
             slope = head.slope(logits)
             if target is None:
-                assert own_labels is not None
-                loss, gradient = label_rows(logits, own_labels)
+                assert chunk_labels is not None
+                loss, gradient = label_rows(logits, chunk_labels)
             else:
                 assert teacher is not None
                 loss, gradient = logits_rows(
-                    logits, target, teacher(rows), own_labels, common_classes=common_classes
+                    logits, target, teacher(rows), chunk_labels, common_classes=common_classes
                 )
             total += loss.sum()
             if not isinstance(slope, float) or slope != 1:
@@ -92,7 +91,7 @@ class _Fused(torch.autograd.Function):
                 of_hidden[rows] = gradient @ weight.to(gradient.dtype)
             first = rows.start == 0
             if of_weight is not None:
-                _add_product(of_weight, gradient.T, own, first=first)
+                _add_product(of_weight, gradient.T, chunk_hidden, first=first)
             if of_bias is not None:
                 of_bias.copy_(gradient.sum(0)) if first else of_bias.add_(gradient.sum(0))
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
@@ -109,7 +108,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
-    """`total += left @ right`, or `total = left @ right`; in half precision under autocast, where the product then is."""
+    """`total += left @ right`, or `total = left @ right`. Under autocast the product is in half precision."""
     same = left.dtype == right.dtype == total.dtype
     if first:
         torch.mm(left, right, out=total) if same else total.copy_(left @ right.to(left.dtype))
@@ -120,7 +119,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> 
 
 
 def chunks(rows: int, classes: int, bytes_each: int) -> Iterator[slice]:
-    """Equal stretches of rows whose logits take at most `CHUNK_BYTES`, but not fewer rows than `FEWEST_ROWS`."""
+    """Equal chunks of rows whose logits take at most `CHUNK_BYTES`, but at least `FEWEST_ROWS` rows."""
     most = max(FEWEST_ROWS, CHUNK_BYTES // (classes * bytes_each))
     count = max(1, -(-rows // most))
     step = max(1, -(-rows // count))

@@ -1,10 +1,12 @@
-"""The losses of a stage, each returned per row (N,): the caller sums over the rows that count and divides by their global number.
+"""The losses on logits and labels, each returned per row (N,).
 
-Rows are the flattened positions that carry a loss; no row here is padding. Half-precision inputs are computed in float32, float64
-stays float64. Natural logarithms throughout. No gradient flows into the teacher.
+The caller sums over the rows that count and divides by their global number.
 
-Where textbooks differ: the papers' "KL" is the soft cross-entropy, the forward KL plus the teacher's entropy (equal gradients);
-the factor `student_temperature²` is applied in `logits_loss` alone.
+Rows are the flattened positions that carry a loss; no row here is padding. Half-precision inputs are computed
+in float32, float64 stays float64. Natural logarithms throughout. No gradient flows into the teacher.
+
+Where textbooks differ: the papers' "KL" is the soft cross-entropy, the forward KL plus the teacher's entropy
+(equal gradients); the factor `student_temperature²` is applied in `logits_loss` alone.
 """
 
 from __future__ import annotations
@@ -22,33 +24,34 @@ from vigreux.curriculum import Divergence, Logits
 
 IGNORED_LABEL = -100
 
-# A teacher probability below this counts as this where its logarithm is needed: the smallest normal float32, logarithm −87.3.
-# It keeps the reverse KL against an (almost) one-hot teacher finite: at most 87.3.
+# A teacher probability below this counts as this where its logarithm is needed: the smallest normal float32,
+# logarithm −87.3. It keeps the reverse KL against an (almost) one-hot teacher finite: at most 87.3.
 PROBABILITY_FLOOR = torch.finfo(torch.float32).tiny
 
-# Elements of (N, C) taken at once. On a CPU the temporaries of such a chunk stay in the cache. At C = 50,257, N = 512, float32, one
-# thread, the soft cross-entropy forward and backward takes 0.58 of the time of `-(softmax(f_T) * log_softmax(f_S)).sum(-1)` and
-# 0.33 of `kl_div`'s; beside the logits 2 arrays of (N, C) are held at the peak, against 3 and 5. Accelerators want few launches.
+# Elements of (N, C) taken at once. On a CPU the temporaries of such a chunk stay in the cache. At C = 50,257,
+# N = 512, float32, one thread, the soft cross-entropy forward and backward takes 0.58 of the time of
+# `-(softmax(f_T) * log_softmax(f_S)).sum(-1)` and 0.33 of `kl_div`'s; beside the logits 2 arrays of (N, C)
+# are held at the peak, against 3 and 5. Accelerators want few launches.
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 2**18, 2**26
 
 
-# --- labels ---------------------------------------------------------------------------------------------------------
+# --- labels -------------------------------------------------------------------------------------------------
 
 
 def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with the labels, `−log softmax(student)[label]`, (N, C), (N,) → (N,); 0 where the label is −100."""
+    """`−log softmax(student)[label]`, (N, C), (N,) → (N,); 0 where the label is −100."""
     return F.cross_entropy(at_least_float32(student), labels, reduction="none", ignore_index=IGNORED_LABEL)
 
 
-# --- the teacher's distribution ----------------------------------------------------------------------------------------
+# --- the teacher's distribution -----------------------------------------------------------------------------
 
 
 def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None = None) -> Tensor:
     """`softmax(logits / temperature)` over the last dimension, (N, C) → (N, C), for any positive temperature.
 
-    As the temperature falls to 0 the mass goes to the largest logit, in equal shares where several are exactly the largest (in
-    bfloat16 that is common). `top_k` keeps the k largest logits and renormalises; of equal ones at the k-th place the lowest
-    classes stay.
+    As the temperature falls to 0 the mass goes to the largest logit, in equal shares where several are
+    exactly the largest (in bfloat16 that is common). `top_k` keeps the k largest logits and renormalises; of
+    equal ones at the k-th place the lowest classes stay.
     A logit of −inf is a class that has no probability (for instance one that a top-k cache did not keep).
     """
     logits = at_least_float32(logits.detach())
@@ -58,46 +61,49 @@ def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None 
 
 
 def _divided(logits: Tensor, temperature: float) -> Tensor:
-    """The logits over the temperature, up to a constant a row: less their maximum, so that nothing can overflow to +inf."""
+    """The logits over the temperature, less their row's maximum, so that nothing can overflow to +inf."""
     if temperature == 1:
         return logits
     shifted = logits - logits.amax(dim=-1, keepdim=True)  # (N, C), at most 0
-    # torch divides by multiplying with the reciprocal, which is infinite below `tiny`, and 0 · inf is no number.
+    # torch divides by multiplying with the reciprocal, which is infinite below `tiny`, and 0 · inf is no
+    # number.
     return shifted.div_(max(temperature, torch.finfo(shifted.dtype).tiny))
 
 
 def _keep_largest(logits: Tensor, k: int) -> Tensor:
-    """The logits with all but the k largest of each row at −inf. `topk` promises no order among equals, so these are counted."""
+    """The logits with all but the k largest of each row at −inf.
+
+    `topk` promises no order among equals, so these are counted.
+    """
     kth = torch.topk(logits, k, dim=-1).values[:, -1:]  # (N, 1)
     above, equal = logits > kth, logits == kth  # (N, C)
-    room = k - above.sum(dim=-1, keepdim=True)  # (N, 1)
-    keep = above | (equal & (equal.cumsum(dim=-1) <= room))
+    missing = k - above.sum(dim=-1, keepdim=True)  # (N, 1)
+    keep = above | (equal & (equal.cumsum(dim=-1) <= missing))
     return logits.masked_fill(~keep, -math.inf)
 
 
 def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None) -> Tensor:
     """The teacher's logits (N, C_T) over the student's classes, (N, classes).
 
-    Vocabularies are padded to different sizes. Only the first `common_classes` (default: the smaller of both sizes) mean the same
-    in both. The teacher is renormalised over these. The student's further classes keep their place in its softmax, with teacher
-    probability 0: left out, they would stay untrained, and an untrained logit can win when the student is used.
+    Vocabularies are padded to different sizes. Only the first `common_classes` (default: the smaller of both
+    sizes) mean the same in both. The teacher is renormalised over these. The student's further classes keep
+    their place in its softmax, with teacher
+    probability 0: left out, they would stay untrained, and an untrained logit can win when the student is
+        used.
     """
     common = min(classes, teacher.shape[-1]) if common_classes is None else common_classes
     assert common <= min(classes, teacher.shape[-1]), (
         f"{common} common classes of {classes} and {teacher.shape[-1]}"
     )
-    return (
-        F.pad(teacher[:, :common], (0, classes - common), value=-math.inf)
-        if common < classes
-        else teacher[:, :common]
-    )
+    teacher = teacher[:, :common]
+    return F.pad(teacher, (0, classes - common), value=-math.inf) if common < classes else teacher
 
 
-# --- divergences of the student's distribution q from the teacher's p ------------------------------------------------
+# --- divergences of the student's distribution q from the teacher's p ---------------------------------------
 
-# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the logits behind
-# q (N, C). The explicit gradients save half of the temporaries that autograd would keep, and have no 0 · inf to avoid.
-# A class with p = 0 adds nothing.
+# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the
+# logits behind q (N, C). The explicit gradients save half of the temporaries that autograd would keep, and
+# have no 0 · inf to avoid. A class with p = 0 adds nothing.
 _Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -119,8 +125,9 @@ def _forward_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
 
-    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value tends to
-    infinity there; this one is at most 87.3 and pulls the student out of such classes with one fixed strength.
+    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value
+    tends to infinity there; this one is at most 87.3 and pulls the student out of such classes with one fixed
+    strength.
     """
     q = log_q.exp()
     ratio = log_q - p.clamp_min(PROBABILITY_FLOOR).log()
@@ -161,7 +168,7 @@ def _of_chunk(
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    """A class that the student masks has log q = −inf, and 0 · inf is no number: a finite value keeps its q at 0."""
+    """`log_softmax`, but finite: a class that the student masks has log q = −inf, and 0 · inf is nan."""
     return torch.log_softmax(logits, dim=-1).clamp_(min=torch.finfo(logits.dtype).min / 4)
 
 
@@ -230,13 +237,14 @@ def logits_loss(
     *,
     common_classes: int | None = None,
 ) -> Tensor:
-    """The loss of a stage that matches logits: `alpha · CE + (1 − alpha) · D · student_temperature²`, per row (N,).
+    """`alpha · CE + (1 − alpha) · D · student_temperature²`, per row (N,): the loss of the target `logits`.
 
     Args:
         student: logits (N, C_S).
         target: divergence, temperatures, top_k and alpha; see `vigreux.curriculum.Logits`.
         teacher: logits (N, C_T), always needed as `alpha < 1`; where `C_T ≠ C_S` see `fit_classes`.
-        labels: (N,), needed where `alpha > 0`. A label of −100 adds no cross-entropy (its row still has its divergence).
+        labels: (N,), needed where `alpha > 0`. A label of −100 adds no cross-entropy (its row still has its
+            divergence).
         common_classes: classes that mean the same in both, by default the smaller of `C_S` and `C_T`.
     """
     assert teacher is not None, "alpha < 1 needs a teacher"
@@ -248,7 +256,7 @@ def logits_loss(
     return loss + target.alpha * cross_entropy(student, labels)
 
 
-# --- losses with their gradients, in place ----------------------------------------------------------------------------
+# --- losses with their gradients, in place ------------------------------------------------------------------
 
 
 def logits_rows(
@@ -259,15 +267,17 @@ def logits_rows(
     *,
     common_classes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which takes their place in memory."""
+    """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which it overwrites."""
     loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
-    formula, own = FORMULAS[target.divergence], target.student_temperature
+    formula, student_temperature = FORMULAS[target.divergence], target.student_temperature
     for chunk in _chunks(student):
-        theirs = fit_classes(teacher[chunk], student.shape[-1], common_classes)
-        of_chunk, gradient = _of_chunk(student[chunk], theirs, formula, target.temperature, own, target.top_k)
-        of_chunk *= (1 - target.alpha) * own**2
-        if target.alpha or own != 1:
-            gradient *= (1 - target.alpha) * own
+        chunk_teacher = fit_classes(teacher[chunk], student.shape[-1], common_classes)
+        of_chunk, gradient = _of_chunk(
+            student[chunk], chunk_teacher, formula, target.temperature, student_temperature, target.top_k
+        )
+        of_chunk *= (1 - target.alpha) * student_temperature**2
+        if target.alpha or student_temperature != 1:
+            gradient *= (1 - target.alpha) * student_temperature
         if target.alpha:
             assert labels is not None, "alpha > 0 needs labels"
             of_labels, mixed = _label_chunk(student[chunk], labels[chunk])
@@ -278,7 +288,7 @@ def logits_rows(
 
 
 def label_rows(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The `cross_entropy` (N,) and its gradient in the student's logits (N, C), which takes their place in memory."""
+    """The `cross_entropy` (N,) and its gradient in the student's logits (N, C), which it overwrites."""
     loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
     for chunk in _chunks(student):
         loss[chunk], student[chunk] = _label_chunk(student[chunk], labels[chunk])

@@ -1,5 +1,6 @@
-"""Projections from the teacher's width to the student's: fixed random matrices, functions of kind, widths and
-seed alone, and PCA.
+"""Projections from the teacher's width to the student's: random matrices, PCA, and learned ones.
+
+Random matrices are functions of kind, widths and seed alone.
 
 All keep the mean variance per coordinate, exactly or in expectation over the matrix: `mean_j Var((h P)_j) =
 mean_i Var(h_i)`. So `E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their ratios (Johnson and
@@ -25,8 +26,9 @@ _DRAWN = 1024  # rows of random numbers held at a time
 def projection_matrix(
     spec: Projection, d_teacher: int, d_student: int, *, hidden: Iterable[Tensor] | None = None
 ) -> Tensor:
-    """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU; the same in every process, whatever the
-    global generator.
+    """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU.
+
+    It is the same in every process, whatever the global generator.
 
     Args:
         spec: kind and seed.
@@ -110,7 +112,7 @@ def _per_row(d_teacher: int, d_student: int) -> int:
 
 
 def _sparse_entries(d_teacher: int, d_student: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(d_T, per row) student coordinates that each teacher coordinate goes to, and the entries of `P` there, in float64."""
+    """(d_T, n) n student coordinates of each teacher coordinate, and the entries of `P` there, float64."""
     per_row = _per_row(d_teacher, d_student)
     rows = (
         torch.rand(min(_DRAWN, d_teacher - i), d_student, generator=generator, dtype=torch.float64)
@@ -125,7 +127,8 @@ def _sparse_entries(d_teacher: int, d_student: int, generator: torch.Generator) 
 def _identity(d_teacher: int, d_student: int) -> Tensor:
     if d_teacher != d_student:
         raise ConfigError(
-            f"projection.kind: 'identity' needs equal widths, the teacher has {d_teacher} and the student {d_student}; "
+            f"projection.kind: 'identity' needs equal widths, the teacher has {d_teacher} and the student"
+            f" {d_student}; "
             "accepted: gaussian, orthogonal, sparse, pca, learned, or a student of the teacher's width"
         )
     return torch.eye(d_teacher)
@@ -134,13 +137,15 @@ def _identity(d_teacher: int, d_student: int) -> Tensor:
 def _pca(d_teacher: int, d_student: int, hidden: Iterable[Tensor] | None) -> Tensor:
     if hidden is None:
         raise ConfigError(
-            "projection.kind: 'pca' needs hidden states of the teacher, none were given; accepted without: gaussian, orthogonal"
+            "projection.kind: 'pca' needs hidden states of the teacher, none were given;"
+            " accepted without: gaussian, orthogonal"
         )
     directions = min(d_teacher, d_student)
     rows, scatter = _scatter(hidden, d_teacher)
     if rows < directions:
         raise ConfigError(
-            f"projection.kind: 'pca' of {rows} hidden rows has no {directions} directions; accepted: at least {directions} rows"
+            f"projection.kind: 'pca' of {rows} hidden rows has no {directions} directions;"
+            f" accepted: at least {directions} rows"
         )
     _, vectors = torch.linalg.eigh(scatter)  # (d_T, d_T), rising eigenvalues
     vectors = vectors.flip(1)[:, :directions]
@@ -151,7 +156,10 @@ def _pca(d_teacher: int, d_student: int, hidden: Iterable[Tensor] | None) -> Ten
 
 
 def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
-    """Number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64, merged batch by batch (Chan, Golub and LeVeque 1979)."""
+    """Number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64.
+
+    Batches are merged one by one (Chan, Golub and LeVeque 1979).
+    """
     count, mean, scatter = (
         0,
         torch.zeros(width, dtype=torch.float64),
@@ -169,8 +177,9 @@ def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
 
 
 class LearnedProjection(nn.Module):
-    """A linear map from the *student's* width up to the teacher's, `h_S W ≈ h_T`, trained with its stage and
-    thrown away after it.
+    """A linear map from the *student's* width up to the teacher's, `h_S W ≈ h_T`.
+
+    It is trained with its stage and discarded after it.
 
     The direction matters: a learned map of the teacher's states could shrink them, and with them the student,
     to nothing at loss 0; a map of the student's has the teacher's own states as its fixed target (FitNets,

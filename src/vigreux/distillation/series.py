@@ -16,8 +16,8 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
     """Step → source, in rising order of steps.
 
     Args:
-        spec: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision` names. The last
-            number of each name is its step.
+        spec: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision`
+            names. The last number of each name is its step.
 
     Raises:
         CheckpointError: a directory is missing or holds no checkpoint.
@@ -37,7 +37,8 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
         found = _STEP.search(source.rstrip("/").rpartition("/")[2].rpartition("@")[2])
         if found is None:
             raise ConfigError(
-                f"teacher.checkpoints: {source!r} has no step in its name; accepted: names that end in a number"
+                f"teacher.checkpoints: {source!r} has no step in its name;"
+                " accepted: names that end in a number"
             )
         if (step := int(found[1])) in series:
             raise ConfigError(
@@ -50,7 +51,8 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
 def check_series(series: Mapping[int, str], fingerprint: Callable[[str], str]) -> None:
     """Raises `CheckpointError` unless every checkpoint loads and no two hold the same weights.
 
-    `fingerprint` loads a checkpoint and gives a hash of its weights; published series have held duplicates under different names.
+    `fingerprint` loads a checkpoint and gives a hash of its weights; published series have held duplicates
+    under different names.
     """
     seen: dict[str, str] = {}
     for step, source in series.items():

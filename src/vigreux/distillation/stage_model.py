@@ -18,18 +18,18 @@ from vigreux.tasks.task import Batch, Task
 
 
 class StageModel(nn.Module):
-    """A view of the student with the stage's loss behind it, so that wrappers (DDP, autocast) see one forward pass.
+    """A view of the student with the stage's loss behind it: wrappers (DDP, autocast) see one forward pass.
 
-    `forward(batch, signal)` gives the loss *summed* over the rows that count; the Trainer divides by their number over
-    all micro-batches and processes. The view shares its parameters with the student. A fixed projection is a buffer that
-    is never saved; a learned one is trained here and thrown away with the stage.
+    `forward(batch, signal)` gives the loss *summed* over the rows that count; the Trainer divides by their
+    number over all micro-batches and processes. The view shares its parameters with the student. A fixed
+    projection is a buffer that is never saved; a learned one is trained here and thrown away with the stage.
 
     Args:
         view: the part of the student that is trained.
         matcher: of the stage's target.
         task: says which positions count.
-        projection: of hidden states and embeddings: a matrix (d_T, d_S), or one that is learned; `None` where a cache's
-            rows are projected already.
+        projection: of hidden states and embeddings: a matrix (d_T, d_S), or one that is learned; `None` where
+            a cache's rows are projected already.
         statistics: of the projected targets.
         heads: of both models, where the loss on logits is computed from hidden states.
     """
@@ -67,10 +67,12 @@ class StageModel(nn.Module):
         return self.matcher.count_rows(self.task, batch)
 
     def vector_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(N, d_S), (N, d_T) → (N,): the student's rows compared with `s · h P`, or through a learned projection with `s · h`.
+        """(N, d_S), (N, d_T) → (N,): the student's rows compared with `s · h P`.
 
-        A learned projection stands on the student's side, where it cannot shrink the targets to nothing, and is float32
-        whatever the student's dtype.
+        Through a learned projection, they are compared with `s · h`.
+
+        A learned projection stands on the student's side, where it cannot shrink the targets to nothing, and
+        is float32 whatever the student's dtype.
         """
         vectors = self.matcher.vectors
         assert vectors is not None
@@ -95,7 +97,7 @@ class StageModel(nn.Module):
         return self.statistics.scaled_variance(vectors.scaling)
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """See `PreTrainedModel.activation_checkpointing_enable`; the Trainer asks for it by this name or the next."""
+        """See `PreTrainedModel`; the Trainer asks for it by this name or the next."""
         self.view.activation_checkpointing_enable(*args, **kwargs)
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
@@ -145,7 +147,8 @@ def measure_targets(
     statistics = list(measured())
     if not statistics:
         raise DataError(
-            f"stage {stage!r}: the first batches have no labelled token to measure the scale of the targets on;"
+            f"stage {stage!r}: the first batches have no labelled token to measure the scale of the targets"
+            " on;"
             " accepted: hidden.positions 'all', or rows with labels among the first"
         )
     return reduce(TargetStatistics.merge, statistics)

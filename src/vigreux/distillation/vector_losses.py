@@ -25,7 +25,8 @@ def mean_squared_error(student: Tensor, target: Tensor) -> Tensor:
 def cosine_distance(student: Tensor, target: Tensor) -> Tensor:
     """`1 − h_S · t / (‖h_S‖ ‖t‖)`, (N, d), (N, d) → (N,), from 0 to 2; the lengths of the rows do not count.
 
-    A common scale of the targets changes nothing; the scaling `per-dimension` does, as it changes their direction. A row
+    A common scale of the targets changes nothing; the scaling `per-dimension` does, as it changes their
+    direction. A row
     of zeros has the distance 1. Source: DistilBERT, arXiv 1910.01108, section 3 (`L_cos`).
     """
     return 1 - F.cosine_similarity(at_least_float32(student), at_least_float32(target.detach()), dim=-1)
@@ -41,14 +42,18 @@ VECTOR_LOSSES: dict[HiddenDivergence, Callable[[Tensor, Tensor], Tensor]] = {
 def explained_variance(loss: float, variance: float) -> float:
     """`1 − loss / variance`, with the mean `mean_squared_error` and the `scaled_variance` of its targets.
 
-    1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave nothing to explain: 0.
+    1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave
+    nothing to explain: 0.
     """
     return 1 - loss / variance if variance > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """Count, mean and spread of target rows (N, d), in float64 on the CPU. Made by `target_statistics`, added up by `merge`."""
+    """Count, mean and spread of target rows (N, d), in float64 on the CPU.
+
+    `target_statistics` makes them, and `merge` adds them up.
+    """
 
     count: int
     mean: Tensor  # (d,)
@@ -74,8 +79,8 @@ class TargetStatistics:
     def scale(self, scaling: Scaling) -> Tensor:
         """What `scale_targets` divides by: () or (d,), never 0.
 
-        A dimension whose spread is under a millionth of the overall one (a padded or dead one) is divided by the overall one, so
-        that rounding noise is not blown up to a target.
+        A dimension whose spread is under a millionth of the overall one (a padded or dead one) is divided by
+        the overall one, so that rounding noise is not blown up to a target.
         """
         overall = torch.tensor(math.sqrt(self.variance) or 1.0, dtype=torch.float64)
         if scaling == "none":
@@ -92,7 +97,8 @@ class TargetStatistics:
 def target_statistics(rows: Tensor) -> TargetStatistics:
     """The statistics of target rows (N, d), N ≥ 1.
 
-    Over a stream, one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics, batches))`.
+    Over a stream, one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics,
+    batches))`.
     """
     rows = rows.detach().to("cpu", torch.float64)
     mean = rows.mean(dim=0)
@@ -100,10 +106,13 @@ def target_statistics(rows: Tensor) -> TargetStatistics:
 
 
 def scale_targets(rows: Tensor, statistics: TargetStatistics, scaling: Scaling) -> Tensor:
-    """Target rows (N, d) divided by their standard deviation: one for all (`unit`), each dimension's own, or not at all (`none`).
+    """Target rows (N, d) divided by a standard deviation.
 
-    Not centred, so that the target stays a linear image of the teacher's state. A student whose embeddings start as the teacher's
-    times the projection then starts at a multiple of its target, which a shift would undo; and a shift is what a network without
-    biases cannot easily make.
+    `unit` takes that of all numbers, `per-dimension` that of each dimension; `none` leaves the rows as they
+    are.
+
+    Not centred, so that the target stays a linear image of the teacher's state. A student whose embeddings
+    start as the teacher's times the projection then starts at a multiple of its target, which a shift would
+    undo; and a shift is what a network without biases cannot easily make.
     """
     return rows if scaling == "none" else rows / statistics.scale(scaling).to(rows.device, rows.dtype)

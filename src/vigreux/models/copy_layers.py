@@ -25,7 +25,7 @@ def copy_layers_(
     student_layout: Layout | None = None,
     teacher_layout: Layout | None = None,
 ) -> list[str]:
-    """Copies whole teacher blocks into the student, with embeddings, final norm and head, from a teacher of the same width.
+    """Copies whole teacher blocks, embeddings, final norm and head from a teacher of the same width.
 
     Args:
         student: changed in place.
@@ -38,7 +38,8 @@ def copy_layers_(
         Notes for the user: tables of different length.
 
     Raises:
-        ConfigError: other family or width, a block outside the teacher, not one block for each of the student's.
+        ConfigError: other family or width, a block outside the teacher, not one block for each of the
+            student's.
     """
     check_same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
@@ -75,7 +76,8 @@ def copy_layers_(
 def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: int, available: int) -> None:
     if width != teacher_width:
         raise ConfigError(
-            f"student.hidden: {width}; layers can only be copied from a teacher of the same width, {teacher_width}"
+            f"student.hidden: {width}; layers can only be copied from a teacher of the same width,"
+            f" {teacher_width}"
         )
     if outside := [layer for layer in layers if not 0 <= layer < available]:
         raise ConfigError(
@@ -96,7 +98,7 @@ def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
 
 
 def _outside(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
-    """The parameters outside the blocks, by their path in the base model, or in the whole model for what is outside the base."""
+    """The parameters outside the blocks, by their path in the base model (outside it: in the whole model)."""
     prefix = f"{layout.base}." if layout.base else ""
     outside: dict[str, Tensor] = {}
     for path, module in model.named_modules():

@@ -10,7 +10,7 @@ from vigreux.models.views import cut
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:
-    """Freezes the embeddings and the first `blocks` blocks (0: nothing), which then cost a forward pass only."""
+    """Freezes the embeddings and the first `blocks` blocks (0: nothing); they cost a forward pass only."""
     if not blocks:
         return
     layout = layout or find_layout(model)

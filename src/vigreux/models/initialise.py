@@ -21,7 +21,7 @@ LEAST_CORRELATION = (
 SAMPLED_ROWS = 4096  # vocabulary entries that the scale of a norm is measured on
 
 
-# --- hidden state 0 in closed form ----------------------------------------------------------------------------------
+# --- hidden state 0 in closed form --------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -33,19 +33,19 @@ def projected_embeddings_(
     student_layout: Layout | None = None,
     teacher_layout: Layout | None = None,
 ) -> list[str]:
-    """Sets the student's embeddings so that its hidden state 0 is the teacher's times `matrix`: `h_S⁰ = h_T⁰ P`.
+    """Sets the student's embeddings so that its hidden state 0 is `h_S⁰ = h_T⁰ P`, with P the `matrix`.
 
-    Where everything before the blocks is linear in the tables (word, position, token type, patches), each becomes the
-    teacher's times `P`; exact for GPT-2, Llama, Gemma (whose fixed factor √hidden is divided out), OPT, T5, ViT. Where
-    embeddings are narrower than the hidden size and pass a projection (ELECTRA, OPT 350M) the student takes tables and
-    norm as they are, and the projection times `P`: exact too.
+    Where everything before the blocks is linear in the tables (word, position, token type, patches), each
+    becomes the teacher's times `P`; exact for GPT-2, Llama, Gemma (whose fixed factor √hidden is divided
+    out), OPT, T5, ViT. Where embeddings are narrower than the hidden size and pass a projection (ELECTRA, OPT
+    350M) the student takes tables and norm as they are, and the projection times `P`: exact too.
 
-    Where a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`, and centring and γ are
-    folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, with κ the standard deviation over
-    coordinates of `(h_T⁰ − β)P`, measured on an even sample of the vocabulary.
+    Where a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`, and centring and γ
+    are folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, with κ the standard
+    deviation over coordinates of `(h_T⁰ − β)P`, measured on an even sample of the vocabulary.
 
-    The scale stays the teacher's, whatever the student's `initializer_range`. Tied heads follow; an untied head becomes the
-    teacher's times `P`; an output bias is copied.
+    The scale stays the teacher's, whatever the student's `initializer_range`. Tied heads follow; an untied
+    head becomes the teacher's times `P`; an output bias is copied.
 
     With a larger vocabulary on either side the common rows are copied.
 
@@ -60,7 +60,8 @@ def projected_embeddings_(
         Notes for the user: tables of different length.
 
     Raises:
-        ConfigError: another family, an embedding size that the two do not share, or a student that the claim does not hold for.
+        ConfigError: another family, an embedding size that the two do not share, or a student that the claim
+            does not hold for.
     """
     check_same_family(student, teacher)
     layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
@@ -99,8 +100,8 @@ def _check_start_(
 ) -> None:
     """Measures the student's hidden state 0 against its target, and puts a common factor right.
 
-    A family may multiply its embeddings by √hidden in its own forward pass. The factor shows as a hidden state 0 that
-    is a multiple of the target, and is divided out of the tables.
+    A family may multiply its embeddings by √hidden in its own forward pass. The factor shows as a hidden
+    state 0 that is a multiple of the target, and is divided out of the tables.
 
     Args:
         student: with its new tables; changed where a factor shows.
@@ -118,7 +119,8 @@ def _check_start_(
     correlation = float(torch.corrcoef(torch.stack([state, target]))[0, 1])
     if not correlation >= LEAST_CORRELATION:
         raise ConfigError(
-            f"student.init: projected-embeddings does not reach the teacher's hidden state 0 in a model of the family"
+            "student.init: projected-embeddings does not reach the teacher's hidden state 0 in a model of"
+            " the family"
             f" {student.config.model_type!r} (correlation {correlation:.2f}); accepted: random"
         )
     factor = float(state @ target / (state @ state))
@@ -146,7 +148,7 @@ def _front(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
 
 
 def _bridge(front_s: dict[str, nn.Module], front_t: dict[str, nn.Module]) -> nn.Linear | None:
-    """The projection of narrower embeddings that the teacher has and the student, as narrow as they are, has not."""
+    """The linear layer after narrower embeddings that the teacher has, and the student has not."""
     extra = [front_t[name] for name in front_t.keys() - front_s.keys()]
     if not extra and front_s.keys() == front_t.keys():
         return None
@@ -172,7 +174,7 @@ def _sample(student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Ten
 def _watched(
     teacher: PreTrainedModel, layout: Layout, front: dict[str, nn.Module], batch: dict[str, Tensor] | None
 ) -> tuple[Tensor | None, dict[str, tuple[Tensor, Tensor]]]:
-    """The teacher's hidden state 0 (B, T, d_T) of `batch`, and what each module that ran was given and gave, in order."""
+    """The teacher's hidden state 0 (B, T, d_T), and input and output of each module that ran, in order."""
     if batch is None:
         return None, {}
     calls: dict[str, tuple[Tensor, Tensor]] = {}
@@ -194,7 +196,8 @@ def _watched(
     shape = (*batch["input_ids"].shape, text_config(teacher).hidden_size)
     if tuple(states.shape) != shape:
         raise ConfigError(
-            f"student.init: hidden states of the family {teacher.config.model_type!r} have the shape {tuple(states.shape)}, and"
+            f"student.init: hidden states of the family {teacher.config.model_type!r} have the shape"
+            f" {tuple(states.shape)}, and"
             f" projected-embeddings needs {shape} (rows, tokens, width); accepted: random"
         )
     return states, calls
@@ -216,7 +219,7 @@ def _hidden_state_0(model: PreTrainedModel, layout: Layout, batch: dict[str, Ten
 
 @dataclass(frozen=True)
 class _Norm:
-    """What ends the embeddings: a LayerNorm, or its scale and bias alone (MobileBERT's, which does not centre)."""
+    """The end of the embeddings: a LayerNorm, or its scale and bias alone (MobileBERT's does not centre)."""
 
     module: Any
     centres: bool = True
@@ -235,7 +238,7 @@ def _only_called(module: nn.Module) -> bool:
 def _last_norm(
     front: dict[str, nn.Module], calls: dict[str, tuple[Tensor, Tensor]], width: int
 ) -> _Norm | None:
-    """The last norm of this width that runs. A class of any name counts if it computes what a LayerNorm does."""
+    """The last norm of this width that runs: a module of any class that computes what a LayerNorm does."""
     if not calls:  # a model of images
         norms = [m for m in front.values() if isinstance(m, nn.LayerNorm) and m.normalized_shape == (width,)]
         return _Norm(norms[-1]) if norms else None
@@ -254,9 +257,12 @@ def _last_norm(
 
 
 def _maps(norm: _Norm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-    """What takes an embedding to the student, by its width, (width, d_S); and the constant that the norm and bridge add, (d_S,).
+    """The maps (width, d_S) of embeddings to the student, by their width, and a constant (d_S,).
 
-    A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it, without the first factor where it does not centre.
+    The norm and the linear layer after the embeddings add the constant.
+
+    A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it, without the first factor where
+    it does not centre.
     """
     width, constant = matrix.shape[0], matrix.new_zeros(matrix.shape[1])
     # ELECTRA: norm, then bridge
@@ -277,7 +283,7 @@ def _maps(norm: _Norm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple
 
 
 def _spread(states: Tensor | None, matrix: Tensor, constant: Tensor) -> float:
-    """κ: the student's norm has unit variance over coordinates, its target `h_T⁰ P − constant` this standard deviation."""
+    """κ: the standard deviation over coordinates of `h_T⁰ P − constant`; the student's norm has 1."""
     assert states is not None
     return float((states @ matrix - constant).std(dim=-1, correction=0).mean())
 
@@ -290,7 +296,7 @@ def _set_norm(target: nn.Module, bias: Tensor, spread: float) -> None:
 
 
 def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, Tensor]) -> list[str]:
-    """Every parameter of the module taken to the student along its output dimension; those of other widths are copied."""
+    """Maps every parameter to the student along its output dimension; copies those of other widths."""
     notes = []
     factor = _input_scale(source) / _input_scale(target)
     for key, value in source.named_parameters(recurse=False):
@@ -298,7 +304,8 @@ def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, 
         if new.shape[1:] != old.shape[1:] or (new.dim() == 1 and new.shape != old.shape):
             widths = f"{tuple(old.shape)} in the student, {tuple(new.shape)} wanted"
             raise ConfigError(
-                f"student.init: {name}.{key} is {widths}; accepted: another student.hidden, or student.init: random"
+                f"student.init: {name}.{key} is {widths}; accepted: another student.hidden, or student.init:"
+                " random"
             )
         notes += copy_rows(f"{name}.{key}", old, new)
     return notes
@@ -320,7 +327,8 @@ def copy_rows(name: str, target: Tensor, rows: Tensor) -> list[str]:
     if len(target) == len(rows):
         return []
     return [
-        f"{name}: {len(rows)} rows in the teacher, {len(target)} in the student; the first {common} are the teacher's"
+        f"{name}: {len(rows)} rows in the teacher, {len(target)} in the student;"
+        f" the first {common} are the teacher's"
     ]
 
 

@@ -1,4 +1,6 @@
-"""Writes a teacher's signals to a cache: one pass over the data for each teacher, shard by shard, in any number of processes.
+"""Writes a teacher's signals to a cache, shard by shard, in any number of processes.
+
+The teacher runs once over the data for all of its signals.
 
 Complete shards are not written again. So an interrupted cache resumes, and only damaged shards are rebuilt.
 """
@@ -66,8 +68,8 @@ def signals_to_cache(
     Args:
         setup: of the run.
         config: how they are written.
-        steps: of each stage, where samples are those of one stream. Then each signal is written for the samples of its
-            stages, and for those that the scale of targets is measured on.
+        steps: of each stage, where samples are those of one stream. Then each signal is written for the
+            samples of its stages, and for those that the scale of targets is measured on.
 
     Raises:
         ConfigError: a format that does not fit.
@@ -144,7 +146,7 @@ def capture(
         process, processes: the number of this process and of all; a shard's number decides who makes it.
         advance: called with the number of samples that are done.
     """
-    teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(each.ref for each in signals)}
+    teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(cached.ref for cached in signals)}
     for split in SPLITS:
         for number in store.missing(split, contents=True, process=process, processes=processes):
             store.write(split, number, _shard(setup, signals, teachers, store, split, number, advance))
@@ -233,7 +235,7 @@ def samples_of(setup: Setup, split: Split, keys: Sequence[int], *, by_stream: bo
 
 
 def samples_needed(setup: Setup, steps: Sequence[int] | None) -> int:
-    """How many training samples a cache holds: the part of the stream that a run of these steps reads, or all of the data."""
+    """Training samples of a cache: those of the stream that a run of these steps reads, or all."""
     if steps is not None:
         return max(sum(steps), CALIBRATION_BATCHES) * setup.samples_per_step
     assert setup.task.train_samples is not None

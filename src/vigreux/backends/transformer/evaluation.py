@@ -1,4 +1,4 @@
-"""Held-out evaluation of students against one teacher, which runs over the held-out data once for all of them."""
+"""Held-out evaluation of students against one teacher, which runs over the held-out data once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HeldOut:
     ) -> dict[str, float]:
         """The student's metrics under plain names (see `vigreux.tasks.evaluate.evaluate`).
 
-        `projection` is what the teacher's embedding is held against the student's by.
+        `projection` maps the teacher's embedding into the student's space before they are compared.
         """
         device = device_of(student)
         training = student.training

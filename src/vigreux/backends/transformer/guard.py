@@ -104,7 +104,7 @@ def _once(states: Sequence[tuple[int, bool]]) -> tuple[tuple[int, bool], ...]:
     return tuple(sorted(set(states)))
 
 
-# --- what is saved ---------------------------------------------------------------------------------------------------
+# --- what is saved ------------------------------------------------------------------------------------------
 
 
 def _check_opens(model: nn.Module, batch: Batch) -> None:
@@ -141,13 +141,14 @@ def _check_opens(model: nn.Module, batch: Batch) -> None:
         )
     if differs(outputs, expected):
         raise ConfigError(
-            f"{name} gives other outputs once it is saved and opened again; accepted: a model that from_pretrained"
+            f"{name} gives other outputs once it is saved and opened again;"
+            " accepted: a model that from_pretrained"
             " opens as it was"
         )
 
 
 def _check_adapters(student: Any) -> None:
-    """Refuses trained weights beside adapters: of a model with adapters, save_pretrained writes these alone."""
+    """Refuses trained weights beside adapters: save_pretrained would write the adapters alone."""
     if not getattr(student, "_hf_peft_config_loaded", False):
         return
     saved = {value.data_ptr() for value in student.get_adapter_state_dict().values()}
@@ -158,7 +159,8 @@ def _check_adapters(student: Any) -> None:
     ]
     if lost:
         raise ConfigError(
-            f"student: {_listed(lost)} are trained beside its adapters, and the adapters alone are saved; accepted:"
+            f"student: {_listed(lost)} are trained beside its adapters, and the adapters alone are saved;"
+            " accepted:"
             " modules_to_save in the adapters' config, or requires_grad_(False) for all other weights"
         )
 
@@ -184,7 +186,7 @@ def _first(output: Any) -> Tensor:
     return first
 
 
-# --- several processes -----------------------------------------------------------------------------------------------
+# --- several processes --------------------------------------------------------------------------------------
 
 
 def _check_idle_parameters(setup: Setup, batch: Batch) -> None:
@@ -204,6 +206,7 @@ def _check_idle_parameters(setup: Setup, batch: Batch) -> None:
         if idle:
             names = ", ".join(name.removeprefix("module.") for name in idle[:3])
             raise ConfigError(
-                f"stage {stage.name!r}: the student's {names} get no gradient, and several processes wait for it;"
+                f"stage {stage.name!r}: the student's {names} get no gradient, and several processes wait for"
+                " it;"
                 " accepted: one process, sharded: true, or a student without them"
             )

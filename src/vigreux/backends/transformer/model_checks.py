@@ -1,7 +1,8 @@
 """One model is tried on a few rows: lengths, hidden states, logits at chosen positions, causality.
 
-An architecture that Vigreux does not know can be wrong without an error, for example if a view leaves out a norm or
-if a state has its axes in another order. So each state and each view is compared with the model's own forward pass.
+An architecture that Vigreux does not know can be wrong without an error, for example if a view leaves out a
+norm or if a state has its axes in another order. So each state and each view is compared with the model's own
+forward pass.
 Nothing is changed: neither weights, nor modes, nor the state of random numbers.
 """
 
@@ -57,8 +58,9 @@ def check_model(checked: CheckedModel, task: Task, seed: int = 0, *, rows_alone:
         rows_alone: leave out hidden states and causality.
 
     Raises:
-        ConfigError: the model needs an encoder, cannot take the first rows or the longest one, or gives numbers
-            that are not finite; a view differs from what the model computes; a causal model sees later tokens.
+        ConfigError: the model needs an encoder, cannot take the first rows or the longest one, or gives
+            numbers that are not finite; a view differs from what the model computes; a causal model sees
+            later tokens.
     """
     with undisturbed(checked.model), torch.no_grad():
         batch = small_batch(task, seed)
@@ -75,7 +77,8 @@ def _check_decoder(checked: CheckedModel) -> None:
     for path, _ in checked.model.named_modules():
         if path.rpartition(".")[2] in _CROSS_ATTENTION:
             raise ConfigError(
-                f"{checked.name}: {type(checked.model).__name__} attends to an encoder's states ({path}), and a task"
+                f"{checked.name}: {type(checked.model).__name__} attends to an encoder's states ({path}), and"
+                " a task"
                 " gives it none; accepted: models that are an encoder or a decoder alone"
             )
 
@@ -100,7 +103,8 @@ def _check_runs(checked: CheckedModel, task: Task, batch: Batch) -> None:
             output = view(row) if positions is None else view(row, positions)
         except Exception as error:
             raise ConfigError(
-                f"task.max_length: the {checked.name} cannot take rows of {length} tokens ({short_error(error)});"
+                f"task.max_length: the {checked.name} cannot take rows of {length} tokens"
+                f" ({short_error(error)});"
                 " accepted: shorter rows"
             ) from error
         if output.isnan().any() or (output == torch.inf).any():
@@ -132,12 +136,14 @@ def _check_states(checked: CheckedModel, batch: Batch) -> None:
             shape = (*batch["input_ids"].shape, width)
             if tuple(state.shape) != shape:
                 raise ConfigError(
-                    f"{family}: hidden state {depth} has the shape {tuple(state.shape)}, and {shape} is needed"
+                    f"{family}: hidden state {depth} has the shape {tuple(state.shape)}, and {shape} is"
+                    " needed"
                     " (rows, tokens, width); accepted: a curriculum without hidden stages, such as one-shot"
                 )
         elif not isinstance(model, PreTrainedModel) and state.shape[-1] != width:
             raise ConfigError(
-                f"{family}: hidden state {depth} has the shape {tuple(state.shape)}, and vectors of {width} are"
+                f"{family}: hidden state {depth} has the shape {tuple(state.shape)}, and vectors of {width}"
+                " are"
                 " needed; accepted: a curriculum without hidden stages, such as one-shot"
             )
         try:
@@ -155,7 +161,7 @@ def _check_states(checked: CheckedModel, batch: Batch) -> None:
 
 
 def _check_logits(checked: CheckedModel, task: Task, batch: Batch) -> None:
-    """Logits at chosen positions equal those of all positions, and a causal model does not see later tokens."""
+    """Logits at chosen positions equal those at all positions; a causal model does not see later tokens."""
     if not task.spec.by_position:
         return
     model, batch = checked.model, on_device_of(checked.model, batch)
@@ -174,7 +180,8 @@ def _check_logits(checked: CheckedModel, task: Task, batch: Batch) -> None:
             ) from error
         if differs(chosen, logits[positions]):
             raise ConfigError(
-                f"{checked.name}: the head of {type(model).__name__} does not go position by position; accepted:"
+                f"{checked.name}: the head of {type(model).__name__} does not go position by position;"
+                " accepted:"
                 " models whose logits at a position are a function of its last hidden state"
             )
     if not task.spec.is_causal or batch["input_ids"].shape[1] < 2:
@@ -185,13 +192,14 @@ def _check_logits(checked: CheckedModel, task: Task, batch: Batch) -> None:
     expected = view(row)[:, :half]
     if differs(view(row | {"input_ids": ids})[:, :half], expected, close=CAUSAL):
         raise ConfigError(
-            f"{checked.name}: in {type(model).__name__} a later token changes the logits of earlier ones, so it sees"
+            f"{checked.name}: in {type(model).__name__} a later token changes the logits of earlier ones, so"
+            " it sees"
             " what it is to predict; accepted: a causal model, or task.kind masked-lm"
         )
 
 
 def _check_classes(checked: CheckedModel, task: Task, seed: int) -> None:
-    """A classifier gives a number for each class. Warns if a longer text in the batch changes its answer to a text."""
+    """A classifier gives a number for each class. Warns if a longer text beside a text changes its answer."""
     if not task.spec.has_classes:
         return
     stream = task.stream(seed, 0, 8 * ROWS)
@@ -201,7 +209,8 @@ def _check_classes(checked: CheckedModel, task: Task, seed: int) -> None:
     beside = view(on_device_of(checked.model, task.collate([samples[0], samples[-1]])))[:1]
     if alone.shape[-1] != task.num_labels:
         raise ConfigError(
-            f"{checked.name}: {type(checked.model).__name__} gives {alone.shape[-1]} numbers a text, and there are"
+            f"{checked.name}: {type(checked.model).__name__} gives {alone.shape[-1]} numbers a text, and"
+            " there are"
             f" {task.num_labels} classes; accepted: a head of as many outputs as config.id2label has classes"
         )
     if task.spec.by_position:
@@ -209,13 +218,14 @@ def _check_classes(checked: CheckedModel, task: Task, seed: int) -> None:
     if alone.dtype == torch.float32 and differs(beside, alone):
         change = float((beside - alone).abs().max())
         warnings.warn(
-            f"{checked.name}: padding is not hidden from {type(checked.model).__name__}: beside a longer text its"
+            f"{checked.name}: padding is not hidden from {type(checked.model).__name__}: beside a longer text"
+            " its"
             f" answer to a text changes by {change:.2g}",
             stacklevel=2,
         )
 
 
-# --- what the checks share -------------------------------------------------------------------------------------------
+# --- what the checks share ----------------------------------------------------------------------------------
 
 
 def small_batch(task: Task, seed: int = 0) -> Batch:

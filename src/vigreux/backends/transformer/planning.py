@@ -1,4 +1,4 @@
-"""What a configuration will cost, from the two configs alone: counted on the meta device, nothing is loaded or trained."""
+"""What a run will cost, from the configs of both models: counted on the meta device, nothing is loaded."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from vigreux.plan.budget import steps_within
 from vigreux.plan.cost import Cost, StageCost, memory_estimate, samples_per_step
 from vigreux.plan.hardware import CachePrice
 
-# A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are smaller, and it
-# normalises, takes softmaxes, copies and steps the optimiser. Measured on a busy CPU core: 5 to 8 times for BERT and Llama students
-# of 3 × 192 with 30,522 tokens, whole or cut; 30 and more for models so small that calling the operations is what takes time.
+# A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are
+# smaller, and it normalises, takes softmaxes, copies and steps the optimiser. Measured on a busy CPU core: 5
+# to 8 times for BERT and Llama students of 3 × 192 with 30,522 tokens, whole or cut; 30 and more for models
+# so small that calling the operations is what takes time.
 OVERHEAD = 5.0
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -50,7 +51,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """A curriculum with the cost of each stage. FLOPs are of full blocks; memory is the peak over the stages, in bytes."""
+    """A curriculum with the cost of each stage: FLOPs of full blocks, and the peak memory in bytes."""
 
     curriculum: Curriculum
     cost: Cost
@@ -131,7 +132,7 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
     return done * 2 * size**3 / elapsed
 
 
-# --- one stage ------------------------------------------------------------------------------------------------------
+# --- one stage ----------------------------------------------------------------------------------------------
 
 
 def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Planned, rate: float) -> StageCost:
@@ -173,7 +174,8 @@ def _times(step: StageCost, steps: int) -> StageCost:
 def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost]) -> tuple[int, ...]:
     if any(stage.duration.unit == "epochs" for stage in curriculum):
         raise ConfigError(
-            "plan: a stage lasts epochs, and the data is not read for a plan; give steps, samples, tokens or shares"
+            "plan: a stage lasts epochs, and the data is not read for a plan;"
+            " give steps, samples, tokens or shares"
         )
     sizes = {
         "batch_size": samples_per_step(config.training),
@@ -183,14 +185,15 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
     return steps_within(config.budget, curriculum, per_step, **sizes)
 
 
-# --- a cache --------------------------------------------------------------------------------------------------------
+# --- a cache ------------------------------------------------------------------------------------------------
 
 
 def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
     """What a cache of the teacher's signals would cost and save, counted as if each sample came once.
 
-    The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every signal (and where
-    samples come again, the cache is smaller by as many times); in a stream each stage's samples have its own.
+    The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every
+    signal (and where samples come again, the cache is smaller by as many times); in a stream each stage's
+    samples have its own.
     """
     samples = [stage.steps * samples_per_step(config.training) for stage in plan.cost.stages]
     signals = [matcher_of(stage.target).signals for stage in plan.curriculum]
@@ -249,11 +252,11 @@ def _predicted(config: RunConfig) -> float:
     return 1.0 if share is None else share * config.task.max_length
 
 
-# --- bytes ----------------------------------------------------------------------------------------------------------
+# --- bytes --------------------------------------------------------------------------------------------------
 
 
 def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes: int) -> int:
-    """Of the final teacher and of the checkpoints that the curriculum uses; one on the hub is as large as the teacher."""
+    """Of the final teacher and the checkpoints in use; one on the hub counts as large as the teacher."""
     used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
     learns = any(stage.teacher.kind != "labels" for stage in curriculum)
     return teacher_bytes * learns + sum(directory_bytes(source) or teacher_bytes for source in used)
@@ -262,8 +265,8 @@ def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes
 def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
     """Peak bytes: weights and optimiser of both models, and the activations of one micro-batch.
 
-    Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass keeps), one layer
-    of the teacher's, and logits of both models at the positions that count, in float32.
+    Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass
+    keeps), one layer of the teacher's, and logits of both models at the positions that count, in float32.
     """
     samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
     tokens = samples * config.task.max_length

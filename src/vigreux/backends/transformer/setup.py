@@ -101,15 +101,16 @@ class Setup:
         return int((DEFAULTS | self.training)["per_device_eval_batch_size"])
 
     def eval_every(self, stage: Stage, steps: int, all_steps: int) -> int:
-        """Steps between held-out evaluations of a stage of `steps` steps: `training.eval_steps` (below 1: of
-        the whole run).
+        """Steps between held-out evaluations of a stage of `steps` steps.
+
+        `training.eval_steps` sets them; a value below 1 is a share of the whole run.
 
         The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the
         stage's limit.
         """
-        given = eval_steps(self.training)
-        if given is not None:
-            return math.ceil(given * all_steps) if given < 1 else int(given)
+        setting = eval_steps(self.training)
+        if setting is not None:
+            return math.ceil(setting * all_steps) if setting < 1 else int(setting)
         if stage.duration.unit == "plateau":
             all_steps = min(all_steps, int(steps / stage.duration.value))
         return max(1, all_steps // EVALUATIONS)
@@ -128,15 +129,17 @@ class Setup:
 
     @contextmanager
     def frozen(self, stage: Stage) -> Iterator[None]:
-        """While a stage is built and trained: without gradients for what it leaves as it is (see `Stage.frozen`)."""
-        held = [] if stage.frozen is None else list(cut(self.student, stage.frozen, self.layout).parameters())
-        held = [parameter for parameter in held if parameter.requires_grad]
+        """While a stage is built and trained: no gradients for what it freezes (see `Stage.frozen`)."""
+        frozen: list[nn.Parameter] = []
+        if stage.frozen is not None:
+            parameters = cut(self.student, stage.frozen, self.layout).parameters()
+            frozen = [parameter for parameter in parameters if parameter.requires_grad]
         try:
-            for parameter in held:
+            for parameter in frozen:
                 parameter.requires_grad_(False)
             yield
         finally:
-            for parameter in held:
+            for parameter in frozen:
                 parameter.requires_grad_(True)
 
     @property

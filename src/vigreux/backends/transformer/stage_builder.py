@@ -63,7 +63,8 @@ def _heads(setup: Setup, view: nn.Module, teacher: SignalSource | None) -> Heads
 def make_projections(setup: Setup) -> None:
     """Makes the matrices that need the teacher's hidden states.
 
-    Every process calls this before the first one measures the stages alone and before the teacher's weights are
+    Every process calls this before the first one measures the stages alone and before the teacher's weights
+    are
     spread over the processes: from there on all processes would have to ask the teacher at the same time.
     """
     for stage in setup.curriculum:
@@ -104,7 +105,7 @@ def evaluation_projection(setup: Setup) -> Tensor | None:
 def _projection(
     setup: Setup, stage: Stage, vectors: VectorSignal, teacher: SignalSource
 ) -> Tensor | LearnedProjection | None:
-    """Of a stage that matches hidden states or embeddings; `None` where a cache's rows are projected already."""
+    """The projection of hidden states or embeddings; `None` if a cache's rows are projected already."""
     d_teacher, d_student = teacher.width(vectors), _student_width(setup, vectors, stage.depth)
     if vectors.projection.kind == "learned":
         return LearnedProjection(d_teacher, d_student, seed=vectors.projection.seed)

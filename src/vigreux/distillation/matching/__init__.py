@@ -1,8 +1,8 @@
-"""What each target means for Hugging Face models and torch modules: one matcher for each target of a curriculum.
+"""What each target means for Hugging Face models and torch modules: one matcher a target.
 
-A matcher owns all that the target changes: the view of the student, what is asked of the teacher, the loss, the
-form in a cache, the cost, and the checks against the task. `matcher_of` is the one place that looks at a target's
-type.
+A matcher owns all that the target changes: the view of the student, what is asked of the teacher, the loss,
+the form in a cache, the cost, and the checks against the task. `matcher_of` is the one place that looks at a
+target's type.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class StageParts(Protocol):
 
 
 class Matcher(ABC):
-    """What a target means: what is asked of the student and the teacher, the loss between them, and its cost."""
+    """What a target asks of the student and the teacher, the loss between them, and its cost."""
 
     signals: tuple[
         TeacherSignal, ...
@@ -60,7 +60,7 @@ class Matcher(ABC):
     trains_whole: bool = True  # False: a stage leaves the head untrained, so the student is not evaluated
     has_held_out_loss: bool = False  # whether the stage's own loss is measured on held-out data
     explains_variance: bool = False  # whether 1 − loss / variance of the targets is a share of the variance
-    is_fusable: bool = False  # whether the loss can be computed from what both output heads are given
+    is_fusable: bool = False  # whether the loss can be computed from the inputs of both output heads
     final_norm: bool = True  # whether a last hidden state has gone through the final norm
 
     @abstractmethod
@@ -85,12 +85,15 @@ class Matcher(ABC):
 
     @abstractmethod
     def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
-        """Blocks of the teacher that run in each of its forward passes; `None`: the whole teacher with its head."""
+        """Blocks of the teacher that run in each forward pass; `None`: the whole teacher with its head."""
 
     def ask(
         self, source: SignalSource | None, task: Task, batch: Batch, *, before_head: bool = False
     ) -> Signal:
-        """What `loss` compares the student with. With `before_head` the loss makes logits of it, some rows at a time."""
+        """What `loss` compares the student with.
+
+        With `before_head`, the loss makes logits of it, some rows at a time.
+        """
         if source is None:
             return None
         rows = tuple(source.rows(signal, task, batch, before_head=before_head) for signal in self.signals)

@@ -1,4 +1,4 @@
-"""Hidden states: those of one layer of the teacher, projected to the width of the student's state at the stage's depth.
+"""Hidden states: those of one teacher layer, projected to the width of the student's state.
 
 The student's view ends after `depth` blocks, so later blocks and the head neither run nor are held.
 """
@@ -82,7 +82,7 @@ class HiddenMatcher(VectorMatcher):
         return (self.target.layer,)
 
     def cache_name(self, *, before_head: bool) -> str:
-        """The layer and its projection. The divergence does not change the rows, so it is no part of the name."""
+        """The layer and its projection; not the divergence, which does not change the rows."""
         return str(replace(self.target, divergence="mse"))
 
     def rows_per_sample(self, tokens: int, predicted: float) -> float:

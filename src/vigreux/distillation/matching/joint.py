@@ -42,7 +42,8 @@ class JointMatcher(Matcher):
     def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
         """() the summed loss on logits, plus `weight` times the hidden states' mean for each of its rows.
 
-        So the mean over the rows is `L_logits + weight · L_hidden`, where the second mean is over this micro-batch.
+        So the mean over the rows is `L_logits + weight · L_hidden`, where the second mean is over this
+        micro-batch.
         """
         assert isinstance(signal, tuple)
         teacher_logits, teacher_states = signal

@@ -1,7 +1,7 @@
 """Logits: the teacher's distribution over classes or tokens.
 
-Where there are many logits and both heads are linear layers, the loss comes from hidden states. It makes a chunk of
-logits at a time, so that never all of them are held (`distillation.fused`).
+Where there are many logits and both heads are linear layers, the loss comes from hidden states. It makes a
+chunk of logits at a time, so that never all of them are held (`distillation.fused`).
 """
 
 from __future__ import annotations

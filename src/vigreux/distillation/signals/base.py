@@ -23,7 +23,7 @@ ChunkedLogits = Callable[[slice], Tensor]  # some rows → their logits (n, C)
 
 
 class Teacher(Protocol):
-    """A model that gives signals, without gradients, on the device of the batch and in the teacher's dtype."""
+    """A model that gives signals: without gradients, on the batch's device, in the teacher's dtype."""
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """(N, C): logits at the positions that count, or of every sample (`positions` is `None`)."""
@@ -42,8 +42,10 @@ class Teacher(Protocol):
 
 
 class TeacherSignal(ABC):
-    """Rows of one kind that a teacher is asked for, and their form in a cache. The matchers of logits, hidden states
-    and embeddings are such signals."""
+    """Rows of one kind that a teacher is asked for, and their form in a cache.
+
+    The matchers of logits, hidden states and embeddings are such signals.
+    """
 
     state: tuple[int, bool] | None = None  # the hidden state (layer, with the final norm) that holds the rows
     is_logits: bool = False

@@ -1,7 +1,7 @@
 """Teachers from a cache: `vigreux cache` wrote their signals once, and they are read by sample.
 
-Batches then carry the keys of their samples (`keyed`): a key is a place in the data, or a place in the stream of one seed
-where samples differ each time they come. Held-out samples count down from −1.
+Batches then carry the keys of their samples (`keyed`): a key is a place in the data, or a place in the stream
+of one seed where samples differ each time they come. Held-out samples count down from −1.
 """
 
 from __future__ import annotations

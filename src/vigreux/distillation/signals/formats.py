@@ -1,7 +1,7 @@
-"""How rows of a teacher's signal are written: dense rows in full, half or 8 bits, or the most likely classes with what is left.
+"""How a cache writes a teacher's rows: dense, in full, half or 8 bits, or the most likely classes.
 
-A format encodes rows (N, …) into named tensors whose first dimension is N, and decodes any slice of them. What is lost is bounded
-and said (`error`).
+A format encodes rows (N, …) into named tensors whose first dimension is N, and decodes any slice of them.
+What is lost is bounded and said (`error`).
 """
 
 from __future__ import annotations
@@ -107,10 +107,13 @@ class TopClasses:
     @property
     def error(self) -> str:
         """What is lost."""
-        return f"log-probabilities of the {self.k} most likely to 1/2048 of themselves; the rest of the mass is spread evenly"
+        return (
+            f"log-probabilities of the {self.k} most likely to 1/2048 of themselves; the rest of the mass is"
+            " spread evenly"
+        )
 
     def encode(self, logits: Tensor) -> dict[str, Tensor]:
-        """(N, classes) → `ids` (N, k), `log_p` (N, k), falling, and `rest` (N,): the logarithm of the mass of all others."""
+        """(N, classes) → `ids` (N, k), falling `log_p` (N, k), and `rest` (N,), the others' log-mass."""
         log_p = torch.log_softmax(logits.detach().float(), dim=-1)
         top, ids = log_p.topk(self.k, dim=-1)
         others = log_p.scatter(-1, ids, -math.inf)
@@ -135,7 +138,7 @@ class TopRows:
         return len(self.ids)
 
     def logits(self, rows: slice = slice(None)) -> Tensor:
-        """(n, classes) float32 log-probabilities of some rows; each class that was not kept has an equal part of the rest."""
+        """(n, classes) float32 log-probabilities of some rows; all other classes share the rest equally."""
         log_p, rest = self.log_p[rows].float(), self.rest[rows].float()
         others = self.classes - log_p.shape[-1]
         fill = rest - math.log(others) if others else torch.full_like(rest, -math.inf)

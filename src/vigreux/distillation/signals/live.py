@@ -1,7 +1,7 @@
 """Live teachers: models that run on every batch.
 
-`Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or another
-model. Only one checkpoint is held in memory at a time.
+`Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or
+another model. Only one checkpoint is held in memory at a time.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class LiveTeacher:
     Args:
         model: changed in place.
         layout: where its blocks are; default found where it is needed.
-        spread_on: the device on which each of several processes is to hold a part of the weights (see `spread_`); default each
-            holds all, where they are.
-        class_order: of a classifier: for each class of the run the id that the model gives it (see `tasks.classes`); default the
-            same ids.
+        spread_on: the device on which each of several processes is to hold a part of the weights (see
+            `spread_`); default each holds all, where they are.
+        class_order: of a classifier: for each class of the run the id that the model gives it (see
+            `tasks.classes`); default the same ids.
     """
 
     def __init__(
@@ -47,11 +47,10 @@ class LiveTeacher:
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.class_order = class_order
-        # A model that is not recognised can still teach by its logits; its blocks must be named for anything else.
+        # A model that is not recognised can still teach by its logits. For all else its blocks must be named.
         self._layout = layout
-        self._views: dict[
-            tuple[int, bool] | Pooling, nn.Module
-        ] = {}  # by hidden layer and final norm, or by pooling
+        # by hidden layer and final norm, or by pooling
+        self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}
         self._head: LinearHead | None = None
         self._looked = False
         self._spread_on = spread_on
@@ -69,7 +68,7 @@ class LiveTeacher:
         """An architecture that is not recognised gives its logits all the same."""
         return LogitsView(self.model, self._layout)
 
-    # --- a source of signals ------------------------------------------------------------------------------------------
+    # --- a source of signals --------------------------------------------------------------------------------
 
     projected = False
 
@@ -84,7 +83,7 @@ class LiveTeacher:
         )
 
     def logits_by_chunk(self, batch: Batch, device: torch.device) -> Callable[[Rows], ChunkedLogits] | None:
-        """See `SignalSource.logits_by_chunk`: where the output head is a linear layer on the student's device."""
+        """See `SignalSource.logits_by_chunk`: the head must be a linear layer on the student's device."""
         head = self.find_head(batch) if device_of(self.model) == device else None
         if head is None:
             return None
@@ -96,10 +95,13 @@ class LiveTeacher:
 
         return chunked
 
-    # --- a model --------------------------------------------------------------------------------------------------------
+    # --- a model --------------------------------------------------------------------------------------------
 
     def spread_(self) -> None:
-        """Spreads the weights where that was wanted; from here on all processes must ask alike. Until then the model is whole."""
+        """Shards the weights over the processes, if `spread_on` names a device.
+
+        Until then the model is whole. From here on, all processes must ask for the same signals together.
+        """
         if self._spread_on is not None and self._spread is None:
             self._spread = Spread(self.model, block_list(self.model, self.layout), self._spread_on)
             self._looked = (
@@ -122,11 +124,11 @@ class LiveTeacher:
         return self._run(self._views[key], batch)
 
     def find_head(self, batch: Batch) -> LinearHead | None:
-        """The output head, where it is a linear layer (see `heads.find_head`); looked for once, on the first batch."""
+        """The output head, if it is a linear layer (see `heads.find_head`). It is looked for once."""
         if not self._looked:
             self._looked = True
-            own = device_of(self.model)
-            moved = {name: value.to(own) for name, value in batch.items()}
+            device = device_of(self.model)
+            moved = {name: value.to(device) for name, value in batch.items()}
             self._head = self._ask(find_head, self.model, self._whole, moved)
         return self._head
 
@@ -145,17 +147,23 @@ class LiveTeacher:
         end: Literal["logits", "head"] | None,
         positions: Tensor | None,
     ) -> tuple[dict[tuple[int, bool], Tensor], Tensor | None]:
-        """Hidden states by (layer, whether with the final norm), and logits or what the head is given, of one forward pass.
+        """Several signals of one forward pass.
 
-        Without an end nothing runs behind the deepest state.
+        Args:
+            batch: of the task.
+            states: hidden states (layer, with the final norm).
+            end: `logits`; `head`: the output head's input; `None`: nothing runs after the deepest state.
+            positions: of the end.
+
+        Returns:
+            The hidden states (B, T, d_T), and the end.
         """
-        with tapped(self.model, states, self.layout) as kept:
+        with tapped(self.model, states, self.layout) as tapped_states:
             if end is None:
                 deepest = max(states)
-                last, ended = None, self.hidden(batch, deepest[0], final_norm=deepest[1])
-                kept.setdefault(
-                    deepest, ended
-                )  # a cut view leaves before the block that would have been given it
+                last = None
+                # a cut view leaves before the block whose input this state is: the tap does not see it
+                tapped_states.setdefault(deepest, self.hidden(batch, deepest[0], final_norm=deepest[1]))
             else:
                 last = (
                     self.logits(batch, positions)
@@ -163,7 +171,7 @@ class LiveTeacher:
                     else self._whole_head_input(batch, positions)
                 )
         source = next(iter(batch.values())).device
-        return {state: rows.to(source) for state, rows in kept.items()}, last
+        return {state: rows.to(source) for state, rows in tapped_states.items()}, last
 
     def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """As `head_input`, with all positions up to the last block's end, where another hook may look."""
@@ -181,10 +189,10 @@ class LiveTeacher:
     @torch.no_grad()
     def _run(self, view: Callable[..., Tensor], batch: Batch, positions: Tensor | None = None) -> Tensor:
         source = next(iter(batch.values())).device
-        own = device_of(self.model)
-        moved = {name: value.to(own) for name, value in batch.items()}
-        signal = self._ask(view, moved) if positions is None else self._ask(view, moved, positions.to(own))
-        return signal.to(source)
+        device = device_of(self.model)
+        moved = {name: value.to(device) for name, value in batch.items()}
+        chosen = () if positions is None else (positions.to(device),)
+        return self._ask(view, moved, *chosen).to(source)  # type: ignore[no-any-return]
 
     def _ask(self, view: Callable[..., Any], *args: Any) -> Any:
         return view(*args) if self._spread is None else self._spread(view, *args)
@@ -211,7 +219,7 @@ class Teachers:
         self._together = False
 
     def together(self) -> None:
-        """To be called where all processes begin to ask alike: teachers that are to be spread over them are, from here on."""
+        """Shards the teachers that are to be sharded. All processes call this together."""
         self._together = True
         if self.final is not None:
             self.final.spread_()
@@ -223,7 +231,8 @@ class Teachers:
         if ref.kind == "checkpoint" and ref.step not in self.checkpoints:
             if not self.checkpoints:
                 raise ConfigError(
-                    f"stage {stage!r}: learns from checkpoint {ref.step}, and no series was given (teacher.checkpoints)"
+                    f"stage {stage!r}: learns from checkpoint {ref.step}, and no series was given"
+                    " (teacher.checkpoints)"
                 )
             raise ConfigError(unknown(f"stage {stage!r}: checkpoint step", ref.step, self.checkpoints))
         if ref.kind == "model" and self._load is None:

@@ -1,10 +1,11 @@
-"""A cache of teacher signals on disk: shards of encoded rows by sample, each with its checksum, and a manifest that says what for.
+"""A cache of teacher signals on disk: shards of encoded rows, their checksums, and a manifest.
 
-    cache.json                       what was asked of which teacher on which data, and how it is written; its own checksum
-    train/shard-00000.safetensors    the rows of `shard_samples` samples, one signal's tensors beside the other's
-    train/shard-00000.json           its size and SHA-256, written last: without it the shard is not there
+    cache.json                       which signals of which teacher on which data, and how they are written
+    train/shard-00000.safetensors    the rows of `shard_samples` samples, the tensors of all signals
+    train/shard-00000.json           its size and SHA-256, written last: without it the shard does not count
 
-Shards are memory-mapped and read by sample, in any order. Each is held against its checksum when a process first reads it.
+cache.json has a checksum of its contents. Shards are memory-mapped and read by sample, in any order. A
+process compares each shard with its checksum when it first reads it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ class Manifest:
     """What a cache holds, and what it fits.
 
     Args:
-        fits: name → fingerprint of everything the signals are a function of (data, tokenizer, teacher, projections).
-        by: what a sample is called: its `index` in the data, or its place in the `stream` of one seed (where every pass over the
-            data draws other masks, and where samples have no end).
+        fits: name → fingerprint of everything the signals are a function of (data, tokenizer, teacher,
+            projections).
+        by: what a sample is called: its `index` in the data, or its place in the `stream` of one seed (where
+            every pass over the data draws other masks, and where samples have no end).
         seed: of that stream; `None` by index.
         samples: of each split.
         shard_samples: of a shard.
         signals: name → how its rows are written.
-        spans: name → the training samples [first, end) that have rows, where not all do: in a stream each stage has its own.
+        spans: name → the training samples [first, end) that have rows, where not all do: in a stream each
+            stage has its own.
     """
 
     fits: dict[str, str]
@@ -77,13 +80,16 @@ class Manifest:
         other = [name for name in fits if self.fits.get(name) != fits[name]]
         if other:
             raise CacheError(
-                f"{where}: was made with another {' and another '.join(other)}; accepted: a cache of this run's own"
+                f"{where}: was made with another {' and another '.join(other)};"
+                " accepted: a cache of this run's own"
             )
 
 
 @dataclass
 class CacheStore:
-    """An open cache. `CacheStore.create` begins one, or goes on with one that fits; `CacheStore.open` is for reading.
+    """An open cache.
+
+    `CacheStore.create` begins a cache or resumes one that fits. `CacheStore.open` is for reading.
 
     Args:
         root: its directory.
@@ -133,7 +139,8 @@ class CacheStore:
             plain = without_seal(plain)
             if plain.pop("version") != VERSION and whole:
                 raise CacheError(
-                    f"{root}: was written by another version of Vigreux; accepted: version {VERSION} of caches"
+                    f"{root}: was written by another version of Vigreux;"
+                    f" accepted: version {VERSION} of caches"
                 )
             signals = {name: from_plain(form) for name, form in plain.pop("signals").items()}
             manifest = TypeAdapter(Manifest).validate_python({**plain, "signals": signals})
@@ -147,12 +154,13 @@ class CacheStore:
             ) from error
         if not whole or manifest.shard_samples < 1 or set(manifest.samples) != set(SPLITS):
             raise CacheError(
-                f"{root / MANIFEST}: was changed since it was written (its checksum does not fit); accepted: a directory"
+                f"{root / MANIFEST}: was changed since it was written (its checksum does not fit);"
+                " accepted: a directory"
                 " of vigreux cache as it was written"
             )
         return cls(root, manifest)
 
-    # --- writing ----------------------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------------------
 
     def write(self, split: Split, number: int, signals: Mapping[str, Sequence[Parts]]) -> None:
         """Writes a shard, and then its checksum.
@@ -173,10 +181,12 @@ class CacheStore:
     def missing(
         self, split: Split, *, contents: bool = False, process: int = 0, processes: int = 1
     ) -> list[int]:
-        """Shards that are not there or not whole; with `contents` every byte is read and held against its checksum.
+        """The shards that are missing or damaged.
 
-        Of several processes each is told of its own alone. Whose a shard is follows from its number, not from what is missing:
-        that is another list as soon as one process has written.
+        With `contents`, every byte is read and compared with its checksum.
+
+        With several processes, each gets only the shards assigned to it. Assignment is by shard number,
+        because the list of missing shards changes as soon as one process writes.
         """
         shards = range(process, self.manifest.shards(split), processes)
         return [number for number in shards if _problem(self._path(split, number), contents=contents)]
@@ -221,7 +231,7 @@ class CacheStore:
             )
         return self.manifest.signals[name]
 
-    # --- reading ----------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def read(self, split: Split, name: str, keys: Sequence[int]) -> Any:
         """The decoded rows of some samples, one after the other: what the signal's format gives.
@@ -234,7 +244,8 @@ class CacheStore:
         for key in keys:
             if not 0 <= key < self.manifest.samples[split]:
                 raise CacheError(
-                    f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is asked for"
+                    f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is"
+                    " asked for"
                 )
             number, place = divmod(key, self.manifest.shard_samples)
             with readable(self._path(split, number)):
@@ -260,12 +271,12 @@ class CacheStore:
         return self._open[key]
 
 
-# --- files with their checksums ---------------------------------------------------------------------------------------
+# --- files with their checksums -----------------------------------------------------------------------------
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns the errors of a file that holds something else than it should into one line; its checksum may fit all the same."""
+    """Turns the errors of a file with unexpected contents into one line; its checksum may still fit."""
     try:
         yield
     except (
