@@ -61,7 +61,6 @@ def refused(path, message, *args, **more):
 @pytest.mark.parametrize(
     ("name", "use"),
     [
-        ("BertForTokenClassification", "is for token classification"),
         ("BertForQuestionAnswering", "is for question answering"),
         ("BertForMultipleChoice", "is for multiple choice"),
         ("BertForNextSentencePrediction", "is for next sentence prediction"),
@@ -110,12 +109,12 @@ def test_a_class_of_ones_own_is_what_it_comes_from(tmp_path):
     class Mine(transformers.GPT2LMHeadModel):
         pass
 
-    class Tagger(transformers.BertForTokenClassification):
+    class Reader(transformers.BertForQuestionAnswering):
         pass
 
     assert "perplexity" in distill(tmp_path, gpt(1, Mine), gpt(0, Mine), ROWS).summary().metrics
-    tagger = Tagger(transformers.BertConfig(**SIZES))
-    refused(tmp_path / "other", "Tagger is for token classification", tagger, tagger, ROWS)
+    reader = Reader(transformers.BertConfig(**SIZES))
+    refused(tmp_path / "other", "Reader is for question answering", reader, reader, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +143,11 @@ def test_classifiers_of_other_kinds(tmp_path):
 
     name = "BertForSequenceClassification"
     one = bert(name, num_labels=1)
-    refused(tmp_path, "a score and no class", one, one, labelled(0.5))
+    refused(tmp_path, "a score and not a class", one, one, labelled(0.5))
     several = bert(name, num_labels=3, problem_type="multi_label_classification")
     refused(tmp_path, "problem_type 'multi_label_classification'", several, several, labelled([1, 0, 1]))
     three = bert(name, num_labels=3)
-    refused(tmp_path, "a score and no class", three, one, labelled(0))
+    refused(tmp_path, "a score and not a class", three, one, labelled(0))
     refused(tmp_path, "no column labels or label", three, three, ROWS)
 
 
@@ -252,8 +251,8 @@ def mlp(classes=3):
 @pytest.mark.parametrize(
     ("train", "held", "message"),
     [
-        ((X, Y.float()), None, "labels: .* accepted: one whole number a row; scores"),
-        ((X, Y > 0), None, "labels: .*torch.bool; accepted: one whole number a row"),
+        ((X, Y.float()), None, "labels: .* accepted: one whole number per row; scores"),
+        ((X, Y > 0), None, "labels: .*torch.bool; accepted: one whole number per row"),
         ((X, nn.functional.one_hot(Y)), None, r"labels: shape \(24, 3\)"),
         ((X, Y + 5), None, "labels: row 0 is .*; accepted: 0 to 2"),
         ((X, Y[:9]), None, "inputs: 24 rows, and 9 of labels"),

@@ -84,7 +84,7 @@ def test_classes_of_a_config():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ("score",)}, "m: has 1 output, a score and no class"),
+        ({"names": ("score",)}, "m: has 1 output, which is a score and not a class"),
         ({"problem_type": "regression"}, "m: its config has problem_type 'regression'"),
         ({"problem_type": "multi_label_classification"}, "m: its config has problem_type 'multi_label"),
         ({"names": ("Yes", "no", "yes")}, "m: two classes have the name 'Yes'"),

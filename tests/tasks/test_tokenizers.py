@@ -26,7 +26,10 @@ def test_longer_vocabulary_is_a_note(wordpiece, tmp_path):
 
 
 def test_other_tokens_name_the_first_id(wordpiece, bpe):
-    message = r"student.model: its tokenizer has '<\|endoftext\|>' for id 0, the teacher's '\[PAD\]' \(\d+ ids differ\); accepted: "
+    message = (
+        r"student.model: its tokenizer has '<\|endoftext\|>' for id 0, the teacher's has '\[PAD\]'"
+        r" \(\d+ ids differ\); accepted: "
+    )
     with pytest.raises(ConfigError, match=message) as error:
         same_tokenizer(wordpiece, bpe, "student.model")
     assert "\n" not in str(error.value)

@@ -1,1 +1,1 @@
-"""What is learned: documents → a `Task` (training samples, fixed held-out samples, collation), and its evaluation."""
+"""What is learned: documents or rows → a `Task` (training samples, held-out samples, collation); its evaluation."""

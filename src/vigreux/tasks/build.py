@@ -23,18 +23,19 @@ def build_task(
     documents: Documents | None = None,
     by_name: bool = False,
 ) -> Task:
-    """Reads the documents and makes the task that `config` describes. The order of training is the stream's, not the task's.
+    """Reads the documents and makes the task that `config` describes.
 
     Args:
         config: kind, data, lengths and split.
         tokenizer: the teacher's, and so the student's.
         id2label: the classes, for kinds that have some; `None` takes them from the training labels.
-        documents: what `read_documents(config)` gave, where it has been called already.
-        by_name: refuse whole numbers as labels.
+        documents: the result of `read_documents(config)`, if it is at hand.
+        by_name: whether whole numbers are refused as labels.
 
     Raises:
-        DataError: data that cannot be read, split or labelled, or held-out documents that occur in training (see `allow_overlap`).
-        ConfigError: a tokenizer or length that does not fit the kind.
+        DataError: the data cannot be read, split or labelled, or held-out documents occur in the training data
+            (see `allow_overlap`).
+        ConfigError: the tokenizer or the length does not fit the kind.
     """
     if is_generated(config.data):
         return generated_task(config, tokenizer)
@@ -58,16 +59,20 @@ def read_documents(config: TaskConfig) -> Documents:
 
 
 def _read_all(sources: str | list[str], config: TaskConfig) -> tuple[list[Record], list[str]]:
-    """The documents of one source, or of several, one after the other; and what the user should know of them."""
-    every = [sources] if isinstance(sources, str) else sources
-    if laws := [source for source in every if is_generated(source)]:
-        raise ConfigError(f"task.data: {laws[0]!r} among other sources; accepted: a law alone, or documents")
+    """The documents of one or several sources in order, and notes."""
+    if isinstance(sources, str):
+        sources = [sources]
+    for source in sources:
+        if is_generated(source):
+            raise ConfigError(
+                f"task.data: {source!r} among other sources; accepted: a law alone, or documents"
+            )
     text_field, label_field = config.columns
     make_record = BUILDERS[config.kind].make_record
     records: list[Record] = []
     notes: list[str] = []
-    for source in every:
-        more, said = read_with_notes(source, text_field, label_field, make_record)
-        records += more
-        notes += said
+    for source in sources:
+        documents, of_source = read_with_notes(source, text_field, label_field, make_record)
+        records += documents
+        notes += of_source
     return records, notes

@@ -1,7 +1,7 @@
-"""What the outputs of a classifier mean: its classes by name, and whether two models mean the same.
+"""The classes of a classifier by name, and how the classes of two models match.
 
-Models name their classes in their config (`id2label`), and two models of one data set can number them differently.
-Every comparison of class ids goes through `match_classes`: student with teachers, teacher with data, cache with run.
+Models name their classes in their config (`id2label`). Two models of one data set can number them differently. Every
+comparison of class ids uses `match_classes`: student with teachers, teacher with data, cache with run.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from vigreux.errors import ConfigError
 
 Classes = tuple[str, ...]  # names in the order of their ids
 
-_SHOWN = 8  # names that a message lists
+_SHOWN = 8  # the most names that a message lists
 
 
 class ClassMatch(NamedTuple):
-    """How the classes of one model stand to those of another.
+    """How the classes of one model match those of another.
 
     Args:
-        order: for each class of the other model the id that this model gives it; `None` where the ids are equal.
+        order: the id that this model gives to each class of the other model; `None` where the ids are equal.
         note: what the user should know, or `None`.
     """
 
@@ -32,12 +32,12 @@ def classes_of(config: Any, where: str) -> Classes:
     """The names of a classifier's classes, in the order of their ids.
 
     Args:
-        config: of the model.
+        config: the config of the model.
         where: names the model in messages.
 
     Raises:
-        ConfigError: outputs that are no classes (see `check_outputs`), ids other than 0 … C − 1, a name that two classes
-            share, or `id2label` and `label2id` that contradict each other.
+        ConfigError: the outputs are no classes (see `check_outputs`), the ids are not 0 … C − 1, two classes share a
+            name, or `id2label` and `label2id` contradict each other.
     """
     check_outputs(config, where)
     return named_classes(config.id2label, where, getattr(config, "label2id", None))
@@ -49,12 +49,12 @@ def check_outputs(config: Any, where: str) -> None:
     outputs = getattr(config, "num_labels", None)
     if outputs is None or outputs < 2:
         raise ConfigError(
-            f"{where}: has {outputs} output, a score and no class; accepted: a classifier of at least 2 classes"
+            f"{where}: has {outputs} output, which is a score and not a class; accepted: a classifier of at least 2 classes"
         )
 
 
 def check_problem_type(config: Any, where: str) -> None:
-    """Raises `ConfigError` for a model of scores, or of several labels at once."""
+    """Raises `ConfigError` for a model that predicts scores, or several labels at once."""
     problem = getattr(config, "problem_type", None)
     if problem in ("regression", "multi_label_classification"):
         raise ConfigError(
@@ -82,53 +82,53 @@ def named_classes(
 
 
 def is_generic(names: Sequence[str]) -> bool:
-    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … as transformers makes them, or 0, 1, …"""
+    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … (the default of transformers), or 0, 1, …"""
     return all(_plain(name) in (f"label_{i}", str(i)) for i, name in enumerate(names))
 
 
-def match_classes(model: Sequence[str], wanted: Sequence[str], where: str, other: str) -> ClassMatch:
-    """How the classes of a model stand to those that are wanted of it: by name, case and surrounding spaces aside.
+def match_classes(model: Sequence[str], target: Sequence[str], where: str, other: str) -> ClassMatch:
+    """Matches the classes of a model with target classes by name; case and surrounding spaces do not count.
 
-    `logits[:, order]` of the model are in the order of `wanted`. Names that say no more than ids (see `is_generic`)
+    `logits[:, order]` of the model are in the order of `target`. Names that say no more than ids (see `is_generic`)
     are matched by id.
 
     Args:
         model: the model's classes.
-        wanted: the classes that its logits are to be ordered by.
+        target: the classes in the order that the logits shall have.
         where: names the model in messages.
-        other: names whose classes `wanted` are.
+        other: names the owner of the target classes in messages.
 
     Raises:
-        ConfigError: another number of classes, or other names.
+        ConfigError: the numbers of classes or their names differ.
     """
     ids = {_plain(name): i for i, name in enumerate(model)}
-    keys = [_plain(name) for name in wanted]
+    keys = [_plain(name) for name in target]
     if ids.keys() == set(keys):
         order = tuple(ids[key] for key in keys)
         if order == tuple(range(len(order))):
             return ClassMatch(None)
         return ClassMatch(order, f"{where}: its classes are ordered by name as those of {other}")
-    if len(model) == len(wanted) and (is_generic(model) or is_generic(wanted)):
+    if len(model) == len(target) and (is_generic(model) or is_generic(target)):
         nameless, named = (where, other) if is_generic(model) else (other, where)
         return ClassMatch(
             None, f"{nameless}: its classes have no names; class i is taken for class i of {named}"
         )
-    different = "other" if len(model) == len(wanted) else str(len(model))
+    different = "other" if len(model) == len(target) else str(len(model))
     raise ConfigError(
-        f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(wanted)} classes of {other},"
-        f" in any order: {_listed(wanted)}"
+        f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(target)} classes of {other},"
+        f" in any order: {_listed(target)}"
     )
 
 
 def find_class(label: str, ids: Mapping[str, int]) -> int | None:
-    """The id of a class by its name: as it is written, or case and surrounding spaces aside."""
+    """The id of a class by its name; case and surrounding spaces count only if two names differ in them alone."""
     if label in ids:
         return ids[label]
     return next((i for name, i in ids.items() if _plain(name) == _plain(label)), None)
 
 
 def _check_inverse(names: Classes, label2id: Mapping[str, object], where: str) -> None:
-    """Raises `ConfigError` where `label2id` gives a class another id than `id2label`, or has other classes."""
+    """Raises `ConfigError` if `label2id` and `id2label` differ."""
     ids = {_plain(name): i for i, name in enumerate(names)}
     for name, i in label2id.items():
         if str(ids.get(_plain(str(name)))) != str(i):
@@ -138,7 +138,7 @@ def _check_inverse(names: Classes, label2id: Mapping[str, object], where: str) -
 
 
 def _is_generic_map(label2id: Mapping[str, object]) -> bool:
-    """transformers fills a `label2id` that is not given with LABEL_i."""
+    """Whether this is the default of transformers, LABEL_i."""
     return all(_plain(str(name)) == f"label_{i}" for name, i in label2id.items())
 
 

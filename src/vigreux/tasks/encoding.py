@@ -11,24 +11,24 @@ from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.table import TokenTable
 
 TOKEN_TYPES = "token_type_ids"
-_AT_ONCE = 1000  # documents a call: bounds the ids that exist as Python lists
+_AT_ONCE = 1000  # documents per call: bounds the ids that exist as Python lists
 
 
 def encode(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object
 ) -> Iterator[list[int]]:
-    """Token ids of each text; `options` are the tokenizer's own."""
+    """Token ids of each text; `options` go to the tokenizer."""
     yield from (row["input_ids"] for row in encode_rows(texts, tokenizer, **options))
 
 
 def encode_rows(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: object
 ) -> Iterator[dict[str, list[int]]]:
-    """What the tokenizer gives of each text, without a mask: `input_ids`, and `token_type_ids` where it has them."""
+    """The `input_ids` of each text, and its `token_type_ids` if the tokenizer makes them."""
     for start in range(0, len(texts), _AT_ONCE):
-        part = list(texts[start : start + _AT_ONCE])
-        columns = tokenizer(part, return_attention_mask=False, verbose=False, **options)
-        for i in range(len(part)):
+        batch = list(texts[start : start + _AT_ONCE])
+        columns = tokenizer(batch, return_attention_mask=False, verbose=False, **options)
+        for i in range(len(batch)):
             yield {name: columns[name][i] for name in ("input_ids", TOKEN_TYPES) if name in columns}
 
 
@@ -38,13 +38,13 @@ def encode_documents(
     max_length: int,
     labels: Sequence[int] | None = None,
 ) -> tuple[TokenTable, tuple[str, ...]]:
-    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note where documents were cut.
+    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note if some were cut.
 
-    Token types that the tokenizer gives become a column, unless all are 0, which models take them for.
+    Token types become a column, unless all are 0: that is the default of the models.
     """
     rows = list(encode_rows([record.text for record in records], tokenizer))
     long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > max_length]
-    # Cut by the tokenizer, which keeps the special tokens at the end.
+    # The tokenizer cuts: it keeps the special tokens at the end.
     cut = encode_rows([records[i].text for i in long], tokenizer, truncation=True, max_length=max_length)
     for i, row in zip(long, cut):
         rows[i] = row
@@ -58,5 +58,5 @@ def encode_documents(
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What fills a batch behind the attention mask; any id serves a tokenizer that has no padding token."""
+    """The id that pads a batch. The attention mask hides it, so any id serves if there is no padding token."""
     return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)

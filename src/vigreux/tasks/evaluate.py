@@ -1,8 +1,8 @@
 """Held-out evaluation: means over the rows that count, agreement with a teacher.
 
-A forward is a callable from a batch to rows: logits (N, C) for the N positions that carry a loss (in the order of
-`x[task.positions(batch)]`) or for each sample (classification, plain modules), or embeddings (B, d). Put modules in evaluation mode
-before.
+A forward is a callable from a batch to rows. These are logits (N, C) of the N positions with a loss (in the order of
+`x[task.positions(batch)]`), logits of each sample (classification, plain modules), or embeddings (B, d). Put modules
+into evaluation mode first.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from vigreux.tasks.task import Batch, SequenceScores, Task
 
 Forward = Callable[[Batch], Tensor]
 _ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
-_PAIRED = 2000  # similarities of pairs are compared among this many first held-out texts: 2 million pairs
-_ROUNDING = (
-    1e-6  # standard deviation of cosine similarities below which a float32 model gives all pairs the same
-)
+_PAIRED = 2000  # pairs are made of this many held-out texts, the first ones: 2 million pairs
+# Standard deviation of cosine similarities below which a float32 model gives all pairs the same.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class LogitsRecord:
-    """What an evaluation keeps of a teacher's logits on the held-out data.
+    """What an evaluation stores of a teacher's logits on the held-out data.
 
     Args:
-        argmax: (R,) int64, for each row of the held-out data in order.
+        argmax: (R,) int64, the predicted id of each row of the held-out data in order.
         label_log_prob: (R,) float32, log-probability of the label.
     """
 
@@ -50,7 +49,7 @@ TeacherRecord = LogitsRecord | EmbeddingRecord
 
 
 def record_from(tensors: Mapping[str, Tensor]) -> TeacherRecord:
-    """A record from its fields (`vars` of it)."""
+    """The record with these fields."""
     return EmbeddingRecord(**tensors) if "embeddings" in tensors else LogitsRecord(**tensors)
 
 
@@ -58,7 +57,7 @@ def record_from(tensors: Mapping[str, Tensor]) -> TeacherRecord:
 def record_teacher(
     task: Task, teacher: Forward, *, batch_size: int, device: torch.device | str = "cpu"
 ) -> TeacherRecord:
-    """Runs the teacher over the held-out data once, so that any number of students can be compared with it."""
+    """Runs the teacher over the held-out data once. Any number of students can then be compared with it."""
     if not task.spec.has_logits:
         return EmbeddingRecord(_embeddings(task, teacher, batch_size, device))
     argmax, log_probs = [], []
@@ -85,35 +84,33 @@ def evaluate(
     Args:
         task: gives the held-out batches.
         student: its forward.
-        teacher: its forward, or its record (then without the measures that need all of its logits).
-        batch_size: samples a batch.
+        teacher: its forward or its record. A record gives no measures that need all logits.
+        batch_size: samples per batch.
         device: where the batches go.
-        projection: (d_T, d_S), for embeddings: what the cosine is measured against is `teacher @ projection`.
+        projection: (d_T, d_S), for embeddings: the cosine is measured against `teacher @ projection`.
 
     Returns:
-        Language models and classification: `loss` (nats a row), `accuracy`, for language models `perplexity` = exp(loss); with
-        a teacher also `agreement` (share of rows with equal argmax), `teacher_loss`, `teacher_accuracy`, and with its forward
-        `soft_cross_entropy` = −Σ p_T log p_S and `kl` = KL(p_T ‖ p_S).
-        Embeddings (a teacher is needed): `cosine` with the teacher's projected embedding (where the widths fit), and
-        `similarity_pearson`, `similarity_spearman`: correlation, over pairs of texts, of the two models' cosine similarities; 0
-        where one model gives all pairs the same.
+        With logits: `loss` (nats per row) and `accuracy`; for language models also `perplexity` = exp(loss); for kinds
+        with scores of sequences also these. With a teacher also `agreement` (share of rows with equal argmax),
+        `teacher_loss` and `teacher_accuracy`; with its forward also `soft_cross_entropy` = −Σ p_T log p_S and
+        `kl` = KL(p_T ‖ p_S).
+        Embeddings (they need a teacher): `cosine` with the teacher's projected embedding, if the widths fit;
+        `similarity_pearson` and `similarity_spearman`: the correlation, over pairs of texts, of the two models' cosine
+        similarities, 0 where one model gives all pairs the same.
     """
     if not task.spec.has_logits:
         assert teacher is not None, "embeddings are evaluated against a teacher"
-        record = (
-            record_teacher(task, teacher, batch_size=batch_size, device=device)
-            if callable(teacher)
-            else teacher
-        )
+        record = teacher
+        if callable(teacher):
+            record = record_teacher(task, teacher, batch_size=batch_size, device=device)
         assert isinstance(record, EmbeddingRecord)
         return compare_embeddings(
             _embeddings(task, student, batch_size, device), record.embeddings, projection
         )
     means = _mean_measures(task, student, teacher, batch_size, device)
     if task.spec.has_perplexity:
-        means["perplexity"] = (
-            torch.tensor(means["loss"], dtype=torch.float64).exp().item()
-        )  # infinite rather than an overflow
+        # torch gives infinity where math.exp overflows.
+        means["perplexity"] = torch.tensor(means["loss"], dtype=torch.float64).exp().item()
     return means
 
 
@@ -136,18 +133,18 @@ def _mean_measures(
         if task.sequence_scores is not None:
             sequences.add(task, batch, labels, scores, teacher_scores)
         for start in range(0, len(labels), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            measures = _student_measures(scores[part], labels[part])
+            chunk = slice(start, start + _ROWS_AT_ONCE)
+            measures = _student_measures(scores[chunk], labels[chunk])
             if teacher_scores is not None:
-                measures |= _teacher_measures(scores[part], teacher_scores[part], labels[part])
+                measures |= _teacher_measures(scores[chunk], teacher_scores[chunk], labels[chunk])
             elif isinstance(teacher, LogitsRecord):
-                seen = slice(rows, rows + len(labels[part]))
+                recorded = slice(rows, rows + len(labels[chunk]))
                 measures |= _recorded_measures(
-                    scores[part], teacher.argmax[seen], teacher.label_log_prob[seen], labels[part]
+                    scores[chunk], teacher.argmax[recorded], teacher.label_log_prob[recorded], labels[chunk]
                 )
             for name, values in measures.items():
                 sums[name] += values.cpu().double().sum().item()
-            rows += len(labels[part])
+            rows += len(labels[chunk])
     means = {name: total / rows for name, total in sums.items()}
     if task.sequence_scores is None:
         return means
@@ -202,7 +199,7 @@ def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def _recorded_measures(
     scores: Tensor, argmax: Tensor, label_log_prob: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
-    """Per row (N,), from the student's logits (N, C) and the teacher's argmax (N,) and log-probability of the label (N,)."""
+    """Per row (N,), from the student's logits (N, C), the teacher's argmax (N,) and its log p(label) (N,)."""
     return {
         "agreement": scores.argmax(-1).cpu() == argmax,
         "teacher_loss": -label_log_prob,
@@ -265,7 +262,7 @@ def _pair_similarities(embeddings: Tensor) -> Tensor:
 
 
 def _correlations(x: Tensor, y: Tensor) -> dict[str, float]:
-    """Pearson's and Spearman's correlation of the similarities x (m,) and y (m,); 0 where one does not vary beyond rounding."""
+    """Pearson's and Spearman's correlation of similarities x (m,) and y (m,); 0 where one is constant up to rounding."""
     if not (_varies(x) and _varies(y)):
         return {"similarity_pearson": 0.0, "similarity_spearman": 0.0}
     ranks = torch.from_numpy(rankdata(x)), torch.from_numpy(rankdata(y))

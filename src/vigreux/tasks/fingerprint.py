@@ -1,4 +1,4 @@
-"""By what the rows of a task are known again: a hash of all token ids and labels."""
+"""A hash of all token ids and labels, by which a resumed run recognises its data."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from vigreux.tasks.stream import Endless
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
 
-LOOKED_AT = 256  # examples of a law, by which it is known: a file of rules may have changed under its name
+# Examples that are hashed where samples are drawn: a file of rules can change under its name.
+HASHED_EXAMPLES = 256
 
 
 def data_fingerprint(task: Task, source: str | None = None) -> str:
-    """SHA-256 of the training and held-out rows as they are tokenised.
+    """SHA-256 of the tokenised training and held-out rows.
 
     Args:
-        task: stored rows are hashed whole; samples that are drawn from a law are known by `source` and the first ones.
-        source: the name of the law.
+        task: its stored rows are hashed whole, of drawn samples `source` and the first ones.
+        source: the name of the law that samples are drawn from.
     """
     digest = hashlib.sha256()
-    for part in (task.train, task.held_out):
-        if isinstance(part, TokenTable):
-            for name, array in part.arrays():
+    for examples in (task.train, task.held_out):
+        if isinstance(examples, TokenTable):
+            for name, array in examples.arrays():
                 if name not in ("tokens", "ends", "labels"):
                     digest.update(name.encode())
                 _add(digest, array)
             continue
-        if not isinstance(part, Endless) and dataclasses.is_dataclass(part):
-            for stored in dataclasses.fields(part):
-                _add(digest, getattr(part, stored.name))
+        if not isinstance(examples, Endless) and dataclasses.is_dataclass(examples):
+            for stored in dataclasses.fields(examples):
+                _add(digest, getattr(examples, stored.name))
             continue
         digest.update(str(source).encode())
-        count = LOOKED_AT if isinstance(part, Endless) else min(LOOKED_AT, len(part))
+        count = HASHED_EXAMPLES if isinstance(examples, Endless) else min(HASHED_EXAMPLES, len(examples))
         for i in range(count):
-            example = part.example_at(0, i) if isinstance(part, Endless) else part[i]
+            example = examples.example_at(0, i) if isinstance(examples, Endless) else examples[i]
             digest.update(f"{np.asarray(example.inputs).tolist()} {example.label}\n".encode())
     return digest.hexdigest()
 
 
 def _add(digest: Any, value: Any) -> None:
-    """Columns by their bytes; what is none adds nothing."""
+    """Adds the bytes of a column; `None` adds nothing."""
     if isinstance(value, Tensor):
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):

@@ -1,7 +1,7 @@
 """The order of training samples: sample `t` of a run is a pure function of `(seed, t)`, whatever the curriculum.
 
-So a run that is resumed by skipping `t` samples goes on exactly, and the students of a comparison see the same samples in the same
-order with the same masks.
+So a resumed run skips `t` samples and continues exactly. The students of a comparison see the same samples in the
+same order with the same masks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-_ORDER, _SAMPLE = (
-    0,
-    1,
-)  # what a draw is for: keeps the order of an epoch and the masks of a sample independent
+# The purpose of a draw: it makes the order of an epoch and the masks of a sample independent.
+_ORDER = 0
+_SAMPLE = 1
 
 
 NO_COLUMNS: Mapping[str, np.ndarray] = {}
@@ -29,10 +28,11 @@ class Example(NamedTuple):
 
     Args:
         inputs: token ids (n,) int32, or a row of a tensor.
-        label: the class id, if any.
-        levels: (n,) each token's boundary level in a sentence of a grammar.
-        columns: further inputs of the model by name: one value a token (n, …), or one a row ().
-        token_labels: (n,) what each position is to predict, −100 where no loss counts; `None`: the collator's own labels.
+        label: the class id of the row; `None` where it has none.
+        levels: (n,) the boundary level of each token in a sentence of a grammar.
+        columns: further inputs of the model by name: a value per token (n, …), or one per row ().
+        token_labels: (n,) what each position predicts, −100 where no loss counts; `None` where the collator makes the
+            labels.
     """
 
     inputs: np.ndarray | Tensor
@@ -43,7 +43,7 @@ class Example(NamedTuple):
 
 
 class Examples(Protocol):
-    """A map-style collection of examples."""
+    """Examples by index."""
 
     def __len__(self) -> int: ...
 
@@ -52,22 +52,22 @@ class Examples(Protocol):
 
 @runtime_checkable
 class Endless(Protocol):
-    """Examples that are drawn as they are asked for and never come twice."""
+    """Examples that are drawn on demand and never come twice."""
 
     def example_at(self, seed: int, t: int) -> Example:
-        """Example t of the stream that `seed` fixes: a pure function of both."""
+        """Example t of the stream of `seed`: a pure function of both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example at its place in a stream; `(seed, t)` fixes everything random in its collation.
+    """An example with its number in a stream. `(seed, t)` fixes all that is random in its collation.
 
     Args:
         example: inputs and label.
-        index: its place in the stored examples, or t where they are endless.
-        seed: of the stream.
-        t: its place in the stream.
-        held_out: whether it is one of the held-out examples.
+        index: its index in the stored examples, or t where they are endless.
+        seed: the seed of the stream.
+        t: its number in the stream.
+        held_out: whether it is a held-out example.
     """
 
     example: Example
@@ -77,20 +77,21 @@ class Sample:
     held_out: bool = False
 
     def generator(self) -> np.random.Generator:
-        """The source of this sample's own randomness (masks), a function of `(seed, t)`."""
+        """The random generator of this sample (masks), a function of `(seed, t)`."""
         return np.random.default_rng((_SAMPLE, _unsigned(self.seed), self.t))
 
 
 class SampleStream(Dataset[Sample]):
-    """Samples `offset`, …, `offset + length − 1` of a stream without end; sample t is example `permutation(seed, t // n)[t % n]`.
+    """Samples `offset`, …, `offset + length − 1` of an endless stream.
 
-    Endless examples are drawn: sample t is `example_at(seed, t)`. To be read in order (a `SequentialSampler`): only
-    the permutations of the last epochs read are kept.
+    Sample t of n stored examples is example `permutation(seed, t // n)[t % n]`. Sample t of endless examples is
+    `example_at(seed, t)`. Read the stream in order (a `SequentialSampler`): it caches the permutations of the last
+    epochs only.
 
     Args:
         examples: n stored examples, or endless ones.
-        seed: of order and masks, and of what is drawn.
-        offset: the first sample's t.
+        seed: the seed of order, masks and drawn samples.
+        offset: t of the first sample.
         length: number of samples.
     """
 
@@ -109,8 +110,8 @@ class SampleStream(Dataset[Sample]):
         t = self.offset + position
         if isinstance(self.examples, Endless):
             return Sample(self.examples.example_at(self.seed, t), t, self.seed, t)
-        epoch, place = divmod(t, len(self.examples))
-        index = int(_permutation(self.seed, epoch, len(self.examples))[place])
+        epoch, position_in_epoch = divmod(t, len(self.examples))
+        index = int(_permutation(self.seed, epoch, len(self.examples))[position_in_epoch])
         return Sample(self.examples[index], index, self.seed, t)
 
 

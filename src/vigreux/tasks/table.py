@@ -15,15 +15,15 @@ from vigreux.tasks.stream import Example
 
 @dataclass(frozen=True)
 class TokenTable:
-    """Ragged rows of token ids, and what else the model is given of each row.
+    """Ragged rows of token ids, with further inputs of the model.
 
     Args:
         tokens: (total,) int32, all rows one after another.
         ends: (n,) int64, where each row ends.
         labels: (n,) int64 class ids, or `None`.
-        columns: by name (total, …), further inputs of each token.
-        row_columns: by name (n,), further inputs of each row.
-        token_labels: (total,) int64, what each position is to predict (−100: nothing), or `None` (see `Example`).
+        columns: name → (total, …), further inputs per token.
+        row_columns: name → (n,), further inputs per row.
+        token_labels: (total,) int64, what each position predicts (−100: nothing), or `None` (see `Example`).
     """
 
     tokens: np.ndarray
@@ -43,13 +43,16 @@ class TokenTable:
         row_columns: Mapping[str, Sequence[int]] | None = None,
         token_labels: Sequence[Sequence[int] | np.ndarray] | None = None,
     ) -> TokenTable:
-        """From one sequence of ids per example; columns and labels of tokens are sequences of the same lengths."""
+        """From one sequence of ids per row. Columns and labels of tokens are sequences of the same lengths."""
         arrays = [np.asarray(row, dtype=np.int32) for row in rows]
         return cls(
             np.concatenate(arrays),
             np.cumsum([len(row) for row in arrays], dtype=np.int64),
             None if labels is None else np.asarray(labels, dtype=np.int64),
-            {name: np.concatenate([np.asarray(row) for row in of]) for name, of in (columns or {}).items()},
+            {
+                name: np.concatenate([np.asarray(row) for row in values])
+                for name, values in (columns or {}).items()
+            },
             {name: np.asarray(values) for name, values in (row_columns or {}).items()},
             None if token_labels is None else np.concatenate(token_labels).astype(np.int64),
         )
@@ -58,7 +61,7 @@ class TokenTable:
         return len(self.ends)
 
     def span(self, index: int) -> slice:
-        """Where the tokens of a row stand."""
+        """The slice of `tokens` that holds a row."""
         return slice(int(self.ends[index - 1]) if index > 0 else 0, int(self.ends[index]))
 
     def row(self, index: int) -> np.ndarray:
@@ -74,7 +77,7 @@ class TokenTable:
         return Example(self.tokens[span], label, None, columns, token_labels)
 
     def draw(self, most: int, seed: int) -> TokenTable:
-        """At most `most` rows, drawn by `seed`, in their order here."""
+        """At most `most` rows, drawn by `seed`, in the order of the table."""
         if len(self) <= most:
             return self
         chosen = np.sort(np.random.default_rng(seed % 2**64).permutation(len(self))[:most]).tolist()
@@ -94,11 +97,11 @@ class TokenTable:
 
     @property
     def longest(self) -> int:
-        """The place of the longest row, the first of several."""
+        """The index of the longest row; of several, the first."""
         return int(np.diff(self.ends, prepend=0).argmax())
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray | None]]:
-        """All that the table holds, by name; what a table of ids and class ids alone lacks is left out."""
+        """The arrays of the table by name. Optional ones are omitted where the table lacks them."""
         yield from (("tokens", self.tokens), ("ends", self.ends), ("labels", self.labels))
         if self.token_labels is not None:
             yield "token_labels", self.token_labels
@@ -118,9 +121,9 @@ def pad(rows: Sequence[np.ndarray], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def pad_inputs(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the examples' columns (B, T, …) or (B,), filled with 0.
+    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the columns (B, T, …) or (B,), padded with 0.
 
-    A column `attention_mask` takes the place of the mask that hides the padding alone.
+    A column `attention_mask` replaces the mask that hides the padding alone.
     """
     ids, mask = pad([np.asarray(example.inputs) for example in examples], pad_id)
     inputs = {"input_ids": ids, "attention_mask": mask}
@@ -132,7 +135,7 @@ def pad_inputs(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
 
 
 def _filled(rows: Sequence[np.ndarray], fill: int, dtype: DTypeLike) -> np.ndarray:
-    """(B, T, …): rows (n, …) side by side, `fill` behind each one's end."""
+    """(B, T, …): rows (n, …), each filled with `fill` up to the longest."""
     filled = np.full((len(rows), max(len(row) for row in rows), *rows[0].shape[1:]), fill, dtype=dtype)
     for i, row in enumerate(rows):
         filled[i, : len(row)] = row

@@ -18,26 +18,29 @@ Batch = dict[str, Tensor]
 Collator = Callable[[Sequence[Sample]], Batch]
 # (labels, predicted ids), each (n,) a sample → metrics
 SequenceScores = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, float]]
-IGNORE = -100  # label of a position that carries no loss
-_EVALUATION_SEED = 0  # held-out masks are the same in every run
+IGNORE = -100  # the label of a position without a loss
+_EVALUATION_SEED = 0  # so that held-out masks are the same in every run
 
 
 @dataclass(frozen=True)
 class Task:
     """Training examples, held-out examples, and how they become batches.
 
-    A batch holds the model's inputs and `labels`. For language models labels (B, T) are aligned with the logits: `labels[b, t]`
-    is the token that `logits[b, t]` predicts, −100 where no loss counts. For classification they are (B,); embeddings have none.
+    A batch holds the model's inputs and `labels`. Kinds that predict positions have labels (B, T) beside the logits:
+    `labels[b, t]` is the class or token that `logits[b, t]` predicts, −100 where no loss counts. Kinds that predict
+    samples have labels (B,). Embeddings have none.
 
     Args:
         kind: what is learned (see `vigreux.config.task_kinds`).
-        train: map-style training examples, or endless ones.
-        held_out: map-style held-out examples, never trained on.
+        train: training examples, by index or endless.
+        held_out: held-out examples, by index; the student never trains on them.
         collate: samples → batch; a pure function of the samples, and so of (seed, t).
-        tokens_per_sample: block length of a packed language model, else the mean length of a training example, rounded up.
-        id2label: class id → name (classification).
-        notes: things worth telling the user, one line each.
-        masks_given: the rows of a masked-lm come with hidden tokens and their labels, so that no masks are drawn.
+        tokens_per_sample: the block length of a packed language model, else the mean length of a training example,
+            rounded up.
+        id2label: class id → name, for kinds with classes.
+        notes: what the user should know, one line each.
+        has_masks: whether the rows of a masked-lm come with hidden tokens and their labels, so that no masks are
+            drawn.
         sequence_scores: metrics of whole sequences of predictions, beside those that are means over positions.
     """
 
@@ -48,12 +51,12 @@ class Task:
     tokens_per_sample: int
     id2label: dict[int, str] | None = None
     notes: tuple[str, ...] = ()
-    masks_given: bool = False
+    has_masks: bool = False
     sequence_scores: SequenceScores | None = None
 
     @property
     def num_labels(self) -> int | None:
-        """Number of classes; `None` where there are none."""
+        """Number of classes; `None` for kinds without classes."""
         return None if self.id2label is None else len(self.id2label)
 
     @property
@@ -63,7 +66,7 @@ class Task:
 
     @property
     def train_samples(self) -> int | None:
-        """Training examples; `None` where they are endless."""
+        """Number of training examples; `None` where they are endless."""
         return None if isinstance(self.train, Endless) else len(self.train)
 
     def stream(self, seed: int, offset: int, length: int) -> SampleStream:
@@ -71,45 +74,42 @@ class Task:
         return SampleStream(self.train, seed, offset, length)
 
     def positions(self, batch: Batch) -> Tensor | None:
-        """(B, T) bool, True where a loss on logits counts; `None` where a sample is one row."""
+        """(B, T) bool, True where a loss on logits counts; `None` for kinds that predict samples."""
         return batch["labels"] != IGNORE if self.spec.by_position else None
 
     def token_positions(self, batch: Batch) -> Tensor | None:
-        """(B, T) bool, True where a hidden state counts (not padding); `None` for a plain torch module: everywhere."""
+        """(B, T) bool, True where a hidden state counts, which excludes padding; `None` for a plain torch module."""
         if not self.spec.reads_tokens:
             return None
-        seen, labels = batch["attention_mask"].bool(), self.positions(batch)
-        return (
-            seen if labels is None else seen | labels
-        )  # a masked token can be hidden from attention, and counts
+        visible = batch["attention_mask"].bool()
+        labelled = self.positions(batch)
+        # A masked token counts, even where it is hidden from attention.
+        return visible if labelled is None else visible | labelled
 
-    def counts(self, batch: Batch, what: Literal["samples", "tokens", "positions"]) -> int:
-        """Samples, tokens without padding, or rows that carry a loss, in this batch. A plain module's sample is one token."""
-        samples = len(next(iter(batch.values())))
-        mask = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}[
-            what
-        ]
-        return samples if mask is None else int(mask.sum())
+    def counts(self, batch: Batch, unit: Literal["samples", "tokens", "positions"]) -> int:
+        """Samples, tokens without padding, or rows with a loss in a batch. A plain module's sample is one token."""
+        masks = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}
+        mask = masks[unit]
+        return len(next(iter(batch.values()))) if mask is None else int(mask.sum())
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
-        """The held-out examples in their order; the same batches, masks included, each time."""
+        """The held-out examples in order: the same batches every time, masks included."""
         for start in range(0, len(self.held_out), batch_size):
-            yield self.collate(
-                self.held_out_samples(range(start, min(start + batch_size, len(self.held_out))))
-            )
+            indices = range(start, min(start + batch_size, len(self.held_out)))
+            yield self.collate(self.held_out_samples(indices))
 
-    def held_out_samples(self, places: Iterable[int]) -> list[Sample]:
-        """Some of the held-out examples; what is random in their collation is the same in every run."""
-        return [Sample(self.held_out[i], i, _EVALUATION_SEED, i, held_out=True) for i in places]
+    def held_out_samples(self, indices: Iterable[int]) -> list[Sample]:
+        """Some of the held-out examples. What is random in their collation is the same in every run."""
+        return [Sample(self.held_out[i], i, _EVALUATION_SEED, i, held_out=True) for i in indices]
 
     @property
     def draws_again(self) -> bool:
-        """Whether a sample is another each time it comes: masks are drawn anew, or samples have no end."""
-        drawn = self.spec.hides_tokens and not self.masks_given
+        """Whether a sample differs each time it comes: masks are drawn anew, or samples are endless."""
+        drawn = self.spec.hides_tokens and not self.has_masks
         return drawn or isinstance(self.train, Endless)
 
     def longest_samples(self) -> list[Sample]:
-        """The longest stored row of the training data and that of the held-out data; endless ones are left out."""
+        """The longest row of the training data and that of the held-out data, unless these are drawn."""
         samples = []
         if isinstance(self.train, TokenTable):
             samples.append(Sample(self.train[self.train.longest], self.train.longest, _EVALUATION_SEED, 0))

@@ -14,8 +14,8 @@ from vigreux.errors import ConfigError
 
 _END, _PAD = "<|endoftext|>", "<|pad|>"
 _BYTES = 256
-_TEXTS = ("the cat sat", "1 2 3")  # on which it is seen what a tokenizer does
-_ALPHABET = 1000  # single characters a wordpiece vocabulary holds at most
+_TEXTS = ("the cat sat", "1 2 3")  # a tokenizer is tried on these
+_ALPHABET = 1000  # the most single characters in a wordpiece vocabulary
 
 
 class Wrapping(NamedTuple):
@@ -26,41 +26,46 @@ class Wrapping(NamedTuple):
 
 
 def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) -> Wrapping | None:
-    """What the tokenizer puts before and after a text, seen from these; `None` where it cannot be seen.
+    """What the tokenizer puts before and after a text; `None` if that cannot be told.
 
-    Each text is encoded with and without special tokens. The second has to stand in the first, the same way for all texts.
+    Each text is encoded with and without special tokens. The second encoding must be inside the first, in the same
+    way for all texts.
     """
-    seen = set()
+    wrappings = set()
     for text in texts:
         bare = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         whole = list(tokenizer(text, verbose=False)["input_ids"])
         at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), None)
         if not bare or at is None:
             return None
-        seen.add(Wrapping(tuple(whole[:at]), tuple(whole[at + len(bare) :])))
-    return seen.pop() if len(seen) == 1 else None
+        wrappings.add(Wrapping(tuple(whole[:at]), tuple(whole[at + len(bare) :])))
+    return wrappings.pop() if len(wrappings) == 1 else None
 
 
 def same_tokenizer(
     teacher: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, where: str, *, masked: bool = False
 ) -> list[str]:
-    """Checks that every id which both tokenizers know means the same token; returns notes on what differs otherwise.
+    """Checks that each id which both tokenizers know means the same token; returns notes on other differences.
 
     Args:
-        teacher: that every text of the run goes through.
-        other: of another model of the run.
+        teacher: the tokenizer of all texts of the run.
+        other: the tokenizer of another model of the run.
         where: names this model in messages.
         masked: whether tokens are hidden behind the mask token.
 
     Raises:
-        ConfigError: an id that means different tokens (names the first), or another mask token where tokens are masked.
+        ConfigError: an id means different tokens (the message names the first), or the mask tokens differ where tokens
+            are masked.
     """
-    ours, theirs = ({i: token for token, i in of.get_vocab().items()} for of in (teacher, other))
-    differ = sorted(i for i in ours.keys() & theirs.keys() if ours[i] != theirs[i])
+    teacher_tokens = {i: token for token, i in teacher.get_vocab().items()}
+    other_tokens = {i: token for token, i in other.get_vocab().items()}
+    common = teacher_tokens.keys() & other_tokens.keys()
+    differ = sorted(i for i in common if teacher_tokens[i] != other_tokens[i])
     if differ:
         i = differ[0]
         raise ConfigError(
-            f"{where}: its tokenizer has {theirs[i]!r} for id {i}, the teacher's {ours[i]!r} ({len(differ)} ids differ);"
+            f"{where}: its tokenizer has {other_tokens[i]!r} for id {i}, the teacher's has"
+            f" {teacher_tokens[i]!r} ({len(differ)} ids differ);"
             " accepted: a model with the teacher's tokenizer"
         )
     if masked and other.mask_token_id != teacher.mask_token_id:
@@ -69,15 +74,15 @@ def same_tokenizer(
             " model with the teacher's mask token"
         )
     notes = []
-    if ours != theirs:
-        common = len(ours.keys() & theirs.keys())
+    if teacher_tokens != other_tokens:
         notes.append(
-            f"{where}: the tokenizers agree on {common} ids; the teacher's has {len(ours)}, the other {len(theirs)}"
+            f"{where}: the tokenizers agree on {len(common)} ids; the teacher's has {len(teacher_tokens)}, the other"
+            f" {len(other_tokens)}"
         )
-    around = wrapping(teacher), wrapping(other)
-    if None not in around and around[0] != around[1]:
+    wrappings = wrapping(teacher), wrapping(other)
+    if None not in wrappings and wrappings[0] != wrappings[1]:
         notes.append(f"{where}: its tokenizer puts other tokens around a text; the teacher's are used")
-    elif _seen(teacher) != _seen(other):
+    elif _sample_ids(teacher) != _sample_ids(other):
         notes.append(f"{where}: its tokenizer divides texts in another way; the teacher's is used")
     if other.eos_token_id != teacher.eos_token_id:
         notes.append(
@@ -86,8 +91,8 @@ def same_tokenizer(
     return notes
 
 
-def _seen(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer makes of a text with capitals, accents, digits and spaces."""
+def _sample_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of a text with capitals, accents, digits and spaces."""
     ids: list[int] = tokenizer("The Brown  Fox, naïve: 12,345.67!\n\tif x_1 == y:", add_special_tokens=False)[
         "input_ids"
     ]
@@ -97,16 +102,16 @@ def _seen(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, kind: Literal["bpe", "wordpiece"]
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer made from the texts.
+    """A tokenizer that is trained on the texts.
 
     Args:
         texts: the training documents.
-        vocab_size: tokens at most, special tokens included.
-        kind: `bpe`, byte-level as GPT-2's, for causal models (<|endoftext|> ends a document, <|pad|> pads), or `wordpiece`, lower
-            case as BERT's, for masked models ([PAD] [UNK] [CLS] [SEP] [MASK]).
+        vocab_size: the most tokens, special tokens included.
+        kind: `bpe`: byte-level like GPT-2's, for causal models (<|endoftext|> ends a document, <|pad|> pads);
+            `wordpiece`: lower case like BERT's, for the other models ([PAD] [UNK] [CLS] [SEP] [MASK]).
 
     Raises:
-        ConfigError: a `vocab_size` too small for the bytes (bpe) or the special tokens (wordpiece).
+        ConfigError: `vocab_size` is too small for the bytes (bpe) or the special tokens (wordpiece).
     """
     smallest = _BYTES + 2 if kind == "bpe" else 7
     if vocab_size < smallest:
@@ -115,7 +120,7 @@ def train_tokenizer(
 
 
 def symbol_tokenizer(symbols: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A token a symbol, in their order from id 0, then [BOS] [EOS] [PAD] [MASK] [UNK]; text is symbols with blanks between."""
+    """One token per symbol, from id 0 in order, then [BOS] [EOS] [PAD] [MASK] [UNK]. Blanks separate symbols."""
     special = ["[BOS]", "[EOS]", "[PAD]", "[MASK]", "[UNK]"]
     vocabulary = {token: i for i, token in enumerate([*symbols, *special])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -140,9 +145,13 @@ def _byte_level(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def _wordpiece(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """The trainer numbers the pieces ##a … as a hash table gives them, and so breaks ties anew each time: they are fixed first."""
+    """As `train_tokenizer`. The pieces ##a … are numbered first.
+
+    The trainer numbers them in the order of a hash table, so that it would break ties differently each time.
+    """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    alphabet = _alphabet(texts, min(_ALPHABET, (vocab_size - len(special)) // 2))  # each also as ##piece
+    # Each character is also a ##piece.
+    alphabet = _alphabet(texts, min(_ALPHABET, (vocab_size - len(special)) // 2))
     continuing = sorted(
         piece
         for piece in _wordpieces(texts, 0, special, alphabet)
@@ -166,7 +175,7 @@ def _wordpiece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
 
 
 def _wordpieces(texts: list[str], vocab_size: int, first: list[str], alphabet: list[str]) -> dict[str, int]:
-    """Piece → id: `first`, then the alphabet and the pieces seen inside words, then merges up to `vocab_size`."""
+    """Piece → id: `first`, then the alphabet and the pieces inside words, then merges up to `vocab_size`."""
     tokenizer = _wordpiece_tokenizer({})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,

@@ -90,7 +90,7 @@ def test_a_folder_by_a_mistyped_name(tmp_path, monkeypatch):
         ('{"text": "a", "label": "\\udc00"}', r"U\+DC00 at character 0 is half of a surrogate pair"),
         ('{"text": ' + "[" * 100_000, "its brackets are nested too deeply"),
         ('{"text": "a", "label": ' + "7" * 5000 + "}", "a number of more than 4,300 digits"),
-        ('{"text": "a", "text": "b", "label": 1}', "the column 'text' is there 2 times"),
+        ('{"text": "a", "text": "b", "label": 1}', "the column 'text' occurs 2 times"),
         (
             '{"text": [{"role": "user", "content": "a"}], "label": 1}',
             "'text' holds conversations, which are not read",
@@ -175,7 +175,10 @@ def test_one_text_of_a_pair(tmp_path):
     path = lines(tmp_path / "a.jsonl", {"premise": "a", "hypothesis": "b", "label": 0})
     records, notes = read_with_notes(str(path), text_field="premise", label_field="label")
     assert [r.text for r in records] == ["a"]
-    assert "'hypothesis' is not used: pairs of texts are not read, the models see 'premise' alone" in notes[0]
+    assert (
+        "'hypothesis' is not used: pairs of texts are not read, and the models see 'premise' alone"
+        in notes[0]
+    )
 
 
 # --- folders and formats --------------------------------------------------------------------------------------------
@@ -213,7 +216,7 @@ def test_data_sets_on_disk(tmp_path):
     datasets.DatasetDict(test=split).save_to_disk(tmp_path / "other")
     refused(tmp_path / "other", "no split 'train'; accepted: the folder of a split: test")
     (tmp_path / "saved" / "dataset_dict.json").write_text("[")
-    refused(tmp_path / "saved", "not a data set that can be read")
+    refused(tmp_path / "saved", "cannot be read as a data set")
 
 
 def test_compressed_files(tmp_path):

@@ -74,7 +74,7 @@ def test_unknown_suffix(tmp_path):
     )
     one_line(
         write(tmp_path / "texts", "a"),
-        "texts: its name has no suffix, which says how it is read; accepted: .txt",
+        "texts: its name has no suffix, and the suffix says how to read it; accepted: .txt",
     )
 
 
@@ -201,7 +201,7 @@ def test_bad_csv(tmp_path):
         write(tmp_path / "e.csv", "text;label\na;1\n"),
         r"e.csv: its columns are separated by ';'; accepted: ','",
     )
-    one_line(write(tmp_path / "f.csv", "text,text\na,b\n"), r"f.csv: the column 'text' is there 2 times")
+    one_line(write(tmp_path / "f.csv", "text,text\na,b\n"), r"f.csv: the column 'text' occurs 2 times")
 
 
 def test_csv_nearby_is_accepted(tmp_path):
@@ -237,12 +237,13 @@ def test_parquet(tmp_path):
 
 
 def test_damaged_parquet(tmp_path):
-    one_line(write(tmp_path / "a.parquet", "PAR1 not really"), r"a.parquet: not a parquet file")
-    one_line(write(tmp_path / "b.parquet", ""), r"b.parquet: not a parquet file")
+    one_line(write(tmp_path / "a.parquet", "PAR1 not really"), r"a.parquet: cannot be read as parquet")
+    one_line(write(tmp_path / "b.parquet", ""), r"b.parquet: cannot be read as parquet")
     pq.write_table(pa.table({"text": ["a word", "b"] * 500}), tmp_path / "c.parquet")
     whole = (tmp_path / "c.parquet").read_bytes()
     one_line(
-        write(tmp_path / "c.parquet", whole[:8] + b"\xff" * 20 + whole[28:]), "c.parquet: not a parquet file"
+        write(tmp_path / "c.parquet", whole[:8] + b"\xff" * 20 + whole[28:]),
+        "c.parquet: cannot be read as parquet",
     )
 
 

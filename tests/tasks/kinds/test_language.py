@@ -59,7 +59,7 @@ def test_packing_conserves_tokens(documents, length, separator):
 
 @given(flat=st.lists(IDS, min_size=2, max_size=40), length=st.integers(4, 9))
 def test_blocks_between_first_and_last(flat, length):
-    found = rows(cut(np.asarray(flat, dtype=np.int32), length, before=[1], after=[2]))
+    found = rows(cut(np.asarray(flat, dtype=np.int32), length, prefix=[1], suffix=[2]))
     assert all(row[0] == 1 and row[-1] == 2 and len(row) <= length for row in found)
     assert all(len(row) == length for row in found[:-1])
     inside = [token for row in found for token in row[1:-1]]
@@ -70,7 +70,7 @@ def test_blocks_between_first_and_last(flat, length):
 def test_join_puts_the_separator_after_each_document(bpe):
     one, two = (bpe(text)["input_ids"] for text in SENTENCES[:2])
     end = bpe.eos_token_id
-    flat, starts = join(SENTENCES[:2], bpe, after=[end])
+    flat, starts = join(SENTENCES[:2], bpe, suffix=[end])
     assert flat.tolist() == [*one, end, *two, end]
     assert starts.tolist() == [0, len(one) + 1]
     assert join(SENTENCES[:2], bpe)[0].tolist() == one + two
@@ -183,7 +183,7 @@ def test_causal_labels_are_the_next_tokens(blocks):
 
 def test_causal_task(bpe):
     task = causal_lm(DOCUMENTS, bpe, TaskConfig(kind="causal-lm", max_length=16))
-    inside = join(SENTENCES, bpe, after=[bpe.eos_token_id])[0].tolist()
+    inside = join(SENTENCES, bpe, suffix=[bpe.eos_token_id])[0].tolist()
     assert [token for row in rows(task.train) for token in row] == inside[: task.train.ends[-1]]
     assert bpe.decode([t for t in inside if t != bpe.eos_token_id]) == "".join(SENTENCES)
     assert (task.kind, task.tokens_per_sample, task.num_labels) == ("causal-lm", 16, None)

@@ -31,7 +31,7 @@ def test_task():
             {"eval_inputs": X[:0], "eval_labels": Y[:0]},
             "eval_inputs: 0 rows, and 0 of eval_labels; accepted: .* at least 1",
         ),
-        ({"labels": Y.float()}, r"labels: shape \(6,\), torch.float32; accepted: one whole number a row"),
+        ({"labels": Y.float()}, r"labels: shape \(6,\), torch.float32; accepted: one whole number per row"),
         ({"labels": Y[:, None]}, r"labels: shape \(6, 1\), torch.int64; accepted"),
         ({"labels": Y - 1}, "labels: row 0 is -1; accepted: 0 to 1"),
         ({"num_labels": 2}, "labels: row 2 is 2; accepted: 0 to 1"),

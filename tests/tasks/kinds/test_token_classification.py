@@ -95,9 +95,9 @@ def test_words_beyond_the_length_are_counted(data, wordpiece):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' is str; accepted: a list, one value a word"),
-        ({"tokens": ["a"], "tags": "O"}, "'tags' is str; accepted: a list, one value a word"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "2 words and 1 labels; accepted: one label a word"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' is str; accepted: a list, one value per word"),
+        ({"tokens": ["a"], "tags": "O"}, "'tags' is str; accepted: a list, one value per word"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "2 words and 1 labels; accepted: one label per word"),
         ({"tokens": ["a", " "], "tags": ["O", "O"]}, "word 1 is ' '; accepted: text"),
         ({"tokens": ["a", None], "tags": ["O", "O"]}, "word 1 is None; accepted: text"),
         ({"tokens": ["a"], "tags": [None]}, "the label 'tags' is missing"),

@@ -93,7 +93,7 @@ def test_collections_of_rows(data):
         (torch.ones(4, 5, dtype=torch.long), "row 0 is a Tensor"),
         ([], "no rows"),
         ([ROWS[0], None], "row 1 is a NoneType"),
-        ([ROWS[0], {**ROWS[1], "labels": IDS[1]}], "row 0 has no column labels, which others have"),
+        ([ROWS[0], {**ROWS[1], "labels": IDS[1]}], "row 0 has no column labels, which other rows have"),
         ([{"text": text} for text in TEXTS], "no column input_ids; found text; accepted: rows of token ids"),
     ],
 )
@@ -140,20 +140,20 @@ def test_ids_that_are_none(ids, message):
 @pytest.mark.parametrize(
     ("column", "make", "message"),
     [
-        ("attention_mask", lambda ids: [1] * (len(ids) - 1), "one number a token"),
+        ("attention_mask", lambda ids: [1] * (len(ids) - 1), "one number per token"),
         ("attention_mask", lambda ids: [2] * len(ids), "row 0: attention_mask: 2; accepted: 0"),
         ("attention_mask", lambda ids: [0] * len(ids), "hides every token"),
-        ("attention_mask", lambda ids: np.ones((len(ids), len(ids))), "one number a token"),
+        ("attention_mask", lambda ids: np.ones((len(ids), len(ids))), "one number per token"),
         ("attention_mask", lambda ids: None, "is missing"),
         ("token_type_ids", lambda ids: [1], "1 values for .* tokens"),
         ("token_type_ids", lambda ids: [2] * len(ids), "token_type_ids: 2; accepted: 0 to 1"),
         ("token_type_ids", lambda ids: [0.5] * len(ids), "no whole number"),
         ("position_ids", lambda ids: [16] * len(ids), "position_ids: 16; accepted: 0 to 15"),
-        ("labels", lambda ids: ids[1:], "one label a token"),
+        ("labels", lambda ids: ids[1:], "one label per token"),
         ("labels", lambda ids: [-1] * len(ids), "labels: -1; accepted: 0 to 79"),
         ("labels", lambda ids: [80] * len(ids), "labels: 80; accepted: 0 to 79"),
         ("labels", lambda ids: [-100] * len(ids), "no token of its 12 rows has a label"),
-        ("labels", lambda ids: 1, "one label a token"),
+        ("labels", lambda ids: 1, "one label per token"),
         ("labels", lambda ids: [float(i) for i in ids], "no whole number"),
         ("completion_mask", lambda ids: [0] * len(ids), "no token of its 12 rows has a label"),
         ("inputs_embeds", lambda ids: [0.0], "column inputs_embeds: is passed on to no model"),
@@ -301,7 +301,7 @@ def test_labels_of_hidden_tokens_are_said():
 def test_masks_of_the_callers_own_are_not_drawn_again():
     hidden = [{"input_ids": [2, 4, 9], "labels": [-100, 8, -100]}] * 3
     made = task(hidden, "masked-lm")
-    assert made.masks_given
+    assert made.has_masks
     assert not made.draws_again
     assert whole(made)["input_ids"].tolist() == [[2, 4, 9]] * 3
     assert whole(made)["labels"].tolist() == [[-100, 8, -100]] * 3

@@ -1,4 +1,4 @@
-"""Data files, by their suffix, as records; every fault names its file and line. Nothing but a regular file is opened."""
+"""Data files as records, read by their suffix. Each error names file and line. Only regular files are opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from vigreux.errors import DataError, unknown
 from vigreux.tasks.documents.records import Columns, Record, check_columns, checked, record
 
-# What to do with files of other kinds.
+# Suffix → what to do with such a file.
 _ADVICE = {
     **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z"), "unpack it first"),
     **dict.fromkeys((".md", ".rst", ".text"), "save it as .txt, whose paragraphs are the documents"),
@@ -39,7 +39,7 @@ def read_file(path: Path, columns: Columns) -> Iterator[Record]:
     """The records of one file.
 
     Raises:
-        DataError: not there, not a regular file, of another suffix, or it cannot be read.
+        DataError: the file does not exist, is not regular, has another suffix or cannot be read.
     """
     if not is_regular(path):
         near = get_close_matches(path.name, _names_beside(path), n=1)
@@ -52,7 +52,7 @@ def read_file(path: Path, columns: Columns) -> Iterator[Record]:
         )
     if not suffix:
         raise DataError(
-            f"{path}: its name has no suffix, which says how it is read; accepted: {', '.join(READERS)}"
+            f"{path}: its name has no suffix, and the suffix says how to read it; accepted: {', '.join(READERS)}"
         )
     if suffix not in READERS:
         raise DataError(unknown(f"{path}: suffix", path.suffix, READERS))
@@ -60,10 +60,10 @@ def read_file(path: Path, columns: Columns) -> Iterator[Record]:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether `path` is a file; `False` where nothing is there.
+    """Whether `path` is a file; `False` if it does not exist.
 
     Raises:
-        DataError: a pipe, socket or device, which could be without an end; or it cannot be looked at.
+        DataError: it is a pipe, socket or device, which can be endless, or it cannot be examined.
     """
     try:
         mode = os.stat(path).st_mode
@@ -92,7 +92,7 @@ def _names_beside(path: Path) -> list[str]:
 
 
 def _decoded(path: Path) -> str:
-    """The file as text; a byte-order mark is dropped, line ends become newlines."""
+    """The file as text, without a byte-order mark and with newlines as line ends."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -111,7 +111,7 @@ def _decoded(path: Path) -> str:
 
 
 def _first_bad_byte(data: bytes) -> int:
-    """Offset in the whole file: an incremental decoder counts from its own chunk."""
+    """The offset in the whole file; an incremental decoder counts from its chunk."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -126,7 +126,7 @@ def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
         )
     text = _decoded(path)
     line, start = 1, 0
-    # A line end, then lines of white space alone.
+    # Between paragraphs: a line end, then lines of white space alone.
     for blank in [*re.finditer(r"\n(?:[^\S\n]*\n)+", text), None]:
         paragraph = text[start : blank.start() if blank else len(text)]
         if paragraph.strip():
@@ -141,9 +141,9 @@ def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
 
 
 class _Repeated(dict[str, Any]):
-    """An object in which a key occurs more than once; `keys_given` has them all."""
+    """An object in which a key occurs more than once; `all_keys` has each occurrence."""
 
-    keys_given: list[str]
+    all_keys: list[str]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(plain) == len(pairs):
         return plain
     repeated = _Repeated(plain)
-    repeated.keys_given = [key for key, _ in pairs]
+    repeated.all_keys = [key for key, _ in pairs]
     return repeated
 
 
@@ -161,16 +161,16 @@ def _parsed(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
-        raise DataError(f"{where}: not read: its brackets are nested too deeply") from None
+        raise DataError(f"{where}: cannot be read: its brackets are nested too deeply") from None
     except ValueError:  # Python's limit on the digits of a number
-        raise DataError(f"{where}: not read: a number of more than 4,300 digits") from None
+        raise DataError(f"{where}: cannot be read: a number of more than 4,300 digits") from None
 
 
 def _json_record(row: Any, columns: Columns, where: str) -> Iterator[Record]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: found {type(row).__name__}; accepted: a JSON object on each line")
     if isinstance(row, _Repeated):
-        check_columns(row.keys_given, columns, where)
+        check_columns(row.all_keys, columns, where)
     yield from record(row, columns, where)
 
 
@@ -195,9 +195,8 @@ def _read_json(path: Path, columns: Columns) -> Iterator[Record]:
 
 
 def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Record]:
-    csv.field_size_limit(
-        2**31 - 1
-    )  # of this process: 131,072 characters by default, and documents are longer
+    # The default limit of this process is 131,072 characters, and documents are longer.
+    csv.field_size_limit(2**31 - 1)
     text = io.StringIO(_decoded(path), newline="")
     # Strict: a quote that is never closed would make one field of the rest of the file.
     reader = csv.DictReader(text, delimiter=delimiter, strict=True)
@@ -220,7 +219,7 @@ def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Re
 
 
 def _number(row: dict[str, Any], label: str | None) -> dict[str, int]:
-    """The row's label where it is a whole number, which a table writes as text."""
+    """The label of the row, if it is a whole number: a table writes it as text."""
     value = row[label] if label else None
     return {label: int(value)} if label and value and re.fullmatch(r"-?\d{1,18}", value) else {}
 
@@ -237,14 +236,14 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Record]:
     try:
         file = pq.ParquetFile(path)
         check_columns(file.schema_arrow.names, columns, str(path))
-        for part in file.iter_batches(batch_size=4096, columns=columns.names):
-            for row in part.to_pylist():
+        for batch in file.iter_batches(batch_size=4096, columns=columns.names):
+            for row in batch.to_pylist():
                 number += 1
                 yield from record(row, columns, f"{path} row {number}")
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        after = f" after row {number}" if number else ""
-        raise DataError(f"{path}: not a parquet file that can be read{after} ({reason[:200]})") from None
+        last_read = f" after row {number}" if number else ""
+        raise DataError(f"{path}: cannot be read as parquet{last_read} ({reason[:200]})") from None
 
 
 READERS: dict[str, Callable[[Path, Columns], Iterator[Record]]] = {

@@ -1,4 +1,4 @@
-"""One row of a data file becomes one record: its text, its label where labels are read, and where it stands."""
+"""One row of a data file becomes one record: its text, its label if labels are read, and its file and line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from vigreux.errors import DataError, unknown
 
 Label = str | int
 
-LONGEST = 10_000_000  # characters of a document: a tokenizer takes about 15 s and 2 GB for these
-_NAMED = 8  # columns that a message or a note names
+# The most characters of a document: a tokenizer needs about 15 s and 2 GB for these.
+LONGEST = 10_000_000
+_NAMED = 8  # the most columns that a message names
 
-# Columns that hold more than one text a row. They are not read yet; a message says so, and what to do.
+# Columns with more than one text per row. They are not read yet; a message says what to do.
 _CONVERSATIONS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
 _PAIRS = (
     ("prompt", "completion"),
@@ -41,7 +42,7 @@ class Record(NamedTuple):
 
     Args:
         text: not empty.
-        label: class name or number; `None` where the document has none.
+        label: class name or number; `None` for a document without one.
         where: file and line (or row), for messages.
         words: the words of the text, for data that comes in words.
         word_labels: the class name or number of each word.
@@ -56,13 +57,13 @@ class Record(NamedTuple):
 
 @dataclass
 class Columns:
-    """The columns that are read, and the names of those that are not.
+    """The columns that are read, and the names of the others.
 
     Args:
-        text: holds the text.
-        label: holds the label; `None` reads no labels.
+        text: the column that holds the text.
+        label: the column that holds the label; `None` reads no labels.
         make_record: makes a record of a row (see `text_record`).
-        class_names: the names of the classes, where a data set has class numbers with names.
+        class_names: the names of the classes, if the data set has class numbers with names.
         unused: the other columns, in the order of their first appearance.
     """
 
@@ -78,13 +79,13 @@ class Columns:
         return [self.text] if self.label is None else [self.text, self.label]
 
     def notes(self) -> list[str]:
-        """What the user should know of the columns that are not read."""
+        """Notes on the columns that are not read."""
         if not self.unused:
             return []
         pair = next((pair for pair in _PAIRS if self.text in pair and self._other(pair) in self.unused), None)
         if pair is not None:
             return [
-                f"{_listed(self.unused)} not used: pairs of texts are not read, the models see {self.text!r} alone"
+                f"{_listed(self.unused)} not used: pairs of texts are not read, and the models see {self.text!r} alone"
             ]
         return [f"{_listed(self.unused)} not used"]
 
@@ -95,19 +96,20 @@ class Columns:
 def _listed(names: Iterable[str]) -> str:
     """`the column 'a' is`, `the columns 'a', 'b' and 3 more are`."""
     names = list(names)
-    shown = ", ".join(repr(name) for name in names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"the column{'s' if len(names) > 1 else ''} {shown}{more} {'are' if len(names) > 1 else 'is'}"
+    listed = ", ".join(repr(name) for name in names[:_NAMED])
+    if len(names) > _NAMED:
+        listed += f" and {len(names) - _NAMED} more"
+    return f"the columns {listed} are" if len(names) > 1 else f"the column {listed} is"
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
 def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
-    """Checks that the columns to read are there, and keeps the names of the others.
+    """Checks that the columns to read exist, and stores the names of the others.
 
     Raises:
-        DataError: a column is missing, or is there twice.
+        DataError: a column is missing or occurs twice.
     """
     names = list(names)
     text_missing = columns.text not in names
@@ -133,17 +135,15 @@ def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
         raise DataError(f"{where}: {unknown('task.label_field', columns.label, others)}")
     for name in columns.names:
         if names.count(name) > 1:
-            raise DataError(
-                f"{where}: the column {name!r} is there {names.count(name)} times; accepted: once"
-            )
-    if len(columns.unused) < 1000:  # rows of .jsonl may each have other keys
+            raise DataError(f"{where}: the column {name!r} occurs {names.count(name)} times; accepted: once")
+    if len(columns.unused) < 1000:  # each row of a .jsonl file can have other keys
         columns.unused.update((str(name), None) for name in names if name not in columns.names)
 
 
 def _several_texts(names: list[str], asked: str) -> str | None:
-    """What to say where rows hold conversations or pairs of texts."""
-    parts = [part for part in re.split(r"[\s,\[\]'\"+]+", asked) if part]
-    if len(parts) > 1 and all(part in names for part in parts):
+    """The message for rows that hold conversations or pairs of texts; `None` for other rows."""
+    asked_names = [name for name in re.split(r"[\s,\[\]'\"+]+", asked) if name]
+    if len(asked_names) > 1 and all(name in names for name in asked_names):
         return f"task.text_field: {asked!r}; accepted: one column, which holds the whole text"
     if chats := [name for name in names if name in _CONVERSATIONS]:
         return conversations(chats[0])
@@ -157,7 +157,7 @@ def _several_texts(names: list[str], asked: str) -> str | None:
 
 
 def conversations(name: str) -> str:
-    """What to say of a column of conversations."""
+    """The message for a column of conversations."""
     return (
         f"{name!r} holds conversations, which are not read; accepted: one column with each conversation as one text"
         " (the tokenizer's apply_chat_template makes it)"
@@ -168,17 +168,17 @@ def conversations(name: str) -> str:
 
 
 def record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
-    """The row's document, made as the kind of task says, or nothing where its text is white space.
+    """The document of the row, or nothing if its text is white space.
 
     Raises:
-        DataError: a column is missing; the text or label is missing, of another type or cannot be used.
+        DataError: a column, the text or the label is missing, has another type or cannot be used.
     """
     check_columns(row, columns, where)
     yield from columns.make_record(row, columns, where)
 
 
 def text_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
-    """A document of one text and, where labels are read, one label."""
+    """A document of one text and, if labels are read, one label."""
     text = row[columns.text]
     if not isinstance(text, str):
         if isinstance(text, list) and text and isinstance(text[0], Mapping):
@@ -190,10 +190,10 @@ def text_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterato
 
 
 def checked(text: str, where: str) -> str:
-    """`text`, where a tokenizer can take it.
+    """`text`, if a tokenizer can take it.
 
     Raises:
-        DataError: half of a surrogate pair, which is no character, or a text that is too long.
+        DataError: the text holds half of a surrogate pair, which is no character, or it is too long.
     """
     if len(text) > LONGEST:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Documents from files, directories, assets and `datasets` names, as plain records; every fault names its file and line."""
+"""Documents from files, directories, assets and `datasets` names, as records. Each error names file and line."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def read_records(
     label_field: str | None = None,
     make_record: MakeRecord = text_record,
 ) -> list[Record]:
-    """All documents of `source`; those of white space alone are left out.
+    """All documents of `source`, except those of white space alone.
 
     Args:
-        source: a `.txt` file (paragraphs between blank lines are its documents); a `.jsonl`, `.json`, `.csv`, `.tsv` or
-            `.parquet` file; a directory of `.txt`, `.jsonl`, `.csv` and `.parquet` files (read in the order of their
-            paths); a directory that `Dataset.save_to_disk` wrote; `asset:NAME` of a text; or `NAME[:CONFIG[:SPLIT]]`
-            for `datasets.load_dataset` (split `train` unless given).
+        source: a `.txt` file (its documents are paragraphs between blank lines); a `.jsonl`, `.json`, `.csv`, `.tsv`
+            or `.parquet` file; a directory of `.txt`, `.jsonl`, `.csv` and `.parquet` files (read in the order of
+            their paths); a directory that `Dataset.save_to_disk` wrote; `asset:NAME` of a text; or
+            `NAME[:CONFIG[:SPLIT]]` for `datasets.load_dataset` (the default split is `train`).
         text_field: the column that holds the text.
         label_field: the column that holds the label; `None` reads no labels.
         make_record: makes a record of a row.
 
     Raises:
-        DataError: nothing there, no documents, not UTF-8, a line that cannot be read, a missing column, text or label.
+        DataError: the source does not exist, has no documents, is not UTF-8, or lacks a column, a text or a label.
     """
     return read_with_notes(source, text_field, label_field, make_record)[0]
 
@@ -52,7 +52,7 @@ def read_with_notes(
     label_field: str | None = None,
     make_record: MakeRecord = text_record,
 ) -> tuple[list[Record], list[str]]:
-    """`read_records`, and what the user should know: columns and files that are not used."""
+    """`read_records`, and notes on columns and files that are not used."""
     if not source.strip():
         raise DataError(f"task.data: nothing given; accepted: {_ACCEPTED}")
     columns = Columns(text_field, label_field, make_record)
@@ -99,7 +99,7 @@ def _read_directory(folder: Path, columns: Columns, notes: list[str]) -> Iterato
 
 
 def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files to read and all others, both in the order of their paths; hidden ones are neither."""
+    """The files to read and all other files, both in the order of their paths, without hidden files."""
 
     def complain(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
@@ -129,7 +129,7 @@ def _read_asset(source: str, columns: Columns) -> Iterable[Record]:
 
 
 def _read_wikipedia(source: str) -> Iterator[Record]:
-    """Introductions of articles; the topics leave "Uncategorized" out."""
+    """Introductions of articles; with topics, those that have one."""
     with_topics = source == "asset:wikipedia-topics"
     articles = json.loads(asset_path(source).read_text("utf-8"))
     for title, article in articles.items():
@@ -146,7 +146,7 @@ def _read_dataset(source: str, columns: Columns) -> Iterator[Record]:
     try:
         with hub_or_cache():
             data = datasets.load_dataset(name, config or None, split=split or "train")
-    except Exception as error:  # a name from outside: whatever `datasets` raises is said in one line
+    except Exception as error:  # the name comes from outside: one line for whatever `datasets` raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         near = get_close_matches(
             name, [p.name for p in Path().glob("*") if p.is_dir() or p.suffix in READERS], n=1
@@ -159,14 +159,16 @@ def _read_dataset(source: str, columns: Columns) -> Iterator[Record]:
 
 
 def _read_saved(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Record]:
-    """A data set that `save_to_disk` wrote; of several splits `train`, unless the folder of another one is given."""
+    """A data set that `save_to_disk` wrote. Of several splits, `train`, unless `folder` is that of a split."""
     import datasets
 
     try:
         data = datasets.load_from_disk(str(folder))
-    except Exception as error:  # damaged in any way: whatever `datasets` raises is said in one line
+    except (
+        Exception
+    ) as error:  # the folder can be damaged in any way: one line for whatever `datasets` raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{folder}: not a data set that can be read ({reason[:200]})") from None
+        raise DataError(f"{folder}: cannot be read as a data set ({reason[:200]})") from None
     if isinstance(data, datasets.DatasetDict):
         splits = list(data)
         if "train" not in data:
@@ -188,5 +190,5 @@ def _rows(data: Any, columns: Columns, source: str) -> Iterator[Record]:
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """The names of a column of class numbers, or of lists of these; `None` where it has none."""
+    """The class names of a column of class numbers, or of lists of these; `None` without names."""
     return getattr(getattr(feature, "feature", feature), "names", None)

@@ -1,4 +1,4 @@
-"""Training and held-out documents: drawn by a seed, copies of one text never on both sides."""
+"""Training and held-out documents, drawn by a seed. Copies of one text are never on both sides."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vigreux.tasks.documents.sources import Record
 
 
 class Documents(NamedTuple):
-    """What a task is made of.
+    """Training and held-out documents.
 
     Args:
         train: documents to train on.
         held_out: documents to evaluate on.
-        notes: things worth telling the user.
+        notes: what the user should know.
     """
 
     train: list[Record]
@@ -28,18 +28,19 @@ class Documents(NamedTuple):
 def split_records(
     records: Sequence[Record], eval_share: float, seed: int
 ) -> tuple[list[Record], list[Record]]:
-    """Holds out `eval_share` of the distinct documents, at least one; all copies of a text (white space aside) go to the same side.
+    """Holds out `eval_share` of the distinct documents, at least one.
+
+    All copies of a text go to the same side; differences in white space do not count.
 
     Returns:
-        training and held-out records, each in the order of `records`.
+        training and held-out records, both in the order of `records`.
 
     Raises:
         DataError: fewer than two distinct documents.
     """
     texts = [_normalised(record.text) for record in records]
-    distinct = list(
-        dict.fromkeys(texts)
-    )  # in order of first appearance, so that the draw depends on the data and the seed alone
+    # In order of first appearance, so that the draw depends on the data and the seed alone.
+    distinct = list(dict.fromkeys(texts))
     if len(distinct) < 2:
         accepted = "at least 2 (in .txt, paragraphs between blank lines), or task.eval_data"
         raise DataError(
@@ -52,32 +53,32 @@ def split_records(
 
 
 def draw_records(records: list[Record], most: int | None, seed: int) -> list[Record]:
-    """At most `most` records, drawn by `seed`, in their own order."""
+    """At most `most` records, drawn by `seed`, in their order."""
     if most is None or len(records) <= most:
         return records
     return [records[i] for i in np.sort(np.random.default_rng(seed % 2**64).permutation(len(records))[:most])]
 
 
 def check_overlap(train: Sequence[Record], held_out: Sequence[Record], *, allow: bool) -> str | None:
-    """Looks for held-out documents that are also training documents, word for word (white space aside).
+    """Looks for held-out documents that are also training documents, word for word up to white space.
 
     Returns:
-        `None` without overlap; with overlap and `allow`, a note that says how much.
+        `None` without overlap; a note on the overlap if `allow` is set.
 
     Raises:
-        DataError: overlap that is not allowed.
+        DataError: there is overlap and `allow` is not set.
     """
-    seen = {_normalised(record.text) for record in train}
-    shared = [record for record in held_out if _normalised(record.text) in seen]
+    train_texts = {_normalised(record.text) for record in train}
+    shared = [record for record in held_out if _normalised(record.text) in train_texts]
     if not shared:
         return None
-    found = f"{len(shared)} of {len(held_out)} held-out documents also occur in the training data"
+    overlap = f"{len(shared)} of {len(held_out)} held-out documents also occur in the training data"
     if allow:
-        return found
+        return overlap
     first = _normalised(shared[0].text)
     shown = first if len(first) <= 60 else first[:59] + "…"
     example = f"such as {shared[0].where} ({shown!r})"
-    raise DataError(f"task.eval_data: {found}, {example}; accepted: none, unless task.allow_overlap is set")
+    raise DataError(f"task.eval_data: {overlap}, {example}; accepted: none, unless task.allow_overlap is set")
 
 
 def _normalised(text: str) -> str:

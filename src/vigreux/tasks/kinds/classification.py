@@ -1,4 +1,4 @@
-"""Text classification: one document, one label."""
+"""Text classification: one label per document."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vigreux.tasks.task import Batch, Task, stack_labels
 def classification(
     documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig, classes: RunClasses
 ) -> Task:
-    """One of C classes a document."""
+    """One of C classes per document."""
     labels = read_labels(documents.train, documents.held_out, classes)
     table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels.train)
     held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, labels.held_out)
@@ -88,10 +88,11 @@ class LabelledCollator:
 
 
 def class_names(records: Sequence[Record]) -> dict[int, str]:
-    """Class id → name, from the labels: names sorted, or whole numbers 0 … C − 1, which keep their value.
+    """Class id → name, from the labels: sorted names, or whole numbers 0 … C − 1, which keep their value.
 
     Raises:
-        DataError: a number outside 0 … C − 1, C the number of different labels; a single class; or scores, numbers with a fraction.
+        DataError: a number is outside 0 … C − 1, with C the number of different labels; there is a single class; or
+            the labels are scores, numbers with a fraction.
     """
     labels = {record.label for record in records}
     if len(labels) < 2:
@@ -105,7 +106,7 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
         )
     if all(isinstance(label, int) for label in labels):
         classes = {i: str(i) for i in range(len(labels))}
-        label_ids(records, classes)  # complains about the record that has a number outside
+        label_ids(records, classes)  # raises if a number is outside
         return classes
     return dict(enumerate(sorted(str(label) for label in labels)))
 
@@ -113,38 +114,39 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
 def label_ids(
     records: Sequence[Record], classes: dict[int, str], *, numbered: bool | None = None
 ) -> list[int]:
-    """The class id of each record: by name, case aside; whole numbers as `numbers_are_ids` says.
+    """The class id of each record: by name without regard to case; whole numbers as `numbers_are_ids` says.
 
     Args:
         records: with their labels.
         classes: class id → name.
-        numbered: what `numbers_are_ids` gave; default asked of these records.
+        numbered: the result of `numbers_are_ids`; by default, that of these records.
 
     Raises:
-        DataError: a name that is not among the classes, a number that is not among their ids.
+        DataError: a name is no class, or a number is no class id.
     """
     ids = {name: i for i, name in classes.items()}
     if numbered is None:
         numbered = numbers_are_ids(records, classes)
-    known: dict[str, int | None] = {}
-    return [_label_id(record, ids, not numbered, known) for record in records]
+    cache: dict[str, int | None] = {}
+    return [_label_id(record, ids, not numbered, cache) for record in records]
 
 
 def numbers_are_ids(records: Sequence[Record], classes: dict[int, str]) -> bool:
-    """Whether whole numbers among the labels are ids. They are names where one is the name of another class (stars 1 to 5)."""
+    """Whether whole numbers among the labels are ids, not names: one can be the name of another class (stars 1 to 5)."""
     ids = {name: i for i, name in classes.items()}
     numbers = {record.label for record in records if isinstance(record.label, int)}
     return bool(numbers) and all(ids.get(str(number), number) == number for number in numbers)
 
 
-def _label_id(record: Record, ids: dict[str, int], by_name: bool, known: dict[str, int | None]) -> int:
+def _label_id(record: Record, ids: dict[str, int], by_name: bool, cache: dict[str, int | None]) -> int:
     if by_name or isinstance(record.label, str):
         name = str(record.label)
-        if name not in known:
-            known[name] = find_class(name, ids)
-        if (found := known[name]) is None:
+        if name not in cache:
+            cache[name] = find_class(name, ids)
+        class_id = cache[name]
+        if class_id is None:
             raise DataError(f"{record.where}: {unknown('label', record.label, ids)}")
-        return found
+        return class_id
     assert isinstance(record.label, int)
     if not 0 <= record.label < len(ids):
         raise DataError(f"{record.where}: label {record.label}; accepted: 0 to {len(ids) - 1}")
@@ -167,7 +169,7 @@ def _label_rows(
 ) -> tuple[list[TokenTable], list[str]]:
     """The tables of both data sets with a class id for each row."""
     labels, notes = class_ids(data, columns, rows, id2label)
-    return [replace(of.table, labels=ids) for of, ids in zip(rows, labels)], notes
+    return [replace(data_rows.table, labels=ids) for data_rows, ids in zip(rows, labels)], notes
 
 
 CLASSIFICATION = TaskBuilder(

@@ -1,4 +1,4 @@
-"""Sentence embeddings: texts alone, the target is the teacher's pooled embedding."""
+"""Sentence embeddings: texts without labels; the target is the teacher's pooled embedding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vigreux.tasks.task import Batch, Task
 
 
 def embedding(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
-    """One vector a document."""
+    """One vector per document."""
     table, cut = encode_documents(documents.train, tokenizer, config.max_length)
     held, _ = encode_documents(documents.held_out, tokenizer, config.max_length)
     held = held.draw(config.max_eval, config.split_seed)

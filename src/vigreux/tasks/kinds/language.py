@@ -1,14 +1,14 @@
 """Causal and masked language modelling: documents packed into blocks of at most `max_length` tokens.
 
-Documents follow one another and are cut without regard to their ends, so that no block is padded; only the last one may be
-shorter. Attention crosses documents within a block, as is customary. What the tokenizer itself puts before and after a
-text stands in the blocks as well, because models are trained with it:
+Documents follow one another and are cut anywhere, so that no block is padded; only the last one can be shorter.
+Attention crosses documents within a block, as is customary. Blocks also hold the tokens that the tokenizer puts
+before and after a text, because models are trained with them:
 
-* causal: every block, and every document inside a block, begins with the tokens that the tokenizer puts before a text (none for
-  GPT-2). After a document stands what the tokenizer puts there, else the end-of-text token. An end of text is predicted; the
-  tokens before a text are not.
-* masked: every block is wrapped as a text is ([CLS] … [SEP]), and the tokens after a text separate documents inside a block
-  (RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2).
+* causal: each block, and each document inside a block, begins with the tokens that the tokenizer puts before a text
+  (none for GPT-2). A document ends with the tokens that the tokenizer puts after a text, else with the end-of-text
+  token. An end of text is predicted; the tokens before a text are not.
+* masked: each block is wrapped like a text ([CLS] … [SEP]), and the tokens after a text separate documents inside a
+  block (RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from vigreux.tasks.table import TokenTable, pad, pad_inputs
 from vigreux.tasks.task import IGNORE, Batch, Task
 from vigreux.tasks.tokenizers import Wrapping, wrapping
 
-_PROBED = 200  # characters of a text by which it is seen what the tokenizer puts around it
+# Characters of a text that show what the tokenizer puts around it.
+_PROBED = 200
 
 # --- packing --------------------------------------------------------------------------------------------------------
 
@@ -44,47 +45,49 @@ def join(
     texts: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    before: Sequence[int] = (),
-    after: Sequence[int] = (),
+    prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All texts in a row, each between `before` and `after`.
+    """All texts in a row, with `prefix` before and `suffix` after each of them.
 
     Returns:
-        (total,) int32 token ids, and (n,) int64 the place where each text, with what stands before it, begins.
+        (total,) int32 token ids, and (n,) int64 the index where each text begins, its prefix included.
     """
     flat, starts = array("i"), array("q")
     for ids in encode(texts, tokenizer, add_special_tokens=False):
         starts.append(len(flat))
-        flat.extend(before)
+        flat.extend(prefix)
         flat.extend(ids)
-        flat.extend(after)
+        flat.extend(suffix)
     return np.asarray(flat, dtype=np.int32), np.asarray(starts, dtype=np.int64)
 
 
 def cut(
-    flat: np.ndarray, length: int, *, before: Sequence[int] = (), after: Sequence[int] = ()
+    flat: np.ndarray, length: int, *, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
 ) -> TokenTable:
-    """Blocks of `length` tokens, with `before` and `after` around each; a last block of one token is dropped."""
-    head, tail = (np.asarray(tokens, dtype=np.int32) for tokens in (before, after))
+    """Blocks of `length` tokens that begin with `prefix` and end with `suffix`; a last block of one token is dropped."""
+    head = np.asarray(prefix, dtype=np.int32)
+    tail = np.asarray(suffix, dtype=np.int32)
     body = length - len(head) - len(tail)
     starts = range(0, len(flat) - 1, body)
     return TokenTable.of_rows(np.concatenate([head, flat[start : start + body], tail]) for start in starts)
 
 
-def cut_documents(flat: np.ndarray, starts: np.ndarray, length: int, before: Sequence[int]) -> TokenTable:
-    """Blocks of at most `length` tokens of documents that begin with `before`; a block that begins inside one begins with it too.
+def cut_documents(flat: np.ndarray, starts: np.ndarray, length: int, prefix: Sequence[int]) -> TokenTable:
+    """Blocks of at most `length` tokens, all of which begin with `prefix`, as each document does.
 
-    A block that would begin inside the `before` of a document begins at this document. A last block that holds nothing to
+    A block that would begin inside the prefix of a document begins at this document. A last block with nothing to
     predict is dropped.
 
     Args:
         flat: (total,) token ids of all documents.
-        starts: (n,) where each document begins.
-        length: tokens of a block; more than `before` has.
-        before: the tokens that every document begins with.
+        starts: (n,) the index where each document begins.
+        length: tokens of a block; more than `prefix` has.
+        prefix: the tokens that each document begins with.
     """
-    head = np.asarray(before, dtype=np.int32)
-    blocks, at = [], 0
+    head = np.asarray(prefix, dtype=np.int32)
+    blocks: list[np.ndarray] = []
+    at = 0
     while at < len(flat):
         start = int(starts[np.searchsorted(starts, at, side="right") - 1])
         if at - start <= len(head):
@@ -105,7 +108,7 @@ def _packed(
     in_a_row: Callable[[list[str]], tuple[np.ndarray, np.ndarray]],
     into_blocks: Callable[[np.ndarray, np.ndarray], TokenTable],
 ) -> tuple[TokenTable, TokenTable, tuple[str, ...]]:
-    """Training blocks, held-out blocks (at most `max_eval`), and the notes with one of their sizes."""
+    """Training blocks, held-out blocks (at most `max_eval`), and notes."""
     tables = []
     for name, records in (("training", documents.train), ("held-out", documents.held_out)):
         flat, starts = in_a_row([record.text for record in records])
@@ -113,58 +116,66 @@ def _packed(
             raise DataError(f"task.data: the {name} text has {len(flat)} tokens; accepted: at least 2")
         tables.append(into_blocks(flat, starts))
     blocks, held = tables[0], tables[1].draw(config.max_eval, config.split_seed)
-    sizes = f"{len(documents.train)} training documents, {len(blocks.tokens)} tokens in {len(blocks)} blocks of {config.max_length}"
-    return blocks, held, (*documents.notes, f"{sizes}; {len(held)} held-out blocks")
+    sizes = (
+        f"{len(documents.train)} training documents, {len(blocks.tokens)} tokens in {len(blocks)} blocks of"
+        f" {config.max_length}; {len(held)} held-out blocks"
+    )
+    return blocks, held, (*documents.notes, sizes)
 
 
 def _wrapping(
     documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig
 ) -> Wrapping | None:
-    """What the tokenizer puts around texts such as these. Raises `ConfigError` where a block has no space for text beside it."""
-    found = wrapping(tokenizer, [record.text[:_PROBED] for record in documents.train[:3]])
-    tokens = (*found.before, *found.after) if found is not None else ()
+    """What the tokenizer puts around these texts; `None` if that cannot be told.
+
+    Raises:
+        ConfigError: a block has no space for text beside it.
+    """
+    around = wrapping(tokenizer, [record.text[:_PROBED] for record in documents.train[:3]])
+    tokens = (*around.before, *around.after) if around is not None else ()
     if config.max_length < 2 + len(tokens):
         names = " and ".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
         raise ConfigError(
             f"task.max_length: {config.max_length}; accepted for {config.kind} with {names}: from {2 + len(tokens)}"
         )
-    return found
+    return around
 
 
 # --- causal ---------------------------------------------------------------------------------------------------------
 
 
 def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
-    """Next-token prediction; each document is followed by the end-of-text token, which is predicted too.
+    """Next-token prediction. The end-of-text token follows each document and is predicted, too.
 
-    The tokens that the tokenizer puts before a text begin every block and every document. They are not predicted: what
-    comes before a document is chosen by packing, not by the text.
+    The tokens that the tokenizer puts before a text begin each block and each document. They are not predicted: packing
+    chooses what precedes a document, not the text.
     """
     around = _wrapping(documents, tokenizer, config)
-    unseen = around is None
+    is_unknown = around is None
     around = around or Wrapping((), ())
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    before, after = around.before, around.after or end
-    # One token that ends a text and begins the next (OPT's </s>) stands between them once.
-    between = () if before == after else before
+    prefix = around.before
+    suffix = around.after or end
+    # A token that ends a text and also begins the next (OPT's </s>) stands between them once.
+    between = () if prefix == suffix else prefix
 
     def into_blocks(flat: np.ndarray, starts: np.ndarray) -> TokenTable:
         if between:
             return cut_documents(flat, starts, config.max_length, between)
-        return cut(flat, config.max_length, before=before)
+        return cut(flat, config.max_length, prefix=prefix)
 
-    in_a_row = partial(join, tokenizer=tokenizer, before=between, after=after)
+    in_a_row = partial(join, tokenizer=tokenizer, prefix=between, suffix=suffix)
     blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
-    if before:
-        names = " ".join(map(str, tokenizer.convert_ids_to_tokens(list(before))))
-        notes += (f"every block begins with {names}, as the tokenizer begins a text",)
-    if not after:
+    if prefix:
+        names = " ".join(map(str, tokenizer.convert_ids_to_tokens(list(prefix))))
+        notes += (f"each block begins with {names}, as the tokenizer begins a text",)
+    if not suffix:
         notes += (
             "the tokenizer has no end-of-text token: documents follow one another with nothing between",
         )
-    if unseen:
-        notes += ("what the tokenizer puts before a text cannot be seen: blocks begin with nothing",)
-    collate = CausalCollator(padding_id(tokenizer), before=between)
+    if is_unknown:
+        notes += ("the tokens that the tokenizer puts before a text are unknown: blocks begin without them",)
+    collate = CausalCollator(padding_id(tokenizer), prefix=between)
     return Task("causal-lm", blocks, held, collate, config.max_length, notes=notes)
 
 
@@ -172,14 +183,14 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 class CausalCollator:
     """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at row ends.
 
-    Labels that an example brings take their place. A token that the attention mask hides neither predicts nor is
-    predicted. With a boundary level (sentences of a grammar) only tokens that end a non-terminal of this level or a
-    higher one are predicted. The tokens `before`, with which documents begin, are not predicted.
+    Labels of an example replace these. A token that the attention mask hides neither predicts nor is predicted. With a
+    boundary level (sentences of a grammar), only tokens that end a non-terminal of this level or a higher one are
+    predicted. The tokens of `prefix`, with which documents begin, are not predicted.
     """
 
     pad_id: int
     boundary_level: int = 0
-    before: tuple[int, ...] = ()
+    prefix: tuple[int, ...] = ()
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         examples = [sample.example for sample in samples]
@@ -192,24 +203,21 @@ class CausalCollator:
         if self.boundary_level:
             levels, _ = pad([np.asarray(sample.example.levels) for sample in samples], 0)
             labels[:, :-1].masked_fill_(levels[:, 1:] < self.boundary_level, IGNORE)
-        if self.before and ids.shape[1] >= len(self.before):
-            begins = (ids.unfold(1, len(self.before), 1) == torch.tensor(self.before)).all(
-                -1
-            )  # (B, T − n + 1)
-            for place in range(len(self.before)):
-                at = F.pad(
-                    begins, (place, len(self.before) - 1 - place)
-                )  # (B, T) token `place` of a beginning
-                labels[:, :-1].masked_fill_(at[:, 1:], IGNORE)
+        length = len(self.prefix)
+        if length and ids.shape[1] >= length:
+            begins = (ids.unfold(1, length, 1) == torch.tensor(self.prefix)).all(-1)  # (B, T − length + 1)
+            for i in range(length):
+                is_token_i = F.pad(begins, (i, length - 1 - i))  # (B, T), True at token i of a prefix
+                labels[:, :-1].masked_fill_(is_token_i[:, 1:], IGNORE)
         return inputs | {"labels": labels}
 
 
 def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
-    """(B, T) the labels that examples bring for each token, −100 behind their ends; `None` where they bring none."""
+    """(B, T) the labels that examples have for their tokens, padded with −100; `None` if they have none."""
     rows = [example.token_labels for example in examples if example.token_labels is not None]
     if not rows:
         return None
-    assert len(rows) == len(examples), "all examples of a data set bring labels, or none"
+    assert len(rows) == len(examples), "all examples of a data set have labels of tokens, or none"
     return pad(rows, IGNORE)[0]
 
 
@@ -217,7 +225,7 @@ def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
 
 
 def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
-    """Prediction of hidden tokens, in blocks wrapped as a text is ([CLS] … [SEP]); training masks change every epoch."""
+    """Prediction of hidden tokens, in blocks wrapped like a text ([CLS] … [SEP]). Training masks change each epoch."""
     if tokenizer.mask_token_id is None:
         raise ConfigError(
             "task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm"
@@ -231,13 +239,12 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
         around = Wrapping(*ends)
 
     def in_a_row(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        flat, starts = join(texts, tokenizer, after=around.after)
-        return flat[
-            : len(flat) - len(around.after)
-        ], starts  # the last block's own end closes the last document
+        flat, starts = join(texts, tokenizer, suffix=around.after)
+        # The end of the last block also ends the last document.
+        return flat[: len(flat) - len(around.after)], starts
 
     def into_blocks(flat: np.ndarray, starts: np.ndarray) -> TokenTable:
-        return cut(flat, config.max_length, before=around.before, after=around.after)
+        return cut(flat, config.max_length, prefix=around.before, suffix=around.after)
 
     blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
     special = tuple(dict.fromkeys([*tokenizer.all_special_ids, *around.before, *around.after]))
@@ -250,13 +257,13 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 class MaskedCollator:
     """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100 elsewhere.
 
-    Each token that is not special is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % any
-    token, 10 % stay (Devlin et al. 2019, section 3.1). Where none is chosen, one is, so that every block carries a
-    loss. A function of (seed, t). A token that the example's own masks hide or call
-    special is not chosen. An example that
-    brings labels has been hidden by its maker, and stays as it is.
+    Each token that is not special is chosen with probability `share`. Of the chosen ones, 80 % become [MASK], 10 % any
+    token, and 10 % stay (Devlin et al. 2019, section 3.1). If none is chosen, the most likely one is, so that each block
+    carries a loss. The choice is a function of (seed, t). A token that the masks of the example hide or call special is
+    not chosen. An example with labels is masked already and stays unchanged.
 
-    Without `attend`, [MASK] tokens are hidden from attention, so that their number cannot be seen; they are predicted all the same.
+    Without `attend`, [MASK] tokens are hidden from attention, so that the model cannot see their number. They are still
+    predicted.
     """
 
     pad_id: int
@@ -268,8 +275,8 @@ class MaskedCollator:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         examples = [sample.example for sample in samples]
-        if (given := pad_token_labels(examples)) is not None:
-            return pad_inputs(examples, self.pad_id) | {"labels": given}
+        if (token_labels := pad_token_labels(examples)) is not None:
+            return pad_inputs(examples, self.pad_id) | {"labels": token_labels}
         hidden = [self._hide(sample) for sample in samples]
         rows = [
             example._replace(inputs=ids, columns=_without_special_mask(example))
@@ -307,7 +314,7 @@ def _without_special_mask(example: Example) -> dict[str, np.ndarray]:
 
 
 def _masked_collator(tokenizer: PreTrainedTokenizerBase, mask_share: float) -> MaskedCollator:
-    """Of rows from Python. Raises `ConfigError` where there is no mask token."""
+    """The collator of rows from Python. Raises `ConfigError` for a tokenizer without a mask token."""
     if tokenizer.mask_token_id is None:
         raise ConfigError("processing_class: masked-lm needs a mask token, and this tokenizer has none")
     special = tuple(tokenizer.all_special_ids)

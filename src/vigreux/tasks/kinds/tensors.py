@@ -38,7 +38,7 @@ class TensorTask(Task):
         num_labels: C; default the largest label plus one.
 
     Raises:
-        DataError: see `check_tensors`; a label outside 0 to C − 1.
+        DataError: see `check_tensors`; or a label is outside 0 to C − 1.
     """
 
     def __init__(
@@ -67,9 +67,10 @@ class TensorTask(Task):
 
 
 def check_tensors(inputs: Tensor, labels: Tensor, eval_inputs: Tensor, eval_labels: Tensor) -> None:
-    """Raises `DataError` unless inputs and labels go together, row by row and training with held-out data.
+    """Raises `DataError` unless inputs and labels match.
 
-    Inputs are finite, labels are whole numbers, one a row; held-out inputs have the shape and type of the others.
+    Inputs are finite. Labels are whole numbers, one per row. Held-out inputs have the shape and type of the training
+    inputs.
     """
     for name, x, y in (("", inputs, labels), ("eval_", eval_inputs, eval_labels)):
         if x.dim() == 0 or y.dim() == 0 or len(x) != len(y) or len(x) == 0:
@@ -80,7 +81,7 @@ def check_tensors(inputs: Tensor, labels: Tensor, eval_inputs: Tensor, eval_labe
         if y.dim() != 1 or y.dtype not in _WHOLE:
             scores = "; scores and several labels a row are not learned yet" if y.is_floating_point() else ""
             raise DataError(
-                f"{name}labels: shape {tuple(y.shape)}, {y.dtype}; accepted: one whole number a row{scores}"
+                f"{name}labels: shape {tuple(y.shape)}, {y.dtype}; accepted: one whole number per row{scores}"
             )
         if x.is_floating_point() and not (finite := torch.isfinite(x).reshape(len(x), -1).all(1)).all():
             raise DataError(f"{name}inputs: row {int((~finite).nonzero()[0])} is not finite")

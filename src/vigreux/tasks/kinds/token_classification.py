@@ -1,4 +1,4 @@
-"""Token classification, such as named-entity recognition: one class a word, learned at the word's first token."""
+"""Token classification, such as named-entity recognition: one class per word, predicted at its first token."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def words_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterat
     for name, values in ((columns.text, words), (columns.label, labels)):
         if not isinstance(values, list):
             raise DataError(
-                f"{where}: {name!r} is {type(values).__name__}; accepted: a list, one value a word"
+                f"{where}: {name!r} is {type(values).__name__}; accepted: a list, one value per word"
             )
     if len(words) != len(labels):
-        raise DataError(f"{where}: {len(words)} words and {len(labels)} labels; accepted: one label a word")
+        raise DataError(f"{where}: {len(words)} words and {len(labels)} labels; accepted: one label per word")
     for i, word in enumerate(words):
         if not isinstance(word, str) or not word.strip():
             raise DataError(
@@ -58,7 +58,7 @@ def words_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterat
 def token_classification(
     documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig, classes: RunClasses
 ) -> Task:
-    """One of C classes a word of each document; the words of a document are joined by spaces.
+    """One of C classes per word; spaces join the words of a document.
 
     Raises:
         ConfigError: a tokenizer that does not say where its tokens stand in the text.
@@ -130,19 +130,19 @@ def _encode(
     token_labels: list[np.ndarray] = []
     first = 0
     for start in range(0, len(records), _AT_ONCE):
-        part = records[start : start + _AT_ONCE]
+        batch = records[start : start + _AT_ONCE]
         encoded = tokenizer(
-            [record.text for record in part],
+            [record.text for record in batch],
             truncation=True,
             max_length=max_length,
             return_offsets_mapping=True,
             return_attention_mask=False,
             verbose=False,
         )
-        for record, row, offsets in zip(part, encoded["input_ids"], encoded["offset_mapping"]):
+        for record, row, offsets in zip(batch, encoded["input_ids"], encoded["offset_mapping"]):
             words = first_tokens(record.words, offsets)
-            own = np.asarray(labels[first : first + len(record.words)], dtype=np.int64)
-            token_labels.append(np.where(words < 0, IGNORE, own[words]))
+            classes = np.asarray(labels[first : first + len(record.words)], dtype=np.int64)
+            token_labels.append(np.where(words < 0, IGNORE, classes[words]))
             ids.append(row)
             first += len(record.words)
     labelled = sum(int((row != IGNORE).sum()) for row in token_labels)
@@ -157,7 +157,7 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
         offsets: (start, end) of each token in the text, (0, 0) for special tokens.
     """
     ends = np.cumsum([len(word) + 1 for word in words])  # of each word and the space behind it
-    found = np.full(len(offsets), -1)
+    first_of = np.full(len(offsets), -1)
     last = -1
     for i, (start, end) in enumerate(offsets):
         if end <= start:
@@ -166,9 +166,9 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
         word = int(np.searchsorted(ends, end - 1, side="right"))
         is_space = end == ends[word]
         if word > last and not is_space:
-            found[i] = word
+            first_of[i] = word
             last = word
-    return found
+    return first_of
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,15 @@ def _label_rows(
     ids = {name: i for i, name in enumerate(names)}
     tables: list[TokenTable] = []
     notes: list[str] = []
-    for where, of, use, read in zip(("train_dataset", "eval_dataset"), data, columns, rows):
-        table = read.table
-        feature = (getattr(of, "features", None) or {}).get(use.labels[0])
-        own = getattr(getattr(feature, "feature", None), "names", None)
-        if own:
-            matched, of_names = match_names(f"{where}: {use.labels[0]}", own, names)
+    for where, data_set, data_columns, data_rows in zip(
+        ("train_dataset", "eval_dataset"), data, columns, rows
+    ):
+        table = data_rows.table
+        column = data_columns.labels[0]
+        feature = (getattr(data_set, "features", None) or {}).get(column)
+        class_labels = getattr(getattr(feature, "feature", None), "names", None)
+        if class_labels:
+            matched, of_names = match_names(f"{where}: {column}", class_labels, names)
             notes += of_names
             if matched is not None and table.token_labels is not None:
                 order = np.array([ids[name] for name in matched])
@@ -265,25 +268,26 @@ class EntityScores:
 
     def __call__(self, labels: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> dict[str, float]:
         """The scores over all samples, from class ids (n,) of each."""
-        right_ones, found = self.entities(labels), self.entities(predicted)
-        right = len(right_ones & found)
+        expected = self.entities(labels)
+        predictions = self.entities(predicted)
+        right = len(expected & predictions)
         return {
-            "entity_f1": 2 * right / max(len(right_ones) + len(found), 1),
-            "entity_precision": right / max(len(found), 1),
-            "entity_recall": right / max(len(right_ones), 1),
+            "entity_f1": 2 * right / max(len(expected) + len(predictions), 1),
+            "entity_precision": right / max(len(predictions), 1),
+            "entity_recall": right / max(len(expected), 1),
         }
 
     def entities(self, sequences: Sequence[np.ndarray]) -> set[tuple[int, int, int]]:
         """(first position, position behind the last, type) of each entity; positions are in the row of all sequences."""
         gap = np.array([-1])  # an outside position behind each sequence: no entity crosses its end
-        row = np.concatenate([gap, *(part for sequence in sequences for part in (sequence, gap))])
+        row = np.concatenate([gap, *(ids for sequence in sequences for ids in (sequence, gap))])
         types = np.where(row < 0, -1, self.types[row])
         inside = types >= 0
         starts = inside[1:] & (
             ~inside[:-1] | self.begins[row[1:]] | self.ends[row[:-1]] | (types[1:] != types[:-1])
         )
         first = np.flatnonzero(starts) + 1
-        borders = np.flatnonzero(starts | ~inside[1:]) + 1  # where an entity starts or none is
+        borders = np.flatnonzero(starts | ~inside[1:]) + 1  # the positions that end an entity before them
         behind = borders[np.searchsorted(borders, first, side="right")]
         return set(zip(first.tolist(), behind.tolist(), types[first].tolist()))
 

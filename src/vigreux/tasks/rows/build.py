@@ -1,4 +1,4 @@
-"""Tasks from data that is tokenised already: a `datasets.Dataset`, or any sequence of rows with `input_ids`."""
+"""A task from tokenised data: a `datasets.Dataset`, or any sequence of rows with `input_ids`."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def tokenised_task(
     id2label: Mapping[int, str] | None = None,
     models: Sequence[ModelInputs] = (),
 ) -> Task:
-    """A task from rows with `input_ids`; `vigreux.distill` says which other columns there may be, and what they do.
+    """A task from rows with `input_ids`; `vigreux.distill` describes the other columns.
 
     Args:
         kind: what is learned.
         train: training rows.
         held_out: held-out rows.
         tokenizer: gives the ids of padding and mask.
-        mask_share: share of tokens to predict (masked-lm), where the rows bring no labels.
+        mask_share: share of tokens to predict (masked-lm), if the rows have no labels.
         id2label: the classes, for kinds that have some; `None` for the others.
-        models: that read the rows, which must fit all of them.
+        models: the models that read the rows; the rows must fit all of them.
 
     Raises:
-        DataError: no rows, a column is missing, a value is none that the models can take; the message names the row.
+        DataError: there are no rows, a column is missing, or the models cannot take a value; the message names the
+            row.
         ConfigError: masked-lm with a tokenizer that has no mask token.
     """
     builder = BUILDERS[kind]
@@ -51,7 +52,8 @@ def tokenised_task(
     columns = choose_columns("train_dataset", kind, train[0], models)
     held_columns = choose_columns("eval_dataset", kind, held_out[0], models)
     check_alike(columns, held_columns)
-    notes, unused = column_notes(columns, held_columns, models), unused_note(columns, held_columns)
+    notes = column_notes(columns, held_columns, models)
+    unused = unused_note(columns, held_columns)
     if unused is not None:
         warnings.warn(unused, UserWarning, stacklevel=2)
         notes.append(unused)
@@ -59,10 +61,10 @@ def tokenised_task(
         read_rows("train_dataset", train, kind, columns, Padding.of(tokenizer)),
         read_rows("eval_dataset", held_out, kind, held_columns, Padding.of(tokenizer)),
     ]
-    for name, of in zip(("train_dataset", "eval_dataset"), rows):
-        check_fits(name, kind, of.table, models)
-        notes += of.notes
-    tables = [of.table for of in rows]
+    for name, data_rows in zip(("train_dataset", "eval_dataset"), rows):
+        check_fits(name, kind, data_rows.table, models)
+        notes += data_rows.notes
+    tables = [data_rows.table for data_rows in rows]
     scores = None
     if builder.label_rows is not None and id2label is not None:
         tables, of_classes = builder.label_rows((train, held_out), (columns, held_columns), rows, id2label)
@@ -76,7 +78,7 @@ def tokenised_task(
         tables[0].mean_length,
         None if id2label is None else dict(id2label),
         tuple(notes),
-        masks_given=SPECS[kind].hides_tokens and bool(columns.labels),
+        has_masks=SPECS[kind].hides_tokens and bool(columns.labels),
         sequence_scores=scores,
     )
     _check_labels(task)
@@ -84,7 +86,7 @@ def tokenised_task(
 
 
 def _check_labels(task: Task) -> None:
-    """Raises `DataError` for a data set in which no token of any row carries a loss."""
+    """Raises `DataError` if no token of a data set carries a loss."""
     if not task.spec.by_position:
         return
     for name, rows in (("train_dataset", task.train), ("eval_dataset", task.held_out)):

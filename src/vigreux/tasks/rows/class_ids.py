@@ -1,4 +1,4 @@
-"""The class ids of rows that a Python caller hands over: numbers, names, or a `datasets.ClassLabel` with names of its own."""
+"""The class ids of rows from Python: numbers, names, or a `datasets.ClassLabel` with names."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ def class_ids(
 
     Args:
         data: training and held-out data; a `datasets.Dataset` may name its classes.
-        columns: of each.
-        rows: of each, as they were read.
+        columns: the columns of both data sets.
+        rows: the rows of both data sets.
         id2label: the model's classes.
 
     Raises:
-        DataError: a label that is no class, columns that differ, numbers that could be ids or names.
-        ConfigError: a `ClassLabel` whose names are not the model's.
+        DataError: a label is no class, two columns of labels differ, or numbers could be ids or names.
+        ConfigError: the names of a `ClassLabel` are not the model's.
     """
     names = named_classes(id2label, "the student")
-    given, notes = [], list[str]()
-    for name, of, use, read in zip(_NAMES, data, columns, rows):
-        features = getattr(of, "features", None) or {}
-        labels, said = _labels(name, use.labels, read.classes, features, names)
-        given.append(labels)
-        notes += said
-    numbers = {label for labels in given for label in labels if isinstance(label, int)}
+    both_labels: list[list[int | str]] = []
+    notes: list[str] = []
+    for name, data_set, data_columns, data_rows in zip(_NAMES, data, columns, rows):
+        features = getattr(data_set, "features", None) or {}
+        labels, of_labels = _labels(name, data_columns.labels, data_rows.classes, features, names)
+        both_labels.append(labels)
+        notes += of_labels
+    numbers = {label for labels in both_labels for label in labels if isinstance(label, int)}
     by_name = _numbers_are_names(numbers, names)
     ids = {label: i for i, label in enumerate(names)}
-    found = [
+    both_ids = [
         np.array([_class_id(f"{name}: row {i}", label, ids, by_name) for i, label in enumerate(labels)])
-        for name, labels in zip(_NAMES, given)
+        for name, labels in zip(_NAMES, both_labels)
     ]
-    return found, list(dict.fromkeys(notes))
+    return both_ids, list(dict.fromkeys(notes))
 
 
 def _labels(
@@ -55,17 +56,18 @@ def _labels(
     features: Mapping[str, Any],
     names: Sequence[str],
 ) -> tuple[list[int | str], list[str]]:
-    """Each row's label, a number or a name; those of a `ClassLabel` with names by name."""
-    own, notes = {}, list[str]()
+    """The label of each row, a number or a name; labels of a `ClassLabel` with names by name."""
+    class_labels: dict[str, list[str] | None] = {}
+    notes: list[str] = []
     for column in columns:
         classes = getattr(features.get(column), "names", None)
         if classes:
-            own[column], said = match_names(f"{name}: {column}", classes, names)
-            notes += said
+            class_labels[column], of_classes = match_names(f"{name}: {column}", classes, names)
+            notes += of_classes
     labels = []
     for i, values in enumerate(rows):
         row = [
-            _plain(f"{name}: row {i}", value, own.get(column), names)
+            _plain(f"{name}: row {i}", value, class_labels.get(column), names)
             for column, value in zip(columns, values)
         ]
         if len(set(row)) > 1:
@@ -76,20 +78,25 @@ def _labels(
     return labels, notes
 
 
-def match_names(where: str, own: Sequence[str], names: Sequence[str]) -> tuple[list[str] | None, list[str]]:
+def match_names(
+    where: str, classes: Sequence[str], names: Sequence[str]
+) -> tuple[list[str] | None, list[str]]:
     """The model's name of each class of a `ClassLabel`, and notes; `None` where the names say no more than ids."""
     ids = {label: i for i, label in enumerate(names)}
-    by_name = [find_class(label, ids) for label in own]
+    by_name = [find_class(label, ids) for label in classes]
     if all(i is not None for i in by_name):
         same = by_name == list(range(len(by_name)))
         note = [] if same else [f"{where}: its classes are taken by name, in the student's order"]
         return [names[i] for i in by_name if i is not None], note
-    match = match_classes(own, names, where, "the student")
+    match = match_classes(classes, names, where, "the student")
     return None, [] if match.note is None else [match.note]
 
 
-def _plain(where: str, value: Any, own: Sequence[str] | None, names: Sequence[str]) -> int | str:
-    """A label as a number or a name; truth values are names where classes are called so, else the ids of two classes."""
+def _plain(where: str, value: Any, classes: Sequence[str] | None, names: Sequence[str]) -> int | str:
+    """A label as a number or a name. Truth values are names if classes have these names, else the ids of two classes.
+
+    `classes` are the names of the classes of a `ClassLabel`, whose numbers become names.
+    """
     if isinstance(value, Tensor | np.ndarray | np.generic) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool):
@@ -106,18 +113,18 @@ def _plain(where: str, value: Any, own: Sequence[str] | None, names: Sequence[st
         )
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{where} has the label {' '.join(repr(value).split())[:60]}; accepted: {accepted}")
-    if own is None:
+    if classes is None:
         return value
-    if not 0 <= value < len(own):
-        raise DataError(f"{where} has the label {value}; accepted: 0 to {len(own) - 1}")
-    return own[value]
+    if not 0 <= value < len(classes):
+        raise DataError(f"{where} has the label {value}; accepted: 0 to {len(classes) - 1}")
+    return classes[value]
 
 
 def _numbers_are_names(numbers: set[int], names: Sequence[str]) -> bool:
     """Whether numbers among the labels are names of classes (stars 1 to 5) rather than ids.
 
     Raises:
-        DataError: they could be either.
+        DataError: they could be both.
     """
     if not numbers or is_generic(names) or not all(str(number) in names for number in numbers):
         return False
@@ -133,10 +140,10 @@ def _numbers_are_names(numbers: set[int], names: Sequence[str]) -> bool:
 
 def _class_id(where: str, label: int | str, ids: Mapping[str, int], by_name: bool) -> int:
     if isinstance(label, str) or by_name:
-        found = find_class(str(label), ids)
-        if found is None:
+        class_id = find_class(str(label), ids)
+        if class_id is None:
             raise DataError(f"{where}: {unknown('label', label, ids)}")
-        return found
+        return class_id
     if not 0 <= label < len(ids):
         raise DataError(f"{where} has the label {label}; accepted: 0 to {len(ids) - 1}")
     return label

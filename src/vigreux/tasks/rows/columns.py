@@ -1,4 +1,4 @@
-"""Which columns of the rows a task uses, and what for: inputs of the models, labels, masks; all others are named or refused."""
+"""The columns of rows that a task uses as inputs of the models, labels or masks; others are named or refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOSS_MASKS = ("completion_mask", "assistant_masks")  # of chats: 1 where a token
 SPECIAL_MASK = "special_tokens_mask"
 TOKEN_INPUTS = ("token_type_ids", "position_ids")
 
-# Columns that change what a model computes or learns and that no task passes on, and what to hand over instead.
+# Columns that change what a model computes and that no task passes on → what to pass instead.
 REFUSED = {
     "inputs_embeds": IDS,
     "past_key_values": f"{IDS} of the whole text",
@@ -49,14 +49,14 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a model takes, as far as rows must fit it.
+    """The inputs of a model that rows must fit.
 
     Args:
         name: in messages: "the student (BertForMaskedLM)".
-        columns: the inputs that it takes by name.
-        vocabulary: number of token ids that it has embeddings for; `None`: not known.
-        predicted: number of token ids that it gives logits for; `None`: not known, or none.
-        limits: by column, below which number its values must be.
+        columns: the names of its inputs.
+        vocabulary: number of token ids with an embedding; `None` if unknown.
+        predicted: number of logits per position; `None` if unknown, or for kinds that predict samples.
+        limits: column → the number that its values must be below.
     """
 
     name: str
@@ -68,14 +68,14 @@ class ModelInputs:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of one data set are for.
+    """The use of each column of a data set.
 
     Args:
-        mask: whether there is an attention mask.
+        mask: whether the rows have an attention mask.
         inputs: further inputs of the models.
-        labels: the columns with the labels, usually one; none where the task makes its labels, or has none.
+        labels: the columns with the labels, usually one; none if the task makes its labels or has none.
         loss_masks: columns that say which tokens carry a loss.
-        special: whether there is a mask of the tokens that are never hidden (masked-lm).
+        special: whether the rows have a mask of the tokens that are never hidden (masked-lm).
         unused: the columns that are not read.
     """
 
@@ -90,17 +90,17 @@ class Columns:
 def choose_columns(
     name: str, kind: TaskKind, row: Mapping[str, Any], models: Sequence[ModelInputs]
 ) -> Columns:
-    """What the columns of a data set are for.
+    """Decides the use of each column of a data set.
 
     Args:
-        name: of the data set, for messages.
+        name: the data set in messages.
         kind: what is learned.
         row: its first row.
-        models: that read the rows; without any, token types and positions are inputs.
+        models: the models that read the rows; without any, token types and positions are inputs.
 
     Raises:
-        DataError: no token ids, no labels where the task needs them, or a column that changes what is computed and
-            that nothing passes on.
+        DataError: there are no token ids, or no labels although the task needs them, or a column changes what is
+            computed and no task passes it on.
     """
     names = [str(column) for column in row]
     _check_names(name, kind, names)
@@ -138,14 +138,14 @@ def _check_names(name: str, kind: TaskKind, names: Sequence[str]) -> None:
 
 
 def _is_label(kind: TaskKind, column: str, value: Any) -> bool:
-    """Whether the kind learns from this column. A class `label` of the row is none of the labels of tokens."""
+    """Whether the kind learns from this column. The class `label` of a row is no label of its tokens."""
     if SPECS[kind].by_position:
         return column != "label" or np.ndim(value) > 0
     return SPECS[kind].has_labels
 
 
 def check_alike(train: Columns, held_out: Columns) -> None:
-    """Raises `DataError` where one data set lacks a column that the other one's rows are used with."""
+    """Raises `DataError` if one data set lacks a column that the other one is used with."""
     pairs = (
         ("train_dataset", "eval_dataset", train, held_out),
         ("eval_dataset", "train_dataset", held_out, train),
@@ -153,9 +153,9 @@ def check_alike(train: Columns, held_out: Columns) -> None:
     for name, other, has, lacks in pairs:
         if missing := [column for column in has.inputs if column not in lacks.inputs]:
             raise DataError(f"{other}: no column {missing[0]}, which {name} has; accepted: both or neither")
-        mine, yours = bool(has.labels or has.loss_masks), bool(lacks.labels or lacks.loss_masks)
-        if mine and not yours:
-            column = (*has.labels, *has.loss_masks)[0]
+        label_columns = (*has.labels, *has.loss_masks)
+        if label_columns and not (lacks.labels or lacks.loss_masks):
+            column = label_columns[0]
             raise DataError(f"{other}: no column {column}, which {name} has; accepted: both or neither")
 
 

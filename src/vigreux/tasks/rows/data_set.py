@@ -13,10 +13,10 @@ _AT_ONCE = 1000
 
 
 def check_rows(name: str, data: Any) -> None:
-    """Raises `DataError` unless `data` has a length and is indexed by number, as `distill` reads it."""
-    what = _no_rows(data)
-    if what is not None:
-        raise DataError(f"{name}: {what}")
+    """Raises `DataError` unless `data` has a length and can be indexed by number."""
+    problem = _no_rows(data)
+    if problem is not None:
+        raise DataError(f"{name}: {problem}")
     try:
         count = len(data)
         row = data[0] if count else None
@@ -32,7 +32,7 @@ def check_rows(name: str, data: Any) -> None:
 
 
 def _no_rows(data: Any) -> str | None:
-    """What `data` is, and what to hand over instead, where it is no collection of rows."""
+    """What `data` is and what to pass instead, if it is no collection of rows."""
     import datasets
     import torch.utils.data
 
@@ -44,7 +44,7 @@ def _no_rows(data: Any) -> str | None:
             f"{str(data)[:80]!r} is a name or path; accepted: its rows, as datasets.load_dataset gives them"
         )
     if isinstance(data, Mapping):
-        if any(isinstance(part, datasets.Dataset | datasets.IterableDataset) for part in data.values()):
+        if any(isinstance(value, datasets.Dataset | datasets.IterableDataset) for value in data.values()):
             return f"a {kind} of {', '.join(map(str, data))[:80]}; accepted: one of these"
         return f"a {kind} of columns; accepted: rows: datasets.Dataset.from_dict(dict(columns))"
     if type(data).__module__.split(".")[0] in ("pandas", "polars"):
@@ -58,7 +58,7 @@ def _no_rows(data: Any) -> str | None:
 
 
 def each_row(name: str, data: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every row and where it stands; all have the columns of the first."""
+    """Each row with its name for messages. All rows must have the columns of the first."""
     import datasets
 
     rows = _in_batches(data) if isinstance(data, datasets.Dataset) else (data[i] for i in range(len(data)))
@@ -73,13 +73,13 @@ def each_row(name: str, data: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             column = sorted(map(str, different))[0]
             without = where if column in columns else f"{name}: row 0"
             raise DataError(
-                f"{without} has no column {column}, which others have; accepted: the same in all rows"
+                f"{without} has no column {column}, which other rows have; accepted: the same columns in all rows"
             )
         yield where, row
 
 
 def _in_batches(data: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a `datasets.Dataset`, in its own format."""
+    """The rows of a `datasets.Dataset`, in its format."""
     for start in range(0, len(data), _AT_ONCE):
         columns = data[start : start + _AT_ONCE]
         for i in range(min(_AT_ONCE, len(data) - start)):

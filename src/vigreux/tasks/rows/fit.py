@@ -15,14 +15,17 @@ from vigreux.tasks.task import IGNORE
 
 
 def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[ModelInputs]) -> None:
-    """Raises `DataError` unless every model has an embedding for each id and an output for each label, and can be shown
-    which tokens are hidden: those of a mask, and the padding of rows of different lengths."""
+    """Raises `DataError` unless every model can read the rows.
+
+    A model needs an embedding for each id and an output for each label. It must take an attention mask if the rows
+    bring one, or if they differ in length and so are padded.
+    """
     lengths = np.diff(table.ends, prepend=0)
     for model in models:
         if MASK not in model.columns:
             if MASK in table.columns:
                 raise DataError(
-                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without"
+                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without a mask"
                 )
             if not SPECS[kind].is_causal and lengths.min() != lengths.max():
                 raise DataError(
@@ -44,13 +47,13 @@ def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[Mo
 
 
 def _check_range(
-    name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, what: str
+    name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, counted: str
 ) -> None:
-    """Raises unless all values (total, …) are from 0 to `below` − 1."""
+    """Raises `DataError` unless all values (total, …) are from 0 to `below` − 1; `counted` says what limits them."""
     below = LARGEST_ID if below is None else below
     wrong = ((values < 0) | (values >= below)).reshape(len(values), -1)  # (total, …)
     if wrong.any():
-        place = int(wrong.any(axis=1).argmax())
-        row = int(np.searchsorted(table.ends, place, side="right"))
-        value = int(values[place].reshape(-1)[wrong[place]][0])
-        raise DataError(f"{name}: row {row}: {column}: {value}; accepted: 0 to {below - 1}, {what}")
+        token = int(wrong.any(axis=1).argmax())
+        row = int(np.searchsorted(table.ends, token, side="right"))
+        value = int(values[token].reshape(-1)[wrong[token]][0])
+        raise DataError(f"{name}: row {row}: {column}: {value}; accepted: 0 to {below - 1}, {counted}")

@@ -20,11 +20,11 @@ from vigreux.tasks.task import IGNORE
 
 @dataclass(frozen=True)
 class Padding:
-    """The id that fills rows up, for the check of rows without an attention mask.
+    """The id that pads rows, for the check of rows without an attention mask.
 
     Args:
-        id: of the tokenizer's padding token, else of its end of text, which people pad with then; `None`: it has neither.
-        shared: whether that token has another use (end of text), so that one at a row's end says nothing.
+        id: the tokenizer's padding token, else its end of text, which people use in its absence; `None` without both.
+        shared: whether that token has another use (end of text), so that a single one at the end is no padding.
     """
 
     id: int | None
@@ -32,7 +32,7 @@ class Padding:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Padding:
-        """Of a tokenizer."""
+        """The padding of a tokenizer."""
         names = (
             "bos_token_id",
             "eos_token_id",
@@ -46,7 +46,7 @@ class Padding:
         return cls(padding, padding in uses)
 
     def fills(self, ids: np.ndarray) -> bool:
-        """Whether the ids (n,) of a row begin or end in padding."""
+        """Whether the ids (n,) of a row begin or end with padding."""
         count = 2 if self.shared else 1
         if self.id is None or len(ids) < count:
             return False
@@ -55,31 +55,31 @@ class Padding:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One row, as it is handed over or without its padding.
+    """One row, with or without its padding.
 
     Args:
         ids: (n,) int64.
-        seen: (n,) bool, False where the attention mask hides the token.
-        inputs: by column, (n, …) for the tokens or () for the row.
-        labels: (n,) int64, the label of each token, −100 for none; `None`: the row brings none.
+        visible: (n,) bool, False where the attention mask hides the token.
+        inputs: column → (n, …) for the tokens or () for the row.
+        labels: (n,) int64, the label of each token, −100 for none; `None` for a row without labels of tokens.
         classes: the values of the columns that name its class.
     """
 
     ids: np.ndarray
-    seen: np.ndarray
+    visible: np.ndarray
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None
     classes: tuple[Any, ...] = ()
 
     def without_padding(self) -> TokenRow:
-        """The row from its first seen token to its last; what is hidden between stays."""
-        if self.seen[0] and self.seen[-1]:
+        """The row from its first visible token to its last. Hidden tokens between them stay."""
+        if self.visible[0] and self.visible[-1]:
             return self
-        shown = np.flatnonzero(self.seen)
-        part = slice(int(shown[0]), int(shown[-1]) + 1)
-        inputs = {column: value[part] if value.ndim else value for column, value in self.inputs.items()}
-        labels = None if self.labels is None else self.labels[part]
-        return TokenRow(self.ids[part], self.seen[part], inputs, labels, self.classes)
+        visible = np.flatnonzero(self.visible)
+        span = slice(int(visible[0]), int(visible[-1]) + 1)
+        inputs = {column: value[span] if value.ndim else value for column, value in self.inputs.items()}
+        labels = None if self.labels is None else self.labels[span]
+        return TokenRow(self.ids[span], self.visible[span], inputs, labels, self.classes)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Rows:
 
     Args:
         table: without class ids.
-        classes: of each row the values of the columns that name its class (classification).
+        classes: for each row, the values of the columns that name its class (kinds that predict samples).
         notes: what the user should know.
     """
 
@@ -100,32 +100,37 @@ class Rows:
 def read_rows(name: str, data: Any, kind: TaskKind, columns: Columns, padding: Padding) -> Rows:
     """Reads and checks every row, once.
 
-    The attention mask's zeros before the first 1 and after the last are padding. They are cut off, together with all
-    that stands beside them. Zeros between stay, as a column. Labels of tokens are aligned with the logits.
+    Zeros of the attention mask before the first 1 and after the last are padding. They are cut off, together with the
+    other values of these tokens. Zeros between stay, as a column. Labels of tokens are aligned with the logits.
 
     Raises:
-        DataError: a value that is none of those described in `vigreux.distill`; the message names the row.
+        DataError: a value that `vigreux.distill` does not describe; the message names the row.
     """
-    rows, silent = [], 0
-    for where, given in each_row(name, data):
-        whole = read_row(where, given, kind, columns, padding)
+    rows: list[TokenRow] = []
+    hidden_labels = 0
+    for where, values in each_row(name, data):
+        whole = read_row(where, values, kind, columns, padding)
         row = whole.without_padding()
-        if whole.labels is not None and row.labels is not None and not whole.seen.all():
-            before, labels = int((whole.labels != IGNORE).sum()), row.labels
+        if whole.labels is not None and row.labels is not None and not whole.visible.all():
+            labels = row.labels
             if SPECS[kind].is_causal:
-                labels = np.where(row.seen, labels, IGNORE)
-            silent += before - int((labels != IGNORE).sum())
+                labels = np.where(row.visible, labels, IGNORE)
+            hidden_labels += int((whole.labels != IGNORE).sum()) - int((labels != IGNORE).sum())
         rows.append(row)
     by_token, by_row = _split_columns(name, rows)
-    if not all(row.seen.all() for row in rows):
-        by_token[MASK] = [row.seen.astype(np.int64) for row in rows]
-    align = next_labels if SPECS[kind].is_causal else _as_they_are
-    aligned = [align(row.labels, row.seen) for row in rows if row.labels is not None]
+    if not all(row.visible.all() for row in rows):
+        by_token[MASK] = [row.visible.astype(np.int64) for row in rows]
+    align = next_labels if SPECS[kind].is_causal else _unchanged
+    aligned = [align(row.labels, row.visible) for row in rows if row.labels is not None]
     table = TokenTable.of_rows(
         [row.ids for row in rows], columns=by_token, row_columns=by_row, token_labels=aligned or None
     )
-    hidden = (f"{name}: {silent} labels of tokens that {MASK} hides carry no loss",) if silent else ()
-    return Rows(table, [row.classes for row in rows], hidden)
+    notes = (
+        (f"{name}: {hidden_labels} labels of tokens that {MASK} hides carry no loss",)
+        if hidden_labels
+        else ()
+    )
+    return Rows(table, [row.classes for row in rows], notes)
 
 
 def read_row(
@@ -133,14 +138,14 @@ def read_row(
 ) -> TokenRow:
     """One row with its padding, its values checked."""
     ids = token_ids(where, row[IDS])
-    seen = np.ones(len(ids), dtype=bool)
+    visible = np.ones(len(ids), dtype=bool)
     if columns.mask:
-        seen = zeros_and_ones(f"{where}: {MASK}", row[MASK], len(ids))
+        visible = zeros_and_ones(f"{where}: {MASK}", row[MASK], len(ids))
     elif padding.fills(ids):
         raise DataError(
             f"{where}: begins or ends with padding (id {padding.id}); accepted: a column {MASK}, or rows without padding"
         )
-    if not seen.any():
+    if not visible.any():
         raise DataError(f"{where}: {MASK}: hides every token; accepted: at least one 1")
     inputs = {
         column: model_input(f"{where}: {column}", row[column], len(ids), whole=column.endswith("_ids"))
@@ -149,48 +154,48 @@ def read_row(
     if columns.special:
         inputs[SPECIAL_MASK] = zeros_and_ones(f"{where}: {SPECIAL_MASK}", row[SPECIAL_MASK], len(ids))
     if SPECS[kind].predicts == "samples":
-        return TokenRow(ids, seen, inputs, None, tuple(row[column] for column in columns.labels))
-    return TokenRow(ids, seen, inputs, _labels_of_tokens(where, row, columns, ids))
+        return TokenRow(ids, visible, inputs, None, tuple(row[column] for column in columns.labels))
+    return TokenRow(ids, visible, inputs, _labels_of_tokens(where, row, columns, ids))
 
 
 def _labels_of_tokens(
     where: str, row: Mapping[str, Any], columns: Columns, ids: np.ndarray
 ) -> np.ndarray | None:
-    """(n,) the labels that the row brings: its own, or its ids, −100 where a mask of the loss says 0."""
+    """(n,) the labels of the row, or its ids, −100 where a mask of the loss is 0; `None` for a row without both."""
     if not columns.labels and not columns.loss_masks:
         return None
     labels = ids
     for i, column in enumerate(columns.labels):
-        given = token_labels(f"{where}: {column}", row[column], len(ids))
-        if i and not np.array_equal(given, labels):
+        values = token_labels(f"{where}: {column}", row[column], len(ids))
+        if i and not np.array_equal(values, labels):
             raise DataError(
                 f"{where}: {columns.labels[0]} and {column} differ; accepted: one of these columns"
             )
-        labels = given
+        labels = values
     for column in columns.loss_masks:
         labels = np.where(zeros_and_ones(f"{where}: {column}", row[column], len(ids)), labels, IGNORE)
     return labels
 
 
-def next_labels(labels: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """(n,) what each position of a causal model predicts: `labels[t + 1]`.
+def next_labels(labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """(n,) the label that each position t of a causal model predicts: `labels[t + 1]`.
 
-    −100 at the end, and where the mask hides this token or the next.
+    It is −100 at the end and where the mask hides this token or the next.
     """
     following = np.full_like(labels, IGNORE)
-    following[:-1] = np.where(seen[:-1] & seen[1:], labels[1:], IGNORE)
+    following[:-1] = np.where(visible[:-1] & visible[1:], labels[1:], IGNORE)
     return following
 
 
-def _as_they_are(labels: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Masked language models predict the token of the position itself, hidden from attention or not."""
+def _unchanged(labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """The labels of models that predict the position itself, hidden from attention or not."""
     return labels
 
 
 def _split_columns(
     name: str, rows: Sequence[TokenRow]
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[int]]]:
-    """The inputs of tokens and those of rows, by column."""
+    """The inputs of tokens and the inputs of rows, by column."""
     by_token: dict[str, list[np.ndarray]] = {}
     by_row: dict[str, list[int]] = {}
     for column, first in rows[0].inputs.items():
@@ -198,7 +203,7 @@ def _split_columns(
         for i, value in enumerate(values):
             if value.ndim != first.ndim or value.shape[1:] != first.shape[1:]:
                 raise DataError(
-                    f"{name}: row {i}: {column}: another shape than in row 0; accepted: one value a token in all rows"
+                    f"{name}: row {i}: {column}: another shape than in row 0; accepted: one value per token in all rows"
                 )
         if first.ndim:
             by_token[column] = values

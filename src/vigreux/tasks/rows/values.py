@@ -17,7 +17,7 @@ def numbers(where: str, value: Any, *, whole: bool = True) -> np.ndarray:
     """The numbers of one value, int64 or float32.
 
     Raises:
-        DataError: `None`, text, lists of different lengths; where `whole`, floats and truth values too.
+        DataError: `None`, text, lists of different lengths; if `whole` is set, also floats and truth values.
     """
     if value is None:
         raise DataError(f"{where}: is missing (None)")
@@ -37,7 +37,7 @@ def numbers(where: str, value: Any, *, whole: bool = True) -> np.ndarray:
             (x for x in array.flat if type(x) is not int and not isinstance(x, np.integer)), array.flat[0]
         )
         first = first.item() if isinstance(first, np.generic) else first
-        raise DataError(f"{where}: {str(first)[:60]!r} is no whole number; accepted: whole numbers alone")
+        raise DataError(f"{where}: {str(first)[:60]!r} is no whole number; accepted: whole numbers")
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
@@ -46,10 +46,10 @@ def token_ids(where: str, value: Any) -> np.ndarray:
     ids = numbers(f"{where}: {IDS}", value)
     if ids.ndim == 2 and len(ids) == 1:
         raise DataError(
-            f"{where}: {IDS}: shape {ids.shape}; accepted: ({ids.shape[1]},): a list of ids, not a list of such lists"
+            f"{where}: {IDS}: shape {ids.shape}; accepted: ({ids.shape[1]},), a list of ids and not a list of lists"
         )
     if ids.ndim != 1:
-        raise DataError(f"{where}: {IDS}: shape {ids.shape}; accepted: one list of ids a row")
+        raise DataError(f"{where}: {IDS}: shape {ids.shape}; accepted: one list of ids per row")
     if len(ids) == 0:
         raise DataError(f"{where}: {IDS}: is empty; accepted: at least one token")
     if ids.max() > LARGEST_ID:
@@ -61,7 +61,7 @@ def zeros_and_ones(where: str, value: Any, length: int) -> np.ndarray:
     """(length,) bool, from a mask of 0 and 1."""
     values = numbers(where, value, whole=False)
     if values.shape != (length,):
-        raise DataError(f"{where}: shape {values.shape}; accepted: ({length},), one number a token")
+        raise DataError(f"{where}: shape {values.shape}; accepted: ({length},), one number per token")
     wrong = (values != 0) & (values != 1)
     if wrong.any():
         raise DataError(f"{where}: {values[wrong][0].item()}; accepted: 0 (hidden) and 1")
@@ -69,21 +69,21 @@ def zeros_and_ones(where: str, value: Any, length: int) -> np.ndarray:
 
 
 def token_labels(where: str, value: Any, length: int) -> np.ndarray:
-    """(length,) int64: the label of each token, in transformers' convention."""
+    """(length,) int64: the label of each token, as transformers aligns them."""
     labels = numbers(where, value)
     if labels.shape != (length,):
         raise DataError(
-            f"{where}: shape {labels.shape}; accepted: ({length},), one label a token, −100 for none"
+            f"{where}: shape {labels.shape}; accepted: ({length},), one label per token, −100 for none"
         )
     return labels
 
 
 def model_input(where: str, value: Any, length: int, *, whole: bool) -> np.ndarray:
-    """(length, …), one value a token, or (), one for the row."""
+    """(length, …), one value per token, or (), one for the row."""
     values = numbers(where, value, whole=whole)
     if values.ndim and len(values) != length:
         raise DataError(
-            f"{where}: {len(values)} values for {length} tokens; accepted: one a token, or no such column"
+            f"{where}: {len(values)} values for {length} tokens; accepted: one per token, or no such column"
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(f"{where}: a value is not finite")
