@@ -48,12 +48,14 @@ def change(**fields: object) -> Change:
 
 def extraction(**fields: object) -> Change:
     """Extraction with other values in the section `extraction`."""
-    return change(curriculum="extraction", extraction=dataclasses.replace(PAPER, **fields))  # type: ignore[arg-type]
+    settings = dataclasses.replace(PAPER, **fields)  # type: ignore[arg-type]
+    return change(curriculum="extraction", extraction=settings)
 
 
 def student(init: str, curriculum: str) -> Change:
     """A student with another start."""
-    return change(student=StudentConfig(layers=3, hidden=192, init=init), curriculum=curriculum)  # type: ignore[arg-type]
+    config = StudentConfig(layers=3, hidden=192, init=init)  # type: ignore[arg-type]
+    return change(student=config, curriculum=curriculum)
 
 
 VARIANTS: dict[str, Change] = {

@@ -42,7 +42,7 @@ def _run(**changes: Any) -> Variant:
 
 
 def _started(curriculum: str, *, steps: float = 1.0, **changes: Any) -> Variant:
-    """A student that starts from projected embeddings, which is hidden layer 0 in closed form. `steps` is a factor."""
+    """A student that starts from projected embeddings. `steps` is a factor."""
 
     def make(scale: GrammarScale, seed: int) -> RunConfig:
         scale = replace(scale, steps=round(steps * scale.steps))

@@ -1,4 +1,4 @@
-"""2-shot students of C11's teacher through an early checkpoint: results/language-shots.json, docs/language.md.
+"""2-shot students of an early checkpoint of C11's teacher: results/language-shots.json, docs/language.md.
 
     python studies/language_shots.py        # after vigreux reproduce C11, whose teacher and students it reads
 

@@ -61,7 +61,7 @@ class Case:
 
 
 def sigmoid(steps: Array | float, middle: float, width: float) -> Array:
-    """From 0 to 1, a tenth to nine tenths of the way within `width`; a width of 0 is a jump after `middle`."""
+    """From 0 to 1, from 10 % to 90 % of the way within `width`; a width of 0 is a jump after `middle`."""
     scaled = np.clip((np.asarray(steps) - middle) * 2 * math.log(9) / max(width, 1e-9), -500, 500)
     return 1 / (1 + np.exp(-scaled))
 
@@ -108,7 +108,8 @@ def parity(middle: float, width: float, name: str) -> Case:
 
 def hierarchical(width: float, middles: tuple[float, ...] = (2e6, 4e6, 6.5e6)) -> Case:
     """Accuracy 1/8 → 1/4 → 1/2 → 1."""
-    name = f"hierarchical parity at {', '.join(f'{m / 1e6:g}' for m in middles)}M, each {width / 1e5:g} evaluations long"
+    steps = ", ".join(f"{middle / 1e6:g}" for middle in middles)
+    name = f"hierarchical parity at {steps}M, each {width / 1e5:g} evaluations long"
     return Case(
         name,
         accuracy(staircase(STEPS, middles, width, (1 / 8, 1 / 4, 1 / 2, 1.0))),
@@ -228,7 +229,7 @@ def hits(case: Case, middles: list[float]) -> float:
 
 
 def measure(case: Case, seeds: int = SEEDS, *, compare: bool = True) -> dict[str, object]:
-    """Over `seeds` curves: share that is exactly right, share of transitions found, and where the chosen checkpoint lies."""
+    """Over `seeds` curves: how many are right, transitions found, and where the chosen checkpoint lies."""
     exact, compared, found, ways = [], [], [], []
     for seed in range(seeds):
         curve = case.draw(default_rng(seed))

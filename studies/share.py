@@ -1,4 +1,4 @@
-"""How long the checkpoint of a 2-shot student should teach, on C9's grammar: results/share.json, docs/grammars.md.
+"""How long a 2-shot student's checkpoint should teach, on C9's grammar: results/share.json, docs/grammars.md.
 
     python studies/share.py        # after vigreux reproduce C9, whose teacher and students it reads
 

@@ -63,7 +63,7 @@ def shots() -> str:
 
 
 def _students(result: str) -> str:
-    """A row a method: means over seeds with 95 % intervals, on held-out text and on text of another source."""
+    """A row a method: means over seeds with 95 % intervals, here and on text of another source."""
     numbers = json.loads((ROOT / "results" / f"{result}.json").read_text())["numbers"]
     baseline = numbers["students"]["one-shot"]["accuracy"]
     rows = []

@@ -1,4 +1,4 @@
-"""Settings of sparse parity that nobody tuned on, by the commands of docs/parity.md: results/untuned.json and its figures.
+"""Settings of sparse parity that nobody tuned on, by the commands of docs/parity.md: results/untuned.json.
 
     python studies/untuned.py                  # six minutes on one core; run it again to resume it
     python studies/untuned.py --runs FOLDER --results FOLDER
@@ -92,13 +92,13 @@ EARLIER = (
 
 
 class Terminal:
-    """Runs `vigreux` from the repository's root as a user does, and records the commands without `--resume`."""
+    """Runs `vigreux` from the repository's root, and records the commands without `--resume`."""
 
     def __init__(self) -> None:
         self.commands: list[str] = []
 
     def vigreux(self, *words: str) -> str:
-        """Gives what the command prints. If the command fails, the program ends with the command's message."""
+        """Gives what the command prints. If it fails, the program ends with the command's message."""
         self.commands.append(shlex.join(["vigreux", *(word for word in words if word != "--resume")]))
         print("$", self.commands[-1], flush=True)
         done = subprocess.run(
@@ -197,8 +197,8 @@ def main(root: Path, results: Path) -> None:
     settings = [numbers for numbers, _, _ in measured]
     all_checks = [check for _, parts, _ in measured for check in parts]
     document = {
-        "title": "settings nobody tuned on: one-shot at chance, 2-shot and extraction at 99 % or more, with the"
-        " defaults",
+        "title": "settings nobody tuned on: one-shot at chance, 2-shot and extraction at 99 % or more,"
+        " with the defaults",
         "verdict": verdict_of(all_checks),
         "checks": [asdict(check) for check in all_checks],
         "settings": settings,

@@ -147,9 +147,6 @@ LONG_FUNCTIONS = {
     "api.py: distill",
     "assembly/build.py: make_setup",
     "assembly/caching.py: begin_capture",
-    "claims/c06_features.py: run",
-    "claims/c07_extraction.py: run",
-    "claims/c11_language.py: run",
     "models/student.py: _set_heads",
 }
 

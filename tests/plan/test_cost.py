@@ -1,5 +1,4 @@
 import math
-import statistics
 import subprocess
 import sys
 
@@ -11,7 +10,6 @@ from vigreux.curriculum import Curriculum, Duration, Labels, Stage, TeacherRef, 
 from vigreux.errors import ConfigError
 from vigreux.plan.budget import steps_for_budget
 from vigreux.plan.cost import Cost, StageCost, memory_estimate
-from vigreux.stats import mean_interval
 from vigreux.units import human, human_bytes, human_flops, human_time
 
 SIZES = {"batch_size": 10, "train_samples": 1000, "tokens_per_sample": 4}
@@ -185,23 +183,6 @@ def test_human_flops_and_bytes() -> None:
 )
 def test_human_time(seconds: float, text: str) -> None:
     assert human_time(seconds) == text
-
-
-# --- means ----------------------------------------------------------------------------------------------------------------
-
-
-def test_mean_interval_is_students() -> None:
-    mean, half = mean_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert half == pytest.approx(4.302653 / math.sqrt(3))  # t(0.975, 2) from the printed tables, s = 1
-    assert mean_interval([1.0, 2.0, 3.0], level=0.9)[1] == pytest.approx(2.919986 / math.sqrt(3))
-    assert mean_interval([5.0, 5.0]) == (5.0, 0.0)
-
-
-def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
-    assert mean_interval([4.0]) == (4.0, None)
-    with pytest.raises(statistics.StatisticsError):
-        mean_interval([])
 
 
 def test_importing_costs_loads_nothing_heavy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from vigreux.claims.common.checks import above, shares_needed, speed_checks
 from vigreux.claims.common.claim import Check, Claim, Outcome, Preset
@@ -11,7 +12,7 @@ from vigreux.claims.common.figures import save, training_figure
 from vigreux.claims.common.grammar_probes import ngram_series
 from vigreux.claims.common.lab import Lab
 from vigreux.claims.common.language import EXTRACTION as EXTRACTION_SETTINGS
-from vigreux.claims.common.language import PREFIX, SCALES, TEACHER_NAME
+from vigreux.claims.common.language import PREFIX, SCALES, TEACHER_NAME, LanguageScale
 from vigreux.claims.common.language_probes import (
     held_out_losses,
     mean_accuracies,
@@ -30,7 +31,7 @@ from vigreux.claims.common.phases import (
     phases_of,
 )
 from vigreux.claims.common.phases_figure import phases_figure
-from vigreux.claims.common.transformer_students import train_students
+from vigreux.claims.common.transformer_students import Method, train_students
 from vigreux.probes.phases import inflection
 
 NGRAM = 3  # the length in the checks; the numbers have other lengths, too
@@ -45,9 +46,7 @@ def run(lab: Lab, preset: Preset) -> Outcome:
     loss = loss_curve(teacher)
     lab.say("n-grams of the teacher's checkpoints")
     ngrams = ngram_series(teacher, scale.probe_sentences, scale.ngrams())
-    all_methods = methods_of(scale, phases, EXTRACTION_SETTINGS)
-    methods = {"supervised": partial(scale.student, "supervised")}
-    methods |= {name: all_methods[name] for name in (ONE_SHOT, *CURRICULA)}
+    methods = _methods(scale, phases)
     students = train_students(lab, teacher, methods, scale.seeds, prefix=PREFIX)
     lab.say("n-grams of students; text of another source")
     elsewhere = {name: scores_on(scale.elsewhere, runs) for name, runs in students.runs.items()}
@@ -86,14 +85,24 @@ def run(lab: Lab, preset: Preset) -> Outcome:
             save(phases_figure(loss, phases, ngrams, NGRAM, students), lab.results, f"C11.{preset}"),
             save(training_figure(students, methods), lab.results, f"C11.{preset}.students"),
         ],
-        notes=[
-            "Total variation is ½ ‖·‖₁. Masked positions are attended to, in training and in the probes.",
-            "Where the teacher's loss has no three phases (phases.found is false), the middle of phase 2 is"
-            " the half of its run.",
-            "Elsewhere is text of a source that no model was trained on; its masks are the same for all"
-            " models.",
-        ],
+        notes=_notes(),
     )
+
+
+def _methods(scale: LanguageScale, phases: dict[str, Any]) -> dict[str, Method]:
+    """The students of the claim. All take the same number of steps and start from the same random weights."""
+    all_methods = methods_of(scale, phases, EXTRACTION_SETTINGS)
+    chosen = {name: all_methods[name] for name in (ONE_SHOT, *CURRICULA)}
+    return {"supervised": partial(scale.student, "supervised"), **chosen}
+
+
+def _notes() -> list[str]:
+    return [
+        "Total variation is ½ ‖·‖₁. Masked positions are attended to, in training and in the probes.",
+        "Where the teacher's loss has no three phases (phases.found is false), the middle of phase 2 is the"
+        " half of its run.",
+        "Elsewhere is text of a source that no model was trained on; its masks are the same for all models.",
+    ]
 
 
 def _elsewhere_check(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> Check:

@@ -11,6 +11,7 @@ from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
 from vigreux.config.transformer import RunConfig
 from vigreux.files.overlaps import check_overlaps
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
@@ -45,12 +46,9 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _show(begun: Capture) -> None:
-    from rich import box
-    from rich.table import Table
-
     from vigreux.units import human_bytes
 
-    table = Table("signal", "bytes a row", "what is lost", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = terminal_table(["signal", "bytes a row", "what is lost"])
     for each in begun.signals:
         table.add_row(each.name, str(each.form.bytes_per_row), each.form.error)
     console().print(table)

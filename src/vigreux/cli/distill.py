@@ -10,6 +10,7 @@ from vigreux.cli.families import family_of
 from vigreux.cli.flags import QUIET, RESUME
 from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
+from vigreux.report.layout import terminal_table
 from vigreux.run.folder import RunFolder, Summary
 
 
@@ -29,13 +30,10 @@ def run(argv: Sequence[str]) -> None:
 
 def print_summary(output: str, summary: Summary) -> None:
     """The student's scores beside the teacher's, the cost, and where the student is."""
-    from rich import box
-    from rich.table import Table
-
     from vigreux.report.metrics import Metric
     from vigreux.units import human_bytes, human_flops, human_time
 
-    table = Table("held out", "student", "teacher", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = terminal_table(["held out", "student", "teacher"])
     for name, value in summary.metrics.items():
         metric = Metric.named(name)
         table.add_row(

@@ -13,6 +13,7 @@ from vigreux.cli.parsing import read_arguments
 from vigreux.cli.shared import console
 from vigreux.curriculum import Curriculum
 from vigreux.plan.cost import Cost
+from vigreux.report.layout import terminal_table
 from vigreux.units import human_bytes, human_flops, human_time
 
 FLAGS = (
@@ -37,12 +38,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _print_stages(curriculum: Curriculum, cost: Cost) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        "stage", "teacher", "target", "depth", "steps", "FLOPs", "time", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = terminal_table(["stage", "teacher", "target", "depth", "steps", "FLOPs", "time"])
     for stage, stage_cost in zip(curriculum, cost.stages):
         depth = "whole" if stage.depth is None else str(stage.depth)
         seconds = human_time(stage_cost.seconds or 0)
@@ -60,18 +56,8 @@ def _print_stages(curriculum: Curriculum, cost: Cost) -> None:
 
 def _print_cache(cache: CacheReport) -> None:
     """A cache against the live teacher, for one student and for several."""
-    from rich import box
-    from rich.table import Table
-
     price, students = cache.price, cache.students
-    table = Table(
-        "teacher",
-        "FLOPs",
-        f"time {cache.machine}",
-        "bytes read a second",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = terminal_table(["teacher", "FLOPs", f"time {cache.machine}", "bytes read a second"])
     for name, flops, reads in (
         ("live, one student", price.live_flops, 0.0),
         ("capture, once", price.capture_flops, 0.0),

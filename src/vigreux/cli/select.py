@@ -15,6 +15,7 @@ from vigreux.checks import Accepts
 from vigreux.cli.arguments import Parser, location, whole_number
 from vigreux.cli.shared import console
 from vigreux.errors import ConfigError, DataError, unknown
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from vigreux.report.metrics import Metric
@@ -236,21 +237,9 @@ def _show(
 
 
 def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice]) -> None:
-    from rich import box
-    from rich.table import Table
-
     metric = teacher.metric
-    table = Table(
-        "transition",
-        "from step",
-        "half way",
-        "to step",
-        metric.words,
-        "sharpness",
-        "checkpoints",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    steps_header = ["from step", "half way", "to step"]
+    table = terminal_table(["transition", *steps_header, metric.words, "sharpness", "checkpoints"])
     for number, transition in enumerate(transitions, start=1):
         steps = (f"{step:,.0f}" for step in (transition.start, transition.middle, transition.end))
         values = f"{metric.format(transition.before)} → {metric.format(transition.after)}"

@@ -125,7 +125,7 @@ def _value(run: Run, metric: Metric) -> float | None:
     return run.summary.metrics.get(metric.name) if run.summary else None
 
 
-# --- how it is written ----------------------------------------------------------------------------------------
+# --- how it is written ------------------------------------------------------------------------------------
 
 
 def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:

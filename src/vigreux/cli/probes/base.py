@@ -50,11 +50,3 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(",") if number.strip())
     except ValueError as error:
         raise ConfigError(f"{option}: {shown(text)}; accepted: whole numbers with commas") from error
-
-
-def plain_table(*columns: str, **options: Any) -> Table:
-    """An empty table in the style of the command line."""
-    from rich import box
-    from rich.table import Table
-
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, **options)

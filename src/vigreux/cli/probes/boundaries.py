@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vigreux.cli.probes.base import Probe, Record, no_options, plain_table
+from vigreux.cli.probes.base import Probe, Record, no_options
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +34,7 @@ def measure(model: ProbedModel) -> Record:
 def tables(records: Sequence[Record]) -> list[tuple[Table, str]]:
     """A row a model, a column a level."""
     most_levels = max(len(record["levels"]) for record in records)
-    table = plain_table("model", *(f"level {level}" for level in range(most_levels)))
+    table = terminal_table(["model", *(f"level {level}" for level in range(most_levels))])
     for record in records:
         cells = [f"{100 * level['accuracy']:.1f} % of {level['count']:,}" for level in record["levels"]]
         table.add_row(record["model"], *cells)

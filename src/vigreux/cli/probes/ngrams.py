@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vigreux.checks import Size
 from vigreux.cli.arguments import whole_number
-from vigreux.cli.probes.base import Probe, Record, plain_table, whole_numbers
+from vigreux.cli.probes.base import Probe, Record, whole_numbers
 from vigreux.errors import ConfigError
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +85,7 @@ def tables(records: Sequence[Record]) -> list[tuple[Table, str]]:
     """A row a model, a column a measure and n."""
     lengths = [score["n"] for score in records[0]["ngrams"]]
     measures = [(measure, i) for measure in ("robust", "close") for i in range(len(lengths))]
-    table = plain_table("model", *(f"M_{measure} {lengths[i]}" for measure, i in measures))
+    table = terminal_table(["model", *(f"M_{measure} {lengths[i]}" for measure, i in measures)])
     for record in records:
         cells = [_with_interval(record["ngrams"][i], measure) for measure, i in measures]
         table.add_row(record["model"], *cells)

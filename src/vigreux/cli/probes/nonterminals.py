@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from vigreux.checks import Size
 from vigreux.cli.arguments import whole_number
-from vigreux.cli.probes.base import Probe, Record, plain_table
+from vigreux.cli.probes.base import Probe, Record
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +53,7 @@ def measure(model: ProbedModel, *, training: int, held_out: int) -> Record:
 def tables(records: Sequence[Record]) -> list[tuple[Table, str]]:
     """A row a model, a column a level."""
     levels = range(1, len(records[0]["accuracy"]) + 1)
-    table = plain_table("model", *(f"level {level}" for level in levels))
+    table = terminal_table(["model", *(f"level {level}" for level in levels)])
     for record in records:
         pairs = zip(record["accuracy"], record["majority"])
         table.add_row(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from vigreux.checks import Size
 from vigreux.cli.arguments import whole_number
-from vigreux.cli.probes.base import Probe, Record, plain_table
+from vigreux.cli.probes.base import Probe, Record
 from vigreux.errors import ConfigError
+from vigreux.report.layout import terminal_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +63,7 @@ def tables(records: Sequence[Record]) -> list[tuple[Table, str]]:
     for record in records:
         depths = range(len(record["cka"][0]))
         title = f"CKA: layers of {record['teacher']} (down), of {record['model']} (across)"
-        table = plain_table("", *map(str, depths), title=title, title_justify="left")
+        table = terminal_table(["", *map(str, depths)], title=title)
         for layer, row in enumerate(record["cka"]):
             table.add_row(str(layer), *(f"{value:.2f}" for value in row))
         pairs = record["pairs"]
