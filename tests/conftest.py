@@ -1,10 +1,10 @@
-"""What every test runs under: no network, one torch thread, the same hypothesis cases in every run without deadlines."""
+"""What every test runs under: no network, one torch thread, and hypothesis with fixed cases and no deadlines."""
 
 import gc
 import os
 from pathlib import Path
 
-# Set before any test imports a Hugging Face library, which reads these once. Processes that a test starts inherit them.
+# Hugging Face libraries read these when they are imported. The processes that a test starts inherit them.
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
