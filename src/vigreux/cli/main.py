@@ -72,7 +72,8 @@ LOST_WORKERS = frozenset({"TerminatedWorkerError", "BrokenProcessPool"})
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0 done, 1 unexpected, 2 bad input, 130 interrupted, 141 output that nobody reads.
 
-    A closed or full output never stops a command: what it writes is dropped, and the exit code says so at the end.
+    A closed or full output never stops a command: what it writes is dropped, and the exit code says so at the
+    end.
     """
     with guarded_streams() as guards:
         code = _main(list(sys.argv[1:] if argv is None else argv))
@@ -131,7 +132,8 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     return 0
 
 
-# --- the last resort --------------------------------------------------------------------------------------------------
+# --- the last resort
+# --------------------------------------------------------------------------------------------------
 
 
 def _unexpected(command: str, error: Exception) -> int:

@@ -1,7 +1,8 @@
 """Reads a configuration: YAML files, then dotted options of the command line, into a tree of frozen dataclasses.
 
-`read_arguments` reads the command line and its files once, without knowing the configuration's type. So a command can
-look at one value first (`task.kind`) and choose the type by it; `Arguments.parse` then checks and converts every value.
+`read_arguments` reads the command line and its files once, without knowing the configuration's type. So a
+command can look at one value first (`task.kind`) and choose the type by it; `Arguments.parse` then checks and
+converts every value.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Arguments:
         command: The command's name.
         flags: The options that are no fields of the configuration.
         files: Path and content of each configuration file, in the order of the command line.
-        options: Name (without dashes) and value of each other option, in that order: text, `True` for a switch,
-            `MISSING` where the value is missing.
+        options: Name (without dashes) and value of each other option, in that order: text, `True` for a
+            switch, `MISSING` where the value is missing.
         asks_help: Whether `--help` is there.
     """
 
@@ -78,8 +79,9 @@ class Arguments:
     def parse(self, cls: type[T], about: str) -> tuple[T, dict[str, Any]]:
         """The configuration, and the value of every flag. With `--help` it prints the help instead, and exits.
 
-        Options override files, whatever their order on the command line. Of several files, or of an option that is
-        given several times, the last one counts. Sections merge field by field; any other value is replaced whole.
+        Options override files, whatever their order on the command line. Of several files, or of an option
+        that is given several times, the last one counts. Sections merge field by field; any other value is
+        replaced whole.
 
         Args:
             cls: The configuration's dataclass.
@@ -172,7 +174,8 @@ def _split(argv: Sequence[str], switches: set[str]) -> Iterator[tuple[str, Any]]
             yield name, MISSING
 
 
-# --- values of options ------------------------------------------------------------------------------------------------
+# --- values of options
+# ------------------------------------------------------------------------------------------------
 
 
 def from_text(name: str, text: str, hint: Any) -> Any:

@@ -37,7 +37,8 @@ def check_content(content: Any, cls: type, path: str, prefix: str = "") -> dict[
     """The content of a file as dotted name → value, every value converted to its field's type.
 
     Raises:
-        ConfigError: a key that `cls` does not have, or a value of another type. The message names file and key.
+        ConfigError: a key that `cls` does not have, or a value of another type. The message names file and
+            key.
     """
     if not isinstance(content, Mapping):
         what = "empty" if content is None else shown(content)

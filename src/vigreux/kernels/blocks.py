@@ -1,7 +1,7 @@
 """Samples go through a network in blocks: each reads and writes the weights once, and its steps are taken on small matrices.
 
-The weights lie tile by tile, a tile's inputs one after another, so that a tile stays in the first-level cache while it takes in the
-last block's updates and gives the next block's pre-activations.
+The weights lie tile by tile, a tile's inputs one after another, so that a tile stays in the first-level cache
+while it takes in the last block's updates and gives the next block's pre-activations.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sentences of a probabilistic context-free grammar: number `index` of stream `seed` is a pure function of (seed, index).
 
-Draw number d of a sentence is the d-th output of SplitMix64 (Steele, Lea & Flood 2014) from a state that is itself hashed from
-(seed, index): no generator is carried from sentence to sentence. Symbols are expanded depth first, leftmost first, the d-th
-expansion with draw d (on a stack, so that recursive grammars work too).
+Draw number d of a sentence is the d-th output of SplitMix64 (Steele, Lea & Flood 2014) from a state that is
+itself hashed from (seed, index): no generator is carried from sentence to sentence. Symbols are expanded
+depth first, leftmost first, the d-th expansion with draw d (on a stack, so that recursive grammars work too).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class RuleTable(NamedTuple):
     Args:
         terminals: T.
         first: (N + 1,) int64, first rule of a nonterminal; its last one stands before the next one's first.
-        threshold: (R,) uint64, 2^64 times the probabilities of a nonterminal's rules, summed up to this one: a draw takes the first
-            rule whose threshold it does not exceed, and the last rule where it exceeds those of all others.
+        threshold: (R,) uint64, 2^64 times the probabilities of a nonterminal's rules, summed up to this one:
+            a draw takes the first rule whose threshold it does not exceed, and the last rule where it exceeds
+            those of all others.
         begin: (R + 1,) int64, where a rule's right side begins; it ends where the next begins.
         right: (…,) int32 right sides, one after another, and behind them the start symbol.
         level: (N,) int64 level of a nonterminal, 1 to depth, of a graded grammar; else unused.
@@ -44,7 +45,8 @@ class Room(NamedTuple):
     Args:
         tokens: (room,) int32 token ids.
         boundaries: (room,) int8, of how many consecutive ancestors, from its parent up, a token is the last.
-        ancestors: (room, depth) int16, a token's ancestors of level 1 to depth, nonterminals counted from 0; (room, 0) writes none.
+        ancestors: (room, depth) int16, a token's ancestors of level 1 to depth, nonterminals counted from 0;
+            (room, 0) writes none.
     """
 
     tokens: np.ndarray
@@ -68,7 +70,8 @@ def expand(
         longest: most tokens that a sentence may have.
 
     Returns:
-        How many sentences stand there now. Fewer than `count`: the next one is longer than `longest`, or than the room left.
+        How many sentences stand there now. Fewer than `count`: the next one is longer than `longest`, or than
+        the room left.
     """
     at = ends[done - 1] if done > 0 else 0
     stream = _mix(seed)
@@ -90,9 +93,10 @@ def _sentence(
 ) -> int:
     """Writes one sentence from place `at` on; gives its length, or −1 where that exceeds `limit`.
 
-    The right side at hand is read from `child` to `stop`; its last symbol's last token is the last of `last_of + 1` ancestors.
-    `waiting` holds these three numbers of the right sides around it that have symbols left, `path` the symbol read last at each
-    level. A rule is found by a sum, not by branches, which no processor could predict.
+    The right side at hand is read from `child` to `stop`; its last symbol's last token is the last of
+    `last_of + 1` ancestors. `waiting` holds these three numbers of the right sides around it that have
+    symbols left, `path` the symbol read last at each level. A rule is found by a sum, not by branches, which
+    no processor could predict.
     """
     terminals, first, threshold, begin, right = (
         table.terminals,

@@ -36,8 +36,8 @@ def loss_and_gradient(
 ) -> float:
     """The loss of logits o (K,) for q = targets[sample], and its gradient in g[r] (K,).
 
-    Of the soft cross-entropy log(losses[2, sample]) is still missing: a logarithm that no later step waits for is taken of all
-    samples together. It stays 1 for the other losses.
+    Of the soft cross-entropy log(losses[2, sample]) is still missing: a logarithm that no later step waits
+    for is taken of all samples together. It stays 1 for the other losses.
     """
     K = o.shape[0]
     loss = 0.0

@@ -1,10 +1,11 @@
 """Exact online SGD of a two-layer network, much faster than its weights can be multiplied.
 
-Batch-1 SGD on `f(x) = A relu(W x + b) + c` seems to need the whole of `W` at each step. It does not: step i changes `W` by a rank-1
-term `u_i x_iᵀ`, so over a block of B samples all pre-activations come from one product `Z = X Wᵀ + b`, and a later sample j sees
-step i as `z_j += (x_i·x_j + 1) u_i`. `W` is read and written once a block (`W += Uᵀ X`). This is LAPACK's blocked factorisation
-applied to SGD; in exact arithmetic the result is that of the step-by-step loop, and in float64 they agree to rounding. The inputs
-are signs, so both products are sums with signs, for which a quarter of the additions is enough (`signs.py`).
+Batch-1 SGD on `f(x) = A relu(W x + b) + c` seems to need the whole of `W` at each step. It does not: step i
+changes `W` by a rank-1 term `u_i x_iᵀ`, so over a block of B samples all pre-activations come from one
+product `Z = X Wᵀ + b`, and a later sample j sees step i as `z_j += (x_i·x_j + 1) u_i`. `W` is read and
+written once a block (`W += Uᵀ X`). This is LAPACK's blocked factorisation applied to SGD; in exact arithmetic
+the result is that of the step-by-step loop, and in float64 they agree to rounding. The inputs are signs, so
+both products are sums with signs, for which a quarter of the additions is enough (`signs.py`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class OnlineSGD:
         W, b: hidden layer (m, n) and (m,).
         A, c: output layer (K, m) and (K,).
         batch: samples a step; gradients are means over them.
-        weight_decay: `p ← (1 − rate · weight_decay) p − rate · gradient`, all parameters that a step trains (as `torch.optim.SGD`).
+        weight_decay: `p ← (1 − rate · weight_decay) p − rate · gradient`, all parameters that a step trains
+            (as `torch.optim.SGD`).
         threads: default all cores. Results on another number of threads differ by rounding.
         blocking: sizes of blocks, default the best.
     """
@@ -108,8 +110,9 @@ class OnlineSGD:
 
         Args:
             X: (N, n) inputs ±1 of any type, N a multiple of `batch`.
-            targets: (N, K) class probabilities q. Soft cross-entropy `−Σ q log softmax(o)`; hinge `Σ_y q_y Σ_{k≠y} max(0, 1 − o_y +
-                o_k) / K`. With one logit f the hinge is `α max(0, 1 − f y) + (1 − α) max(0, 1 − f f_T)`, targets (N, 2) = (y, f_T).
+            targets: (N, K) class probabilities q. Soft cross-entropy `−Σ q log softmax(o)`; hinge `Σ_y q_y
+                Σ_{k≠y} max(0, 1 − o_y + o_k) / K`. With one logit f the hinge is `α max(0, 1 − f y) + (1 − α)
+                max(0, 1 − f f_T)`, targets (N, 2) = (y, f_T).
             rate: (N / batch,) learning rates.
             loss: soft-cross-entropy or hinge.
             alpha: weight of the label in the hinge of one logit.

@@ -1,8 +1,9 @@
 """Sums of vectors with signs, four at a time: `out_i += Σ_r s_ir v_r`, s_ir ∈ {−1, +1}.
 
-Inputs are signs, so neither `W x` nor `Σ_r U_r x_rᵀ` needs a multiplication. Of four vectors only eight sums exist, up to a common
-sign: they are worked out once, and each `out_i` takes one of them, which is a quarter of the work of a matrix product (the "Method
-of Four Russians", Arlazarov et al. 1970). A code says which of the eight and a sign says how:
+Inputs are signs, so neither `W x` nor `Σ_r U_r x_rᵀ` needs a multiplication. Of four vectors only eight sums
+exist, up to a common sign: they are worked out once, and each `out_i` takes one of them, which is a quarter
+of the work of a matrix product (the "Method of Four Russians", Arlazarov et al. 1970). A code says which of
+the eight and a sign says how:
 
     v_0 + x_1 v_1 + x_2 v_2 + x_3 v_3  times  s,      code = Σ_k 2^{k−1} [s_k ≠ s_0],  x_k = s_k s_0,  s = s_0.
 """

@@ -1,8 +1,8 @@
 """The sequential part of a block: one SGD step after another on rows whose pre-activations are known up to the last few steps.
 
-Arrays are those of `vocabulary.py`, handed on whole, with row numbers: a view, whose references are counted, costs as much as a
-narrow row's work. Units can be shared out among threads, each with its own columns of Z, U and A: all that a step needs of the
-others is their part of the logits, and for that they meet once a step.
+Arrays are those of `vocabulary.py`, handed on whole, with row numbers: a view, whose references are counted,
+costs as much as a narrow row's work. Units can be shared out among threads, each with its own columns of Z, U
+and A: all that a step needs of the others is their part of the logits, and for that they meet once a step.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def two_class_steps(
 ) -> float:
     """What `logits_steps` does, for the commonest case: two classes, soft cross-entropy, batch size 1, one thread.
 
-    Then the logits and their gradient are two numbers and one; without arrays for them a narrow network takes a tenth less time.
+    Then the logits and their gradient are two numbers and one; without arrays for them a narrow network takes
+    a tenth less time.
     """
     A, c, Z, G, U, P = network.A, network.c, block.Z, block.G, block.U, block.P
     losses, targets, rates, shrinks = samples.losses, samples.targets, samples.rate, samples.shrink

@@ -1,7 +1,8 @@
 """What the kernels hand to each other, as tuples of arrays that compiled code can take apart.
 
-Notation: n inputs, m hidden units of one thread, K logits, B rows (samples) of a block, N samples of a call. m is rounded up to an
-odd number of vectors, so that rows do not fall on each other in the cache; the units beyond the network's stay 0.
+Notation: n inputs, m hidden units of one thread, K logits, B rows (samples) of a block, N samples of a call.
+m is rounded up to an odd number of vectors, so that rows do not fall on each other in the cache; the units
+beyond the network's stay 0.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ class Block(NamedTuple):
     """The rows that go through together.
 
     Args:
-        Z: (B, m) pre-activations; correct up to the last few steps before a row's own, hidden activations `h` after it.
-        G: (B, B) products of the inputs plus 1 (the bias is one more input that is always 1), below the diagonal.
+        Z: (B, m) pre-activations; correct up to the last few steps before a row's own, hidden activations `h`
+            after it.
+        G: (B, B) products of the inputs plus 1 (the bias is one more input that is always 1), below the
+            diagonal.
         U: (B, m) what each row adds to a unit: after step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and  b = s_i (b_0 + Σ_j U_j), with the
             scale s_i the product of the steps' `shrink`.
         P: (batch, m) pre-activations of a step that matches the hidden layer as well as logits, else (0, m).
@@ -55,9 +58,11 @@ class Samples(NamedTuple):
 
     Args:
         X: (N + 3, 64 · words) int8 ±1; after the n inputs a column of ones for the bias, and ones beyond.
-        targets: (N, K) class probabilities; for the signed margin (N, 2): label and teacher's value; (0, ·) without logits.
+        targets: (N, K) class probabilities; for the signed margin (N, 2): label and teacher's value; (0, ·)
+            without logits.
         hidden: (N, units of all threads) targets of the hidden layer, or (0, ·).
-        losses: (3, N) written: of the logits, of the hidden layer, and what the first still lacks the logarithm of.
+        losses: (3, N) written: of the logits, of the hidden layer, and what the first still lacks the
+            logarithm of.
         rate: (steps,) learning rate / batch.
         shrink: (steps,) 1 − learning rate · weight decay.
     """
@@ -76,7 +81,8 @@ class Rules(NamedTuple):
     Args:
         batch: rows a step.
         group: rows that take in all earlier rows of the block together.
-        quad: rows that take in the earlier rows of their group together; 4, or one step where that is no divisor of 4.
+        quad: rows that take in the earlier rows of their group together; 4, or one step where that is no
+            divisor of 4.
         kind: a loss of `losses`.
         alpha: weight of the label, signed margin only.
         weight: of the hidden layer's loss.
@@ -116,8 +122,8 @@ class Meeting(NamedTuple):
     """What threads share.
 
     Args:
-        work: (4, threads, batch, K): their parts of the logits at this step and the one before (no thread is ahead of another by
-            more than one meeting); each thread's logits; each thread's gradients.
+        work: (4, threads, batch, K): their parts of the logits at this step and the one before (no thread is
+            ahead of another by more than one meeting); each thread's logits; each thread's gradients.
         counter: of the barrier.
     """
 

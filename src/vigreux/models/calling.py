@@ -44,8 +44,8 @@ class CalledModel(Recomputing, nn.Module):
     """A module that is called with whole batches.
 
     Args:
-        module: A model of transformers, called with the inputs that its `forward` names; or a torch module, called as
-            `module(batch["inputs"])`.
+        module: A model of transformers, called with the inputs that its `forward` names; or a torch module,
+            called as `module(batch["inputs"])`.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -62,8 +62,8 @@ def check_kind(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None
 def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
     """Raises `ConfigError` where the family has no model of this task.
 
-    An encoder (BERT) under a head for the next token sees the token that it has to predict. Such a family is refused for
-    causal language modelling, unless its config says `is_decoder`.
+    An encoder (BERT) under a head for the next token sees the token that it has to predict. Such a family is
+    refused for causal language modelling, unless its config says `is_decoder`.
     """
     if _is_remote(config):
         return

@@ -1,9 +1,9 @@
 """FLOPs of a view, counted by torch's formulas on the meta device: nothing is computed, and no weights are needed.
 
-A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted; see `FlopCounter`.
-Models are built with eager attention, whose products are plain matrix products wherever they run: of the fused attention kernels
-the counter knows some, and which one runs depends on device and mask (on a CPU it counts none of the attention). What a causal
-mask hides is counted, as it is computed.
+A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted; see
+`FlopCounter`. Models are built with eager attention, whose products are plain matrix products wherever they
+run: of the fused attention kernels the counter knows some, and which one runs depends on device and mask (on
+a CPU it counts none of the attention). What a causal mask hides is counted, as it is computed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def view_flops(
         depth: number of blocks; None is the whole model with its head.
         batch: samples.
         seq: tokens a sample; vision models take their image size instead.
-        positions_share: share of the positions that reach the head of a language model (`depth=None`); None: no selection.
+        positions_share: share of the positions that reach the head of a language model (`depth=None`); None:
+            no selection.
         backward: count the backward pass as well, as for a student that is trained.
         frozen: what this hidden state depends on is not trained (see `Stage.frozen`).
         final_norm: whether the norm after the last block belongs to its hidden state.

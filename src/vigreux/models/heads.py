@@ -1,7 +1,7 @@
 """The output head of a language model, where it is a linear layer: then a loss can do without all logits at once.
 
-What an architecture does with the product (a factor, a soft cap) stands in its code alone. So a head is found by what the config
-says, and then tried: the model's own logits have to come out.
+What an architecture does with the product (a factor, a soft cap) stands in its code alone. So a head is found
+by what the config says, and then tried: the model's own logits have to come out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vigreux.models.calling import Batch
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.views import LogitsView
 
-# Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long: one product for a
-# whole vocabulary is much slower than products of so many tokens each.
+# Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long:
+# one product for a whole vocabulary is much slower than products of so many tokens each.
 _TILE = 512
 _ATTENTION = "attention"
 _LARGEST = 50.0  # logits at which a head is tried: where a cap shows
@@ -80,7 +80,8 @@ class LinearHead:
     Args:
         module: the layer itself, so that its weights are read when they are used.
         scale, cap: see `Head`.
-        after: a module inside the last block from which on a model goes position by position (see `LogitsView.head_input`).
+        after: a module inside the last block from which on a model goes position by position (see
+            `LogitsView.head_input`).
     """
 
     module: nn.Linear

@@ -23,8 +23,8 @@ def tapped(
 ) -> Iterator[dict[State, Tensor]]:
     """Records hidden states of the forward passes inside the `with` block: state → (B, T, H), of the last pass.
 
-    Hidden state `s` is the input of block `s + 1`. The last one is the output of the base model. Where no final norm is
-    asked for, or there is none, it is the output of the last block.
+    Hidden state `s` is the input of block `s + 1`. The last one is the output of the base model. Where no
+    final norm is asked for, or there is none, it is the output of the last block.
     """
     layout = layout or find_layout(model)
     blocks = block_list(model, layout)
@@ -59,10 +59,12 @@ def watched_states(
 ) -> tuple[list[int], dict[State, Tensor]]:
     """Hidden states as a full forward pass of the model has them, without any view.
 
-    State `s` is the input of block `s + 1`. The last one is the output of a language model's base, else of the last block.
+    State `s` is the input of block `s + 1`. The last one is the output of a language model's base, else of
+    the last block.
 
     Returns:
-        The order in which the blocks run, and the states. A state is absent where the model calls a block past its hooks.
+        The order in which the blocks run, and the states. A state is absent where the model calls a block
+        past its hooks.
     """
     last = num_blocks(model, layout)
     order: list[int] = []

@@ -1,8 +1,9 @@
 """Settings that differ from block to block: which teacher block a student's block follows, and what its config then says.
 
-A family may give its blocks different kinds: sliding or full attention, attention or a state space, experts or a dense
-feed-forward part. Its config says which in a list with one value for each block, a list of block numbers, a count, or a rule with a
-period. `follow_layers_` gives a student's config the settings of the teacher blocks that it follows.
+A family may give its blocks different kinds: sliding or full attention, attention or a state space, experts
+or a dense feed-forward part. Its config says which in a list with one value for each block, a list of block
+numbers, a count, or a rule with a period. `follow_layers_` gives a student's config the settings of the
+teacher blocks that it follows.
 """
 
 from __future__ import annotations
@@ -115,9 +116,9 @@ def evenly_copied_layers(teacher: PreTrainedConfig, layers: int) -> list[int]:
 def paired_layers(config: PreTrainedConfig, layers: int) -> list[int]:
     """The teacher block (0-based) that each of a student's `layers` blocks follows.
 
-    They are evenly spread (`spread_layers`). A student with more blocks than the teacher repeats the teacher's blocks in turn.
-    Where blocks are of several kinds, each kind gets at least one block as far as there are blocks. Attention comes first:
-    without it a hybrid cannot run.
+    They are evenly spread (`spread_layers`). A student with more blocks than the teacher repeats the
+    teacher's blocks in turn. Where blocks are of several kinds, each kind gets at least one block as far as
+    there are blocks. Attention comes first: without it a hybrid cannot run.
     """
     count = config.num_hidden_layers
     if layers >= count:
@@ -215,7 +216,8 @@ def _period(wanted: Sequence[bool]) -> tuple[int, int] | None:
     return None
 
 
-# --- kinds of blocks --------------------------------------------------------------------------------------------------
+# --- kinds of blocks
+# --------------------------------------------------------------------------------------------------
 
 
 def check_same_kinds(
@@ -226,7 +228,8 @@ def check_same_kinds(
 ) -> None:
     """Raises `ConfigError` unless each student block is of the kind of the teacher block that is copied into it.
 
-    Two blocks are of one kind if their modules have the same classes and plain attributes, and if the configs say the same of both.
+    Two blocks are of one kind if their modules have the same classes and plain attributes, and if the configs
+    say the same of both.
 
     Args:
         student: its blocks.

@@ -1,7 +1,7 @@
 """Where a network keeps its blocks: found by structure, or named by hand with a dotted path.
 
-Hidden states are numbered as Hugging Face `hidden_states` are: 0 enters the first block, `s` leaves block `s`, and the
-last one, `L`, includes the final norm where the architecture's own `hidden_states[L]` does.
+Hidden states are numbered as Hugging Face `hidden_states` are: 0 enters the first block, `s` leaves block
+`s`, and the last one, `L`, includes the final norm where the architecture's own `hidden_states[L]` does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.text_config import text_config
 
-# The names that architectures give to the modules around their list of blocks, looked up beside it and beside each of its
-# parents. Run after the blocks, and part of hidden_states[L]:
+# The names that architectures give to the modules around their list of blocks, looked up beside it and beside
+# each of its parents. Run after the blocks, and part of hidden_states[L]:
 AFTER_BLOCKS = (
     "norm",  # Llama, Mistral, Qwen, Gemma, OLMo
     "ln_f",  # GPT-2, GPT-J, Bloom, Falcon
@@ -49,9 +49,11 @@ class Layout:
     Args:
         base: the module whose first output is the last hidden state; "" is the model itself.
         blocks: the `nn.ModuleList` or `nn.Sequential` of blocks; "" is the model itself.
-        after: modules that run after the blocks and belong to hidden state `L` alone: final norm, output projection.
-        unused: modules inside `base` that no hidden state needs: poolers, the final norm of vision models, whose `hidden_states[L]`
-            comes before it, and all that follows the blocks of a torch module, whose hidden state `L` is its last block's output.
+        after: modules that run after the blocks and belong to hidden state `L` alone: final norm, output
+            projection.
+        unused: modules inside `base` that no hidden state needs: poolers, the final norm of vision models,
+            whose `hidden_states[L]` comes before it, and all that follows the blocks of a torch module, whose
+            hidden state `L` is its last block's output.
         between: modules that only serve the blocks, so that hidden state 0 does without their parameters.
     """
 
@@ -68,10 +70,12 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
     Args:
         model: a Hugging Face model with or without its head, or a torch module.
         blocks: dotted path from `model` to its list of blocks; "" is the model itself (an `nn.Sequential`).
-        after: modules that run after the blocks: dotted paths from `model`, or names beside the blocks. Default: by name.
+        after: modules that run after the blocks: dotted paths from `model`, or names beside the blocks.
+            Default: by name.
 
     Raises:
-        ConfigError: the blocks are not found, are not one list, or are shared between layers; a path leads nowhere.
+        ConfigError: the blocks are not found, are not one list, or are shared between layers; a path leads
+            nowhere.
     """
     if blocks is None:
         blocks = _find_blocks(model)
@@ -120,9 +124,9 @@ def num_blocks(model: nn.Module, layout: Layout | None = None) -> int:
 def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | None = None) -> int:
     """The width of hidden state `depth`; without a depth, that of the blocks' outputs.
 
-    A Hugging Face model's is `config.hidden_size`, but for an output projection at its end (OPT 350M). A torch module's
-    may differ from block to block: it is the output size of the last `nn.Linear` before that point, at depth 0 the
-    input size of the first one.
+    A Hugging Face model's is `config.hidden_size`, but for an output projection at its end (OPT 350M). A
+    torch module's may differ from block to block: it is the output size of the last `nn.Linear` before that
+    point, at depth 0 the input size of the first one.
     """
     layout = layout or find_layout(model)
     if isinstance(model, PreTrainedModel):
@@ -142,14 +146,15 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
     return before[-1].out_features if before else every[0].in_features
 
 
-# --- finding --------------------------------------------------------------------------------------------------------
+# --- finding
+# --------------------------------------------------------------------------------------------------------
 
 
 def _base_of(model: nn.Module, blocks: str) -> str:
     """The innermost Hugging Face model that holds the blocks and takes what the whole is given.
 
-    OPT's head calls its decoder, not its base model. DINOv2's encoder takes hidden states, so the base is the model around
-    it. A torch module around a Hugging Face model is called as a whole.
+    OPT's head calls its decoder, not its base model. DINOv2's encoder takes hidden states, so the base is the
+    model around it. A torch module around a Hugging Face model is called as a whole.
     """
     if not isinstance(model, PreTrainedModel):
         return ""

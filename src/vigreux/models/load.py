@@ -63,20 +63,21 @@ def load_model(
     """A model in eval mode, all of whose parameters come from the checkpoint.
 
     Args:
-        path_or_id: a directory made by `save_pretrained`, one with a `.gguf` file in it (dequantised), or a hub id.
+        path_or_id: a directory made by `save_pretrained`, one with a `.gguf` file in it (dequantised), or a
+            hub id.
         auto_class: an `AutoModel…` class, or a model class of transformers, by name.
         revision: branch, tag or commit of a hub model.
         dtype: float32, bfloat16 or float16.
         allow_pickle: accept pickled weights; they are loaded weights-only.
         trust_remote_code: run the Python code that the model brings.
         gguf_file: the GGUF file to take, where there are several.
-        allow_missing: let the head start at random where the checkpoint lacks it or has one of another size. Poolers, which no
-            view runs, may always be missing from a headless model.
+        allow_missing: let the head start at random where the checkpoint lacks it or has one of another size.
+            Poolers, which no view runs, may always be missing from a headless model.
         kwargs: passed on to `from_pretrained` (`num_labels`, `attn_implementation`).
 
     Raises:
-        CheckpointError: no weights, damaged weights, pickled weights or remote code that were not asked for, parameters missing
-            or of another shape.
+        CheckpointError: no weights, damaged weights, pickled weights or remote code that were not asked for,
+            parameters missing or of another shape.
         ConfigError: no such class or dtype.
     """
     if dtype not in DTYPES:
@@ -122,7 +123,8 @@ def load_config(
     """The config of a model, read without its weights: they need not be there.
 
     Args:
-        path_or_id: a directory with a `config.json` or one `.gguf` file (of which the header is read), or a hub id.
+        path_or_id: a directory with a `config.json` or one `.gguf` file (of which the header is read), or a
+            hub id.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run the Python code that the model brings.
         gguf_file: the GGUF file to take, where there are several.
@@ -207,7 +209,8 @@ def weights_fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# --- loading ----------------------------------------------------------------------------------------------------------
+# --- loading
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:
@@ -256,7 +259,8 @@ def _one_line(where: str) -> Iterator[None]:
     except VigreuxError:
         raise
     except BaseException as error:
-        # A folder from elsewhere: whatever is raised is about it. A panic of Rust's tokenizers is no Exception.
+        # A folder from elsewhere: whatever is raised is about it. A panic of Rust's tokenizers is no
+        # Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(f"{where}: cannot be loaded: {_reason(error)}") from error

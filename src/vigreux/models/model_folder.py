@@ -1,6 +1,7 @@
 """What a model folder holds, looked at before transformers opens it: a folder from elsewhere must not hang or fill the memory.
 
-Only regular files are opened. The config's numbers are compared with what the weight files hold, on a model without memory.
+Only regular files are opened. The config's numbers are compared with what the weight files hold, on a model
+without memory.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------------------
 
 
 def is_local(where: str) -> bool:
@@ -68,7 +70,8 @@ def model_directory(path: Path) -> Path:
     """`path`, where it is a folder of files of which none can hang or swell who opens it.
 
     Raises:
-        CheckpointError: no folder, one that cannot be read, a pipe, socket or device in it, or a JSON file above `LARGEST_JSON`.
+        CheckpointError: no folder, one that cannot be read, a pipe, socket or device in it, or a JSON file
+            above `LARGEST_JSON`.
     """
     try:
         if not path.is_dir():
@@ -167,7 +170,8 @@ def stored_tensors(file: Path) -> dict[str, Stored]:
         ) from error
 
 
-# --- the config against the weights -----------------------------------------------------------------------------------
+# --- the config against the weights
+# -----------------------------------------------------------------------------------
 
 
 def check_config_file(path: Path, names: list[str]) -> None:
@@ -227,8 +231,8 @@ def check_sizes(path: Path, auto_class: str, config: PreTrainedConfig) -> None:
     The model is made on the meta device, where tensors have shapes alone.
 
     Raises:
-        CheckpointError: the config asks for several times the parameters that the files hold, or integers are stored where
-            the model has weights.
+        CheckpointError: the config asks for several times the parameters that the files hold, or integers are
+            stored where the model has weights.
     """
     stored: dict[str, Stored] = {}
     for file in safetensors_files(path):

@@ -1,6 +1,7 @@
 """Models that accelerate has placed: parts on several devices, or offloaded to the disk or the CPU's memory.
 
-The weights of an offloaded module are on the meta device but while it runs; a hook of accelerate brings them and takes them away.
+The weights of an offloaded module are on the meta device but while it runs; a hook of accelerate brings them
+and takes them away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Folders as sentence-transformers writes them: which modules make an embedding, read from `modules.json`. Nothing is loaded.
 
-The Transformer module is a model of transformers. What follows it (pooling, dense layers, normalisation) and what stands before
-it (prompts, lower case, a length) is described in JSON files beside it.
+The Transformer module is a model of transformers. What follows it (pooling, dense layers, normalisation) and
+what stands before it (prompts, lower case, a length) is described in JSON files beside it.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def _pooling_names(config: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
+# --- reading
+# --------------------------------------------------------------------------------------------------------
 
 
 def _find(source: str, name: str, revision: str | None) -> Any:

@@ -16,12 +16,14 @@ from vigreux.models.families import model_class
 from vigreux.models.layer_settings import follow_layers_, paired_layers
 from vigreux.models.text_config import text_config
 
-# How families name their feed-forward size (hidden size, layers and heads go through the config's own attribute_map).
+# How families name their feed-forward size (hidden size, layers and heads go through the config's own
+# attribute_map).
 INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size")
-# Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding narrower than the
-# blocks, with a projection between), the student keeps the teacher's.
+# Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding
+# narrower than the blocks, with a projection between), the student keeps the teacher's.
 FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
-# How transformers says that a config cannot be: attributes without a setter, checks of its own, sizes that do not fit.
+# How transformers says that a config cannot be: attributes without a setter, checks of its own, sizes that do
+# not fit.
 _CANNOT_BE = (
     AttributeError,
     TypeError,
@@ -110,15 +112,16 @@ def student_config(
         config: the teacher's; not changed.
         layers: number of blocks.
         hidden: hidden size.
-        heads: attention heads. Default: as many as keep the teacher's head size, else the largest divisor of `hidden` that is at
-            most the teacher's number. Key-value heads keep the teacher's grouping where it divides.
+        heads: attention heads. Default: as many as keep the teacher's head size, else the largest divisor of
+            `hidden` that is at most the teacher's number. Key-value heads keep the teacher's grouping where
+            it divides.
         intermediate: feed-forward size. Default: the teacher's ratio to the hidden size, rounded.
-        from_layers: the teacher block (0-based) whose settings each student block takes. Default: spread evenly, with every kind of
-            block among them (`paired_layers`).
+        from_layers: the teacher block (0-based) whose settings each student block takes. Default: spread
+            evenly, with every kind of block among them (`paired_layers`).
 
     Raises:
-        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no feed-forward size to set, a
-            family that cannot be cut this way.
+        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no
+            feed-forward size to set, a family that cannot be cut this way.
     """
     teacher = text_config(config)
     if {"encoder_layers", "decoder_layers"} <= vars(teacher).keys():
@@ -159,8 +162,9 @@ def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) ->
 def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
     """Random weights of standard deviation `max(teacher's, 1 / √width)`: a gain of at least 1 (LeCun et al. 1998, section 4.6).
 
-    transformers' usual 0.02 was chosen for wide models. In a narrow one it leaves a block's output so small beside the residual
-    that what attention gathers is lost in it (results/defaults.json, "random weights of std 0.02").
+    transformers' usual 0.02 was chosen for wide models. In a narrow one it leaves a block's output so small
+    beside the residual that what attention gathers is lost in it (results/defaults.json, "random weights of
+    std 0.02").
     """
     for name in ("initializer_range", "init_std"):
         if (usual := getattr(student, name, None)) is not None:

@@ -1,8 +1,9 @@
 """Views of a network that share its parameters: its first blocks, its logits where a loss counts, its pooled embedding.
 
-A view is a shallow copy of the modules on the path from the model to its list of blocks. The blocks, the embeddings and
-everything else are the same objects, so training a view trains the model, and the model itself is not changed. The
-train and eval modes of the copied modules belong to the view; those of all other modules are shared.
+A view is a shallow copy of the modules on the path from the model to its list of blocks. The blocks, the
+embeddings and everything else are the same objects, so training a view trains the model, and the model itself
+is not changed. The train and eval modes of the copied modules belong to the view; those of all other modules
+are shared.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class _Exit(Exception):  # noqa: N818 - not an error, but the way out of a forwa
 class _ExitBefore(nn.Module):
     """Takes the place of the first dropped block, and leaves the forward pass with that block's input.
 
-    Hidden state `s` is by definition the input of block `s + 1`, so nothing that an architecture does after its blocks
-    can change it (T5 applies dropout after its last norm, ViT pools). The module carries the dropped block's plain
-    attributes, because some models read them to choose the block's arguments (ModernBERT's `attention_type`).
+    Hidden state `s` is by definition the input of block `s + 1`, so nothing that an architecture does after
+    its blocks can change it (T5 applies dropout after its last norm, ViT pools). The module carries the
+    dropped block's plain attributes, because some models read them to choose the block's arguments
+    (ModernBERT's `attention_type`).
     """
 
     def __init__(self, dropped: nn.Module) -> None:
@@ -95,8 +97,8 @@ class PooledView(Recomputing, nn.Module):
 
     Args:
         model: The model.
-        pooling: `mean` averages over the positions of `attention_mask`, `cls` takes position 0, `last` takes the last
-            position that is not padding.
+        pooling: `mean` averages over the positions of `attention_mask`, `cls` takes position 0, `last` takes
+            the last position that is not padding.
         layout: Where the blocks are; by default found.
     """
 
@@ -121,14 +123,15 @@ class PooledView(Recomputing, nn.Module):
 class LogitsView(CalledModel):
     """The whole model's logits; for language models only at the positions where a loss counts.
 
-    With `positions`, a hook on the base model replaces the last hidden states (B, T, H) by the selected ones (1, N, H)
-    *before* the output head. The hook lives for one call. So any head that works position by position processes N rows
-    instead of B·T.
+    With `positions`, a hook on the base model replaces the last hidden states (B, T, H) by the selected ones
+    (1, N, H) *before* the output head. The hook lives for one call. So any head that works position by
+    position processes N rows instead of B·T.
 
     Args:
         model: The model with its head. The output of a torch module counts as its logits.
-        layout: Where the base model is; by default found. Without one (an architecture that is not recognised, a torch
-            module) the positions are selected after the head: the same logits at a higher cost.
+        layout: Where the base model is; by default found. Without one (an architecture that is not
+            recognised, a torch module) the positions are selected after the head: the same logits at a higher
+            cost.
     """
 
     def __init__(self, model: nn.Module, layout: Layout | None = None) -> None:
@@ -159,8 +162,8 @@ class LogitsView(CalledModel):
             batch: The batch.
             head: The output head.
             positions: The positions that count; `None` is all of B·T.
-            after: A module inside the last block after which everything works position by position. Positions that do
-                not count are dropped there.
+            after: A module inside the last block after which everything works position by position. Positions
+                that do not count are dropped there.
         """
         index = None if positions is None else _flat_index(positions)
         handles = [head.register_forward_pre_hook(_exit_with_input)]
@@ -239,19 +242,23 @@ def _recomputes(model: nn.Module) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
-# --- cutting ----------------------------------------------------------------------------------------------------------
+# --- cutting
+# ----------------------------------------------------------------------------------------------------------
 
 
 def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> HiddenView:
     """The view of the first `depth` blocks: its output is hidden state `depth` of the full model, bit for bit.
 
-    At the last depth and without `final_norm`, it is the input of the final norm (or of whatever follows the blocks).
+    At the last depth and without `final_norm`, it is the input of the final norm (or of whatever follows the
+    blocks).
 
-    The view shares the model's parameters. It neither runs nor contains later blocks, heads, poolers, or norms that the
-    hidden state does not pass: every parameter of the view gets a gradient, as distributed data parallel demands.
+    The view shares the model's parameters. It neither runs nor contains later blocks, heads, poolers, or
+    norms that the hidden state does not pass: every parameter of the view gets a gradient, as distributed
+    data parallel demands.
 
     Raises:
-        ConfigError: `depth` is outside 0..L, the blocks are not found (`find_layout`), or there is no final norm to omit.
+        ConfigError: `depth` is outside 0..L, the blocks are not found (`find_layout`), or there is no final
+            norm to omit.
     """
     layout = layout or find_layout(model)
     blocks = block_list(model, layout)

@@ -1,8 +1,8 @@
 """Accuracy of a grammar model's predictions by boundary level: of how many of its ancestors a token is the last one.
 
-A token of boundary level l is the last token of its ancestors at levels 1 … l; level 0 is inside all of them. The
-higher the level, the more of a sentence a model must know to predict the token or what follows it. In arXiv 2410.05464
-the accuracy "at level l" is that of tokens which end at least l levels: `at_least`.
+A token of boundary level l is the last token of its ancestors at levels 1 … l; level 0 is inside all of them.
+The higher the level, the more of a sentence a model must know to predict the token or what follows it. In
+arXiv 2410.05464 the accuracy "at level l" is that of tokens which end at least l levels: `at_least`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def accuracy_by_level(batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]])
     """Accuracy of next-token or masked predictions at each boundary level from 0 to the largest that occurs.
 
     Args:
-        batches: Triples of one shape, arrays or tensors on the CPU: the predicted ids (the logits' argmax), the labels
-            aligned with them (−100 where nothing is predicted), and the boundary level of each label's token.
+        batches: Triples of one shape, arrays or tensors on the CPU: the predicted ids (the logits' argmax),
+            the labels aligned with them (−100 where nothing is predicted), and the boundary level of each
+            label's token.
 
     Raises:
         DataError: the shapes differ, a label has a negative level, or there is no label at all.

@@ -1,12 +1,14 @@
 """Which products of input coordinates a network's output hangs on: `c_A = E[g(x) χ_A(x)]`, `χ_A(x) = Π_{i∈A} x_i`, x ~ U({±1}^n).
 
-g is a number read from the logits (`Readout`). Up to n = 20 the expectation is the mean over all 2^n inputs, by a Walsh–Hadamard
-transform; beyond, it is estimated from fresh inputs by the sample covariance of g and χ_A. Its mean is c_A, since E[χ_A] = 0, and
-g's own mean adds no noise to it. As χ_A² = 1, its variance needs no fourth moment (Kendall & Stuart 1, section 13.1):
+g is a number read from the logits (`Readout`). Up to n = 20 the expectation is the mean over all 2^n inputs,
+by a Walsh–Hadamard transform; beyond, it is estimated from fresh inputs by the sample covariance of g and
+χ_A. Its mean is c_A, since E[χ_A] = 0, and g's own mean adds no noise to it. As χ_A² = 1, its variance needs
+no fourth moment (Kendall & Stuart 1, section 13.1):
 
     Var = (N σ_g² − (N − 2) c_A²) / (N (N − 1))
 
-Measure of arXiv 2410.05464, section 3.2: a teacher's correlations with single support variables rise inside its phase transition.
+Measure of arXiv 2410.05464, section 3.2: a teacher's correlations with single support variables rise inside
+its phase transition.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ class MonomialSettings:
     """What is read from the network, which subsets are probed, and on which inputs.
 
     Args:
-        readout: g(x) of class c, with logits f: `difference`, f_c less the mean of the others (K = 2: f_1 − f_0);
-            `probability`, softmax(f)_c; `tanh`, tanh((f_1 − f_0) / 2) = 2 p(y = 1) − 1, for two classes. A network with a single
-            output gives the difference itself.
+        readout: g(x) of class c, with logits f: `difference`, f_c less the mean of the others (K = 2: f_1 −
+            f_0); `probability`, softmax(f)_c; `tanh`, tanh((f_1 − f_0) / 2) = 2 p(y = 1) − 1, for two
+            classes. A network with a single output gives the difference itself.
         classes: c, each with records of its own; `None` is class 1 of two, or every class of more.
         degree: largest size of A in and out of the support, 1 to 3. Degree 1 is always complete.
         feature_degree: largest size of A within one feature; `None` is the whole feature.
@@ -195,14 +197,14 @@ def probe_monomials(
     """The correlations of a network with the monomials that `settings` ask for.
 
     Args:
-        network: (N, n) ±1 → logits (N, K), K the task's classes, or (N, 1) for two classes. Called without gradients; its inputs
-            have the type of `network.dtype` where it has one, float32 otherwise.
+        network: (N, n) ±1 → logits (N, K), K the task's classes, or (N, 1) for two classes. Called without
+            gradients; its inputs have the type of `network.dtype` where it has one, float32 otherwise.
         task: n, classes and the features whose union is the support.
         settings: `None` is the defaults.
 
     Raises:
-        ConfigError: an exact probe beyond n = 20, a class outside the task, `tanh` with more than two classes, or a network for
-            another n or K.
+        ConfigError: an exact probe beyond n = 20, a class outside the task, `tanh` with more than two
+            classes, or a network for another n or K.
         CheckpointError: logits that are not finite.
     """
     settings = settings or MonomialSettings()
@@ -222,7 +224,8 @@ def probe_monomials(
     monomials = choose_monomials(task, among, settings.seed)
     read = _reader(network, task, settings.readout, classes)
     if exact:
-        # a two-layer network's fast pass holds no hidden units, so a block may be long; a row's logits are the same in any
+        # a two-layer network's fast pass holds no hidden units, so a block may be long; a row's logits are
+        # the same in any
         block = max(settings.block, FAST_BLOCK) if isinstance(network, TwoLayer) else settings.block
         values, halves = _exact(read, task.n, monomials, block)
     else:
@@ -239,7 +242,8 @@ def probe_monomials(
     )
 
 
-# --- what is read from the network ------------------------------------------------------------------------------------
+# --- what is read from the network
+# ------------------------------------------------------------------------------------
 
 
 def _classes(task: BooleanTask, settings: MonomialSettings) -> tuple[int, ...]:
@@ -307,7 +311,8 @@ def _read_out(f: Tensor, readout: Readout) -> Tensor:
     return difference if readout == "difference" else (difference / 2).tanh()
 
 
-# --- expectations -----------------------------------------------------------------------------------------------------
+# --- expectations
+# -----------------------------------------------------------------------------------------------------
 
 
 def _exact(

@@ -2,11 +2,13 @@
 
 For a masked position p and the span of an n-gram around it (arXiv 2410.05464):
 
-    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model relies on the near n-gram
-    M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near n-gram is all it uses
+    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model relies on the
+    near n-gram M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near
+    n-gram is all it uses
 
-TV is the total variation ½ ‖·‖₁. The released code reports ‖·‖₁, which is `convention="l1"`. Two departures from it:
-special tokens stay visible in the last distribution, and we average over sentences, not over all positions at once.
+TV is the total variation ½ ‖·‖₁. The released code reports ‖·‖₁, which is `convention="l1"`. Two departures
+from it: special tokens stay visible in the last distribution, and we average over sentences, not over all
+positions at once.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ class NgramSettings:
 
     Args:
         n: Lengths of n-grams, from 2.
-        positions: Positions p in a sentence, special tokens counted. A position is skipped where its span leaves the
-            sentence or contains a special token.
+        positions: Positions p in a sentence, special tokens counted. A position is skipped where its span
+            leaves the sentence or contains a special token.
         convention: `half` is ½ ‖·‖₁, from 0 to 1; `l1` is ‖·‖₁, from 0 to 2.
-        attend_masked: Whether masked positions are attended to. The released code hides them by the attention mask.
+        attend_masked: Whether masked positions are attended to. The released code hides them by the attention
+            mask.
         batch_size: Rows of a forward pass.
     """
 
@@ -67,7 +70,8 @@ class NgramScore:
     Args:
         n: Length of the n-gram.
         robust, close: M_robust and M_close.
-        robust_interval, close_interval: Half-widths of their 95 % intervals over sentences; `None` with one sentence.
+        robust_interval, close_interval: Half-widths of their 95 % intervals over sentences; `None` with one
+            sentence.
         sentences, places: Numbers of sentences and of positions.
     """
 

@@ -1,13 +1,13 @@
 """Which ancestors of a token can be read from a model's hidden states: a linear probe whose attention sees positions only.
 
-For a sentence's hidden states h_1 … h_T and H heads (Allen-Zhu and Li, "Physics of language models: part 1"; the probe
-of arXiv 2410.05464):
+For a sentence's hidden states h_1 … h_T and H heads (Allen-Zhu and Li, "Physics of language models: part 1";
+the probe of arXiv 2410.05464):
 
     logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ )
 
-q^h and k^h are learned vectors of positions, so the weights of the mixture do not depend on the sentence. W^h maps to
-levels × symbols; every level is a separate classification. The released probe shares q and k, counts padding, and
-normalises over i instead of j.
+q^h and k^h are learned vectors of positions, so the weights of the mixture do not depend on the sentence. W^h
+maps to levels × symbols; every level is a separate classification. The released probe shares q and k, counts
+padding, and normalises over i instead of j.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class PositionProbe(nn.Module):
         length = hidden.shape[1]
         scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
         scores = scores / math.sqrt(self.queries.shape[-1])
-        # The numerators of the softmax are the same for all sentences; the denominators sum over a sentence's tokens.
+        # The numerators of the softmax are the same for all sentences; the denominators sum over a sentence's
+        # tokens.
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         tokens = mask[:, None, :, None].to(hidden.dtype)  # (N, 1, T, 1)
         # The values are narrower than the hidden states, so they are mixed in place of these.

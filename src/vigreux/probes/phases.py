@@ -1,7 +1,7 @@
 """The three phases of a training loss: a first plateau, a sharp drop, a slow end (arXiv 2410.05464).
 
-`vigreux.selection` finds transitions that stand out against what lies around them; a grammar's loss falls on after its drop, and
-often no stretch does. Here the loss is only taken apart by how fast it falls. Pure.
+`vigreux.selection` finds transitions that stand out against what lies around them; a grammar's loss falls on
+after its drop, and often no stretch does. Here the loss is only taken apart by how fast it falls. Pure.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ class Phases:
 def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     """The drop: the stretch about the fastest fall in which the loss falls at least `SHARE` as fast as there.
 
-    A fresh network first learns how often each class occurs, which is fast as well: speeds count from the first on that is a third
-    or less of the largest after it. A speed is the slope of a straight line through `WINDOW` evaluations.
+    A fresh network first learns how often each class occurs, which is fast as well: speeds count from the
+    first on that is a third or less of the largest after it. A speed is the slope of a straight line through
+    `WINDOW` evaluations.
 
     Raises:
-        DataError: too few evaluations, a loss that has no plateau before it falls, or no fall that stands out against its noise.
+        DataError: too few evaluations, a loss that has no plateau before it falls, or no fall that stands out
+            against its noise.
     """
     x, y = np.asarray(steps, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if len(x) < 3 * WINDOW:
@@ -78,7 +80,8 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
 def inflection(steps: Sequence[float], robust: Sequence[float], tolerance: float = 0.0) -> float | None:
     """The step at which M_robust, smoothed over three values, turns from rising to falling: that of its largest value.
 
-    `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two half-widths of its interval).
+    `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two
+    half-widths of its interval).
     """
     values = np.convolve(
         np.pad(np.asarray(robust, dtype=np.float64), 1, mode="edge"), np.ones(3) / 3, mode="valid"

@@ -1,12 +1,14 @@
 """Which layer of a student resembles which layer of its teacher: linear CKA, and the pairs for extraction that follow from it.
 
-Of two layers' hidden states X (N, d_T) and Y (N, d_S) on the same N tokens (Kornblith et al. 2019, arXiv 1905.00414, section 3)
+Of two layers' hidden states X (N, d_T) and Y (N, d_S) on the same N tokens (Kornblith et al. 2019, arXiv
+1905.00414, section 3)
 
     CKA = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)),     HSIC(X, Y) ∝ ‖Xᵀ Y‖²_F  for columns of mean 0,
 
-which no rotation, shift or scale of either side changes. That HSIC is biased: with N near d, unrelated layers come out similar.
-The default is the unbiased one (Song et al. 2012, JMLR 13; for CKA in Nguyen et al. 2021, arXiv 2010.15327). With kernel matrices
-XXᵀ it needs nothing but the entries of X⁺ᵀ Y⁺, where X⁺ = [X, ‖x‖², 1] has two columns more; no token is kept.
+which no rotation, shift or scale of either side changes. That HSIC is biased: with N near d, unrelated layers
+come out similar. The default is the unbiased one (Song et al. 2012, JMLR 13; for CKA in Nguyen et al. 2021,
+arXiv 2010.15327). With kernel matrices XXᵀ it needs nothing but the entries of X⁺ᵀ Y⁺, where X⁺ = [X, ‖x‖²,
+1] has two columns more; no token is kept.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ def compare_layers(
         device: where the batches go; both models are there.
 
     Returns:
-        (L_T + 1, L_S + 1) float64, from −1 to 1; row and column 0 are the embeddings. Unbiased values of unrelated layers lie
-        around 0. 0 where a layer gives all tokens the same.
+        (L_T + 1, L_S + 1) float64, from −1 to 1; row and column 0 are the embeddings. Unbiased values of
+        unrelated layers lie around 0. 0 where a layer gives all tokens the same.
 
     Raises:
         ConfigError: a model whose blocks are not found.
@@ -85,7 +87,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-# --- CKA ------------------------------------------------------------------------------------------------------------
+# --- CKA
+# ------------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -148,15 +151,16 @@ def _where_it_varies(hsic: Tensor, totals: Sequence[Tensor]) -> Tensor:
     return torch.where(hsic > _VARIES * scale, hsic, torch.inf)
 
 
-# --- pairs ----------------------------------------------------------------------------------------------------------
+# --- pairs
+# ----------------------------------------------------------------------------------------------------------
 
 
 def suggest_pairs(similarity: Tensor) -> dict[int, int]:
     """Teacher layer → student depth, to be used as `extraction.layers`: the rising pairs of the largest summed similarity.
 
-    Every student depth below the whole one, which the final stage covers, gets a teacher layer of its own below the last; a student
-    of one block keeps that one, and any layer is good for it. Among equals the lower layers. (`recipes.pair_layers` is the even
-    default, which looks at no model.)
+    Every student depth below the whole one, which the final stage covers, gets a teacher layer of its own
+    below the last; a student of one block keeps that one, and any layer is good for it. Among equals the
+    lower layers. (`recipes.pair_layers` is the even default, which looks at no model.)
 
     Args:
         similarity: (L_T + 1, L_S + 1), from `compare_layers`; its row and column 0 are not looked at.

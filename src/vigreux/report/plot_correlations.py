@@ -33,13 +33,14 @@ def correlations_figure(
 ) -> Figure:
     """Held-out accuracy above, |correlations| below, against the teacher's steps.
 
-    Inside the support: a thin line a subset and their mean; from eleven subsets on, the mean in a band from the smallest to the
-    largest; with several features, the mean of each, numbered from 1. Outside: the mean in a band from 0 to the largest.
+    Inside the support: a thin line a subset and their mean; from eleven subsets on, the mean in a band from
+    the smallest to the largest; with several features, the mean of each, numbered from 1. Outside: the mean
+    in a band from 0 to the largest.
 
     Args:
-        records: one a checkpoint: `step`, `accuracy` (a share, or None) and `correlations`, each with `subset`, `where`
-            (in, out, mixed), `degree`, `feature` and `value`. Of several classes the largest |value|: a deep
-            node of a tree shows in two leaves alone.
+        records: one a checkpoint: `step`, `accuracy` (a share, or None) and `correlations`, each with
+            `subset`, `where` (in, out, mixed), `degree`, `feature` and `value`. Of several classes the
+            largest |value|: a deep node of a tree shows in two leaves alone.
         degree: which subsets.
         transition: first and last step of the phase transition, shaded.
         theme: light or dark.
@@ -91,7 +92,8 @@ def save_correlations(
     return paths
 
 
-# --- lines ------------------------------------------------------------------------------------------------------------
+# --- lines
+# ------------------------------------------------------------------------------------------------------------
 
 
 Subset = tuple[int | None, tuple[int, ...]]  # with the feature that contains it
@@ -129,7 +131,8 @@ def _by_feature(lines: Mapping[Subset, Line]) -> dict[int, Line]:
     return {j: _mean([line for (feature, _), line in lines.items() if feature == j]) for j in features}
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
+# --- drawing
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _draw_accuracy(axes: Axes, steps: Sequence[float], records: Sequence[Record], theme: Theme) -> None:

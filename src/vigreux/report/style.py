@@ -1,8 +1,8 @@
 """The colours of plots and page, light and dark, and a figure turned into SVG that follows the page's scheme.
 
-The five series colours keep a distance of at least 24 (CIE Lab) from each other as seen with normal sight, protanopia,
-deuteranopia and tritanopia (Machado et al. 2009, severity 1), and a contrast of at least 4.5 with the page, so that labels can
-have the colour of their line.
+The five series colours keep a distance of at least 24 (CIE Lab) from each other as seen with normal sight,
+protanopia, deuteranopia and tritanopia (Machado et al. 2009, severity 1), and a contrast of at least 4.5 with
+the page, so that labels can have the colour of their line.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ def rc(theme: Theme) -> Any:
 def to_svg(figure: Figure, prefix: str, description: str) -> str:
     """The figure (drawn in `LIGHT`) as an `<svg>` for an HTML page.
 
-    Its colours become the page's CSS variables, its size the page's matter, its ids start with `prefix` (several figures share
-    a page), and nothing in it points outside the page. `description` is what a screen reader says.
+    Its colours become the page's CSS variables, its size the page's matter, its ids start with `prefix`
+    (several figures share a page), and nothing in it points outside the page. `description` is what a screen
+    reader says.
     """
     from html import escape
 

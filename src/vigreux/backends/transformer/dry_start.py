@@ -1,7 +1,7 @@
 """The settings tried on a layer of sixteen weights, before anything is written.
 
-What a setting needs (a package, a device, another setting) shows when the Trainer starts. Here it starts once on next
-to nothing, so that what fails is one line, and no run folder is left behind.
+What a setting needs (a package, a device, another setting) shows when the Trainer starts. Here it starts once
+on next to nothing, so that what fails is one line, and no run folder is left behind.
 """
 
 from __future__ import annotations

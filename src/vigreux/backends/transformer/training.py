@@ -1,6 +1,7 @@
 """The settings of `transformers.TrainingArguments`: checked, taken from Python, and made into a stage's arguments.
 
-The section `training` of a configuration and `args` of `vigreux.distill` go through the same tables (`training_tables`).
+The section `training` of a configuration and `args` of `vigreux.distill` go through the same tables
+(`training_tables`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
-# --- the checks -------------------------------------------------------------------------------------------------------
+# --- the checks
+# -------------------------------------------------------------------------------------------------------
 
 
 def check_training(training: Mapping[str, Any], where: str = "training") -> None:
@@ -132,7 +134,8 @@ def _check_needs(training: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.fp16: true beside {where}.bf16; accepted: one of the two")
 
 
-# --- arguments from Python --------------------------------------------------------------------------------------------
+# --- arguments from Python
+# --------------------------------------------------------------------------------------------
 
 # Fields that the caller reads itself. The default of `disable_tqdm` depends on the verbosity of transformers.
 READ_BY_CALLER = {"max_steps", "num_train_epochs", "output_dir", "seed", "disable_tqdm"}
@@ -144,7 +147,8 @@ def from_arguments(args: TrainingArguments) -> dict[str, Any]:
     Values are taken as they are: no default of Vigreux replaces one. Fields in `READ_BY_CALLER` are left out.
 
     Raises:
-        ConfigError: a field that Vigreux sets itself, or that has no effect, is not at its default, or a value is wrong.
+        ConfigError: a field that Vigreux sets itself, or that has no effect, is not at its default, or a
+            value is wrong.
     """
     values = _values(args)
     defaults = defaults_of(type(args))
@@ -221,7 +225,8 @@ def notes_on(training: Mapping[str, Any], *, sharded: bool) -> list[str]:
     return notes
 
 
-# --- arguments for the Trainer ----------------------------------------------------------------------------------------
+# --- arguments for the Trainer
+# ----------------------------------------------------------------------------------------
 
 
 def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, seed: int) -> TrainingArguments:

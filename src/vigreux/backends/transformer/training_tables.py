@@ -1,8 +1,9 @@
 """The tables of `transformers.TrainingArguments`: which settings Vigreux uses, sets itself, or has no use for.
 
-A name is in one of three tables. Settings in `USED` are handed to the Trainer; the table says which values they accept.
-Settings in `SET_HERE` are set by Vigreux itself, and those in `WITHOUT_EFFECT` belong to parts of the Trainer that
-Vigreux does not use: both are refused, with a replacement or the reason. `training.check_training` reads the tables.
+A name is in one of three tables. Settings in `USED` are handed to the Trainer; the table says which values
+they accept. Settings in `SET_HERE` are set by Vigreux itself, and those in `WITHOUT_EFFECT` belong to parts
+of the Trainer that Vigreux does not use: both are refused, with a replacement or the reason.
+`training.check_training` reads the tables.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class Probe:
         name: Its name on the command line.
         about: What it measures, in one line.
         add_options: Adds the probe's options to a parser.
-        prepare: Checks the parsed options; returns the function that measures one model. Processes of `--jobs` are sent
-            that function, so it is a module's function or a `functools.partial` of one.
+        prepare: Checks the parsed options; returns the function that measures one model. Processes of
+            `--jobs` are sent that function, so it is a module's function or a `functools.partial` of one.
         tables: The records as tables for the terminal, each with a line of text below it or an empty one.
         runs: The run folders to probe, of those on the command line.
     """
