@@ -147,7 +147,6 @@ LONG_FUNCTIONS = {
     "api.py: distill",
     "assembly/build.py: make_setup",
     "assembly/caching.py: begin_capture",
-    "models/student.py: _set_heads",
 }
 
 

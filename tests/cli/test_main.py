@@ -137,7 +137,7 @@ def command_that(monkeypatch: pytest.MonkeyPatch, does: object) -> None:
     ("error", "code", "message"),
     [
         (ConfigError("seed: wrong"), 2, "vigreux: seed: wrong\n"),
-        (KeyboardInterrupt(), 130, "vigreux: interrupted; what was finished is kept, and --resume goes on\n"),
+        (KeyboardInterrupt(), 130, "vigreux: interrupted; --resume continues from what was finished\n"),
         (SystemExit(0), 0, ""),
         (SystemExit(None), 0, ""),
     ],
@@ -202,7 +202,7 @@ def test_only_our_warnings_are_shown(
             ["run/x cannot be written", "--resume"],
         ),
         (OSError(errno.EFBIG, "File too large"), 2, ["cannot be written"]),
-        (type("TerminatedWorkerError", (Exception,), {})("x"), 1, ["--jobs", "--resume goes on"]),
+        (type("TerminatedWorkerError", (Exception,), {})("x"), 1, ["--jobs", "--resume continues"]),
     ],
 )
 def test_an_error_that_nobody_foresaw(

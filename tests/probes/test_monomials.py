@@ -301,8 +301,8 @@ def test_summary_without_an_outside():
 @pytest.mark.parametrize(
     ("field", "wrong", "right", "message"),
     [
-        ("degree", 0, 1, "probe.degree: 0; accepted: 1 to 3; feature_degree goes on inside a feature"),
-        ("degree", 4, 3, "probe.degree: 4; accepted: 1 to 3; feature_degree goes on inside a feature"),
+        ("degree", 0, 1, "probe.degree: 0; accepted: 1 to 3; feature_degree sets larger ones in a feature"),
+        ("degree", 4, 3, "probe.degree: 4; accepted: 1 to 3; feature_degree sets larger ones in a feature"),
         ("feature_degree", 0, 1, "probe.feature_degree: 0; accepted: from 1"),
         ("inside", -1, 0, "probe.inside: -1; accepted: from 0"),
         ("outside", -1, 0, "probe.outside: -1; accepted: from 0"),
@@ -341,7 +341,7 @@ def test_exact_beyond_twenty():
         probe_monomials(zeros(1), Parity(21, (0,)), settings)
     assert (
         one_line(error)
-        == "probe.method: exact with task.n = 21; accepted: exact up to n = 20, or monte-carlo"
+        == "probe.method: exact with task.n = 21; accepted: n up to 20, or monte-carlo"
     )
     assert not probe_monomials(zeros(1), Parity(21, (0,)), replace(settings, method="auto", samples=10)).exact
 

@@ -52,7 +52,8 @@ class ProbedModel:
 
     def model(self) -> Any:
         """The model with its head, where it trains."""
-        return load_model(self.path, self.task.spec.auto_class).to(training_device())  # type: ignore[arg-type]
+        model = load_model(self.path, self.task.spec.auto_class)
+        return model.to(training_device())  # type: ignore[arg-type]
 
     def tokenizer(self) -> Any:
         """Its tokenizer."""
@@ -88,7 +89,8 @@ def _task_of(folder: RunFolder) -> TaskConfig:
     section = folder.config().get("task", {})
     if section.get("kind") not in TASK_KINDS:
         raise ConfigError(
-            f"{folder.path}: a run on {section.get('kind')!r}; accepted for this probe: a run on a transformer"
+            f"{folder.path}: a run on {section.get('kind')!r};"
+            " accepted for this probe: a run on a transformer"
         )
     # A later version may have written fields that this one does not have.
     names = {field.name for field in fields(TaskConfig)}
@@ -134,7 +136,7 @@ def boundary_batches(probed: ProbedModel, batch_size: int = 128) -> Iterator[tup
 
 
 def layer_similarity(teacher: ProbedModel, student: ProbedModel, samples: int) -> Tensor:
-    """CKA of all layers of two models on held-out samples of the teacher's task (see `similarity.compare_layers`).
+    """CKA of all layers of two models on held-out samples of the teacher's task (`similarity.compare_layers`).
 
     Raises:
         ConfigError: the models read different tokens.
@@ -165,7 +167,8 @@ def nonterminal_data(probed: ProbedModel, count: int) -> ProbeData:
     grammar = generated_grammar(probed.task)
     if grammar.depth is None:
         raise ConfigError(
-            f"{probed.task.data}: the grammar has no levels; accepted: one whose symbols expand to the next level alone"
+            f"{probed.task.data}: the grammar has no levels;"
+            " accepted: one whose symbols expand to the next level alone"
         )
     tokenizer = probed.tokenizer()
     model = probed.model().eval()

@@ -16,10 +16,10 @@ from vigreux.report.layout import terminal_table
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
 
-ABOUT = """Write the signals that a configuration's stages ask of its teachers, so that students train without them.
+ABOUT = """Write the teacher signals that the stages of a configuration need, so that students train without teachers.
 
-A cache that was interrupted is gone on with, and damaged shards are made again: run the same command. Several processes share the
-work (accelerate launch -m vigreux cache CONFIG.yaml)."""
+Run the same command again to resume an interrupted cache or to rebuild damaged shards. Several processes share
+the work (accelerate launch -m vigreux cache CONFIG.yaml)."""
 FLAGS = (QUIET, Flag("estimate", "print the size of the cache, and write an empty one only"))
 
 

@@ -1,4 +1,4 @@
-"""The text of `vigreux COMMAND --help`: every option once, in the words of its dataclass, with its default."""
+"""The text of `vigreux COMMAND --help`: every option, with its dataclass's description and its default."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vigreux.cli.flags import Flag
 from vigreux.config.tree import is_section
 
 CONFIG_HELP = (
-    "a YAML file; as the first argument it needs no --config. Options override files, and the last file overrides"
-    " earlier ones"
+    "a YAML file; as the first argument it needs no --config. Options override files, and the last file"
+    " overrides earlier ones"
 )
 
 
@@ -49,7 +49,7 @@ def help_text(command: str, cls: type, about: str, flags: Sequence[Flag]) -> str
 
 
 def field_descriptions(cls: type) -> dict[str, str]:
-    """Field → its description in the section `Args:` of the docstring, on one line and without a final full stop."""
+    """Field → its description in the docstring's `Args:`, on one line and without a final full stop."""
     _, _, arguments = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", arguments, re.MULTILINE)
     return {name: " ".join(text.split()).rstrip(".") for name, text in entries}

@@ -59,10 +59,10 @@ commands:
   vigreux --version        the version
   --debug                  a traceback with an error message
 
-Options go over the file's values; of an option that is given twice the last one counts.
+Options override the values of files. Of an option that is given twice, the last one counts.
 
-exit codes: 0 done, 1 an unexpected error (its traceback is in a file that the message names), 2 an input that is
-not accepted or a run that cannot go on, 130 interrupted, 141 output that nobody reads on (a run is finished first)
+exit codes: 0 done; 1 an unexpected error (the message names the file with its traceback); 2 an input that is
+not accepted, or a run that cannot continue; 130 interrupted; 141 closed output (a run is finished first)
 """
 ISSUES = "report it with that file where you got vigreux"
 # what joblib and concurrent.futures raise when a worker was killed
@@ -70,7 +70,7 @@ LOST_WORKERS = frozenset({"TerminatedWorkerError", "BrokenProcessPool"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code: 0 done, 1 unexpected, 2 bad input, 130 interrupted, 141 output that nobody reads.
+    """Runs one command, and returns its exit code (see `HELP`).
 
     A closed or full output never stops a command: what it writes is dropped, and the exit code says so at the
     end.
@@ -121,7 +121,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         return 2
     except KeyboardInterrupt:
         with _no_interrupts():
-            _say("interrupted; what was finished is kept, and --resume goes on")
+            _say("interrupted; --resume continues from what was finished")
         return 130
     except SystemExit as end:  # how argparse leaves after --help
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -137,21 +137,24 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
 
 
 def _unexpected(command: str, error: Exception) -> int:
-    """One line for an error that nobody foresaw, its traceback in a file; the exit code."""
+    """Prints one line for an unexpected error, writes its traceback to a file, and returns the exit code."""
     where = f" while {said}" if (said := activity(error)) else ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         _say(
-            f"{command}: {error.filename or 'a file'} cannot be written{where} ({_words(error)}); make room, then --resume"
+            f"{command}: {error.filename or 'a file'} cannot be written{where} ({_words(error)});"
+            " make room, then --resume"
         )
         return 2
     if type(error).__name__ in LOST_WORKERS:
         _say(
-            f"{command}: a process of --jobs was killed, perhaps for its memory; --resume goes on, fewer --jobs need less"
+            f"{command}: a process of --jobs was killed, perhaps for its memory;"
+            " --resume continues, and fewer --jobs need less memory"
         )
         return 1
     if _out_of_memory(error):
         _say(
-            f"{command}: out of memory{where} ({_words(error)}); accepted: smaller models, shorter or fewer samples a batch"
+            f"{command}: out of memory{where} ({_words(error)}); accepted: smaller models,"
+            " shorter samples, or fewer a batch"
         )
         return 1
     _say(f"{command}: unexpected error{where}: {_words(error)}; {_log(error)}")
@@ -175,7 +178,7 @@ def _words(error: Exception) -> str:
 
 
 def _log(error: Exception) -> str:
-    """Writes the traceback to a new file; where it is, and what to do with it."""
+    """Writes the traceback to a new file; returns where it is and what to do with it."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="vigreux-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
@@ -198,7 +201,7 @@ def _say_lost(failure: OSError) -> None:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """A second Ctrl-C does not interrupt the words on the first."""
+    """A second Ctrl-C does not interrupt the message about the first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -210,7 +213,7 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _leave_processes() -> None:
-    """Ends what binds several processes together, whose threads may abort one that ends before them."""
+    """Ends the process group: its threads may abort a process that ends before them."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

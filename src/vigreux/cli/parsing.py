@@ -1,4 +1,4 @@
-"""Reads a configuration: YAML files, then dotted options of the command line, into a tree of frozen dataclasses.
+"""Reads a configuration from YAML files and dotted options into a tree of frozen dataclasses.
 
 `read_arguments` reads the command line and its files once, without knowing the configuration's type. So a
 command can look at one value first (`task.kind`) and choose the type by it; `Arguments.parse` then checks and
@@ -65,7 +65,7 @@ class Arguments:
     asks_help: bool
 
     def value(self, section: str, field: str) -> Any:
-        """What files and options say of one field of a section, unchecked; `None` where they do not say it."""
+        """The value of one field of a section, unchecked; `None` where files and options do not set it."""
         value = None
         for _, content in self.files:
             value = _entry(_entry(content, section), field) or value
@@ -77,7 +77,7 @@ class Arguments:
         return value
 
     def parse(self, cls: type[T], about: str) -> tuple[T, dict[str, Any]]:
-        """The configuration, and the value of every flag. With `--help` it prints the help instead, and exits.
+        """The configuration and the value of every flag. With `--help` it prints the help, and exits.
 
         Options override files, whatever their order on the command line. Of several files, or of an option
         that is given several times, the last one counts. Sections merge field by field; any other value is
@@ -160,7 +160,8 @@ def _split(argv: Sequence[str], switches: set[str]) -> Iterator[tuple[str, Any]]
             yield "help", True
         elif not argument.startswith("--"):
             raise ConfigError(
-                f"{shown(argument)}: unexpected argument; accepted: one configuration file, then options (see --help)"
+                f"{shown(argument)}: unexpected argument; accepted: one configuration file, then options"
+                " (see --help)"
             )
         elif name in switches and equals:
             raise ConfigError(f"--{name}: takes no value; accepted: --{name}")
@@ -212,7 +213,7 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _section_content(name: str, text: str) -> tuple[str, Any]:
-    """What a whole section is read from, for messages, and its content: a YAML file, or a mapping in braces."""
+    """The source of a whole section, for messages, and its content: a YAML file, or a mapping in braces."""
     if isinstance(text, str) and text.strip().startswith("{"):
         return f"--{name}", from_text(name, text, Any)
     if isinstance(text, str) and "\0" not in text and Path(text[:4096]).is_file():

@@ -11,7 +11,7 @@ LOG_WIDTH = 160  # columns of a table that is written to a file or a pipe
 
 
 def console() -> Console:
-    """A console as wide as the terminal. In a file or a pipe it has `LOG_WIDTH` columns, so that no table is cut."""
+    """A console as wide as the terminal; `LOG_WIDTH` columns in a file or a pipe, so that no table is cut."""
     from rich.console import Console
 
     terminal = Console()

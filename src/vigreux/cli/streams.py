@@ -1,4 +1,4 @@
-"""Standard output and standard error that never stop a run: a closed pipe or a full disk behind them is noted, not raised."""
+"""Standard output and error that never stop a run: a closed pipe or a full disk is noted, not raised."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class GuardedFile(io.FileIO):
 
 @contextmanager
 def guarded_streams() -> Iterator[list[GuardedFile]]:
-    """Both streams are guarded inside. Characters that their encoding lacks become "?".
+    """Guards both streams in the `with` block. Characters that their encoding lacks become "?".
 
-    Streams that somebody put in the place of the process's own (a notebook, a test) stay as they are.
+    Streams that replace those of the process (in a notebook, in a test) stay as they are.
     """
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
@@ -45,7 +45,7 @@ def guarded_streams() -> Iterator[list[GuardedFile]]:
 
 
 def _fill_closed_descriptors() -> None:
-    """Opens the null device where a stream was closed (`>&-`): the next file would take its number, and our lines."""
+    """Opens the null device for closed streams (`>&-`): else the next opened file would get our output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

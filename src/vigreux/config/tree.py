@@ -1,4 +1,4 @@
-"""A configuration as a tree: dotted names of its fields, values from files, and the dataclasses built from them."""
+"""A configuration as a tree: the dotted names of its fields, values from files, and its dataclasses."""
 
 from __future__ import annotations
 

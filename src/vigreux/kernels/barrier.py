@@ -1,4 +1,4 @@
-"""A barrier for compiled threads that meet every few microseconds: they spin on one shared counter that only grows.
+"""A barrier for compiled threads that meet every few microseconds: they spin on one growing counter.
 
 numba has no atomics for the CPU; LLVM has, and an intrinsic of a few lines reaches them.
 """

@@ -1,4 +1,6 @@
-"""Samples go through a network in blocks: each reads and writes the weights once, and its steps are taken on small matrices.
+"""Samples go through a network in blocks: the weights are read and written once a block.
+
+The steps of a block are taken on small matrices.
 
 The weights lie tile by tile, a tile's inputs one after another, so that a tile stays in the first-level cache
 while it takes in the last block's updates and gives the next block's pre-activations.

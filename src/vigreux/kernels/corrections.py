@@ -1,4 +1,4 @@
-"""What the steps of a block's earlier rows add to the pre-activations of later ones: `Z_r += Σ_i G_ri U_i`."""
+"""Adds the steps of a block's earlier rows to the pre-activations of later ones: `Z_r += Σ_i G_ri U_i`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS, VECTORS = 4, 6  # of a tile: 24 sums, and 6 vectors of U, stay in the 32 r
 
 
 def _tile(rows: int, vectors: int) -> Callable[..., None]:
-    """The sums of `rows` rows of Z over `vectors` vectors of units, held in registers while the earlier rows pass by."""
+    """Sums `rows` rows of Z over `vectors` vectors of units, in registers, over all earlier rows."""
 
     def write(
         e: Lanes, Z: Any, G: Any, U: Any, row: Any, first: Any, last: Any, column: Any, units: Any, block: Any

@@ -1,4 +1,4 @@
-"""Sentences of a probabilistic context-free grammar: number `index` of stream `seed` is a pure function of (seed, index).
+"""Sentences of a probabilistic context-free grammar: a pure function of (seed, index).
 
 Draw number d of a sentence is the d-th output of SplitMix64 (Steele, Lea & Flood 2014) from a state that is
 itself hashed from (seed, index): no generator is carried from sentence to sentence. Symbols are expanded
@@ -18,7 +18,9 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class RuleTable(NamedTuple):
-    """A grammar with T terminals, 0 to T − 1, N nonterminals, T to T + N − 1, and R rules in the order of their left sides.
+    """A grammar of T terminals (0 to T − 1), N nonterminals (T to T + N − 1) and R rules.
+
+    Rules are in the order of their left sides.
 
     Args:
         terminals: T.

@@ -1,4 +1,7 @@
-"""Hidden units and logits of a two-layer network on many samples of signs, at a quarter of a matrix product's work (`signs.py`)."""
+"""Hidden units and logits of a two-layer network on samples of signs, at a quarter of a matrix product's cost.
+
+See `signs.py` for the method.
+"""
 
 from __future__ import annotations
 
@@ -105,8 +108,8 @@ _relu_dots = lanes_intrinsic(_write_relu_dots)
 
 @njit(cache=True, nogil=True)
 def _logits(
-    tiles: np.ndarray, A: np.ndarray, c: np.ndarray, X: np.ndarray, codes: np.ndarray, table: np.ndarray, Z: np.ndarray,
-    sums: np.ndarray, out: np.ndarray,
+    tiles: np.ndarray, A: np.ndarray, c: np.ndarray, X: np.ndarray, codes: np.ndarray, table: np.ndarray,
+    Z: np.ndarray, sums: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
     count, inputs, size = tiles.shape
     for start in range(0, len(X), len(Z)):
@@ -124,7 +127,8 @@ def _logits(
 
 @njit(cache=True, nogil=True)
 def _hidden(
-    tiles: np.ndarray, X: np.ndarray, codes: np.ndarray, table: np.ndarray, Z: np.ndarray, out: np.ndarray, first: int
+    tiles: np.ndarray, X: np.ndarray, codes: np.ndarray, table: np.ndarray, Z: np.ndarray, out: np.ndarray,
+    first: int,
 ) -> None:  # fmt: skip
     """out[:, first :] (m, N) ← the hidden layer of X, a unit a row."""
     count, inputs, size = tiles.shape

@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 BYTES = 64  # of a vector
-TILE = 2  # vectors of hidden units that go through a loop together: their sums are independent, and one index serves both
+# Vectors of hidden units that go through a loop together: their sums are independent, and one index serves both.
+TILE = 2
 _INDEX = ir.IntType(64)
 
 
@@ -35,7 +36,7 @@ def lanes_of(dtype: Any) -> int:
 
 
 class Lanes:
-    """Writes the instructions of one intrinsic. Places in arrays are element numbers, whatever the array's shape.
+    """Writes the instructions of one intrinsic. Places in arrays are element numbers, for any shape.
 
     Args:
         arguments: the data pointer of an array, the value of anything else.
@@ -84,7 +85,7 @@ class Lanes:
             yield i
 
     def each_tile(self, units: Any, body: Callable[[Any, int], None]) -> None:
-        """`body(place, v)` for vector number v of a tile, at `place` of a row: all tiles, and one vector alone if one is left."""
+        """Calls `body(place, v)` for vector v of every tile, at `place` of a row, and for a last single vector."""
         tile = TILE * self.lanes
         whole = self.times(self.builder.udiv(units, self.integer(tile)), tile)
         with self.loop(whole, tile) as j:
@@ -105,7 +106,7 @@ class Lanes:
         self.builder.store(value, self._pointer(data, place), align=BYTES)
 
     def prefetch(self, data: Any, place: Any) -> None:
-        """Has the cache line of an element brought in, to be read or written soon; beyond the array's end nothing happens."""
+        """Fetches the cache line of an element, to be used soon. Beyond the array's end nothing happens."""
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         function = cgutils.get_or_insert_function(
             self.builder.module,
@@ -182,7 +183,7 @@ class Lanes:
 
 
 def lanes_intrinsic(write: Callable[..., Any], gives: int = 0) -> Any:
-    """Makes `write(lanes, *arguments)` a function that compiled code can call; it gives a tuple of `gives` doubles, or nothing."""
+    """Makes `write(lanes, *arguments)` callable from compiled code. It returns `gives` doubles, or nothing."""
 
     def typed(typingctx: Any, *arguments: Any) -> Any:
         result = types.UniTuple(types.float64, gives) if gives else types.void
@@ -195,7 +196,8 @@ def lanes_intrinsic(write: Callable[..., Any], gives: int = 0) -> Any:
         return result(*map(types.unliteral, arguments)), generate
 
     names = list(inspect.signature(write).parameters)[1:]
-    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # from which numba reads how many there are
+    # numba reads the number of arguments from the signature
+    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("typingctx", *names)]
     )
     return intrinsic(typed)

@@ -12,8 +12,11 @@ SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2
 
 @njit(cache=True, nogil=True, forceinline=True)
 def two_class_loss(o0: float, o1: float, q0: float, q1: float) -> tuple[float, float, float]:
-    """Soft cross-entropy of two logits, without a branch that depends on them: as in `loss_and_gradient` the loss without a
-    logarithm and what this is of, and the gradient of o0; that of o1 is its negative, since q0 + q1 = 1.
+    """Soft cross-entropy of two logits, without a branch that depends on them.
+
+    Returns:
+        The loss without its logarithm, the argument of the logarithm (see `loss_and_gradient`), and the gradient of o0.
+        The gradient of o1 is its negative, since q0 + q1 = 1.
     """
     difference = o1 - o0
     small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1

@@ -1,4 +1,7 @@
-"""The passes that one step makes over a row of hidden units, a logit or two at a time. All places are element numbers."""
+"""The passes of one step over a row of hidden units, a logit or two at a time.
+
+All places are element numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
 
 def _activate(logits: int, *, keep: bool) -> Callable[..., list[Any]]:
-    """Corrects a row, takes it through the relu and on to a logit or two; with `keep` its pre-activations are kept as well."""
+    """Corrects a row and computes its relu and a logit or two; `keep` also stores its pre-activations."""
 
     def write(
-        e: Lanes, Z: Any, U: Any, A: Any, P: Any, z: Any, a: Any, a_step: Any, p: Any, u0: Any, u1: Any, u2: Any,
-        g0: Any, g1: Any, g2: Any, scale: Any, units: Any,
+        e: Lanes, Z: Any, U: Any, A: Any, P: Any, z: Any, a: Any, a_step: Any, p: Any, u0: Any,
+        u1: Any, u2: Any, g0: Any, g1: Any, g2: Any, scale: Any, units: Any,
     ) -> list[Any]:  # fmt: skip
-        """P[p :] ← scale · (Z[z :] + g0 U[u0 :] + g1 U[u1 :] + g2 U[u2 :]);  Z[z :] ← relu of it;  gives what `_dots` gives."""
+        """P[p :] ← scale · (Z[z :] + g0 U[u0 :] + g1 U[u1 :] + g2 U[u2 :]);  Z[z :] ← relu(P[p :]).
+
+        Returns what `_dots` returns.
+        """
         factor, sums = e.splat(scale), _zeros(e, logits)
         earlier = [(u, e.splat(g)) for u, g in ((u0, g0), (u1, g1), (u2, g2))]
 
@@ -64,13 +70,14 @@ def _totals(e: Lanes, sums: list[list[Any]]) -> list[Any]:
 
 
 def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) -> Callable[..., None]:
-    """What `logits` of the logits do to the hidden layer (`hidden`) and to their own weights (`output`) in one pass.
+    """Updates by some of the logits: of the hidden layer (`hidden`), of their weights (`output`), in one pass.
 
     With `onto` the hidden layer's part is added to that of other logits.
     """
 
     def write(
-        e: Lanes, Z: Any, U: Any, A: Any, z: Any, a: Any, a_step: Any, m0: Any, m1: Any, shrink: Any, r0: Any, r1: Any, units: Any
+        e: Lanes, Z: Any, U: Any, A: Any, z: Any, a: Any, a_step: Any, m0: Any, m1: Any,
+        shrink: Any, r0: Any, r1: Any, units: Any,
     ) -> None:  # fmt: skip
         """U[z :] ← 1[Z[z :] > 0] Σ_k m_k A_k;  A_k ← shrink A_k + r_k Z[z :]."""
         left = e.splat(shrink)

@@ -49,7 +49,7 @@ class Blocking:
 
     @classmethod
     def best(cls, width: int, threads: int | None = None) -> Blocking:
-        """Measured best sizes (benchmarks/online_sgd.py) on at most `threads` threads, default all cores of this process."""
+        """Best sizes as measured (benchmarks/online_sgd.py) for at most `threads` threads, default all cores."""
         threads = threads or len(os.sched_getaffinity(0))
         return cls(64, 16, threads) if width > WIDE else cls(32, 32, threads if width >= SHARED else 1)
 
@@ -120,7 +120,7 @@ class OnlineSGD:
         return self._fit(X, targets, None, rate, loss=loss, alpha=alpha, weight=0.0, before_relu=False)
 
     def fit_hidden(self, X: Tensor, targets: Tensor, rate: np.ndarray, *, before_relu: bool) -> np.ndarray:
-        """One step on each `batch` rows of X on `½ ‖a − t‖²`, `a` the hidden layer; gives each sample's loss (N,) before its step.
+        """Steps on `½ ‖a − t‖²`, `a` the hidden layer; returns every sample's loss (N,) before its step.
 
         Args:
             X: (N, n) inputs ±1, N a multiple of `batch`.
@@ -142,7 +142,7 @@ class OnlineSGD:
         loss: Loss = "soft-cross-entropy",
         alpha: float = 0.0,
     ) -> np.ndarray:
-        """One step on each `batch` rows of X on the loss of the logits plus `weight` times that of the hidden layer.
+        """Steps on the loss of the logits plus `weight` times the loss of the hidden layer.
 
         Args:
             X, targets, rate, loss, alpha: as `fit_logits`.

@@ -45,7 +45,7 @@ def _sums(vectors: int) -> Callable[..., None]:
 
 
 def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
-    """Adds to what is in `out`, or writes over it; so many rows together, since each alone would wait for its own sum."""
+    """Adds to `out`, or overwrites it, several rows together: a row alone would wait for its own sum."""
 
     def write(
         e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any, codes: Any, row_step: Any,
@@ -134,7 +134,7 @@ def set_sums(
 
 @njit(cache=True, nogil=True)
 def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> None:
-    """Codes (count, chunks) of rows `first` … of X (N, 4 · chunks or more) int8: four inputs of a row are a chunk."""
+    """Codes (count, chunks) of rows `first` … of X (N, ≥ 4 · chunks) int8. A chunk is four inputs of a row."""
     for r in range(count):
         x, code = X[first + r], codes[r]
         for c in range(codes.shape[1]):

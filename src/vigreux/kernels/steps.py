@@ -1,4 +1,4 @@
-"""The sequential part of a block: one SGD step after another on rows whose pre-activations are known up to the last few steps.
+"""The sequential part of a block: SGD steps on rows whose pre-activations lack the last few steps only.
 
 Arrays are those of `vocabulary.py`, handed on whole, with row numbers: a view, whose references are counted,
 costs as much as a narrow row's work. Units can be shared out among threads, each with its own columns of Z, U
@@ -23,11 +23,15 @@ _FAST = {"contract", "reassoc", "nsz"}
 
 @njit(cache=True, nogil=True, forceinline=True)
 def logits_steps(
-    network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting, offset: int, first: int,
-    last: int, scale: float,
+    network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting,
+    offset: int, first: int, last: int, scale: float,
 ) -> float:  # fmt: skip
-    """Takes the steps of a group, rows `first` to `last` of the block that begins at sample `offset`, on a loss of the logits, and
-    of the hidden layer where P has rows; gives the scale after them.
+    """Takes the steps of a group on a loss of the logits, and of the hidden layer where P has rows.
+
+    The group is rows `first` to `last` of the block that begins at sample `offset`.
+
+    Returns:
+        The scale after the steps.
     """
     A, c, work, Z, G, U, P = network.A, network.c, meeting.work, block.Z, block.G, block.U, block.P
     losses, targets, hidden, rates, shrinks, counter = (
@@ -109,9 +113,10 @@ def two_class_steps(
 
 @njit(cache=True, nogil=True)
 def hidden_steps(
-    block: Block, samples: Samples, rules: Rules, place: Place, offset: int, first: int, last: int, scale: float
+    block: Block, samples: Samples, rules: Rules, place: Place, offset: int, first: int, last: int,
+    scale: float,
 ) -> float:  # fmt: skip
-    """The same on ½ ‖a − t‖², `a` the hidden layer; the output layer takes no part, and threads need not meet."""
+    """The steps on ½ ‖a − t‖², `a` the hidden layer. The output layer stays, and threads need not meet."""
     Z, G, U, batch, padded, lanes = block.Z, block.G, block.U, rules.batch, place.padded, place.lanes
     hidden, losses, rates, shrinks = samples.hidden, samples.losses, samples.rate, samples.shrink
     step = (offset + first) // batch
@@ -136,10 +141,13 @@ def hidden_steps(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _forward(
-    A: np.ndarray, Z: np.ndarray, G: np.ndarray, U: np.ndarray, P: np.ndarray, row: int, first: int, start: int, scale: float,
-    work: np.ndarray, side: int, r: int, thread: int, m: int,
+    A: np.ndarray, Z: np.ndarray, G: np.ndarray, U: np.ndarray, P: np.ndarray, row: int, first: int, start: int,
+    scale: float, work: np.ndarray, side: int, r: int, thread: int, m: int,
 ) -> None:  # fmt: skip
-    """Z[row] ← relu(scale · corrected Z[row]), work[side, thread, r] (K,) ← A Z[row]; where P has rows, P[r] ← before the relu."""
+    """Z[row] ← relu(scale · corrected Z[row]), work[side, thread, r] (K,) ← A Z[row].
+
+    Where P has rows, P[r] ← the value before the relu.
+    """
     K, step, z, p = len(A), A.shape[1], row * Z.shape[1], r * Z.shape[1]
     u0, u1, u2, g0, g1, g2 = _unknown_steps(G, row, first, start, step)
     o1 = 0.0
@@ -165,8 +173,9 @@ def _forward(
 def _unknown_steps(
     G: np.ndarray, row: int, first: int, start: int, step: int
 ) -> tuple[int, int, int, float, float, float]:
-    """Where U has the steps of rows `first` … `start − 1`, at most 3, that Z[row] does not know yet, and their weights; a missing
-    one has the weight 0.
+    """Places in U of the steps that Z[row] lacks, and their weights.
+
+    These are the steps of rows `first` … `start − 1`, at most 3. A missing one has the weight 0.
     """
     known, zero = start - first, G.dtype.type(0)
     g0 = G[row, first] if known > 0 else zero
@@ -177,10 +186,13 @@ def _unknown_steps(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _backward(
-    A: np.ndarray, Z: np.ndarray, U: np.ndarray, g: np.ndarray, start: int, batch: int, rate: float, hidden_rate: float,
-    shrink: float, m: int,
+    A: np.ndarray, Z: np.ndarray, U: np.ndarray, g: np.ndarray, start: int, batch: int, rate: float,
+    hidden_rate: float, shrink: float, m: int,
 ) -> None:  # fmt: skip
-    """One step: U ← −hidden_rate · 1[h > 0] · g A, then A ← shrink · A − rate · gᵀ h.  Z holds h; g (batch, K)."""
+    """One step: U ← −hidden_rate · 1[h > 0] · g A, then A ← shrink · A − rate · gᵀ h.
+
+    Z holds h; g is (batch, K).
+    """
     K, step = A.shape
     if batch == 1:
         z = start * step
@@ -217,10 +229,13 @@ def _backward(
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _match_hidden(
-    P: np.ndarray, U: np.ndarray, r: int, row: int, hidden: np.ndarray, sample: int, column: int, units: int, amount: float,
-    before: bool,
+    P: np.ndarray, U: np.ndarray, r: int, row: int, hidden: np.ndarray, sample: int, column: int, units: int,
+    amount: float, before: bool,
 ) -> float:  # fmt: skip
-    """U[row] −= amount · (a − t), `a` the hidden layer before or after relu, P[r] the one before; gives ½ ‖a − t‖²."""
+    """U[row] −= amount · (a − t), `a` the hidden layer before or after the relu. Returns ½ ‖a − t‖².
+
+    P[r] holds the layer before the relu.
+    """
     number = P.dtype.type
     zero, weight, total = number(0), number(amount), number(0)
     for j in range(units):

@@ -1,4 +1,4 @@
-"""What the kernels hand to each other, as tuples of arrays that compiled code can take apart.
+"""The arrays that kernels pass to each other, as named tuples, which compiled code can unpack.
 
 Notation: n inputs, m hidden units of one thread, K logits, B rows (samples) of a block, N samples of a call.
 m is rounded up to an odd number of vectors, so that rows do not fall on each other in the cache; the units
@@ -34,8 +34,8 @@ class Block(NamedTuple):
             after it.
         G: (B, B) products of the inputs plus 1 (the bias is one more input that is always 1), below the
             diagonal.
-        U: (B, m) what each row adds to a unit: after step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and  b = s_i (b_0 + Σ_j U_j), with the
-            scale s_i the product of the steps' `shrink`.
+        U: (B, m) what each row adds to a unit. After step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and
+            b = s_i (b_0 + Σ_j U_j). The scale s_i is the product of the steps' `shrink`.
         P: (batch, m) pre-activations of a step that matches the hidden layer as well as logits, else (0, m).
         table: sums of four vectors (see `signs`).
         input_codes: (B, chunks of inputs) which sums a row takes for its products.

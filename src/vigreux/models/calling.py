@@ -1,4 +1,4 @@
-"""Calls a model with a batch: with the inputs that its `forward` names, without labels, without a cache of keys."""
+"""Calls a model with those entries of a batch that its `forward` names, without labels or a cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _named_inputs(names: Collection[str], batch: Batch) -> Batch:
 
 
 class Recomputing:
-    """Passes on the request to recompute activations in the backward pass, under both names that `Trainer` uses."""
+    """Passes on the request to recompute activations, under both names that `Trainer` uses."""
 
     module: Any
 

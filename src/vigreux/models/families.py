@@ -1,4 +1,4 @@
-"""Which class of transformers opens a model for a task, which tasks fit its family, and how long its inputs may be."""
+"""Which class of transformers opens a model, which tasks fit its family, and how long inputs may be."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model_class(name: str) -> Any:
 
 
 def task_class(kind: AnyTaskKind, config: PreTrainedConfig) -> str:
-    """The `AutoModel…` class of a task's models. For embeddings, a family with a decoder is opened without it."""
+    """The `AutoModel…` class of a task's models. Embeddings use the encoder of T5 and its relatives alone."""
     encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type, "")
     if not SPECS[kind].has_logits and encoder.endswith("EncoderModel"):  # T5 and its relatives
         return "AutoModelForTextEncoding"
@@ -70,8 +70,8 @@ def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> No
     opens_encoder = task_class(kind, config) == "AutoModelForTextEncoding"
     if getattr(config, "is_encoder_decoder", False) and not opens_encoder:
         raise ConfigError(
-            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder; accepted: models"
-            " that are one of the two alone"
+            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder;"
+            " accepted: models that are one of the two alone"
         )
     fitting = [name for name in TASK_KINDS if _family_class(name, config) is not None]
     if kind not in fitting:
@@ -82,13 +82,13 @@ def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> No
     masked = [name for name in fitting if SPECS[name].hides_tokens]
     if SPECS[kind].is_causal and masked and not getattr(config, "is_decoder", False):
         raise ConfigError(
-            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder that sees the token it is to"
-            f" predict; accepted: {masked[0]}, or a config with is_decoder: true"
+            f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder that sees the"
+            f" token it is to predict; accepted: {masked[0]}, or a config with is_decoder: true"
         )
 
 
 def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
-    """Whether a classifier was saved with its head. `True` for other kinds, and for configs that do not say."""
+    """Whether a classifier was saved with its head. `True` for other kinds and for configs that do not say."""
     if not SPECS[kind].has_classes or not config.architectures or _is_remote(config):
         return True
     cls = _family_class(kind, config)

@@ -1,4 +1,4 @@
-"""FLOPs of a view, counted by torch's formulas on the meta device: nothing is computed, and no weights are needed.
+"""FLOPs of a view, counted by torch's formulas on the meta device, without weights or computation.
 
 A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted; see
 `FlopCounter`. Models are built with eager attention, whose products are plain matrix products wherever they
@@ -43,7 +43,7 @@ def view_flops(
     blocks: str | None = None,
     after: Sequence[str] | None = None,
 ) -> int:
-    """FLOPs of one batch through the first `depth` blocks of a model of `config`, or through all of it with its head.
+    """FLOPs of one batch through the first `depth` blocks of a model, or through all of it with its head.
 
     Args:
         config: of a student or a teacher.

@@ -1,4 +1,4 @@
-"""The output head of a language model, where it is a linear layer: then a loss can do without all logits at once.
+"""The output head of a language model, where it is linear: losses then do not need all logits at once.
 
 What an architecture does with the product (a factor, a soft cap) stands in its code alone. So a head is found
 by what the config says, and then tried: the model's own logits have to come out.
@@ -95,7 +95,7 @@ class LinearHead:
 
 
 def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | None:
-    """The head of a language model, tried on a corner of `batch`; `None` where it is not a plain linear layer, or more than that.
+    """The head of a language model, tried on a corner of `batch`; `None` where it is no plain linear layer.
 
     Layers of a subclass (quantised, with adapters) are more than that.
     """
@@ -124,7 +124,7 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
 
 
 def _last_mixing(model: nn.Module, view: LogitsView, batch: Batch, head: nn.Linear) -> str | None:
-    """The attention of the last block, where nothing after it mixes positions: BERT's kind, whose residual is inside it.
+    """The attention of the last block where nothing after it mixes positions (BERT: residual included).
 
     Elsewhere the residual of all positions is added behind it; then the trial fails, or gives something else.
     """

@@ -21,7 +21,7 @@ State = tuple[int, bool]  # depth, and whether the final norm is applied (at the
 def tapped(
     model: nn.Module, states: Iterable[State], layout: Layout | None = None
 ) -> Iterator[dict[State, Tensor]]:
-    """Records hidden states of the forward passes inside the `with` block: state → (B, T, H), of the last pass.
+    """Records hidden states of forward passes in the `with` block: state → (B, T, H), of the last pass.
 
     Hidden state `s` is the input of block `s + 1`. The last one is the output of the base model. Where no
     final norm is asked for, or there is none, it is the output of the last block.
@@ -90,7 +90,7 @@ def watched_states(
 
 
 def unused_parameters(view: nn.Module, batch: Batch, *args: Any) -> list[str]:
-    """Names of the trainable parameters of `view` that its output on `batch` does not depend on. `.grad` is not touched."""
+    """Trainable parameters of `view` that its output does not depend on, by name. `.grad` is not touched."""
     trainable = [(name, parameter) for name, parameter in view.named_parameters() if parameter.requires_grad]
     output = view(batch, *args)
     if not output.requires_grad:

@@ -1,4 +1,4 @@
-"""Settings that differ from block to block: which teacher block a student's block follows, and what its config then says.
+"""Settings that differ by block: which teacher block a student's block follows, and its config.
 
 A family may give its blocks different kinds: sliding or full attention, attention or a state space, experts
 or a dense feed-forward part. Its config says which in a list with one value for each block, a list of block
@@ -226,7 +226,7 @@ def check_same_kinds(
     layers: Sequence[int],
     configs: tuple[Any, Any],
 ) -> None:
-    """Raises `ConfigError` unless each student block is of the kind of the teacher block that is copied into it.
+    """Raises `ConfigError` where a student block is not of the kind of the teacher block copied into it.
 
     Two blocks are of one kind if their modules have the same classes and plain attributes, and if the configs
     say the same of both.

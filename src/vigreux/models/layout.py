@@ -103,7 +103,7 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
 
 
 def named_layout(model: nn.Module, blocks: str | None, after: Sequence[str] | None) -> Layout:
-    """The layout by the names that the user gave for the teacher, where `model` has a module of that name; else by structure."""
+    """The layout by the user's names for the teacher where `model` has such a module, else by structure."""
     if blocks is None or blocks not in dict(model.named_modules()):
         return find_layout(model)
     return find_layout(model, blocks=blocks, after=after)
@@ -178,7 +178,8 @@ def _find_blocks(model: nn.Module) -> str:
     groups = getattr(config, "num_hidden_groups", layers)
     if groups != layers:
         raise ConfigError(
-            f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks to cut a view from"
+            f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks"
+            " to cut a view from"
         )
     inside = {id(module) for module in model.base_model.modules()}
     found = [
@@ -214,7 +215,10 @@ def _candidates(model: nn.Module) -> dict[str, int]:
 
 def _by_hand(model: nn.Module, reason: str, candidates: dict[str, int]) -> str:
     listed = ", ".join(f"{path!r} ({count})" for path, count in candidates.items()) or "none"
-    return f"{type(model).__name__} {reason}: name its blocks by hand in teacher.blocks, a dotted path; lists in it: {listed}"
+    return (
+        f"{type(model).__name__} {reason}: name its blocks by hand in teacher.blocks, a dotted path;"
+        f" lists in it: {listed}"
+    )
 
 
 def _check_blocks(model: nn.Module, path: str) -> None:

@@ -161,7 +161,11 @@ def load_tokenizer(
     trust_remote_code: bool = False,
     gguf_file: str | None = None,
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer that a model directory, a GGUF file in it or a hub model carries; raises `CheckpointError` if there is none."""
+    """The tokenizer of a model directory, a GGUF file in it, or a hub model.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
     where = str(path_or_id)
     if is_local(where):
         where = str(transformer_folder(Path(where)))
@@ -183,7 +187,7 @@ def load_tokenizer(
 
 
 def weights_fingerprint(path: str | Path) -> str:
-    """A hash of the weights in a checkpoint directory: equal for equal weights, whenever saved and however sharded.
+    """A hash of the weights in a checkpoint directory: equal for equal weights, however they are sharded.
 
     Reads one tensor at a time. Pickled and GGUF weights are hashed as files.
 
@@ -236,7 +240,7 @@ def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], al
 
 
 def _check_blocks(where: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Raises where the weights hold more blocks than the config says: the model would be a part of the saved one."""
+    """Raises `CheckpointError` where the weights have more blocks than the config: some would be dropped."""
     templates = {re.sub(r"\.\d+\.", ".#.", name) for name in model.state_dict()}
     for name in sorted(map(str, info["unexpected_keys"])):
         if re.search(r"\.\d+\.", name) and re.sub(r"\.\d+\.", ".#.", name) in templates:
@@ -246,7 +250,7 @@ def _check_blocks(where: str, model: PreTrainedModel, info: dict[str, Any]) -> N
 
 
 def _in_head(model: PreTrainedModel, name: str) -> bool:
-    """Whether a parameter lies outside the base model, or in the base model's pooler, which heads are fitted with."""
+    """Whether a parameter lies outside the base model, or in its pooler, which belongs to a head."""
     inside = name.startswith(f"{model.base_model_prefix}.")
     return not inside or ".pooler." in name
 

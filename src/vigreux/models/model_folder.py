@@ -1,4 +1,4 @@
-"""What a model folder holds, looked at before transformers opens it: a folder from elsewhere must not hang or fill the memory.
+"""Checks a model folder before transformers opens it: it must neither hang the process nor fill its memory.
 
 Only regular files are opened. The config's numbers are compared with what the weight files hold, on a model
 without memory.
@@ -115,7 +115,8 @@ def check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> st
     if not files and any((path / name).exists() for name in PICKLED):
         if not allow_pickle:
             raise CheckpointError(
-                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED}; or allow_pickle: true beside this model"
+                f"{path}: only pickled weights, which can run code; accepted: {ACCEPTED};"
+                " or allow_pickle: true beside this model"
             )
     elif not files:
         raise CheckpointError(f"{path}: no weights; accepted: {ACCEPTED}")
@@ -135,7 +136,7 @@ def only_gguf(path: Path) -> str | None:
 
 
 def safetensors_files(path: Path) -> list[Path]:
-    """The safetensors files of a directory; raises `CheckpointError` for a shard that its index names and that is not there."""
+    """The safetensors files of a directory. Raises `CheckpointError` where a shard of its index is missing."""
     index = path / "model.safetensors.index.json"
     if not index.exists():
         return [file for file in [path / "model.safetensors"] if file.exists()]
@@ -159,7 +160,7 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def stored_tensors(file: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file by name, from its header; raises `CheckpointError` for a damaged one."""
+    """The tensors of a safetensors file by name, from its header. Raises `CheckpointError` if it is damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
             slices = ((name, opened.get_slice(name)) for name in opened.keys())  # noqa: SIM118  (no mapping)
@@ -194,7 +195,7 @@ def check_config_file(path: Path, names: list[str]) -> None:
 
 
 def check_values(path: Path, plain: dict[str, Any], names: list[str]) -> None:
-    """Raises `CheckpointError` for a count or a probability that cannot be, nan, and more blocks than the weights hold."""
+    """Raises `CheckpointError` for impossible counts or probabilities, nan, and blocks that have no weights."""
     blocks = 1 + max((int(i) for name in names for i in re.findall(r"\.(\d{1,6})\.", name)), default=-1)
     for name in ("id2label", "label2id"):
         if not isinstance(plain.get(name, {}) or {}, dict):
@@ -213,7 +214,7 @@ def check_values(path: Path, plain: dict[str, Any], names: list[str]) -> None:
 
 
 def _leaves(plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a JSON object and of the objects in it; the values of a list count under the list's key."""
+    """Keys and values of a JSON object and of nested ones. The values of a list have the list's key."""
     left: list[tuple[str, Any]] = list(plain.items())
     while left:
         key, value = left.pop()
@@ -251,7 +252,8 @@ def check_sizes(path: Path, auto_class: str, config: PreTrainedConfig) -> None:
     described = sum(parameter.numel() for parameter in parameters.values())
     if described > 3 * held + _SPARE:
         raise CheckpointError(
-            f"{path}: config.json describes a model of {described:,} parameters, and the weights hold {held:,}"
+            f"{path}: config.json describes a model of {described:,} parameters,"
+            f" and the weights hold {held:,}"
         )
     if (buffers := sum(buffer.numel() for buffer in made.buffers())) > max(_BUFFERS, 3 * held):
         raise CheckpointError(
@@ -280,7 +282,7 @@ def _is_quantised(path: Path, config: PreTrainedConfig) -> bool:
 
 
 def _shapes_alone(auto_class: str, config: PreTrainedConfig) -> PreTrainedModel | None:
-    """The model on the meta device; `None` for a class that transformers does not choose (code of the folder's own)."""
+    """The model on the meta device; `None` for a class that comes with the folder's code."""
     factory = model_class(auto_class)
     if hasattr(factory, "_model_mapping") and type(config) not in factory._model_mapping:
         return None

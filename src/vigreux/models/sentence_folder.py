@@ -1,4 +1,4 @@
-"""Folders as sentence-transformers writes them: which modules make an embedding, read from `modules.json`. Nothing is loaded.
+"""Folders of sentence-transformers: `modules.json` says which modules make an embedding.
 
 The Transformer module is a model of transformers. What follows it (pooling, dense layers, normalisation) and
 what stands before it (prompts, lower case, a length) is described in JSON files beside it.
@@ -82,7 +82,7 @@ class SentenceFolder:
 
 
 def transformer_folder(path: Path) -> Path:
-    """The folder that holds the transformer: `path`, or in the older layout the one inside that `modules.json` names."""
+    """The folder of the transformer: `path`, or in the older layout a folder in it that `modules.json` names."""
     try:
         if (path / "config.json").exists():
             return path

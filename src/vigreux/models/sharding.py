@@ -1,4 +1,4 @@
-"""Spreads a model's weights over the processes (FSDP2): a block is gathered when it runs, all else with the whole."""
+"""Shards a model's weights over the processes (FSDP2): every block is gathered when it runs."""
 
 from __future__ import annotations
 

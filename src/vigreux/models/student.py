@@ -1,4 +1,4 @@
-"""A student of the teacher's family, from the teacher's config: fewer layers, narrower, random weights by seed."""
+"""A student of the teacher's family: the teacher's config with smaller sizes, and random weights by seed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim",
 # Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding
 # narrower than the blocks, with a projection between), the student keeps the teacher's.
 FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
-# How transformers says that a config cannot be: attributes without a setter, checks of its own, sizes that do
-# not fit.
-_CANNOT_BE = (
+# What transformers raises for an impossible config: attributes without a setter, its checks, wrong sizes.
+_IMPOSSIBLE = (
     AttributeError,
     TypeError,
     ValueError,
@@ -61,7 +60,7 @@ def make_student(
 
 
 def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
-    """A float32 model of `config` with random weights that depend on `seed` alone; the global random state is left as it was.
+    """A float32 model with random weights that depend on `seed` alone. The global random state stays.
 
     Args:
         config: the model's config; not changed.
@@ -84,10 +83,10 @@ def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: An
 
 @contextmanager
 def cannot_be(config: PreTrainedConfig) -> Iterator[None]:
-    """Turns what transformers raises for sizes that a family cannot have into one line."""
+    """Turns the errors of transformers for impossible sizes into a `ConfigError` of one line."""
     try:
         yield
-    except _CANNOT_BE as error:
+    except _IMPOSSIBLE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(
             f"student: a model of the family {config.model_type!r} cannot be made in these sizes"
@@ -151,7 +150,7 @@ def student_config(
 
 
 def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) -> None:
-    """What stands in the config around a text model's: ids of tokens that it lacks itself, tied embeddings, classes."""
+    """Copies settings of the outer config: missing ids of tokens, tied embeddings, classes."""
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         if getattr(student, name, None) is None and getattr(config, name, None) is not None:
             setattr(student, name, getattr(config, name))
@@ -160,7 +159,9 @@ def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) ->
 
 
 def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
-    """Random weights of standard deviation `max(teacher's, 1 / √width)`: a gain of at least 1 (LeCun et al. 1998, section 4.6).
+    """Sets the standard deviation of random weights to `max(teacher's, 1 / √width)`.
+
+    That is a gain of at least 1 (LeCun et al. 1998, section 4.6).
 
     transformers' usual 0.02 was chosen for wide models. In a narrow one it leaves a block's output so small
     beside the residual that what attention gathers is lost in it (results/defaults.json, "random weights of
@@ -191,7 +192,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
         return
     if not hasattr(teacher, "num_attention_heads"):
         raise ConfigError(
-            f"student.heads: the family {teacher.model_type!r} has no attention heads to set; accepted: leave it out"
+            f"student.heads: the family {teacher.model_type!r} has no attention heads; accepted: leave it out"
         )
     by_block = [
         name for name in vars(teacher) if "heads" in name and isinstance(getattr(teacher, name), list)
@@ -201,42 +202,45 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
             f"student.hidden: the family {teacher.model_type!r} has heads by block ({by_block[0]});"
             f" accepted: {teacher.hidden_size}, the teacher's, without student.heads"
         )
-    size = teacher.hidden_size // teacher.num_attention_heads
-    own_size = getattr(teacher, "head_dim", None)
-    decoupled = (
-        own_size is not None and own_size != size
-    )  # Gemma, Qwen3, T5-11B: heads × head size is not the hidden size
-    accepted = [
-        n for n in range(1, hidden + 1) if hidden % n == 0 and (decoupled or _rotates(teacher, hidden // n))
-    ]
-    if heads is None:
-        wanted = max(
-            1, teacher.num_attention_heads * hidden // teacher.hidden_size
-        )  # keeps the head size where it divides
-        at_most = wanted if decoupled or hidden % size == 0 else teacher.num_attention_heads
-        heads = max((n for n in accepted if n <= at_most), default=None)
-    if heads not in accepted:
-        near = min(accepted, key=lambda n: abs(n - (heads or 1)), default=None)
-        raise ConfigError(
-            f"student.heads: hidden size {hidden} does not divide into {heads or 'any number of'} heads"
-            + (" of an even rotary size" if heads and hidden % heads == 0 else "")
-            + (
-                f"; nearest that works: {near}"
-                if near
-                else "; no number of heads works: choose another student.hidden"
-            )
-        )
+    head_dim = getattr(teacher, "head_dim", None)
+    # Gemma, Qwen3, T5-11B: the heads times their size is not the hidden size.
+    decoupled = head_dim is not None and head_dim != teacher.hidden_size // teacher.num_attention_heads
+    heads = _number_of_heads(teacher, hidden, heads, decoupled=decoupled)
     student.num_attention_heads = heads
-    if own_size is not None and not isinstance(getattr(type(teacher), "head_dim", None), property):
-        student.head_dim = own_size if decoupled else hidden // heads
-    if getattr(teacher, "query_pre_attn_scalar", None) == own_size and own_size is not None:  # Gemma 2
+    if head_dim is not None and not isinstance(getattr(type(teacher), "head_dim", None), property):
+        student.head_dim = head_dim if decoupled else hidden // heads
+    if getattr(teacher, "query_pre_attn_scalar", None) == head_dim and head_dim is not None:  # Gemma 2
         student.query_pre_attn_scalar = student.head_dim
     for name in ("num_key_value_heads", "num_kv_heads"):
-        if getattr(teacher, name, None) is not None:
-            before = getattr(teacher, name)
-            group = teacher.num_attention_heads // before
-            divided = heads // group if heads % group == 0 else heads
-            setattr(student, name, 1 if before == 1 else divided)
+        teacher_groups = getattr(teacher, name, None)
+        if teacher_groups is None:
+            continue
+        heads_per_group = teacher.num_attention_heads // teacher_groups
+        groups = heads // heads_per_group if heads % heads_per_group == 0 else heads
+        setattr(student, name, 1 if teacher_groups == 1 else groups)
+
+
+def _number_of_heads(teacher: PreTrainedConfig, hidden: int, heads: int | None, *, decoupled: bool) -> int:
+    """The number of heads of a student: `heads`, if it works for the hidden size, or the default of `student_config`."""
+    possible = []
+    for count in range(1, hidden + 1):
+        if hidden % count == 0 and (decoupled or _rotates(teacher, hidden // count)):
+            possible.append(count)
+    if heads is None:
+        most = teacher.num_attention_heads
+        if decoupled or hidden % (teacher.hidden_size // most) == 0:
+            most = max(1, most * hidden // teacher.hidden_size)  # keeps the head size where it divides
+        heads = max((count for count in possible if count <= most), default=None)
+    if heads is not None and heads in possible:
+        return heads
+    asked = heads or 1
+    nearest = min(possible, key=lambda count: abs(count - asked), default=None)
+    message = f"student.heads: hidden size {hidden} does not divide into {heads or 'any number of'} heads"
+    if heads and hidden % heads == 0:
+        message += " of an even rotary size"
+    if nearest is None:
+        raise ConfigError(f"{message}; no number of heads works: choose another student.hidden")
+    raise ConfigError(f"{message}; nearest that works: {nearest}")
 
 
 def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
@@ -244,28 +248,28 @@ def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
     rope = getattr(config, "rope_parameters", None)
     if not rope:
         return True
-    every = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    share = min(each.get("partial_rotary_factor", 1.0) for each in every)
-    turned = int(head_size * share)
-    return turned > 0 and turned % 2 == 0
+    settings = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    share = min(entry.get("partial_rotary_factor", 1.0) for entry in settings)
+    rotated = int(head_size * share)
+    return rotated > 0 and rotated % 2 == 0
 
 
 def _set_intermediate(
     student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int, intermediate: int | None
 ) -> None:
     name = next((name for name in INTERMEDIATE if hasattr(teacher, name)), None)
-    before = getattr(teacher, name) if name else None
-    if intermediate is None and before is None:  # GPT-2's n_inner: None is 4 × hidden
+    size = getattr(teacher, name) if name else None
+    if intermediate is None and size is None:  # GPT-2's n_inner: None is 4 × hidden
         return
     if name is None:
         raise ConfigError(
             f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set"
         )
-    if isinstance(before, (list, tuple)):  # one for each block; the student's blocks have theirs by now
-        picked = getattr(student, name)
-        setattr(student, name, [intermediate or round(own * hidden / teacher.hidden_size) for own in picked])
+    if isinstance(size, (list, tuple)):  # a size a block; `_set_layers` has chosen the student's blocks
+        sizes = [
+            intermediate or round(of_block * hidden / teacher.hidden_size)
+            for of_block in getattr(student, name)
+        ]
+        setattr(student, name, sizes)
         return
-    if intermediate is None:
-        assert before is not None
-        intermediate = round(before * hidden / teacher.hidden_size)
-    setattr(student, name, intermediate)
+    setattr(student, name, intermediate or round(size * hidden / teacher.hidden_size))

@@ -19,7 +19,7 @@ MODEL_TYPE = "two-layer"
 
 
 class TwoLayer(nn.Module):
-    """`f(x) = A relu(W x + b) + c`, x (N, n) → logits (N, K); PyTorch's default initialisation, as in arXiv 2410.05464.
+    """`f(x) = A relu(W x + b) + c`, x (N, n) → logits (N, K), initialised as in arXiv 2410.05464.
 
     `hidden.weight` is W (m, n), `hidden.bias` b (m,), `output.weight` A (K, m), `output.bias` c (K,).
 
@@ -127,7 +127,7 @@ class TwoLayer(nn.Module):
 
 
 def _linear(inputs: int, outputs: int, dtype: torch.dtype, generator: torch.Generator) -> nn.Linear:
-    """`nn.Linear` with its own default initial weights, drawn from `generator` and not from the global one."""
+    """`nn.Linear` with PyTorch's default initial weights, drawn from `generator`."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=dtype)
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
     nn.init.uniform_(layer.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)

@@ -1,4 +1,4 @@
-"""Views of a network that share its parameters: its first blocks, its logits where a loss counts, its pooled embedding.
+"""Views of a network that share its parameters: its first blocks, its logits, its pooled embedding.
 
 A view is a shallow copy of the modules on the path from the model to its list of blocks. The blocks, the
 embeddings and everything else are the same objects, so training a view trains the model, and the model itself
@@ -49,7 +49,7 @@ class _ExitBefore(nn.Module):
         self._dropped_class = type(dropped)
 
     def __getattr__(self, name: str) -> Any:
-        """A method of the dropped block that sets something up (BigBird's kind of attention) does nothing here."""
+        """Makes set-up methods of the dropped block (BigBird's kind of attention) do nothing."""
         dropped = self.__dict__.get("_dropped_class")
         if name[0] != "_" and callable(getattr(dropped, name, None)):
             return lambda *args, **kwargs: None
@@ -60,7 +60,7 @@ class _ExitBefore(nn.Module):
 
 
 class _ExitAfter(_ExitBefore):
-    """Takes the place of the last block where nothing may follow it: runs the block, and leaves with its output."""
+    """Takes the place of the last block: runs it, and leaves the forward pass with its output."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__(block)
@@ -71,7 +71,7 @@ class _ExitAfter(_ExitBefore):
 
 
 def input_names(model: nn.Module) -> frozenset[str]:
-    """The inputs that both the whole model and its base model take by name, so that every view can have them."""
+    """The inputs that both the whole model and its base model name, so that every view accepts them."""
     path = _base_path(model)
     base = model.get_submodule(path) if path else getattr(model, "base_model", model)
     names = CalledModel(model).input_names & CalledModel(base).input_names
@@ -93,7 +93,7 @@ class HiddenView(CalledModel):
 
 
 class PooledView(Recomputing, nn.Module):
-    """`view(batch)` is one vector a sample, (B, H): the last hidden states, pooled. Poolers and heads are not part of it.
+    """`view(batch)` is one vector a sample, (B, H): the last hidden states, pooled, without pooler or head.
 
     Args:
         model: The model.
@@ -184,7 +184,7 @@ class LogitsView(CalledModel):
 
 
 class JointView(LogitsView):
-    """`view(batch, positions)` is the output of `LogitsView` and hidden state `depth` (B, T, H), of one forward pass."""
+    """`view(batch, positions)`: logits as of `LogitsView`, and hidden state `depth` (B, T, H), in one pass."""
 
     def __init__(
         self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True
@@ -194,7 +194,9 @@ class JointView(LogitsView):
         self._layout = layout
         self._state = (depth, final_norm)
 
-    def forward(self, batch: Batch, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, batch: Batch, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The logits (see `LogitsView.forward`), and the hidden states of all positions."""
         with tapped(self.module, [self._state], self._layout) as recorded:
             logits = super().forward(batch, positions)
@@ -247,7 +249,7 @@ def _recomputes(model: nn.Module) -> bool:
 
 
 def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> HiddenView:
-    """The view of the first `depth` blocks: its output is hidden state `depth` of the full model, bit for bit.
+    """The view of the first `depth` blocks. Its output is hidden state `depth` of the model, bit for bit.
 
     At the last depth and without `final_norm`, it is the input of the final norm (or of whatever follows the
     blocks).
@@ -296,7 +298,7 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
 
 
 def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
-    """A shallow copy of `module` with the named submodules replaced (`None`: removed); all others are the same objects."""
+    """A shallow copy of `module` with the named submodules replaced (`None`: removed), all others shared."""
     if "" in edits:
         replacement = edits[""]
         assert replacement is not None
@@ -315,7 +317,7 @@ def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
 
 
 def _without_parameters(module: nn.Module) -> nn.Module:
-    """A copy of the module whose parameters are constants: at depth 0 the model calls it, and its output is not used."""
+    """A copy with constants for parameters: at depth 0 the model calls it, but nothing uses its output."""
     constant = copy.copy(module)
     constant._modules = {
         name: child and _without_parameters(child) for name, child in module._modules.items()

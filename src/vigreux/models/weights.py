@@ -9,7 +9,7 @@ from torch import nn
 
 
 def weights_in_memory(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters and buffers, one tensor at a time; what is offloaded counts by name and shape."""
+    """SHA-256 of a model's parameters and buffers. Offloaded tensors count by name and shape only."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if not isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Accuracy of a grammar model's predictions by boundary level: of how many of its ancestors a token is the last one.
+"""Accuracy of a grammar model's predictions by boundary level: how many of its ancestors a token ends.
 
 A token of boundary level l is the last token of its ancestors at levels 1 … l; level 0 is inside all of them.
 The higher the level, the more of a sentence a model must know to predict the token or what follows it. In
@@ -49,7 +49,8 @@ def accuracy_by_level(batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]])
         predicted, labels, levels = map(np.asarray, batch)
         if not predicted.shape == labels.shape == levels.shape:
             raise DataError(
-                f"boundaries: predictions {predicted.shape}, labels {labels.shape}, levels {levels.shape}; accepted: one shape"
+                f"boundaries: predictions {predicted.shape}, labels {labels.shape}, levels {levels.shape};"
+                " accepted: one shape"
             )
         labelled = labels != IGNORE
         if (levels[labelled] < 0).any():

@@ -1,4 +1,6 @@
-"""Which products of input coordinates a network's output hangs on: `c_A = E[g(x) χ_A(x)]`, `χ_A(x) = Π_{i∈A} x_i`, x ~ U({±1}^n).
+"""Which products of input coordinates a network's output depends on.
+
+The measure is `c_A = E[g(x) χ_A(x)]` with `χ_A(x) = Π_{i∈A} x_i` and x ~ U({±1}^n).
 
 g is a number read from the logits (`Readout`). Up to n = 20 the expectation is the mean over all 2^n inputs,
 by a Walsh–Hadamard transform; beyond, it is estimated from fresh inputs by the sample covariance of g and
@@ -78,7 +80,7 @@ class MonomialSettings:
             raise ConfigError(unknown("probe.method", self.method, get_args(Method)))
         if not 1 <= self.degree <= _DEGREE:
             raise ConfigError(
-                f"probe.degree: {self.degree}; accepted: 1 to {_DEGREE}; feature_degree goes on inside a feature"
+                f"probe.degree: {self.degree}; accepted: 1 to {_DEGREE}; feature_degree sets larger ones in a feature"
             )
         if self.feature_degree is not None and self.feature_degree < 1:
             raise ConfigError(f"probe.feature_degree: {self.feature_degree}; accepted: from 1")
@@ -90,7 +92,7 @@ class MonomialSettings:
 
 @dataclass(frozen=True)
 class Correlation:
-    """c_A of one class, with its 95 % interval (`low` = `value` = `high` where exact); the other fields as in `Monomial`."""
+    """c_A of one class, with its 95 % interval (`low` = `value` = `high` where exact). See also `Monomial`."""
 
     subset: tuple[int, ...]
     where: Where
@@ -104,7 +106,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many subsets of a size and place were probed, of how many; past `MonomialSettings.degree`, of those within a feature."""
+    """How many subsets of a size and place exist, and how many of them were probed."""
 
     degree: int
     where: Where
@@ -211,7 +213,7 @@ def probe_monomials(
     exact = settings.method == "exact" or (settings.method == "auto" and task.n <= EXACT_UP_TO)
     if exact and task.n > EXACT_UP_TO:
         raise ConfigError(
-            f"probe.method: exact with task.n = {task.n}; accepted: exact up to n = {EXACT_UP_TO}, or monte-carlo"
+            f"probe.method: exact with task.n = {task.n}; accepted: n up to {EXACT_UP_TO}, or monte-carlo"
         )
     classes = _classes(task, settings)
     among = places(
@@ -277,7 +279,8 @@ def _reader(
         if logits.shape != (len(X), task.classes):
             found = " × ".join(map(str, logits.shape))
             raise ConfigError(
-                f"probe: the network gives {found} logits for {len(X)} inputs; accepted: {task.classes} an input"
+                f"probe: the network gives {found} logits for {len(X)} inputs;"
+                f" accepted: {task.classes} an input"
             )
         if not logits.isfinite().all():
             raise CheckpointError(
@@ -329,7 +332,7 @@ def _exact(
 
 
 def hypercube(n: int, first: int, count: int) -> np.ndarray:
-    """(count, n) int8: inputs `first` to `first + count − 1` of the 2^n; coordinate i of input t is −1 where bit i of t is set."""
+    """(count, n) int8: inputs `first` … of the 2^n. Coordinate i of input t is −1 where bit i of t is set."""
     codes = np.arange(first, first + count)
     return 1 - 2 * (codes[:, None] >> np.arange(n) & 1).astype(np.int8)
 
@@ -370,7 +373,7 @@ def _sampled(
 
 
 def _indices(monomials: Sequence[Monomial]) -> Iterator[np.ndarray]:
-    """(rows, degree) coordinates of the monomials in order, each array of one degree and at most `_ROWS` rows."""
+    """(rows, degree) coordinates of the monomials in order, in arrays of one degree and ≤ `_ROWS` rows."""
     start = 0
     while start < len(monomials):
         degree, stop = len(monomials[start].subset), start

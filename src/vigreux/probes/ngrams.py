@@ -1,4 +1,4 @@
-"""How far a masked language model looks: what it loses without the near n-gram, and what the near n-gram alone gives.
+"""How far a masked language model looks, measured by what it predicts with and without the near n-gram.
 
 For a masked position p and the span of an n-gram around it (arXiv 2410.05464):
 
@@ -119,7 +119,8 @@ def probe_ngrams(
             spots += [(i, p) for p in settings.positions if _fits(ids, p, n, special_ids)]
         if not spots:
             raise ConfigError(
-                f"positions: {settings.positions}: in no sentence does a {n}-gram fit about one; accepted: smaller ones"
+                f"positions: {settings.positions}: in no sentence does a {n}-gram fit about one;"
+                " accepted: smaller ones"
             )
         pairs = _distances(predict, sentences, spots, n, mask_id, special_ids, settings)
         distances = np.array(list(pairs))  # (spots, 2)
@@ -132,7 +133,7 @@ def probe_ngrams(
 
 
 def _fits(ids: np.ndarray, position: int, n: int, special: np.ndarray) -> bool:
-    """Whether the span lies in the sentence, contains no special token, and does not cover the whole sentence."""
+    """Whether the span lies in the sentence without covering it, and contains no special token."""
     span = span_of(position, n)
     inside = span.start >= 0 and span.stop <= len(ids) and len(ids) > n
     return inside and not np.isin(ids[span.start : span.stop], special).any()
@@ -191,7 +192,7 @@ def _distances(
 def _masks(
     ids: np.ndarray, position: int, n: int, special: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The masked tokens of three rows, (T,) bool: the position; its whole n-gram; everything but the rest of its n-gram."""
+    """What three rows mask, (T,) bool: the position; its n-gram; everything but the rest of its n-gram."""
     alone = np.zeros(len(ids), bool)
     alone[position] = True
     gram = np.zeros(len(ids), bool)

@@ -1,4 +1,6 @@
-"""Which ancestors of a token can be read from a model's hidden states: a linear probe whose attention sees positions only.
+"""Which ancestors of a token a linear probe reads from a model's hidden states.
+
+The attention of the probe sees positions only.
 
 For a sentence's hidden states h_1 … h_T and H heads (Allen-Zhu and Li, "Physics of language models: part 1";
 the probe of arXiv 2410.05464):

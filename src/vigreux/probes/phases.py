@@ -78,7 +78,7 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
 
 
 def inflection(steps: Sequence[float], robust: Sequence[float], tolerance: float = 0.0) -> float | None:
-    """The step at which M_robust, smoothed over three values, turns from rising to falling: that of its largest value.
+    """The step of the largest M_robust, smoothed over three values: there it turns from rising to falling.
 
     `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two
     half-widths of its interval).

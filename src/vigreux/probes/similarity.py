@@ -1,4 +1,4 @@
-"""Which layer of a student resembles which layer of its teacher: linear CKA, and the pairs for extraction that follow from it.
+"""Which layer of a student resembles which layer of its teacher, by linear CKA, and pairs for extraction.
 
 Of two layers' hidden states X (N, d_T) and Y (N, d_S) on the same N tokens (Kornblith et al. 2019, arXiv
 1905.00414, section 3)
@@ -38,7 +38,7 @@ def compare_layers(
     unbiased: bool = True,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """CKA of every hidden state of the teacher with every one of the student, over all tokens that are not padding.
+    """CKA of all hidden states of the teacher with all of the student, over all tokens but padding.
 
     Memory: (Σ d_T) · (Σ d_S) numbers of 8 bytes, sums over layers; time per token: as many multiplications.
 
@@ -67,7 +67,7 @@ def compare_layers(
 
 @torch.no_grad()
 def token_states(model: nn.Module, batch: Batch) -> list[Tensor]:
-    """Hidden states 0 … L of a Hugging Face model at the tokens of a batch that are not padding, (N, d) each."""
+    """Hidden states 0 … L of a Hugging Face model at the N tokens of a batch that are not padding, (N, d)."""
     base = model.get_submodule(find_layout(model).base)
     named = inspect.signature(type(base).forward).parameters
     states = base(
@@ -127,9 +127,9 @@ def _biased_hsic(moments: Tensor) -> Tensor:
 
 
 def _unbiased_hsic(moments: Tensor) -> Tensor:
-    """tr(K̃ L̃) + 1ᵀK̃1 · 1ᵀL̃1 / ((N − 1)(N − 2)) − 2 · 1ᵀK̃L̃1 / (N − 2), from X⁺ᵀ Y⁺; K̃ is X Xᵀ with a diagonal of zeros.
+    """tr(K̃ L̃) + 1ᵀK̃1 · 1ᵀL̃1 / ((N − 1)(N − 2)) − 2 · 1ᵀK̃L̃1 / (N − 2), from X⁺ᵀ Y⁺.
 
-    The factor 1 / (N (N − 3)) cancels in CKA.
+    K̃ is X Xᵀ with a diagonal of zeros. The factor 1 / (N (N − 3)) cancels in CKA.
     """
     product, tokens = moments[:-2, :-2], moments[-1, -1]
     x_sum, y_sum = moments[:-2, -1], moments[-1, :-2]  # Σ x, Σ y
@@ -156,7 +156,7 @@ def _where_it_varies(hsic: Tensor, totals: Sequence[Tensor]) -> Tensor:
 
 
 def suggest_pairs(similarity: Tensor) -> dict[int, int]:
-    """Teacher layer → student depth, to be used as `extraction.layers`: the rising pairs of the largest summed similarity.
+    """Teacher layer → student depth, for `extraction.layers`: the rising pairs of the largest similarity.
 
     Every student depth below the whole one, which the final stage covers, gets a teacher layer of its own
     below the last; a student of one block keeps that one, and any layer is good for it. Among equals the

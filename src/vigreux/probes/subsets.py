@@ -1,4 +1,4 @@
-"""Which subsets of the coordinates are probed: all of them where that is feasible, a random draw where it is not."""
+"""Which subsets of the coordinates are probed: all where that is feasible, otherwise a random sample."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Monomial:
 
 @dataclass(frozen=True)
 class _Unions:
-    """All unions of `take` elements of `first` and `take_second` of `second`; the two are disjoint and rising."""
+    """All unions of `take` elements of `first` and `take_second` of `second`, both rising and disjoint."""
 
     first: Sequence[int]
     take: int
@@ -97,7 +97,7 @@ class Place:
 def places(
     task: BooleanTask, *, degree: int, feature_degree: int | None, inside: int, outside: int
 ) -> list[Place]:
-    """Up to `degree` the whole support and what is not in it, beyond it the inside of each feature; by rising degree.
+    """Groups of subsets by rising degree: up to `degree` of all coordinates, beyond it within a feature.
 
     Args:
         task: n and features.

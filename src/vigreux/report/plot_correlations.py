@@ -1,4 +1,4 @@
-"""A teacher's correlations with monomials over its training, under its accuracy: the signal inside a phase transition.
+"""A figure of a teacher's accuracy and its correlations with monomials during training.
 
 The figure of claim C5, and of C6 with several features (arXiv 2410.05464, sections 3.2 and 3.3).
 """
@@ -110,13 +110,15 @@ def _lines(records: Sequence[Record], where: str, degree: int) -> dict[Subset, L
                 found[key] = max(found.get(key, 0.0), abs(c["value"]))
         if number and found.keys() != lines.keys():
             raise DataError(
-                f"correlations: step {record['step']} has other subsets than the first; accepted: the same at every step"
+                f"correlations: step {record['step']} has other subsets than the first;"
+                " accepted: the same at every step"
             )
         for key, value in found.items():
             lines.setdefault(key, []).append(value)
     if where == "in" and not lines:
         raise DataError(
-            f"correlations: none of degree {degree} inside the support; accepted: records of a probe with that degree"
+            f"correlations: none of degree {degree} inside the support;"
+            " accepted: records of a probe with that degree"
         )
     return lines
 

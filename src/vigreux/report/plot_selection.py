@@ -1,4 +1,4 @@
-"""The figure of `vigreux select`: a training curve, its phase transitions shaded, the checkpoints at hand and those chosen."""
+"""The figure of `vigreux select`: a training curve, its phase transitions, and the chosen checkpoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def selection_figure(
 
 
 def _mark(axes: Axes, curve: Curve, choices: Sequence[Choice], theme: Theme) -> None:
-    """Dots on the curve for the checkpoints of one transition; their names stand on the side that the curve leaves free."""
+    """Dots on the curve for the checkpoints of one transition, named on the free side of the curve."""
     import numpy as np
 
     steps = [choice.step for choice in choices]

@@ -87,7 +87,7 @@ def _set_y(axes: Axes, metric: Metric) -> None:
 
 
 def _label_ends(axes: Axes, theme: Theme, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes each line's name beside its end (x, y, name, colour); names that would touch move apart in height."""
+    """Writes every line's name at its end (x, y, name, colour). Names that would touch move apart."""
     points = axes.get_window_extent().height / axes.figure.dpi * 72
     low, high = axes.get_ylim()
     for near in _clusters(sorted(ends), 0.3 * axes.get_xlim()[1]):
@@ -174,7 +174,7 @@ def _axis_of(runs: Sequence[Run], x: X) -> XAxis:
 def seed_curve(
     runs: Sequence[Run], metric: str, axis: XAxis
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """x, mean, lowest and highest over seeds, at the steps that every run evaluated (finished runs, if there are any)."""
+    """x, mean, lowest and highest over seeds, at steps that all (finished, if any) runs evaluated."""
     by_step = [
         {
             record["global_step"]: (axis.of(record), record[metric])
@@ -195,7 +195,7 @@ def seed_curve(
 
 
 def _limits(curves: Iterable[tuple[list[float], ...]], teacher: float | None) -> tuple[float, float]:
-    """The y axis covers what comes after the first quarter of each line: where lines differ, the climb before it is cut off."""
+    """Fits the y axis to the last three quarters of every line, where lines differ."""
     seen = [
         value
         for xs, _, low, high in curves
@@ -223,7 +223,7 @@ def _has_teacher(run: Run, metric: Metric) -> bool:
 
 
 def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme = LIGHT) -> Figure:
-    """One run: training loss, held-out metric, and explained variance where stages match hidden states; stages shaded."""
+    """One run: training loss, held-out metric, and the explained variance of hidden stages; stages shaded."""
     axis = _axis_of([run], x)
     panels: list[tuple[str, Callable[[Axes], None]]] = [
         ("Training loss", lambda axes: _draw_loss(axes, run, axis, theme))
@@ -252,7 +252,7 @@ def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme =
 
 
 def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
-    """A line a stage: losses of stages with other targets do not join. On a logarithmic axis where they are far apart."""
+    """A line a stage: losses of different targets do not join. The axis is logarithmic where they differ much."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     _draw_by_stage(axes, run, "loss", axis, theme)
@@ -300,7 +300,7 @@ def _stage_spans(run: Run, axis: XAxis) -> dict[str, tuple[float, float]]:
 
 
 def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: bool) -> None:
-    """Every other stage is shaded; above the first panel their names, or their numbers where names do not fit."""
+    """Shades every other stage, and names stages above the first panel, by number where names do not fit."""
     spans = _stage_spans(run, axis)
     if len(spans) < 2:
         return
@@ -329,7 +329,7 @@ def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: boo
 
 
 def explained_variance_figure(experiment: Experiment, theme: Theme = LIGHT) -> Figure | None:
-    """What each hidden stage learned of its targets' variance, a dot a seed; at or below 0 it learned no more than their mean.
+    """The explained variance of every hidden stage, a dot a seed. At 0 it learned no more than the mean.
 
     None when no stage matched hidden states.
     """

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def evaluations(self) -> list[Mapping[str, Any]]:
-        """The held-out evaluations of the whole student: those of a hidden stage are of its own loss, which is another quantity."""
+        """Held-out evaluations of the whole student. Those of a hidden stage measure another loss."""
         hidden = {stage["name"] for stage in self.curriculum if "hidden" in stage["target"]}
         return [
             record for record in self.metrics if record["kind"] == "eval" and record["stage"] not in hidden
@@ -161,7 +161,7 @@ def _read_run(path: Path) -> Run:
 
 
 def _shown_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many records as a figure can show, in their order; of a long run evenly spread ones, and the last."""
+    """At most as many records as a figure can show: of a long run, evenly spaced ones and the last."""
     if len(records) <= MOST_RECORDS:
         return records
     places = range(len(records))
@@ -170,7 +170,7 @@ def _shown_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _grouped(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Groups hold runs that differ by their seed alone: others of the same name get their folder's name beside it."""
+    """Runs that differ by their seed alone, by name. Other runs of the same name get their folder's name."""
     seen: Counter[str] = Counter()
     keys: list[tuple[str, str]] = []
     for run in runs:

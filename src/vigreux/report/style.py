@@ -74,7 +74,7 @@ DARK = Theme(
 
 
 def rc(theme: Theme) -> Any:
-    """Matplotlib settings: text stays text, `$` in a name is a dollar sign, no frame but the axes' own lines."""
+    """Matplotlib settings: text stays text, `$` in a name is a dollar sign, and only the axes have lines."""
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": "vigreux",

@@ -1,4 +1,4 @@
-"""What a run is made from, by hashes: a run is resumed with the same data, tokenizer and teachers, or not at all."""
+"""Hashes of what a run is made from: a resume needs the same data, tokenizer and teachers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vigreux.tasks.fingerprint import data_fingerprint
 
 
 def run_fingerprints(setup: Setup) -> dict[str, str]:
-    """Name → hash of the data as tokenised, the tokenizer, each teacher's weights, and the student's before its first step."""
+    """Name → hash of the tokenised data, the tokenizer, all teachers' weights, and the student's first weights."""
     prints = {"data": data_fingerprint(setup.task), STUDENT: weights_in_memory(setup.student)}
     if setup.processing_class is not None and hasattr(setup.processing_class, "get_vocab"):
         prints["tokenizer"] = tokenizer_fingerprint(setup.processing_class)

@@ -1,4 +1,4 @@
-"""The settings of `transformers.TrainingArguments`: checked, taken from Python, and made into a stage's arguments.
+"""Checks settings of `transformers.TrainingArguments`, and makes the arguments of a stage from them.
 
 The section `training` of a configuration and `args` of `vigreux.distill` go through the same tables
 (`training_tables`).
@@ -80,8 +80,8 @@ def check_training(training: Mapping[str, Any], where: str = "training") -> None
             )
         if name not in USED:
             raise ConfigError(
-                f"{where}.{name}: is new in transformers {transformers.__version__}, and Vigreux does not know"
-                " it; accepted: a configuration without it"
+                f"{where}.{name}: is new in transformers {transformers.__version__}, and Vigreux"
+                " does not know it; accepted: a configuration without it"
             )
         _check_value(name, value, where)
     _check_needs(training, where)
@@ -128,7 +128,8 @@ def _check_needs(training: Mapping[str, Any], where: str) -> None:
             continue
         if not uses_it(settings[other]):
             raise ConfigError(
-                f"{where}.{name}: has no effect where {where}.{other} is {settings[other]!r}; accepted: {words}"
+                f"{where}.{name}: has no effect where {where}.{other} is {settings[other]!r};"
+                f" accepted: {words}"
             )
     if training.get("bf16") and training.get("fp16"):
         raise ConfigError(f"{where}.fp16: true beside {where}.bf16; accepted: one of the two")
@@ -230,7 +231,7 @@ def notes_on(training: Mapping[str, Any], *, sharded: bool) -> list[str]:
 
 
 def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, seed: int) -> TrainingArguments:
-    """The arguments of `Trainer` for one stage of `steps` steps. `DEFAULTS` fills what `training` does not set.
+    """The arguments of `Trainer` for a stage of `steps` steps: `training`, and `DEFAULTS` for the rest.
 
     Raises:
         ConfigError: `TrainingArguments` refuses the settings; the message is its own.
@@ -262,7 +263,7 @@ def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, se
 
 
 def eval_steps(training: Mapping[str, Any]) -> float | None:
-    """Steps between held-out evaluations (below 1: a share of all steps); `None` where the settings do not say.
+    """Steps between held-out evaluations (below 1: a share of all steps); `None` where it is not set.
 
     With `eval_strategy: steps` and no `eval_steps` it is `logging_steps`, as in `TrainingArguments`.
     """

@@ -1,4 +1,4 @@
-"""The tables of `transformers.TrainingArguments`: which settings Vigreux uses, sets itself, or has no use for.
+"""The settings of `transformers.TrainingArguments` that Vigreux uses, sets itself, or has no use for.
 
 A name is in one of three tables. Settings in `USED` are handed to the Trainer; the table says which values
 they accept. Settings in `SET_HERE` are set by Vigreux itself, and those in `WITHOUT_EFFECT` belong to parts
@@ -175,7 +175,9 @@ _UPLOADS = "Vigreux uploads nothing; the finished student is in the run folder"
 _SCRIPTS = "it is for scripts; Vigreux always trains and evaluates"
 _PRECISION = "evaluation has the precision of training; use training.bf16"
 WITHOUT_EFFECT = {
-    "optim_target_modules": "it is for optimisers of named layers, and every stage trains another part of the student",
+    "optim_target_modules": (
+        "it is for optimisers of named layers, and every stage trains another part of the student"
+    ),
     "bf16_full_eval": _PRECISION,
     "fp16_full_eval": _PRECISION,
     "use_liger_kernel": "its kernels replace parts of a whole model, and a stage trains a part",

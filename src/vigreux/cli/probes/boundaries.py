@@ -1,4 +1,4 @@
-"""`vigreux probe boundaries`: the accuracy of a grammar model by the level of the boundary that a token is."""
+"""`vigreux probe boundaries`: the accuracy of a grammar model by boundary level."""
 
 from __future__ import annotations
 

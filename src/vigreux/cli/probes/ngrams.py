@@ -67,7 +67,8 @@ def measure(model: ProbedModel, *, settings: NgramSettings, sentences: int) -> R
 
     if model.task.kind != "masked-lm":
         raise ConfigError(
-            f"{model.name}: learned {model.task.kind}; accepted for n-grams: masked-lm, whose input can be masked"
+            f"{model.name}: learned {model.task.kind}; accepted for n-grams: masked-lm,"
+            " whose input can be masked"
         )
     tokenizer = model.tokenizer()
     attend_masked = settings.attend_masked or model.task.attend_masked

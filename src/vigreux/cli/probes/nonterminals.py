@@ -1,4 +1,4 @@
-"""`vigreux probe nonterminals`: which ancestors of a token a linear probe reads in a grammar model's hidden states."""
+"""`vigreux probe nonterminals`: the ancestors of a token that a linear probe reads in hidden states."""
 
 from __future__ import annotations
 
