@@ -97,8 +97,7 @@ def _task_of(folder: RunFolder) -> TaskConfig:
     return TaskConfig(**{name: value for name, value in section.items() if name in names})
 
 
-# --- samples
-# --------------------------------------------------------------------------------------------------------
+# --- samples ------------------------------------------------------------------------------------------------
 
 
 def held_out_ids(probed: ProbedModel, count: int) -> list[np.ndarray]:

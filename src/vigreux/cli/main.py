@@ -132,8 +132,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     return 0
 
 
-# --- the last resort
-# --------------------------------------------------------------------------------------------------
+# --- the last resort ----------------------------------------------------------------------------------------
 
 
 def _unexpected(command: str, error: Exception) -> int:

@@ -175,8 +175,7 @@ def _split(argv: Sequence[str], switches: set[str]) -> Iterator[tuple[str, Any]]
             yield name, MISSING
 
 
-# --- values of options
-# ------------------------------------------------------------------------------------------------
+# --- values of options --------------------------------------------------------------------------------------
 
 
 def from_text(name: str, text: str, hint: Any) -> Any:

@@ -58,8 +58,7 @@ class Lanes:
         self.vector = ir.VectorType(self.element, self.lanes)
         self._suffix = f"v{self.lanes}f{number.bitwidth}"
 
-    # --- places
-    # -------------------------------------------------------------------------------------------------------
+    # --- places ---------------------------------------------------------------------------------------------
 
     def at(self, *terms: Any) -> Any:
         """The sum of element numbers; Python integers are constants."""
@@ -94,8 +93,7 @@ class Lanes:
         with self.loop(self.builder.sub(units, whole), self.lanes) as rest:
             body(self.at(whole, rest), 0)
 
-    # --- numbers
-    # ------------------------------------------------------------------------------------------------------
+    # --- numbers --------------------------------------------------------------------------------------------
 
     def load(self, data: Any, place: Any) -> Any:
         """The vector that begins at an element."""

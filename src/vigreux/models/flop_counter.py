@@ -1,8 +1,8 @@
 """Counts FLOPs by the formulas of `torch.utils.flop_counter`, in half the time that torch's counter takes.
 
 Torch's `FlopCounterMode` adds hooks to every module, to tell the modules apart, and tries to decompose every
-operation. On a small model that takes seven times as long as the model itself. This counter does not tell modules
-apart, and decomposes an operation only if it is composed of others.
+operation. On a small model that takes seven times as long as the model itself. This counter does not tell
+modules apart, and decomposes an operation only if it is composed of others.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.utils.flop_counter import flop_registry
 class FlopCounter(TorchDispatchMode):
     """A context that counts what torch computes in it, forward and backward.
 
-    A multiplication and an addition are 2 FLOPs. Only operations with a formula in torch's `flop_registry` count:
-    matrix products, convolutions and the attention kernels that torch knows. `flops` holds the count.
+    A multiplication and an addition are 2 FLOPs. Only operations with a formula in torch's `flop_registry`
+    count: matrix products, convolutions and the attention kernels that torch knows. `flops` holds the count.
     """
 
     supports_higher_order_operators = True  # they reach `__torch_dispatch__`, which leaves them to torch

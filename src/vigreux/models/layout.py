@@ -146,8 +146,7 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
     return before[-1].out_features if before else every[0].in_features
 
 
-# --- finding
-# --------------------------------------------------------------------------------------------------------
+# --- finding ------------------------------------------------------------------------------------------------
 
 
 def _base_of(model: nn.Module, blocks: str) -> str:

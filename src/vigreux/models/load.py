@@ -213,8 +213,7 @@ def weights_fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# --- loading
-# ----------------------------------------------------------------------------------------------------------
+# --- loading ------------------------------------------------------------------------------------------------
 
 
 def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:

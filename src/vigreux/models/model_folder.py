@@ -53,8 +53,7 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
 
 
-# --- files
-# ------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def is_local(where: str) -> bool:
@@ -171,8 +170,7 @@ def stored_tensors(file: Path) -> dict[str, Stored]:
         ) from error
 
 
-# --- the config against the weights
-# -----------------------------------------------------------------------------------
+# --- the config against the weights -------------------------------------------------------------------------
 
 
 def check_config_file(path: Path, names: list[str]) -> None:

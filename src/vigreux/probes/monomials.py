@@ -244,8 +244,7 @@ def probe_monomials(
     )
 
 
-# --- what is read from the network
-# ------------------------------------------------------------------------------------
+# --- what is read from the network --------------------------------------------------------------------------
 
 
 def _classes(task: BooleanTask, settings: MonomialSettings) -> tuple[int, ...]:
@@ -314,8 +313,7 @@ def _read_out(f: Tensor, readout: Readout) -> Tensor:
     return difference if readout == "difference" else (difference / 2).tanh()
 
 
-# --- expectations
-# -----------------------------------------------------------------------------------------------------
+# --- expectations -------------------------------------------------------------------------------------------
 
 
 def _exact(

@@ -92,8 +92,7 @@ def save_correlations(
     return paths
 
 
-# --- lines
-# ------------------------------------------------------------------------------------------------------------
+# --- lines --------------------------------------------------------------------------------------------------
 
 
 Subset = tuple[int | None, tuple[int, ...]]  # with the feature that contains it
@@ -133,8 +132,7 @@ def _by_feature(lines: Mapping[Subset, Line]) -> dict[int, Line]:
     return {j: _mean([line for (feature, _), line in lines.items() if feature == j]) for j in features}
 
 
-# --- drawing
-# ----------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
 
 def _draw_accuracy(axes: Axes, steps: Sequence[float], records: Sequence[Record], theme: Theme) -> None:

@@ -39,8 +39,7 @@ def _new_figure(height: float, rows: int, theme: Theme) -> Iterator[tuple[Figure
         yield figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
 
 
-# --- axes
-# -----------------------------------------------------------------------------------------------------------
+# --- axes ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,7 @@ def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return [start + offset for start, offset in zip(starts, offsets)]
 
 
-# --- held-out metric over all curricula
-# -----------------------------------------------------------------------------
+# --- held-out metric over all curricula ---------------------------------------------------------------------
 
 
 def comparison_figure(experiment: Experiment, x: X = "flops", theme: Theme = LIGHT) -> Figure:
@@ -218,8 +216,7 @@ def _has_teacher(run: Run, metric: Metric) -> bool:
     return run.summary is not None and metric.name in run.summary.teacher_metrics
 
 
-# --- one run, stage by stage
-# ----------------------------------------------------------------------------------------
+# --- one run, stage by stage --------------------------------------------------------------------------------
 
 
 def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme = LIGHT) -> Figure:
@@ -324,8 +321,7 @@ def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: boo
             )
 
 
-# --- explained variance
-# ---------------------------------------------------------------------------------------------
+# --- explained variance -------------------------------------------------------------------------------------
 
 
 def explained_variance_figure(experiment: Experiment, theme: Theme = LIGHT) -> Figure | None:
@@ -371,8 +367,7 @@ def explained_variance_figure(experiment: Experiment, theme: Theme = LIGHT) -> F
     return figure
 
 
-# --- files for a README
-# ---------------------------------------------------------------------------------------------
+# --- files for a README -------------------------------------------------------------------------------------
 
 
 def save_comparison(experiment: Experiment, directory: Path, x: X = "flops") -> list[Path]:

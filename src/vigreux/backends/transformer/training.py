@@ -52,8 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
-# --- the checks
-# -------------------------------------------------------------------------------------------------------
+# --- the checks ---------------------------------------------------------------------------------------------
 
 
 def check_training(training: Mapping[str, Any], where: str = "training") -> None:
@@ -135,8 +134,7 @@ def _check_needs(training: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.fp16: true beside {where}.bf16; accepted: one of the two")
 
 
-# --- arguments from Python
-# --------------------------------------------------------------------------------------------
+# --- arguments from Python ----------------------------------------------------------------------------------
 
 # Fields that the caller reads itself. The default of `disable_tqdm` depends on the verbosity of transformers.
 READ_BY_CALLER = {"max_steps", "num_train_epochs", "output_dir", "seed", "disable_tqdm"}
@@ -226,8 +224,7 @@ def notes_on(training: Mapping[str, Any], *, sharded: bool) -> list[str]:
     return notes
 
 
-# --- arguments for the Trainer
-# ----------------------------------------------------------------------------------------
+# --- arguments for the Trainer ------------------------------------------------------------------------------
 
 
 def stage_arguments(training: Mapping[str, Any], output_dir: str, steps: int, seed: int) -> TrainingArguments:
