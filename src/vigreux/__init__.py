@@ -1,7 +1,7 @@
 """Vigreux: distil a trained network into a smaller one through a curriculum.
 
-The vocabulary (`Stage`, `Duration`, the targets) and the builders (`extraction`, `progressive`, …) are pure and load at once;
-`distill` and what else needs torch load when they are first used.
+The vocabulary (`Stage`, `Duration`, the targets) and the builders (`extraction`, `progressive`, …) are pure
+and load at once; `distill` and what else needs torch load when they are first used.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a program was doing when an exception came: kept with the exception, for the line that a user reads."""
+"""Notes on an exception: what the program was doing, for the line that a user reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Types that say which values a field accepts, and the check of a dataclass by these types.
 
-A type holds its range and the range in words: `Annotated[int, Field(ge=1), Accepts("a whole number from 1")]`.
-`check_fields` validates every field when a dataclass is built, so that Python, YAML files and the command line
-accept the same values. Pure: it loads pydantic, no torch.
+A type holds its range and the range in words:
+`Annotated[int, Field(ge=1), Accepts("a whole number from 1")]`. `check_fields` validates every field when a
+dataclass is built, so that Python, YAML files and the command line accept the same values. Pure: it loads
+pydantic, no torch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Accepts:
 
 
 def _text(value: str) -> str:
-    """Refuses what no file name, column or model name holds: control characters, and halves of surrogate pairs."""
+    """Refuses control characters and surrogates: no file, column or model has them in its name."""
     if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in value):
         raise ValueError("control characters or surrogates")
     return value
@@ -86,7 +87,7 @@ FileName = Annotated[
 
 
 def check_fields(config: Any, section: str = "", names: Mapping[str, str] | None = None) -> None:
-    """Validates every field of a dataclass by its type, strictly: no text for a number, no `true` for 1, no nan.
+    """Validates every field of a dataclass by its type: no text for a number, no `true` for 1, no nan.
 
     Subclasses of plain types, such as NumPy's float64, become the plain type, which YAML can hold.
 
@@ -108,7 +109,10 @@ def check_fields(config: Any, section: str = "", names: Mapping[str, str] | None
 
 
 def check_value(name: str, value: object, hint: Any) -> object:
-    """The value as a plain type. Raises `ConfigError`, that calls it `name`, where `hint` does not accept it."""
+    """The value as a plain type.
+
+    Raises `ConfigError`, that calls it `name`, where `hint` does not accept it.
+    """
     plain = _plain(value)
     try:
         _adapter(hint).validate_python(plain, strict=True)
@@ -118,7 +122,10 @@ def check_value(name: str, value: object, hint: Any) -> object:
 
 
 def converted(name: str, value: object, hint: Any) -> Any:
-    """The value as `hint` holds it: a whole number becomes a float where a number is asked for. Raises like `check_value`."""
+    """The value as `hint` holds it: a whole number becomes a float where a number is asked for.
+
+    Raises like `check_value`.
+    """
     return _adapter(hint).validate_python(check_value(name, value, hint), strict=True)
 
 

@@ -1,7 +1,7 @@
 """Errors that a user can cause, each one line: what is wrong, where, and what is accepted.
 
-Everything here derives from `VigreuxError`; the command line prints its message without a traceback and exits with 2.
-Our own invariants are `assert`ed instead.
+Everything here derives from `VigreuxError`; the command line prints its message without a traceback and exits
+with 2. Our own invariants are `assert`ed instead.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,10 @@ from vigreux.secrets import redact_text
 
 
 class VigreuxError(Exception):
-    """Something the user can put right. The message is one line that says how, without tokens or passwords."""
+    """Something the user can put right.
+
+    The message is one line that says how, without tokens or passwords.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(redact_text(str(message)))
@@ -64,7 +67,7 @@ def unknown(field: str, found: object, accepted: Iterable[object]) -> str:
 
 
 def shown(value: object, limit: int = 100) -> str:
-    """A value for a message: its `repr` on one line, cut in the middle where it is longer than `limit` characters."""
+    """A value for a message: its `repr` on one line, shortened in the middle to `limit` characters."""
     try:
         text = redact_text(" ".join(repr(value).split()))
     except (RecursionError, ValueError):  # lists that hold themselves; numbers of thousands of digits

@@ -1,7 +1,7 @@
 """Packages that a plain installation does not bring.
 
-numba (with llvmlite, 208 MB installed) compiles two-layer networks and the sentences of grammars; ruptures finds the
-phase transitions of a training curve. Distilling a transformer needs neither.
+numba (with llvmlite, 208 MB installed) compiles two-layer networks and the sentences of grammars; ruptures
+finds the phase transitions of a training curve. Distilling a transformer needs neither.
 """
 
 from __future__ import annotations

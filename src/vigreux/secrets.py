@@ -2,8 +2,8 @@
 
 A value counts as secret in four cases: it stands under a name such as `hub_token` or `api_key`; it is the
 password of an address (`https://user:password@host`); it looks like an access token (`hf_…`); an environment
-variable such as `HF_TOKEN` holds it. Values that were met under such a name are remembered, and left out of later
-messages that lack the name.
+variable such as `HF_TOKEN` holds it. Values that were met under such a name are remembered, and left out of
+later messages that lack the name.
 """
 
 from __future__ import annotations
@@ -111,7 +111,10 @@ def _hidden(value: Any) -> Any:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    """A pair without its value. After a colon a bare word is a value only inside a mapping; elsewhere it is prose."""
+    """A pair without its value.
+
+    After a colon a bare word is a value only inside a mapping; elsewhere it is prose.
+    """
     value = match["value"].strip("\"'")
     bare = value == match["value"]
     sentence = (

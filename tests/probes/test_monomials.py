@@ -339,10 +339,7 @@ def test_exact_beyond_twenty():
     assert probe_monomials(zeros(1), Parity(20, (0,)), settings).inputs == 2**20
     with pytest.raises(ConfigError) as error:
         probe_monomials(zeros(1), Parity(21, (0,)), settings)
-    assert (
-        one_line(error)
-        == "probe.method: exact with task.n = 21; accepted: n up to 20, or monte-carlo"
-    )
+    assert one_line(error) == "probe.method: exact with task.n = 21; accepted: n up to 20, or monte-carlo"
     assert not probe_monomials(zeros(1), Parity(21, (0,)), replace(settings, method="auto", samples=10)).exact
 
 

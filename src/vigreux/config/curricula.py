@@ -1,4 +1,4 @@
-"""From the `curriculum` of a configuration to its stages: a method by name, a YAML file, or the stages themselves."""
+"""The stages of a configuration: its `curriculum` names a method, a YAML file, or the stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vigreux.files.yaml_files import read_yaml
 
 
 def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | None:
-    """The stages where they are given in full, in the configuration or in a YAML file; `None` for a builder's name.
+    """The stages of a YAML file, or of the configuration itself; `None` for a method's name.
 
     Raises:
         ConfigError: an unknown name, a file that cannot be read or is no list of stages.
@@ -49,7 +49,8 @@ def from_config(
         series: steps of the checkpoints at hand, the final one among them or not.
 
     Raises:
-        ConfigError: an unknown name, a file that is no list of stages, stages that do not fit, no checkpoints to choose from.
+        ConfigError: an unknown name, a file that is no list of stages, stages that do not fit, no checkpoints
+            to choose from.
     """
     curriculum = stated_curriculum(config.curriculum)
     if curriculum is None:
@@ -90,14 +91,16 @@ def _build(
     steps = config.checkpoints if config.checkpoints is not None else list(series)
     if not steps:
         raise ConfigError(
-            f"checkpoints: {name!r} needs the steps of the teacher's checkpoints, and teacher.checkpoints gives none"
+            f"checkpoints: {name!r} needs the steps of the teacher's checkpoints, and teacher.checkpoints"
+            " gives none"
         )
     if missing := [step for step in steps if step not in series]:
         raise ConfigError(unknown("checkpoints", missing[0], series))
     if name == "p-shot" and config.checkpoints is None:
         at_hand = ", ".join(map(str, series))
         raise ConfigError(
-            f"checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: {at_hand}"
+            "checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand:"
+            f" {at_hand}"
         )
     return BUILDERS[name](steps, target=target)
 

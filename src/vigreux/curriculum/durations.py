@@ -24,8 +24,9 @@ MIN_DELTA = 0.01  # default of `Duration.plateau`
 class Duration:
     """How long a stage lasts: a value and its unit. Use the constructors (`Duration.steps(500)`).
 
-    A share is a fraction of the whole run's budget; `resolve_steps` turns it into steps once the budget is known. A
-    plateau ends when the evaluated loss has not improved by `min_delta` in `value` evaluations, or after `limit` steps.
+    A share is a fraction of the whole run's budget; `resolve_steps` turns it into steps once the budget is
+    known. A plateau ends when the evaluated loss has not improved by `min_delta` in `value` evaluations, or
+    after `limit` steps.
 
     Args:
         value: the number of units.
@@ -81,7 +82,7 @@ class Duration:
 
     @classmethod
     def plateau(cls, patience: int, limit: int, min_delta: float = MIN_DELTA) -> Duration:
-        """Until `patience` evaluations in a row improve the loss by less than the share `min_delta`; at most `limit` steps."""
+        """Until `patience` evaluations gain less than the share `min_delta`, or `limit` steps."""
         return cls(patience, "plateau", min_delta, limit)
 
     def __str__(self) -> str:

@@ -38,9 +38,10 @@ def progressive(
     stage: Duration | None = None,
     final: Duration | None = None,
 ) -> Curriculum:
-    """Every checkpoint of the teacher's run in turn, then the final teacher (Panigrahi et al. 2024, section 2).
+    """Every checkpoint in turn, then the final teacher (Panigrahi et al. 2024, section 2).
 
-    `checkpoints` are steps of the teacher's run, the final one not among them; without durations all stages get the same share.
+    `checkpoints` are steps of the teacher's run, the final one not among them; without durations all stages
+    get the same share.
     """
     target = target or Logits()
     if not checkpoints:
@@ -67,8 +68,9 @@ def p_shot(
 ) -> Curriculum:
     """`p − 1` chosen checkpoints, then the final teacher (Panigrahi et al. 2024, section 3: 2-shot, 3-shot).
 
-    The default gives each checkpoint 15 % of the budget, and all of them at most half. A twentieth, the papers' 1M of 20M steps,
-    suits a budget of three times what the teacher took; in one of as many steps, it teaches nothing (docs/parity.md).
+    The default gives each checkpoint 15 % of the budget, and all of them at most half. A twentieth, the
+    papers' 1M of 20M steps, suits a budget of three times what the teacher took; in one of as many steps, it
+    teaches nothing (docs/parity.md).
     """
     n = len(checkpoints)
     if stage is None and final is None:
@@ -91,14 +93,15 @@ def extraction(
 ) -> Curriculum:
     """Hidden layers of the final teacher in order, then its logits (Gupta and Karmalkar 2025).
 
-    `layers` pairs teacher layer → student depth, both rising. Without it, `pair_layers` spreads `stages` pairs evenly over
-    the two models (default: one a student block but the last). Together the hidden stages take `hidden_share` of the budget,
-    in equal parts.
+    `layers` pairs teacher layer → student depth, both rising. Without it, `pair_layers` spreads `stages`
+    pairs evenly over the two models (default: one a student block but the last). Together the hidden stages
+    take `hidden_share` of the budget, in equal parts.
     """
     if layers is None:
         if student_layers is None or teacher_layers is None:
             raise ConfigError(
-                "extraction: give layers (teacher layer: student depth), or the numbers of blocks of both models"
+                "extraction: give layers (teacher layer: student depth), or the numbers of blocks of both"
+                " models"
             )
         layers = pair_layers(teacher_layers, student_layers, stages)
     _check_pairing(layers, student_layers, teacher_layers)
@@ -116,14 +119,16 @@ def extraction(
 def pair_layers(teacher_layers: int, student_layers: int, stages: int | None = None) -> dict[int, int]:
     """Even pairs teacher layer → student depth: depth `s` with layer `round(s · L_T / L_S)`.
 
-    Default stages: every student depth below the whole one, which the final stage covers; a student of one block keeps that one.
+    Default stages: every student depth below the whole one, which the final stage covers; a student of one
+    block keeps that one.
 
     >>> pair_layers(6, 3)
     {2: 1, 4: 2}
     """
     if student_layers > teacher_layers:
         raise ConfigError(
-            f"student.layers: {student_layers} is deeper than the teacher's {teacher_layers} blocks; give extraction.layers by hand"
+            f"student.layers: {student_layers} is deeper than the teacher's {teacher_layers} blocks; give"
+            " extraction.layers by hand"
         )
     available = list(range(1, max(student_layers, 2)))
     count = len(available) if stages is None else stages
@@ -141,12 +146,14 @@ def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teache
     pairs = sorted(layers.items())
     if not pairs:
         raise ConfigError(
-            "extraction.layers: no pair; accepted: a mapping from teacher layer to student depth, such as {2: 1, 4: 2}"
+            "extraction.layers: no pair; accepted: a mapping from teacher layer to student depth, such as {2:"
+            " 1, 4: 2}"
         )
     depths = [s for _, s in pairs]
     if sorted(set(depths)) != depths:
         raise ConfigError(
-            f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must rise"
+            f"extraction.layers: {dict(pairs)} pairs a deeper teacher layer with no deeper student; both must"
+            " rise"
         )
     for what, deepest, blocks in (
         ("teacher layer", pairs[-1][0], teacher_layers),

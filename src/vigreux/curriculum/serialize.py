@@ -24,7 +24,7 @@ from vigreux.files.yaml_files import load_yaml
 
 
 def to_plain(curriculum: Curriculum) -> list[dict[str, Any]]:
-    """Stages as dicts of plain values, defaults left out; `from_plain` reads them back to an equal curriculum."""
+    """Stages as plain values, without defaults. `from_plain` is the inverse."""
     return [_stage_to_plain(stage) for stage in curriculum]
 
 
@@ -59,7 +59,10 @@ def _without_defaults(value: Any) -> dict[str, Any]:
 
 
 def from_plain(stages: Sequence[Mapping[str, Any]]) -> Curriculum:
-    """The inverse of `to_plain`. Raises `ConfigError` that names the stage and key of anything unknown or missing."""
+    """The inverse of `to_plain`.
+
+    Raises `ConfigError` that names the stage and key of anything unknown or missing.
+    """
     if (
         not isinstance(stages, Sequence)
         or isinstance(stages, str)
@@ -111,7 +114,8 @@ def _target_from_plain(plain: Any, where: str) -> Target:
         kind, options = plain, {}
     else:
         raise ConfigError(
-            f"{where}.target: {shown(plain)}; accepted: one of {', '.join(TARGETS)}, or a mapping from one of them to its options"
+            f"{where}.target: {shown(plain)}; accepted: one of {', '.join(TARGETS)}, or a mapping from one of"
+            " them to its options"
         )
     if kind not in TARGETS:
         raise ConfigError(unknown(f"{where}.target", kind, TARGETS))
@@ -158,7 +162,7 @@ def _duration_from_plain(plain: Any, where: str) -> Duration:
 
 
 def _build(cls: type, options: Mapping[str, Any], where: str) -> Any:
-    """A part of a stage; its errors begin with `where`, whose last word is what they call the part themselves."""
+    """An object of a stage. Its error messages get the full path `where` of the object."""
     try:
         return cls(**options)
     except ConfigError as error:

@@ -1,8 +1,10 @@
-"""A curriculum is a sequence of stages. A stage says who teaches, what is matched, how deep, and for how long.
+"""A curriculum is a sequence of stages.
 
-Every method of the papers is a short list of stages. The builders in `vigreux.curriculum.recipes` make these lists;
-nothing else in the library knows the methods' names. All types are frozen and pure (no torch), and check themselves when
-they are built.
+A stage says who teaches, what is matched, how deep, and for how long.
+
+Every method of the papers is a short list of stages. The builders in `vigreux.curriculum.recipes` make these
+lists; nothing else in the library knows the methods' names. All types are frozen and pure (no torch), and
+check themselves when they are built.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from vigreux.errors import ConfigError, shown
 
 @dataclass(frozen=True)
 class TeacherRef:
-    """Who teaches: the labels, the final teacher, a checkpoint of its run (by step), or another model (path or hub id)."""
+    """Who teaches: the labels, the final teacher, a checkpoint of its run, or another model."""
 
     kind: Literal["labels", "final", "checkpoint", "model"]
     step: NonNegativeInt | None = None
@@ -29,7 +31,8 @@ class TeacherRef:
         check_fields(self, "teacher")
         if (self.kind == "checkpoint") != (self.step is not None):
             raise ConfigError(
-                f"teacher: a step belongs to a checkpoint, and only to one (kind {self.kind!r}, step {self.step!r})"
+                f"teacher: a step belongs to a checkpoint, and only to one (kind {self.kind!r}, step"
+                f" {self.step!r})"
             )
         if (self.kind == "model") != (self.model is not None):
             raise ConfigError(
@@ -68,11 +71,11 @@ class Stage:
         name: unique in the curriculum; also part of the name of the stage's directory.
         teacher: who teaches.
         target: what is matched.
-        depth: the number of blocks that run; `None`: the whole student. For a joint target, `depth` selects the hidden
-            state to match, and the whole student still runs.
+        depth: the number of blocks that run; `None`: the whole student. For a joint target, `depth` selects
+            the hidden state to match, and the whole student still runs.
         duration: how long the stage lasts.
-        frozen: parameters that hidden state `frozen` depends on are not updated. 0: the embeddings, and a head that is
-            tied to them; `None`: all parameters are trained.
+        frozen: parameters that hidden state `frozen` depends on are not updated. 0: the embeddings, and a
+            head that is tied to them; `None`: all parameters are trained.
 
     Raises:
         ConfigError: fields that do not fit together.
@@ -94,7 +97,8 @@ class Stage:
             )
         if self.depth is not None and not self.target.takes_depth:
             raise ConfigError(
-                f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole student"
+                f"{where}: depth {self.depth} needs a hidden target; {self.target} is matched by the whole"
+                " student"
             )
         if self.frozen is not None and self.depth is not None and self.frozen >= self.depth:
             raise ConfigError(
@@ -122,21 +126,24 @@ def check_curriculum(
         hidden = hidden_part(stage.target)
         if hidden is not None and teacher_layers is not None and hidden.layer > teacher_layers:
             raise ConfigError(
-                f"stage {stage.name!r}: hidden layer {hidden.layer} is outside the teacher, which has {teacher_layers}"
+                f"stage {stage.name!r}: hidden layer {hidden.layer} is outside the teacher, which has"
+                f" {teacher_layers}"
                 " blocks"
             )
         if stage.depth is not None and student_layers is not None and stage.depth > student_layers:
             raise ConfigError(
-                f"stage {stage.name!r}: depth {stage.depth} is outside the student, which has {student_layers} blocks"
+                f"stage {stage.name!r}: depth {stage.depth} is outside the student, which has"
+                f" {student_layers} blocks"
             )
         if stage.frozen is not None and student_layers is not None and stage.frozen > student_layers:
             raise ConfigError(
-                f"stage {stage.name!r}: frozen {stage.frozen} is outside the student, which has {student_layers} blocks"
+                f"stage {stage.name!r}: frozen {stage.frozen} is outside the student, which has"
+                f" {student_layers} blocks"
             )
 
 
 def shared_projection(curriculum: Curriculum) -> Projection | None:
-    """The projection of the first stage that matches hidden states, for projected embeddings; `None` without such a stage."""
+    """The projection of the first stage that matches hidden states; `None` without such a stage."""
     hidden = (hidden_part(stage.target) for stage in curriculum)
     return next((target.projection for target in hidden if target is not None), None)
 
@@ -151,7 +158,8 @@ def resolve_steps(
 ) -> tuple[int, ...]:
     """Optimiser steps of each stage. A plateau counts with its limit.
 
-    The boundaries between shares are rounded, not the shares: shares that add up to 1 take exactly `budget` steps.
+    The boundaries between shares are rounded, not the shares: shares that add up to 1 take exactly `budget`
+    steps.
 
     Args:
         curriculum: the stages.

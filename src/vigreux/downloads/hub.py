@@ -16,7 +16,10 @@ _SECONDS = 5.0
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Inside, the hub's clients are offline where the hub cannot be reached. On their own they would try for a minute."""
+    """Inside, the hub's clients are offline where the hub cannot be reached.
+
+    On their own they would try for a minute.
+    """
     from huggingface_hub import constants
 
     datasets_config = sys.modules.get("datasets.config")

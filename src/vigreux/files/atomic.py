@@ -1,4 +1,6 @@
-"""Files that survive a kill: replaced whole, or appended to in whole lines; an `OSError` becomes one line that names the file.
+"""Files that survive a kill: they are replaced as a whole, or grow by whole lines.
+
+An `OSError` becomes one line that names the file.
 
 Nothing is written through a symbolic link inside a folder that is ours.
 """
@@ -49,19 +51,19 @@ def not_written(path: Path | str, error: Exception) -> VigreuxError:
 
 
 def disk_is_full(error: Exception) -> bool:
-    """Whether that is what an error means: Python, safetensors, tokenizers and torch.save each say it in their own way."""
+    """Whether an error means a full disk: every library words it differently."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "No space left" in str(error) or "os error 28" in str(error) or "inline_container" in str(error)
 
 
 def is_of_writing(error: Exception) -> bool:
-    """Whether an error comes from the file system: an `OSError`, or what libraries in Rust and C++ raise in its place."""
+    """Whether an error comes from the file system. Libraries in Rust and C++ raise no `OSError`."""
     return isinstance(error, OSError) or disk_is_full(error) or "(os error " in str(error)
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Replaces `path` by `data` whole: after a kill at any time it holds the old content or the new, never a part."""
+    """Replaces the content of `path` by `data`. A kill leaves the old content or the new one."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -104,9 +106,9 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def check_no_links(folder: Path) -> None:
-    """Raises `CheckpointError` where something inside `folder` is neither a file nor a directory: nothing is written through it.
+    """Raises `CheckpointError` if `folder` holds anything but files and directories.
 
-    The folder itself, or one above it, may be a link.
+    Nothing is written through a link inside it. The folder itself, or one above it, may be a link.
     """
     for directory, names, files in os.walk(folder):
         for name in (*names, *files):
@@ -118,7 +120,7 @@ def check_no_links(folder: Path) -> None:
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe or a device"
                 raise CheckpointError(
-                    f"{path}: is {what}, and nothing is written through one; accepted: a folder of files alone"
+                    f"{path}: is {what}, and nothing is written through one; accepted: a folder of files"
                 )
 
 
@@ -132,7 +134,7 @@ def finite(value: Any) -> Any:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` with the SHA-256 of what it holds (`finite`, as JSON) under `sha256`, by which `is_whole` finds any change."""
+    """`record` with the SHA-256 of its content (`finite`, as JSON) under `sha256`, for `is_whole`."""
     plain = json.loads(json.dumps(finite(record)))
     plain.pop(SEAL, None)
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
@@ -169,7 +171,7 @@ def read_bounded(path: Path, largest: int) -> bytes:
 
 
 def read_lines(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a file made by `append_line`; a torn last line is left out, a file that does not exist has none.
+    """The records of a file that `append_line` wrote. A torn last line is left out; a missing file has none.
 
     Raises:
         CheckpointError: a line before the last is not a record.
@@ -198,7 +200,7 @@ def _parse_record(line: bytes) -> dict[str, Any] | None:
 
 
 def read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file made by `append_line` of `sealed` records, up to the first that is damaged or torn."""
+    """The `sealed` records of a file that `append_line` wrote, up to the first damaged or torn one."""
     records = []
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         record = _parse_record(line)

@@ -1,7 +1,8 @@
 """One writer a folder: a lock file that the operating system frees when its process ends, however it ends.
 
-The lock is `filelock`'s: `flock` on Unix, `LockFileEx` on Windows. What the file holds means nothing, so that a number in it cannot
-be another process's. On a file system without locks the existence of a second file stands for the lock, and a warning says so.
+The lock is `filelock`'s: `flock` on Unix, `LockFileEx` on Windows. What the file holds means nothing, so that
+a number in it cannot be another process's. On a file system without locks the existence of a second file
+stands for the lock, and a warning says so.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class FolderLock:
             self._lock = _acquire(self.folder, PATIENCE)
         if isinstance(self._lock, SoftFileLock):
             warnings.warn(
-                f"{self.folder}: its file system has no locks; {self.folder / SOFT_LOCK} stands for one: delete it where"
+                f"{self.folder}: its file system has no locks; {self.folder / SOFT_LOCK} stands for one:"
+                " delete it where"
                 " a process was killed on another machine, and start no two runs there at once",
                 UserWarning,
                 stacklevel=2,
@@ -68,7 +70,10 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process, or another object of this one, holds the folder's lock. Writes nothing where there never was one."""
+    """Whether some process, or another object of this one, holds the folder's lock.
+
+    Writes nothing where there never was one.
+    """
     if not (folder / LOCK).exists() or (folder / LOCK).is_symlink():
         return False
     try:

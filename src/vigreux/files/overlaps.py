@@ -1,4 +1,4 @@
-"""Where a configuration reads and writes: a folder that is written inside one that is read would be read as part of it."""
+"""Refuses an output folder inside a folder that the run reads: it would become part of the input."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ READ = ("task.data", "task.eval_data", "teacher.model", "teacher.checkpoints", "
 
 
 def check_overlaps(config: Any, written: str = "output") -> None:
-    """Raises `ConfigError` where what is written lies in a folder that is read, or run folder and cache in each other.
+    """Raises `ConfigError` if the output lies in a folder that is read, or overlaps with the cache.
 
     Args:
         config: of a command, as its dataclass.
-        written: the field that names the folder; `output`, or `cache.path` for the command that writes a cache.
+        written: the field that names the folder; `output`, or `cache.path` for the command that writes a
+            cache.
     """
     target = _field(config, written)
     if not target:
@@ -25,7 +26,8 @@ def check_overlaps(config: Any, written: str = "output") -> None:
     for name, path in _read_folders(config):
         if _absolute(path) in (place, *place.parents):
             raise ConfigError(
-                f"{written}: {target!r} lies in {name} {path!r}, of which it would be read as a part; accepted: a folder"
+                f"{written}: {target!r} lies in {name} {path!r}, of which it would be read as a part;"
+                " accepted: a folder"
                 " outside of it"
             )
     cache = _field(config, "cache.path")
@@ -33,7 +35,8 @@ def check_overlaps(config: Any, written: str = "output") -> None:
         inside = _absolute(cache)
         if inside in (place, *place.parents) or place in inside.parents:
             raise ConfigError(
-                f"output: {target!r} and cache.path {cache!r} lie in each other; accepted: two folders beside each other"
+                f"output: {target!r} and cache.path {cache!r} lie in each other; accepted: two folders beside"
+                " each other"
             )
 
 

@@ -1,4 +1,7 @@
-"""Reads YAML as its author means it: no key twice, no text taken for a date or for a number in base 8 or 60, no bomb.
+"""Reads YAML as its author means it.
+
+A repeated key is refused, and so is an alias that expands without bound. Text such as `1:30` or `010` is no
+date and no number in base 8 or 60.
 
 Pure: PyYAML is all that is loaded.
 """
@@ -21,12 +24,13 @@ MAX_NODES = 100_000  # of a document, aliases written out
 # what YAML 1.2 calls a number, and with it the forms that Python writes, such as 1e-3
 INT = re.compile(r"^[-+]?[0-9]+$")
 FLOAT = re.compile(
-    r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
 )
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses keys that come twice, aliases that grow without bound and numbers without end."""
+    """PyYAML's safe loader. It refuses repeated keys, unbounded aliases and endless numbers."""
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
@@ -77,7 +81,7 @@ Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_float)
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raises where the document holds itself, or has more than `MAX_NODES` nodes once its aliases are written out."""
+    """Raises if the document contains itself, or expands to more than `MAX_NODES` nodes."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
@@ -107,7 +111,8 @@ def load_yaml(text: str) -> Any:
     """The plain value that a YAML text says.
 
     Raises:
-        ValueError: no YAML, a key that comes twice, or a text that is nested too deeply or too large; one line.
+        ValueError: no YAML, a key that comes twice, or a text that is nested too deeply or too large; one
+            line.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES:,} characters")

@@ -1,4 +1,7 @@
-"""What a curriculum costs: FLOPs, steps, time, memory and bytes kept, as numbers and as text. Pure arithmetic, no torch."""
+"""What a curriculum costs: FLOPs, steps, time, memory and bytes kept, as numbers and as text.
+
+Pure arithmetic, no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from vigreux.config.transformer import BATCH_SIZE
 
-# --- steps and samples ------------------------------------------------------------------------------------------------
+# --- steps and samples --------------------------------------------------------------------------------------
 
 
 def samples_per_step(training: Mapping[str, Any], processes: int = 1) -> int:
@@ -28,16 +31,17 @@ def steps_for_epochs(epochs: float, train_samples: int, per_step: int) -> int:
     return math.ceil(epochs * train_samples / per_step - 1e-9)
 
 
-# --- accounts ---------------------------------------------------------------------------------------------------------
+# --- accounts -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StepCost:
     """Cost of one optimiser step of a stage, over all processes.
 
-    FLOPs are those of matrix products and attention (forward and backward of the student, forward of the teacher), averaged over
-    the first batches. Attention counts as its plain matrix products, whichever kernel runs it: the counter does not know every
-    fused one. `seconds` is wall time, `None` where it was not measured.
+    FLOPs are those of matrix products and attention (forward and backward of the student, forward of the
+    teacher), averaged over the first batches. Attention counts as its plain matrix products, whichever kernel
+    runs it: the counter does not know every fused one. `seconds` is wall time, `None` where it was not
+    measured.
     """
 
     student_flops: float
@@ -57,7 +61,8 @@ class StageCost:
     Args:
         name: of the stage.
         steps: optimiser steps.
-        student_flops: floating-point operations of the student, forward and backward, over the blocks that run.
+        student_flops: floating-point operations of the student, forward and backward, over the blocks that
+            run.
         teacher_flops: those of the teacher's forward passes, likewise.
         seconds: wall time, `None` where it is not known.
     """
@@ -118,13 +123,15 @@ def memory_estimate(
     teacher_bytes_per: int = 4,
     activations: int = 0,
 ) -> int:
-    """Bytes a stage holds at its peak: `bytes_per · (parameters + trainable · (1 + optimizer_states)) + teacher + activations`.
+    """Bytes a stage holds at its peak:
+    `bytes_per · (parameters + trainable · (1 + optimizer_states)) + teacher + activations`.
 
     Args:
         parameters: of the student's view.
         trainable: those of them with a gradient.
         teacher_parameters: of the teacher's view, held without gradients.
-        optimizer_states: values the optimiser keeps for each trainable parameter (AdamW 2, SGD with momentum 1, SGD 0).
+        optimizer_states: values the optimiser keeps for each trainable parameter (AdamW 2, SGD with momentum
+            1, SGD 0).
         bytes_per: bytes of a student's value.
         teacher_bytes_per: bytes of a teacher's value.
         activations: bytes of everything that depends on the batch.

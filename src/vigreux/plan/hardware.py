@@ -1,4 +1,7 @@
-"""Machines that a plan can be priced for: peak rates and memory from the vendors' data sheets. Pure arithmetic."""
+"""Machines that a plan can be priced for: peak rates and memory from the vendors' data sheets.
+
+Pure arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +97,6 @@ class CachePrice:
 
     @property
     def pays_from(self) -> int | None:
-        """The number of students from which a cache takes fewer FLOPs than the live teacher; `None`: it never does."""
+        """The number of students from which a cache saves FLOPs; `None`: never."""
         saved = self.live_flops - self.cached_flops
         return None if saved <= 0 else int(self.capture_flops // saved) + 1

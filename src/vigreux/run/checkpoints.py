@@ -1,7 +1,7 @@
 """Checkpoints on disk, in run folders and in the output of any `transformers.Trainer`.
 
-A checkpoint is a directory `checkpoint-STEP`. Vigreux writes a manifest into it last, and takes up a run only from a
-checkpoint whose files agree with its manifest.
+A checkpoint is a directory `checkpoint-STEP`. Vigreux writes a manifest into it last, and takes up a run only
+from a checkpoint whose files agree with its manifest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOADED = (".safetensors", ".bin", ".pt", ".pth", ".json")
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _log = logging.getLogger(__name__)
 
-# --- names --------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -52,8 +52,8 @@ def checkpoint_directories(directory: Path) -> list[Path]:
 def checkpoints_in(directory: Path | str) -> dict[int, Path]:
     """Step → checkpoint of the directories `checkpoint-STEP` in `directory`, in rising order of steps.
 
-    Damaged and unfinished checkpoints are included; `verify_manifest` tells them apart. A directory that does not
-    exist has none.
+    Damaged and unfinished checkpoints are included; `verify_manifest` tells them apart. A directory that does
+    not exist has none.
     """
     paths = {
         step_of(path): path for path in checkpoint_directories(Path(directory)) if _NAME.fullmatch(path.name)
@@ -61,11 +61,14 @@ def checkpoints_in(directory: Path | str) -> dict[int, Path]:
     return dict(sorted(paths.items()))
 
 
-# --- the manifest -------------------------------------------------------------------------------------------------
+# --- the manifest -------------------------------------------------------------------------------------------
 
 
 def write_manifest(directory: Path | str) -> None:
-    """Writes the size and SHA-256 of every file below `directory`. Call it last: it completes the checkpoint."""
+    """Writes the size and SHA-256 of every file below `directory`.
+
+    Call it last: it completes the checkpoint.
+    """
     directory = Path(directory)
     write_atomic(directory / MANIFEST, json.dumps({"files": file_entries(directory)}, indent=1))
 
@@ -133,7 +136,7 @@ def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: boo
     return None
 
 
-# --- which checkpoint counts --------------------------------------------------------------------------------------
+# --- which checkpoint counts --------------------------------------------------------------------------------
 
 
 def latest_checkpoint(directory: Path | str) -> Path | None:
@@ -156,7 +159,10 @@ def drop_damaged(directory: Path | str) -> None:
 
 
 def rotate(directory: Path | str, keep: int) -> None:
-    """Deletes every checkpoint but the `keep` newest complete ones (`keep >= 1`). Sizes are compared, not hashes."""
+    """Deletes every checkpoint but the `keep` newest complete ones (`keep >= 1`).
+
+    Sizes are compared, not hashes.
+    """
     assert keep >= 1
     complete = 0
     for path in reversed(checkpoints_in(directory).values()):

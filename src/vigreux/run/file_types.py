@@ -1,4 +1,6 @@
-"""What the files of a run folder may hold, as types: a folder from elsewhere is data, and is checked where it is read.
+"""The types of the files of a run folder.
+
+A folder from elsewhere is data: it is checked where it is read.
 
 Numbers are finite and bounded, names are short, and a file larger than any run writes is not read.
 """

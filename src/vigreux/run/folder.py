@@ -1,7 +1,8 @@
-"""The run folder, to write: it is created or taken up under a lock, and survives a kill between any two instructions.
+"""Writes a run folder: under a lock, so that a kill between any two instructions loses nothing.
 
-Files are replaced as a whole, and lines are appended as a whole. A checkpoint counts once its manifest agrees with its
-files. run.json is the first file of a run. `vigreux.run.reader` lists the files and says what they hold.
+Files are replaced as a whole, and lines are appended as a whole. A checkpoint counts once its manifest agrees
+with its files. run.json is the first file of a run. `vigreux.run.reader` lists the files and says what they
+hold.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ class RunFolder(RunReader):
     ) -> RunFolder:
         """Starts a run in a folder that is new or empty, and locks the folder.
 
-        run.json, the first file, holds everything that defines the run. A kill leaves either a folder that counts as
-        empty or a run that can be resumed.
+        run.json, the first file, holds everything that defines the run. A kill leaves either a folder that
+        counts as empty or a run that can be resumed.
 
         Args:
             path: the folder. Missing parents are made.
@@ -101,10 +102,12 @@ class RunFolder(RunReader):
             device: the device in words.
             command: the command line; default: that of this process.
             plan: the text of plan.json; default: `keep` adds it later.
-            fingerprints: name → hash of what the run is made from (data, tokenizer, teachers). A resume compares them.
+            fingerprints: name → hash of what the run is made from (data, tokenizer, teachers). A resume
+                compares them.
 
         Raises:
-            CheckpointError: the folder holds a run or anything else, cannot be written, or is written by another process.
+            CheckpointError: the folder holds a run or anything else, cannot be written, or is written by
+                another process.
             TrainingError: the disk is full.
         """
         run = cls(path)
@@ -162,15 +165,16 @@ class RunFolder(RunReader):
 
         Args:
             path: the run folder.
-            config: the configuration as plain values. It may differ in settings that cannot change the student, and in
-                how the samples of a step are split: batch size of a device × accumulation × processes must be equal.
+            config: the configuration as plain values. It may differ in settings that cannot change the
+                student, and in how the samples of a step are split: batch size of a device × accumulation ×
+                    processes must be equal.
             curriculum: the stages as plain values; default: not compared.
             defaults: settings for a run that began before Vigreux had them.
             fingerprints: name → hash of what this process would run with; default: not compared.
 
         Raises:
-            CheckpointError: `path` is no run folder or is damaged; configuration, stages, data, a teacher or the samples
-                of a step differ; the folder holds a link; another process writes it.
+            CheckpointError: `path` is no run folder or is damaged; configuration, stages, data, a teacher or
+                the samples of a step differ; the folder holds a link; another process writes it.
         """
         run = cls.open(path)
         stored = relevant(with_defaults(redact(run.config()), defaults or {}))
@@ -183,7 +187,8 @@ class RunFolder(RunReader):
             difference = first_difference(redact(run.curriculum()), stages, "curriculum")
         if difference:
             raise CheckpointError(
-                f"{run.path}: belongs to another configuration: {difference}; accepted: the same configuration, or another"
+                f"{run.path}: belongs to another configuration: {difference}; accepted: the same"
+                " configuration, or another"
                 " output"
             )
         if fingerprints is not None:
@@ -206,7 +211,8 @@ class RunFolder(RunReader):
         records = read_whole_lines(path)
         if path.exists() and path.read_bytes().count(b"\n") != len(records):
             warnings.warn(
-                f"{path}: record {len(records) + 1} is damaged; that stage and the ones after it are recorded again",
+                f"{path}: record {len(records) + 1} is damaged; that stage and the ones after it are"
+                " recorded again",
                 UserWarning,
                 stacklevel=3,
             )
@@ -236,7 +242,7 @@ class RunFolder(RunReader):
             write_atomic(path, text)
 
     def has_student(self) -> bool:
-        """Whether the finished model is there. If it was deleted, a resume saves it again from the last checkpoint.
+        """Whether the finished model is there. If it was deleted, a resume saves it again.
 
         Raises:
             CheckpointError: the model's files are damaged.
@@ -247,24 +253,26 @@ class RunFolder(RunReader):
         loaded = {name: entry for name, entry in entries.items() if Path(name).suffix in LOADED}
         if problems := file_problems(self.student, loaded):
             raise CheckpointError(
-                f"{self.student}: {problems[0]}; accepted: delete {self.student}, then --resume saves it again"
+                f"{self.student}: {problems[0]}; accepted: delete {self.student}, then --resume saves it"
+                " again"
             )
         return True
 
-    # --- writing ----------------------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------------------
 
     def log_metrics(self, record: Mapping[str, Any]) -> None:
         """Appends one record to metrics.jsonl.
 
         Args:
-            record: `kind` ("train" or "eval"); `stage` (its name); `step` (of the stage); and up to this step, of the
-                run: `global_step`, `samples`, `flops` (student and teacher) and `seconds`. Then what was measured,
+            record: `kind` ("train" or "eval"); `stage` (its name); `step` (of the stage); and up to this
+                step, of the run: `global_step`, `samples`, `flops` (student and teacher) and `seconds`. Then
+                    what was measured,
                 under plain names: `loss`, `learning_rate`, `explained_variance`, `accuracy`, …
         """
         append_line(self.path / METRICS, record)
 
     def copy_metrics(self, checkpoint: Path) -> None:
-        """Copies metrics.jsonl into a checkpoint, for `restore_metrics`. Call it before the manifest is written."""
+        """Copies metrics.jsonl into a checkpoint for `restore_metrics`. The manifest comes after it."""
         path = self.path / METRICS
         with writing(checkpoint):
             (checkpoint / METRICS).write_bytes(path.read_bytes() if path.exists() else b"")
@@ -276,7 +284,8 @@ class RunFolder(RunReader):
 
         Args:
             checkpoint: the checkpoint that the run goes on from; `None` for a run that starts anew.
-            global_step: the last step to keep, for checkpoints of earlier versions, which hold no copy of the metrics.
+            global_step: the last step to keep, for checkpoints of earlier versions, which hold no copy of the
+                metrics.
             say: whether to warn of damage.
         """
         path = self.path / METRICS
@@ -296,7 +305,10 @@ class RunFolder(RunReader):
         write_atomic(path, copy)
 
     def finish_stage(self, record: StageRecord) -> None:
-        """Appends a finished stage to stages.jsonl. Call it after the stage's last checkpoint has its manifest."""
+        """Appends a finished stage to stages.jsonl.
+
+        Call it after the stage's last checkpoint has its manifest.
+        """
         append_line(self.path / STAGES, sealed(redact(dataclasses.asdict(record))))
 
     def keep(self, name: str, text: str) -> None:
@@ -306,7 +318,7 @@ class RunFolder(RunReader):
         write_atomic(self.path / name, text)
 
     def truncate_stages(self, count: int) -> None:
-        """Keeps the records of the first `count` finished stages: the last checkpoint of a later one is damaged."""
+        """Keeps the first `count` stage records: the last checkpoint of a later stage is damaged."""
         records = [sealed(dataclasses.asdict(stage)) for stage in self.stages()[:count]]
         rewrite_lines(self.path / STAGES, records)
 

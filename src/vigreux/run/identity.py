@@ -16,8 +16,8 @@ from vigreux.errors import CheckpointError
 from vigreux.plan.cost import samples_per_step
 from vigreux.run.records import STUDENT
 
-# Fields that cannot change the student (`sharded` and `threads`: beyond rounding). Configurations that differ only
-# here belong to the same run.
+# Fields that cannot change the student (`sharded` and `threads`: beyond rounding). Configurations that differ
+# only here belong to the same run.
 OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
@@ -116,8 +116,8 @@ def check_samples_per_step(
 ) -> None:
     """Checks that a run takes as many samples a step on another number of processes as it began with.
 
-    If it does, batch size and accumulation are taken out of both configurations: they may differ. On the same number of
-    processes they stay in, as settings like all others.
+    If it does, batch size and accumulation are taken out of both configurations: they may differ. On the same
+    number of processes they stay in, as settings like all others.
 
     Args:
         stored: configuration that the run began with; changed in place.
@@ -136,7 +136,8 @@ def check_samples_per_step(
     samples = samples_per_step(training, process_count())
     if samples != expected:
         raise CheckpointError(
-            f"{path}: {stored_processes} processes took {expected} samples a step, and {process_count()} would take"
+            f"{path}: {stored_processes} processes took {expected} samples a step, and {process_count()}"
+            " would take"
             f" {samples}; accepted: training.{BATCH} × training.{ACCUMULATION} × processes = {expected}"
         )
     for name in (BATCH, ACCUMULATION):
@@ -157,7 +158,8 @@ def check_fingerprints(stored: Mapping[str, str], current: Mapping[str, str], pa
     """
     if not stored:
         warnings.warn(
-            f"{path}: an earlier version of Vigreux began this run without fingerprints; nothing checks that data and"
+            f"{path}: an earlier version of Vigreux began this run without fingerprints; nothing checks that"
+            " data and"
             " teachers are the same",
             UserWarning,
             stacklevel=3,
@@ -168,7 +170,8 @@ def check_fingerprints(stored: Mapping[str, str], current: Mapping[str, str], pa
     different = [name for name in names if stored.get(name) != current.get(name)]
     if different:
         raise CheckpointError(
-            f"{path}: began with other inputs ({', '.join(different)}); accepted: the same inputs, or another output"
+            f"{path}: began with other inputs ({', '.join(different)}); accepted: the same inputs, or another"
+            " output"
         )
 
 

@@ -1,8 +1,10 @@
 """A run folder as its readers see it: where everything lies, and what the files say.
 
     RUN/
-      run.json          format, name of the curriculum, seed, device, command, versions, status, times, failure,
-                        fingerprints of data and teachers, the text of the four small files below, and a checksum
+      run.json          format, name of the curriculum, seed, device, command, versions, status, times,
+      failure,
+                        fingerprints of data and teachers, the text of the four small files below, and a
+                        checksum
       config.yaml       the configuration
       curriculum.yaml   the stages, resolved
       plan.json         steps and costs of the stages, fixed when the run begins
@@ -13,8 +15,8 @@
       student/          the finished model
       initial/          the student's first weights; a first stage that is resumed starts from them
 
-run.json decides: a folder with it is a run, a folder without it is none. config.yaml, curriculum.yaml, plan.json and
-summary.json are copies of what run.json holds, for people to read.
+run.json decides: a folder with it is a run, a folder without it is none. config.yaml, curriculum.yaml,
+plan.json and summary.json are copies of what run.json holds, for people to read.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ class RunReader:
             )
         return run
 
-    # --- where everything lies --------------------------------------------------------------------------------------
+    # --- where everything lies ------------------------------------------------------------------------------
 
     @property
     def exists(self) -> bool:
@@ -130,7 +132,7 @@ class RunReader:
         return dict(sorted(directories.items()))
 
     def checkpoints(self) -> list[RunCheckpoint]:
-        """The checkpoints of all stages that were written to the end, in the order in which the run made them.
+        """The complete checkpoints of all stages, in the order in which the run made them.
 
         Their files are not compared with their manifests; `verify_manifest` does that.
         """
@@ -142,7 +144,7 @@ class RunReader:
             if (path / MANIFEST).exists()
         ]
 
-    # --- what the files say -----------------------------------------------------------------------------------------
+    # --- what the files say ---------------------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
         """The content of run.json.
@@ -160,7 +162,8 @@ class RunReader:
         are_texts = isinstance(files, dict) and all(isinstance(text, str) for text in files.values())
         if not is_whole(info) or not are_texts or not set(files) <= set(FILES):
             raise CheckpointError(
-                f"{path}: is damaged (its checksum does not match); accepted: another output; the checkpoints under"
+                f"{path}: is damaged (its checksum does not match); accepted: another output; the checkpoints"
+                " under"
                 " stages/ still load as models"
             )
         checked(path, Info, info)
@@ -168,14 +171,16 @@ class RunReader:
 
     @property
     def status(self) -> str:
-        """ "running", "finished" or "failed" as run.json says, or "stopped" if no process holds a running run's lock."""
+        """ "running", "finished" or "failed" as run.json says, or "stopped" if no process holds a running
+        run's lock.
+        """
         status = self.info()["status"]
         if status == "running" and not is_locked(self.path):
             return "stopped"
         return status
 
     def text(self, name: str) -> str | None:
-        """The text of one of the small files, as run.json holds it; `None` if the run does not have the file (yet).
+        """The text of one of the small files, from run.json; `None` if the run does not have it (yet).
 
         Runs of earlier versions of Vigreux hold it in the file alone.
         """
@@ -213,7 +218,8 @@ class RunReader:
         for number, line in enumerate(lines, start=1):
             if not is_whole(line):
                 raise CheckpointError(
-                    f"{path}: line {number} is damaged (its checksum does not match); accepted: --resume, which"
+                    f"{path}: line {number} is damaged (its checksum does not match); accepted: --resume,"
+                    " which"
                     " writes it again"
                 )
             plain = checked(path, PlainRecord, without_seal(line))
@@ -231,7 +237,10 @@ class RunReader:
 
 
 def check_vacant(path: Path) -> None:
-    """Raises `CheckpointError` unless `path` is new or empty. A lock and what a killed write leaves do not count."""
+    """Raises `CheckpointError` unless `path` is new or empty.
+
+    A lock and what a killed write leaves do not count.
+    """
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; accepted: a new or empty folder")
     if RunReader(path).exists:
@@ -244,7 +253,8 @@ def check_vacant(path: Path) -> None:
     names = sorted(entry.name for entry in path.iterdir() if not ignored.fullmatch(entry.name))
     if names:
         raise CheckpointError(
-            f"{path}: is not empty and not a run folder (it holds {names[0]}); accepted: a new or empty folder"
+            f"{path}: is not empty and not a run folder (it holds {names[0]}); accepted: a new or empty"
+            " folder"
         )
 
 

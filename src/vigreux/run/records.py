@@ -34,8 +34,8 @@ class StageRecord:
         teacher_flops: the same of the teacher, forwards.
         first_loss: training loss at the first log of the stage.
         last_loss: training loss at its last log.
-        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states; at or below 0 the stage
-            learned no more than the targets' mean.
+        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states; at or
+            below 0 the stage learned no more than the targets' mean.
         notes: what the user should know.
         checkpoint: the stage's last checkpoint, relative to the run folder.
     """
@@ -83,7 +83,7 @@ class Summary:
     teacher_parameters: int | None = None
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def text_of(path: Path) -> str:
@@ -95,7 +95,10 @@ def text_of(path: Path) -> str:
 
 
 def parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
-    """`parse(text)`, which must be a `kind`. Raises `CheckpointError` with the name of the file if it is not."""
+    """`parse(text)`, which must be a `kind`.
+
+    Raises `CheckpointError` with the name of the file if it is not.
+    """
     try:
         plain = parse(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:

@@ -44,9 +44,9 @@ def choose_checkpoints(
 ) -> tuple[Choice, ...]:
     """The available checkpoints inside the transitions, in order of steps.
 
-    A transition that gets m of them gets those at which the curve has made closest to 1/(m+1), …, m/(m+1) of its way: one at half
-    of it, two at a third and two thirds. Each transition gets one; with fewer `shots` those with the largest change, with more
-    the rest are dealt out in turn, the largest change first.
+    A transition that gets m of them gets those at which the curve has made closest to 1/(m+1), …, m/(m+1) of
+    its way: one at half of it, two at a third and two thirds. Each transition gets one; with fewer `shots`
+    those with the largest change, with more the rest are dealt out in turn, the largest change first.
 
     Args:
         transitions: at least one.
@@ -54,7 +54,8 @@ def choose_checkpoints(
         shots: p, one more than the checkpoints wanted; default one more than there are transitions.
 
     Raises:
-        ConfigError: `shots` below 2, or above what the checkpoints inside the transitions allow; a transition without one.
+        ConfigError: `shots` below 2, or above what the checkpoints inside the transitions allow; a transition
+            without one.
     """
     wanted = len(transitions) if shots is None else shots - 1
     if wanted < 1:
@@ -67,7 +68,8 @@ def choose_checkpoints(
     if wanted > sum(map(len, inside)):
         room = sum(map(len, inside))
         raise ConfigError(
-            f"shots: {shots} asks for {wanted} checkpoints; accepted: at most {room + 1}, as {room} lie inside transitions"
+            f"shots: {shots} asks for {wanted} checkpoints; accepted: at most {room + 1}, as {room} lie"
+            " inside transitions"
         )
     counts = _dealt(wanted, [len(steps) for steps in inside])
     chosen = [
@@ -82,13 +84,14 @@ def _nothing_inside(transition: PhaseTransition, available: Sequence[int]) -> st
     nearest = min(available, key=lambda step: abs(step - transition.middle), default=None)
     found = "none is kept" if nearest is None else f"the nearest is {nearest:,}"
     return (
-        f"checkpoints: none lies inside the transition from step {transition.start:,.0f} to {transition.end:,.0f} ({found});"
+        f"checkpoints: none lies inside the transition from step {transition.start:,.0f} to"
+        f" {transition.end:,.0f} ({found});"
         f" accepted: a run that keeps one at least every {transition.end - transition.start:,.0f} steps"
     )
 
 
 def _dealt(count: int, room: Sequence[int]) -> list[int]:
-    """How many each place gets, dealt in turn from the first; none more than its room, and there is room for all."""
+    """Deals `count` out in turn, from the first; none gets more than its `room`. There is room for all."""
     counts = [0] * len(room)
     while sum(counts) < count:
         for i in range(len(room)):

@@ -13,7 +13,8 @@ from vigreux.errors import DataError
 
 Array: TypeAlias = NDArray[np.float64]
 
-# The fewest evaluations of a curve: with fewer, one jump is in more than a fifth of the differences that measure noise.
+# The fewest evaluations of a curve: with fewer, one jump is in more than a fifth of the differences that
+# measure noise.
 FEWEST = 12
 TENTHS = tuple(i / 10 for i in range(1, 10))
 
@@ -43,7 +44,8 @@ class Curve:
     def __post_init__(self) -> None:
         if self.steps.shape != self.values.shape or self.steps.ndim != 1:
             raise DataError(
-                f"curve: {self.steps.shape} steps and {self.values.shape} values; accepted: as many of one as of the other"
+                f"curve: {self.steps.shape} steps and {self.values.shape} values; accepted: as many of one as"
+                " of the other"
             )
         if len(self.steps) < FEWEST:
             raise DataError(f"curve: {len(self.steps)} evaluations; accepted: at least {FEWEST}")
@@ -59,7 +61,8 @@ class PhaseTransition:
     """One transition of a curve.
 
     Args:
-        tenths: the steps at which 10 %, 20 %, … 90 % of the way from `before` to `after` were made; (9,), not falling.
+        tenths: the steps at which 10 %, 20 %, … 90 % of the way from `before` to `after` were made; (9,), not
+            falling.
         before: the curve's value when it begins.
         after: its value when it is over, or at the end of the run.
         sharpness: how many times as steep as the same change would be, spread over the whole run.

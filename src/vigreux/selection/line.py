@@ -52,7 +52,11 @@ class Line:
 
 
 def fit_line(steps: Array, values: Array) -> Line:
-    """Least squares: a knot where two pieces meet, two where they do not, and one at each evaluation that lies in no piece."""
+    """Fits the line by least squares.
+
+    It has a knot where two pieces meet, two where they do not, and one at every evaluation outside all
+    pieces.
+    """
     noise = local_noise(values)
     pieces = [(a, b) for a, b in find_breaks(steps, values, noise) if b - a >= PIECE] or [(0, len(steps))]
     knots = [*steps[: pieces[0][0] + 1]]
@@ -67,10 +71,12 @@ def fit_line(steps: Array, values: Array) -> Line:
 
 
 def local_noise(values: Array) -> Array:
-    """The noise's standard deviation at each evaluation, (T,): of second differences, which know no trend, over `NOISE_WINDOW`.
+    """The standard deviation of the noise at every evaluation, (T,).
 
-    The largest fifth of them is left out, where the curve itself bends, and the rest scaled by what that takes from a normal
-    distribution's variance.
+    It is taken from second differences, which contain no trend, over `NOISE_WINDOW`.
+
+    The largest fifth of them is left out, where the curve itself bends, and the rest scaled by what that
+    takes from a normal distribution's variance.
     """
     differences = np.abs(values[:-2] - 2 * values[1:-1] + values[2:]) / math.sqrt(6)
     window = min(NOISE_WINDOW, len(differences))
@@ -84,7 +90,7 @@ def local_noise(values: Array) -> Array:
 
 
 def find_breaks(steps: Array, values: Array, noise: Array) -> list[tuple[int, int]]:
-    """Pieces [a, b) whose straight lines leave the least weighted squares, each piece charged `PENALTY · log T`."""
+    """The pieces [a, b) with the least weighted squares plus `PENALTY · log T` for every piece."""
     require_lab("phase transitions")
     from ruptures import Pelt
     from ruptures.base import BaseCost
@@ -126,8 +132,7 @@ def _squares_left(start: Sequence[float], end: Sequence[float]) -> float:
 def _jumps(
     steps: Array, values: Array, noise: Array, before: tuple[int, int], after: tuple[int, int]
 ) -> bool:
-    """Whether two pieces that touch do not meet: their lines, drawn on to the middle between them, are further apart than
-    noise explains."""
+    """Whether two adjacent pieces jump: in the middle between them, their lines differ by more than noise."""
     (a, b), (c, d) = before, after
     middle = (steps[b - 1] + steps[c]) / 2
     heights = [np.polyval(np.polyfit(steps[i:j] - middle, values[i:j], 1), 0.0) for i, j in (before, after)]

@@ -1,12 +1,13 @@
 """A training curve → its phase transitions.
 
-The papers find that a checkpoint helps a student only if it lies *inside* a phase transition of the teacher's run
-(Panigrahi et al. 2024, section 3: of 6M, 6.5M and 7M steps, only 6.5M). They find it by eye. Here the curve becomes a
-broken line (`line.py`). A transition is a stretch of that line that
+The papers find that a checkpoint helps a student only if it lies *inside* a phase transition of the teacher's
+run (Panigrahi et al. 2024, section 3: of 6M, 6.5M and 7M steps, only 6.5M). They find it by eye. Here the
+curve becomes a broken line (`line.py`). A transition is a stretch of that line that
 
 * is at least `CONTRAST` times as steep as the stretches of the same length before and after it;
 * has no slow part inside (two transitions with a plateau between them are two);
-* changes the curve by more than noise explains, and by at least the share `SMALLEST` of the curve's whole change;
+* changes the curve by more than noise explains, and by at least the share `SMALLEST` of the curve's whole
+  change;
 * leads to values better than all before it, for good (a spike and the way back from it are none);
 * takes at most the share `WIDEST` of the run: what is slower is steady improvement.
 
@@ -23,21 +24,23 @@ import numpy as np
 from vigreux.selection.curve import TENTHS, Array, Curve, PhaseTransition
 from vigreux.selection.line import SIGNIFICANT, Line, fit_line
 
-# The most evaluations that are used one by one. More are averaged in groups: the time of PELT grows with their square.
+# The most evaluations that are used one by one. More are averaged in groups: the time of PELT grows with
+# their square.
 MOST = 400
 CONTRAST = 3.0
 SMALLEST = 0.05
 WIDEST = 0.4
 LASTING = 0.9  # share of the evaluations after a transition that lie beyond its middle
 NEAR = 5  # evaluations: slopes before, inside and after a transition are taken over at least this many
-# Evaluations before a transition: a loss begins with a transient, often after one or two evaluations that are level.
+# Evaluations before a transition: a loss begins with a transient, often after one or two evaluations that are
+# level.
 BEFORE = 4
 SLOW_PART = 0.15  # of a transition: the shortest part that can be a plateau inside it
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The part of a line between knots `first` and `last`, and by how much it rises beyond what its surroundings would."""
+    """The line between knots `first` and `last`, and how much more it rises than its surroundings."""
 
     first: int
     last: int
@@ -48,11 +51,12 @@ class _Stretch:
 def find_transitions(curve: Curve) -> list[PhaseTransition]:
     """The curve's phase transitions in order of steps; none where it is flat or improves steadily.
 
-    Of stretches that overlap the one with the largest gain is taken, then what lies before and after it is searched alike.
+    Of stretches that overlap the one with the largest gain is taken, then what lies before and after it is
+    searched alike.
     """
     steps, values = _thinned(curve.steps, curve.values if curve.rises else -curve.values)
     line = fit_line(steps, values)
-    found: list[PhaseTransition] = []
+    transitions: list[PhaseTransition] = []
     spans = [(0, len(line.x) - 1)]
     while spans:
         left, right = spans.pop()
@@ -65,15 +69,19 @@ def find_transitions(curve: Curve) -> list[PhaseTransition]:
             (stretch for stretch in stretches if stretch), key=lambda stretch: stretch.gain, default=None
         )
         if best is not None:
-            found.append(best.transition if curve.rises else _mirrored(best.transition))
+            transitions.append(best.transition if curve.rises else _mirrored(best.transition))
             spans += [(left, best.first), (best.last, right)]
-    return sorted(found, key=lambda transition: transition.middle)
+    return sorted(transitions, key=lambda transition: transition.middle)
 
 
 def _thinned(steps: Array, values: Array) -> tuple[Array, Array]:
     if len(steps) <= MOST:
         return steps, values
-    return tuple(np.array([part.mean() for part in np.array_split(array, MOST)]) for array in (steps, values))  # type: ignore[return-value]
+    return _group_means(steps), _group_means(values)
+
+
+def _group_means(array: Array) -> Array:
+    return np.array([group.mean() for group in np.array_split(array, MOST)])
 
 
 def _mirrored(transition: PhaseTransition) -> PhaseTransition:
@@ -81,9 +89,10 @@ def _mirrored(transition: PhaseTransition) -> PhaseTransition:
 
 
 def _stretch(line: Line, values: Array, first: int, last: int, left: int, right: int) -> _Stretch | None:
-    """The stretch between two knots if it is a transition; what lies outside the knots `left` and `right` is not looked at."""
-    x0, x1, y0, y1 = line.x[first], line.x[last], line.y[first], line.y[last]
-    width, slope = x1 - x0, (y1 - y0) / (x1 - x0)
+    """The stretch between two knots if it is a transition. Knots outside `left` to `right` are ignored."""
+    y0, y1 = line.y[first], line.y[last]
+    width = line.x[last] - line.x[first]
+    slope = (y1 - y0) / width
     if (
         slope <= 0
         or y1 <= line.best[first]
@@ -110,7 +119,7 @@ def _stretch(line: Line, values: Array, first: int, last: int, left: int, right:
 
 
 def _sides(line: Line, first: int, last: int, left: int, right: int) -> tuple[float, float]:
-    """Where the stretches before and after begin and end: as long as the one between, unless something else comes sooner."""
+    """Where the neighbouring stretches begin and end. They are as long as the one between, or shorter."""
     length = max(line.x[last] - line.x[first], NEAR * line.spacing)
     return max(line.x[left], line.x[first] - length), min(line.x[right], line.x[last] + length)
 
@@ -123,8 +132,11 @@ def _slopes_around(line: Line, first: int, last: int, left: int, right: int) -> 
 
 
 def _is_steep_around(line: Line, first: int, last: int, left: int, right: int, slope: float) -> bool:
-    """Whether there is no slower stretch before or after. A run may end inside a transition, but not begin inside one: a loss
-    falls fastest at its start without any phase."""
+    """Whether there is no slower stretch before or after.
+
+    A run may end inside a transition, but not begin inside one: a loss falls fastest at its start without any
+    phase.
+    """
     begin, end = _sides(line, first, last, left, right)
     before, after = line.count(begin, line.x[first]), line.count(line.x[last], end)
     if before < BEFORE or (after < 2 and right < len(line.x) - 1):
@@ -133,7 +145,10 @@ def _is_steep_around(line: Line, first: int, last: int, left: int, right: int, s
 
 
 def _pauses(line: Line, first: int, last: int) -> bool:
-    """Whether some part inside is slow. The rise over a window is a broken line in the window's place: its knots are enough."""
+    """Whether some part inside is slow.
+
+    The rise over a window is a broken line in the window's place: its knots are enough.
+    """
     x, width = line.x[first : last + 1], line.x[last] - line.x[first]
     window = max(NEAR * line.spacing, SLOW_PART * width)
     starts = np.concatenate([x, x - window])
@@ -159,6 +174,7 @@ def why_none(curve: Curve) -> str:
         return f"the curve is flat, at {values.mean():.4g}"
     first, last = line.y[0], line.y[-1]
     return (
-        f"the curve goes from {first:.4g} to {last:.4g} without a stretch, from the {BEFORE}th evaluation on, that is {CONTRAST:g}"
+        f"the curve goes from {first:.4g} to {last:.4g} without a stretch, from the {BEFORE}th evaluation on,"
+        f" that is {CONTRAST:g}"
         " times as steep as what lies around it"
     )

@@ -1,7 +1,7 @@
-"""The model card of a finished student, README.md: curriculum, data, cost and scores, with the hub's metadata.
+"""The model card of a finished student: README.md with the hub's metadata.
 
-The metadata names only what the hub can link to: teachers and data sets with an id of the hub, no paths of this machine.
-Licence and languages are those of the teacher's own card.
+The metadata names only what the hub can link to: teachers and data sets with an id of the hub, no paths of
+this machine. Licence and languages are those of the teacher's own card.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_card(directory: Path, setup: Setup, summary: Summary, config: Mapping[
     (directory / CARD).write_text(redact_text(str(card)), encoding="utf-8")
 
 
-# --- metadata -----------------------------------------------------------------------------------------------------
+# --- metadata -----------------------------------------------------------------------------------------------
 
 
 def _metadata(setup: Setup, summary: Summary, config: Mapping[str, Any]) -> ModelCardData:
@@ -99,7 +99,7 @@ def _first(values: list[str] | None) -> str | None:
     return values[0] if values else None
 
 
-# --- text ---------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 
 def _text(setup: Setup, summary: Summary) -> str:
@@ -122,7 +122,10 @@ def _text(setup: Setup, summary: Summary) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A code block. Its fence is longer than any row of backticks inside, so that no name can end the block."""
+    """A code block.
+
+    Its fence is longer than any row of backticks inside, so that no name can end the block.
+    """
     longest = max((len(row) for row in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"
