@@ -763,7 +763,7 @@ def test_a_file_with_a_key_of_another_task(vigreux: Vigreux, config: Path) -> No
     refused(
         vigreux("distill", config),
         "student.yaml: training.learning_rte",
-        "did you mean --training.learning_rate",
+        "did you mean 'learning_rate'",
     )
 
 

@@ -272,7 +272,7 @@ FAILURES: dict[str, tuple[Exception, str]] = {
     "a limit": (OSError(errno.EFBIG, "File too large", "student.tmp"), "student.tmp: cannot be written"),
     "a permission": (PermissionError(errno.EACCES, "Permission denied", "x"), "x: cannot be written"),
     "another permission": (Exception("Permission denied (os error 13)"), "cannot be written"),
-    "moved away": (FileNotFoundError(errno.ENOENT, "No such file", "run"), "run: is gone"),
+    "moved away": (FileNotFoundError(errno.ENOENT, "No such file", "run"), "run: was moved or deleted"),
     "memory": (MemoryError(), "not enough memory"),
     "memory of torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
 }
