@@ -45,12 +45,8 @@ def make_setup(
         teacher_layers=num_blocks(teacher.model, teacher.layout),
         series=list(materials.series),
     )
-    notes += check_other_teachers(
-        materials.meaning,
-        curriculum,
-        materials.series,
-        trust_remote_code=config.teacher.trust_remote_code,
-    )
+    remote = config.teacher.trust_remote_code
+    notes += check_other_teachers(materials.meaning, curriculum, materials.series, trust_remote_code=remote)
     notes += other_poolings(curriculum, config)
     notes += unused_settings(config)
     teachers = Teachers(

@@ -31,17 +31,17 @@ from vigreux.tasks.task import Task
 
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
     """The student, from `student.model` or with random weights of the seed, and notes for the user."""
-    own, teacher = config.student, materials.model
-    if own.model is not None:
-        return _start_model(own.model, config, materials)
+    settings, teacher = config.student, materials.model
+    if settings.model is not None:
+        return _start_model(settings.model, config, materials)
     student = sizes.make_student(
         teacher.config,
         task_class(config.task.kind, teacher.config),
-        layers=own.layers,
-        hidden=own.hidden,
-        heads=own.heads,
-        intermediate=own.intermediate,
-        from_layers=own.from_layers if own.init == "teacher-layers" else None,
+        layers=settings.layers,
+        hidden=settings.hidden,
+        heads=settings.heads,
+        intermediate=settings.intermediate,
+        from_layers=settings.from_layers if settings.init == "teacher-layers" else None,
         seed=config.seed,
     )
     if student.can_generate():  # end tokens and settings of sampling, which the config does not hold
@@ -50,11 +50,11 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
 
 
 def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
-    source, teacher, own = local(model), materials.model, config.student
-    start = start_config(own)
+    source, teacher, settings = local(model), materials.model, config.student
+    start = start_config(settings)
     assert start is not None
-    options: dict[str, Any] = {"revision": own.revision, "trust_remote_code": own.trust_remote_code}
-    options["allow_pickle"] = own.allow_pickle
+    options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    options["allow_pickle"] = settings.allow_pickle
     notes: list[str] = []
     auto_class = task_class(config.task.kind, start)
     check_family(config.task.kind, start, "student.model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,18 +122,18 @@ class Capture:
         assert record is not None
         self.store.write_beside(HELD_OUT, vars(record))
         self.store.write_beside(PROJECTIONS, _projections(self.setup))
-        for each in self.signals:
-            if each.before_head:
-                teacher = self.setup.teachers.of(each.ref)
+        for cached in self.signals:
+            if cached.before_head:
+                teacher = self.setup.teachers.of(cached.ref)
                 assert isinstance(teacher, LiveTeacher)
                 head = teacher.find_head(next(self.setup.batches()))
                 assert head is not None
-                self.store.write_beside(head_file(each.ref), head_to_plain(head.now()))
+                self.store.write_beside(head_file(cached.ref), head_to_plain(head.now()))
 
 
 @doing("preparing the cache")
 def begin_capture(config: RunConfig) -> Capture:
-    """Loads the teacher and begins, or goes on with, the cache that `config` names.
+    """Loads the teacher and begins, or resumes, the cache that `config` names.
 
     Raises:
         ConfigError: no path, a stage without a teacher alone, more bytes than the disk has.
@@ -151,8 +151,8 @@ def begin_capture(config: RunConfig) -> Capture:
         raise _busy(root)
     materials = load_materials(config)
     config = materials.settled(config)
-    damaged, stored = None, None
-    if (root / MANIFEST).exists():  # shards that are there went through its projections
+    damaged = stored = None
+    if (root / MANIFEST).exists():  # its shards went through its projections
         store = CacheStore.open(root)
         try:
             stored = cached_projections(store, student_width(config, materials))
@@ -168,15 +168,8 @@ def begin_capture(config: RunConfig) -> Capture:
     signals = signals_to_cache(setup, config.cache, steps)
     if not signals:
         raise ConfigError("curriculum: no stage asks a teacher for anything; accepted: one that does")
-    manifest = Manifest(
-        fits=fingerprints(config, setup.task, materials.tokenizer, [each.ref for each in signals]),
-        by="stream" if by_stream else "index",
-        seed=config.seed if by_stream else None,
-        samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
-        shard_samples=config.cache.shard_samples,
-        signals={each.name: each.form for each in signals},
-        spans={each.name: [list(span) for span in each.spans] for each in signals if each.spans is not None},
-    )
+    fits = fingerprints(config, setup.task, materials.tokenizer, [cached.ref for cached in signals])
+    manifest = _manifest(config, setup, signals, steps, fits)
     size = bytes_of(setup, signals, **manifest.samples)
     _check_space(root, size)
     lock = FolderLock(root)
@@ -195,6 +188,28 @@ def begin_capture(config: RunConfig) -> Capture:
             _without_projections(store, setup, damaged)
     PartialState().wait_for_everyone()
     return Capture(CacheStore.create(root, manifest), setup, signals, size, materials, lock)
+
+
+def _manifest(
+    config: RunConfig,
+    setup: Setup,
+    signals: Sequence[CachedSignal],
+    steps: Sequence[int] | None,
+    fits: dict[str, str],
+) -> Manifest:
+    """Of a cache by stream if the `steps` of each stage are known, else by index."""
+    spans = {
+        cached.name: [list(span) for span in cached.spans] for cached in signals if cached.spans is not None
+    }
+    return Manifest(
+        fits=fits,
+        by="index" if steps is None else "stream",
+        seed=None if steps is None else config.seed,
+        samples={"train": samples_needed(setup, steps), "held_out": len(setup.task.held_out)},
+        shard_samples=config.cache.shard_samples,
+        signals={cached.name: cached.form for cached in signals},
+        spans=spans,
+    )
 
 
 def _busy(root: Path) -> CacheError:
@@ -229,10 +244,10 @@ def _projections(setup: Setup) -> dict[str, Tensor]:
 
 
 def _check_space(root: Path, size: int) -> None:
-    there = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    held = sum(path.stat().st_size for path in root.rglob("*.safetensors")) if root.exists() else 0
-    if size - held > free:
+    existing = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    written = sum(path.stat().st_size for path in root.rglob("*.safetensors")) if root.exists() else 0
+    if size - written > free:
         raise ConfigError(
             f"cache.path: {root}: takes about {human_bytes(size)}, and {human_bytes(free)} are free;"
             " accepted: more room, cache.precision int8, cache.logits top with a smaller cache.k"
@@ -241,13 +256,13 @@ def _check_space(root: Path, size: int) -> None:
 
 def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[TeacherRef]) -> dict[str, str]:
     """Fingerprints of all that the signals depend on: data, batches, tokenizer and the teachers' weights."""
-    found = {
+    prints = {
         "data": data_fingerprint(task, str(config.task.data)),
         "task": hash_of({name: getattr(config.task, name) for name in TASK_FIELDS}),
         "tokenizer": tokenizer_fingerprint(tokenizer),
     }
     if task.id2label is not None:
-        found["order of classes"] = hash_of([task.id2label[i] for i in range(len(task.id2label))])
+        prints["order of classes"] = hash_of([task.id2label[i] for i in range(len(task.id2label))])
     series = {}
     if any(ref.kind == "checkpoint" for ref in refs):
         from vigreux.assembly.sources import checkpoint_series
@@ -260,14 +275,13 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
             "model": None if ref.model is None else local(ref.model),
         }[ref.kind]
         assert source is not None
-        directory = Path(source).is_dir()
-        loaded = (
-            f" {hash_of(config.teacher.options)}" if config.teacher.options else ""
-        )  # quantised: other signals of these weights
-        found[f"teacher ({ref})"] = (
-            weights_fingerprint(source) if directory else f"{source}@{config.teacher.revision}"
-        ) + loaded
-    return found
+        weights = f"{source}@{config.teacher.revision}"
+        if Path(source).is_dir():
+            weights = weights_fingerprint(source)
+        if config.teacher.options:  # a quantised model gives other signals from the same weights
+            weights += f" {hash_of(config.teacher.options)}"
+        prints[f"teacher ({ref})"] = weights
+    return prints
 
 
 # --- training from a cache ----------------------------------------------------------------------------------
@@ -330,17 +344,17 @@ def learn_from_cache(setup: Setup, store: CacheStore) -> None:
 
 
 def _check_spans(setup: Setup, store: CacheStore) -> None:
-    own = setup.budget.steps
-    if own is None and any(stage.duration.unit == "share" for stage in setup.curriculum):
+    steps = setup.budget.steps
+    if steps is None and any(stage.duration.unit == "share" for stage in setup.curriculum):
         raise CacheError(
             f"{store.root}: holds samples for the stages of a run of so many steps; accepted: budget.steps"
         )
-    spans = stage_spans(setup, resolve_steps(setup.curriculum, own or 0, **setup.sizes))
+    spans = stage_spans(setup, resolve_steps(setup.curriculum, steps or 0, **setup.sizes))
     for stage, (first, end) in zip(setup.curriculum, spans):
         for signal in matcher_of(stage.target).signals:
             names = [signal_name(stage.teacher, signal, before_head=before) for before in (False, True)]
-            held = [name for name in names if name in store.manifest.signals]
-            if held and not any(store.manifest.has(name, first, end) for name in held):
+            written = [name for name in names if name in store.manifest.signals]
+            if written and not any(store.manifest.has(name, first, end) for name in written):
                 raise CacheError(
                     f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream,"
                     " which were not written for it; accepted: the curriculum and steps that the cache was made for"

@@ -39,7 +39,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
-class Planned:
+class ModelSize:
     """A model that is not built: its config and its size."""
 
     config: PreTrainedConfig
@@ -55,8 +55,8 @@ class Plan:
 
     curriculum: Curriculum
     cost: Cost
-    student: Planned
-    teacher: Planned
+    student: ModelSize
+    teacher: ModelSize
     memory: int
     rate: float  # FLOP/s of matrix products on this machine
 
@@ -66,13 +66,14 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
 
     Raises `ConfigError` as building the run would, and where only the data can tell how long a stage lasts.
     """
-    teacher, student = planned_models(config)
+    teacher, student = model_sizes(config)
     curriculum = from_config(
         config, student_layers=student.layers, teacher_layers=teacher.layers, series=list(series)
     )
     rate = matmul_rate()
     per_step = [_step_cost(config, stage, student, teacher, rate) for stage in curriculum]
-    stages = tuple(_times(each, steps) for each, steps in zip(per_step, _steps(config, curriculum, per_step)))
+    all_steps = _steps(config, curriculum, per_step)
+    stages = tuple(_times(cost, steps) for cost, steps in zip(per_step, all_steps))
     return Plan(
         curriculum,
         Cost(stages, _bytes_kept(curriculum, series, BYTES[config.teacher.dtype] * teacher.parameters)),
@@ -83,36 +84,36 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
     )
 
 
-def planned_models(config: RunConfig) -> tuple[Planned, Planned]:
+def model_sizes(config: RunConfig) -> tuple[ModelSize, ModelSize]:
     """Teacher and student, as far as their configs tell."""
-    own = config.student
+    settings = config.student
     teacher = load_config(
         _local(config.teacher.model),
         revision=config.teacher.revision,
         trust_remote_code=config.teacher.trust_remote_code,
     )
-    if own.model is not None:
+    if settings.model is not None:
         student = load_config(
-            _local(own.model), revision=own.revision, trust_remote_code=own.trust_remote_code
+            _local(settings.model), revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
     else:
         student = student_config(
             teacher,
-            layers=own.layers,
-            hidden=own.hidden,
-            heads=own.heads,
-            intermediate=own.intermediate,
-            from_layers=own.from_layers if own.init == "teacher-layers" else None,
+            layers=settings.layers,
+            hidden=settings.hidden,
+            heads=settings.heads,
+            intermediate=settings.intermediate,
+            from_layers=settings.from_layers if settings.init == "teacher-layers" else None,
         )
-    return _planned(teacher, config), _planned(student, config)
+    return _model_size(teacher, config), _model_size(student, config)
 
 
-def _planned(model_config: PreTrainedConfig, config: RunConfig) -> Planned:
+def _model_size(model_config: PreTrainedConfig, config: RunConfig) -> ModelSize:
     auto_class = task_class(config.task.kind, model_config)
     with torch.device("meta"):
         model = build(model_config, auto_class)
     layout = named_layout(model, config.teacher.blocks, config.teacher.after_blocks)
-    return Planned(
+    return ModelSize(
         model_config,
         auto_class,
         count_parameters(model),
@@ -135,7 +136,9 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
 # --- one stage ----------------------------------------------------------------------------------------------
 
 
-def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Planned, rate: float) -> StageCost:
+def _step_cost(
+    config: RunConfig, stage: Stage, student: ModelSize, teacher: ModelSize, rate: float
+) -> StageCost:
     """One step of a stage, on full blocks."""
     count = partial(
         view_flops,
@@ -145,7 +148,7 @@ def _step_cost(config: RunConfig, stage: Stage, student: Planned, teacher: Plann
         after=config.teacher.after_blocks,
     )
     if stage.teacher.model is not None:
-        teacher = _planned(load_config(_local(stage.teacher.model)), config)
+        teacher = _model_size(load_config(_local(stage.teacher.model)), config)
     matcher = matcher_of(stage.target)
     samples = samples_per_step(config.training)
     of_student = samples * count(
@@ -262,7 +265,7 @@ def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes
     return teacher_bytes * learns + sum(directory_bytes(source) or teacher_bytes for source in used)
 
 
-def _memory(config: RunConfig, teacher: Planned, student: Planned) -> int:
+def _memory(config: RunConfig, teacher: ModelSize, student: ModelSize) -> int:
     """Peak bytes: weights and optimiser of both models, and the activations of one micro-batch.
 
     Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass
