@@ -85,8 +85,8 @@ def distill(
             Vigreux sets itself, or has no use for, are refused unless they are at their default.
         processing_class: the tokenizer, for Hugging Face models.
         checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
-        task: what is learned (causal-lm, masked-lm, classification, embedding); default by the student's class, which it
-            must not contradict. A model without a head learns embeddings.
+        task: what is learned (causal-lm, masked-lm, classification, token-classification, embedding). The default
+            follows from the student's class, and `task` must agree with it. A model without a head learns embeddings.
         blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
         init: what the student starts from. `None` keeps the weights that it has; `projected-embeddings` takes the teacher's
             embedding tables times the curriculum's projection (PCA where it has none), as the command does by default;
@@ -117,6 +117,8 @@ def distill(
     * `labels`, `label` or `label_ids` of classifiers: one a row, the id of the student's class (a whole number; `True` and
       `False` of two classes) or its name by the student's `id2label`, case aside. A `datasets.ClassLabel` goes by its
       names. Floats, `None` and several labels a row are refused. Numbers are names where they are no ids (stars 1 to 5).
+    * `labels` (or `label_ids`) of token classifiers: (n,) class ids beside `input_ids`, −100 for tokens without a label.
+      A `datasets.Sequence(ClassLabel)` goes by its names.
 
     Other columns are not used, which a warning and a note say once.
 

@@ -274,7 +274,7 @@ def test_tensors_that_a_module_cannot_take(tmp_path, train, held, message):
 
 
 def test_modules_that_tensors_do_not_fit(tmp_path):
-    refused(tmp_path, "teacher: 4 outputs a row, and the student has 3", mlp(), mlp(4), (X, Y))
+    refused(tmp_path, "teacher: 4 outputs per row, and the student has 3", mlp(), mlp(4), (X, Y))
     refused(tmp_path, "gives one output a row", mlp(1), mlp(1), (X, Y * 0))
     refused(tmp_path, "gives shape", nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), None, (X, Y))
     refused(tmp_path, "has no weights", nn.Tanh(), mlp(), (X, Y))

@@ -67,7 +67,7 @@ def row(group: str, difference: tuple[float, float | None] | None) -> Row:
         ),
         (
             (0.02, 0.03),
-            "+2.0 ± 3.0 percentage points (95 % interval over paired seeds): the interval holds 0, so these seeds do not",
+            "+2.0 ± 3.0 percentage points (95 % interval over paired seeds): the interval contains 0, so these seeds do not",
         ),
         (
             (0.02, None),

@@ -83,7 +83,8 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
 
 
 def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] | None, list[str]]:
-    """Class id → name, and notes: those of the classifier to start from where the labels are its classes, else the labels' own.
+    """Class id → name, and notes: those of the classifier to start from where the labels are its classes,
+    else the labels' own.
 
     A head of as many classes goes on; one of another number is made new (see `load_model`).
     """
@@ -105,7 +106,8 @@ def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] 
         return dict(enumerate(theirs)), []
     if len(theirs) != len(own):
         return own, [
-            f"model.start: its head has {len(theirs)} outputs, the data {len(own)} classes: a new head is made"
+            f"model.start: its head has {len(theirs)} outputs, the data {len(own)} classes: a new head is"
+            " made"
         ]
     if is_generic(names):
         return dict(enumerate(theirs)), []

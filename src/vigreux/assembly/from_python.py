@@ -1,4 +1,4 @@
-"""The task of models and data that a Python caller hands over: what is learned, and of which rows."""
+"""The task of models and data from Python: what is learned, from which rows."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def task_from_python(
     tokenizer: PreTrainedTokenizerBase | None,
     kind: TaskKind | None,
 ) -> Task:
-    """The task of `vigreux.distill`: by the student's class, unless `kind` says so; see there for the data.
+    """The task of `vigreux.distill`: by the student's class, unless `kind` names it; see there for the data.
 
     Raises:
-        ConfigError: models that no task is for, or that do not go together.
-        DataError: data that the models cannot take as it is.
+        ConfigError: no task fits the models, or the models do not match.
+        DataError: the models cannot take the data.
     """
     check_models(student, teacher)
     if not isinstance(student, PreTrainedModel):
         if kind is not None:
             raise ConfigError(
-                f"task: {kind!r} of a torch module; accepted: none, it learns from pairs of tensors"
+                f"task: {kind!r} of a torch module; accepted: none, because it learns from pairs of tensors"
             )
         return _tensor_task(student, teacher, train, held_out)
     assert teacher is None or isinstance(teacher, PreTrainedModel)
@@ -53,7 +53,8 @@ def task_from_python(
     for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
         if _is_pair(data):
             raise DataError(
-                f"{name}: a pair of tensors is for torch modules; accepted for a {type(student).__name__}: rows with"
+                f"{name}: a pair of tensors is for torch modules; accepted for a {type(student).__name__}:"
+                " rows with"
                 f" input_ids (or the model {WITHOUT_TEXT})"
             )
     if tokenizer is None:
@@ -76,19 +77,22 @@ def _tensor_task(student: nn.Module, teacher: nn.Module | None, train: Any, held
             raise ConfigError(f"{name}: {name_of}; a torch module takes a pair of tensors (inputs, labels)")
     check_tensors(*train, *held_out)
     classes = _outputs("student", student, train[0])
-    if teacher is not None and (theirs := _outputs("teacher", teacher, train[0])) != classes:
+    if teacher is not None and (teacher_classes := _outputs("teacher", teacher, train[0])) != classes:
         raise ConfigError(
-            f"teacher: {theirs} outputs a row, and the student has {classes}; accepted: the same number"
+            f"teacher: {teacher_classes} outputs per row, and the student has {classes}; accepted: the same"
+            " number"
         )
     return TensorTask(*train, eval_inputs=held_out[0], eval_labels=held_out[1], num_labels=classes)
 
 
 def _is_pair(data: Any) -> bool:
-    return isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+    return (
+        isinstance(data, Sequence) and len(data) == 2 and all(isinstance(tensor, Tensor) for tensor in data)
+    )
 
 
 def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
-    """How many outputs a torch module gives for a row of `inputs`: it is asked for the first two."""
+    """The number of outputs per row of a torch module, from its outputs for the first two rows of `inputs`."""
     weights = next(model.parameters(), None)
     if weights is None:
         raise ConfigError(
@@ -111,17 +115,19 @@ def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
     if output is None or output.dim() != 2 or len(output) != len(rows):
         shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
         raise ConfigError(
-            f"{where}: {type(model).__name__} gives {shape} for {len(rows)} rows; accepted: ({len(rows)}, classes)"
+            f"{where}: {type(model).__name__} gives {shape} for {len(rows)} rows; accepted: ({len(rows)},"
+            " classes)"
         )
     if output.shape[1] < 2:
         raise ConfigError(
-            f"{where}: {type(model).__name__} gives one output a row; accepted: one for each of two classes or more"
+            f"{where}: {type(model).__name__} gives one output a row; accepted: one for each of two classes"
+            " or more"
         )
     return int(output.shape[1])
 
 
 def _first(output: Any) -> Tensor | None:
-    """What a view takes for the logits of an output that is no tensor: its first part."""
+    """The first element of an output that is no tensor: views take it for the logits."""
     try:
         first = output[0]
     except (TypeError, KeyError, IndexError):
@@ -130,7 +136,10 @@ def _first(output: Any) -> Tensor | None:
 
 
 def other_teacher_class(source: str, teacher: nn.Module | None, kind: AnyTaskKind) -> str:
-    """The class that loads a checkpoint of the teacher's run, or another model: the teacher's, or its family's for the task."""
+    """The class that loads a checkpoint of the teacher's run or another model.
+
+    It is the teacher's class for a model of its family, else the class of the model's family for the task.
+    """
     name = type(teacher).__name__
     if not SPECS[kind].reads_tokens:
         return name

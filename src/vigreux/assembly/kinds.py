@@ -1,4 +1,4 @@
-"""What the models that a Python caller hands over are for, by their classes; and what their rows must fit."""
+"""The kind of task that models from Python are for, by their classes, and what their rows must fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vigreux.tasks.rows.columns import ModelInputs
 HEADS: dict[str, TaskKind] = {SPECS[kind].model_table: kind for kind in TASK_KINDS if SPECS[kind].model_table}
 _HEADS_IN_WORDS = [f"{SPECS[kind].head} ({kind})" for kind in HEADS.values()]
 ACCEPTED = (
-    f"a model with a head for {', '.join(_HEADS_IN_WORDS[:-1])} or {_HEADS_IN_WORDS[-1]}, or one without a head"
+    f"a model with a head for {', '.join(_HEADS_IN_WORDS[:-1])} or {_HEADS_IN_WORDS[-1]}, or one without a"
+    " head"
     " (embedding)"
 )
 WITHOUT_TEXT = "wrapped in a torch module that is called as module(inputs), with pairs of tensors"
@@ -34,25 +35,31 @@ def check_models(student: nn.Module, teacher: nn.Module | None) -> None:
             }
             raise ConfigError(f"{where}: a {type(model).__name__} of peft; accepted: {instead[where]}")
     if teacher is not None and isinstance(student, PreTrainedModel) != isinstance(teacher, PreTrainedModel):
-        names = [
-            f"{type(model).__name__} ({'a Hugging Face model' if isinstance(model, PreTrainedModel) else 'a torch module'})"
-            for model in (student, teacher)
-        ]
-        raise ConfigError(f"student and teacher: {names[0]} and {names[1]}; accepted: two of one sort")
+        raise ConfigError(
+            f"student and teacher: {_named_sort(student)} and {_named_sort(teacher)}; accepted: two of one"
+            " sort"
+        )
+
+
+def _named_sort(model: nn.Module) -> str:
+    """The class of a model and its sort, for messages."""
+    sort = "a Hugging Face model" if isinstance(model, PreTrainedModel) else "a torch module"
+    return f"{type(model).__name__} ({sort})"
 
 
 def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: TaskKind | None) -> TaskKind:
-    """What is learned: by the student's class, or as asked where that does not say.
+    """The kind of task: that of the student's class, or `asked` if the class does not say.
 
     Raises:
-        ConfigError: no kind of task is for such a student or teacher; they, or the one that is asked for, are not alike.
+        ConfigError: no kind of task fits the student or the teacher; they have different kinds; or `asked` is
+            not the student's kind.
     """
-    found = kind_of("student", student)
+    student_kind = kind_of("student", student)
     name = type(student).__name__
-    if asked is not None and found is not None and asked != found:
+    if asked is not None and student_kind is not None and asked != student_kind:
         hint = "; for embeddings its base_model" if asked == "embedding" else ""
-        raise ConfigError(f"task: {asked!r}, and the student is a {name}; accepted: {found!r}{hint}")
-    kind = asked or found
+        raise ConfigError(f"task: {asked!r}, and the student is a {name}; accepted: {student_kind!r}{hint}")
+    kind = asked or student_kind
     if kind is None:
         raise ConfigError(
             f"task: missing, and the class {name} does not say it; accepted: {', '.join(TASK_KINDS)}"
@@ -60,28 +67,33 @@ def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: 
     for where, model in (("student", student), ("teacher", teacher)):
         if model is not None and not SPECS[kind].has_classes and _has_encoder_and_decoder(model):
             raise ConfigError(
-                f"{where}: {type(model).__name__} has an encoder and a decoder, which no task trains together; accepted:"
+                f"{where}: {type(model).__name__} has an encoder and a decoder, which no task trains"
+                " together; accepted:"
                 f" {ACCEPTED}"
             )
     if teacher is not None and SPECS[kind].has_logits:
-        theirs = kind_of("teacher", teacher)
-        if theirs is not None and theirs != kind:
+        teacher_kind = kind_of("teacher", teacher)
+        if teacher_kind is not None and teacher_kind != kind:
             raise ConfigError(
-                f"teacher: {type(teacher).__name__} is for {theirs}, the student for {kind}; accepted: a teacher for {kind}"
+                f"teacher: {type(teacher).__name__} is for {teacher_kind}, the student for {kind}; accepted:"
+                " a"
+                f" teacher for {kind}"
             )
     return kind
 
 
 def kind_of(where: str, model: PreTrainedModel) -> TaskKind | None:
-    """What a model is for by its class or the classes that it comes from; `None` where these do not say.
+    """The kind of task of a model, by its class or the classes that it inherits from; `None` if these do not
+    say.
 
     Raises:
-        ConfigError: it reads no texts, or has a head that no kind of task trains.
+        ConfigError: the model reads no texts, or no kind of task trains its head.
     """
     name = type(model).__name__
     if model.main_input_name != "input_ids":
         raise ConfigError(
-            f"{where}: {name} reads {model.main_input_name}, and no task takes these yet; accepted: a model that reads"
+            f"{where}: {name} reads {model.main_input_name}, and no task takes these yet; accepted: a model"
+            " that reads"
             f" texts, or it {WITHOUT_TEXT}"
         )
     for parent in type(model).__mro__:
@@ -119,7 +131,7 @@ _OTHER_HEADS = tuple(
 
 
 def _class_names(mapping: str) -> set[str]:
-    """The classes in one of transformers' tables; a family may have several."""
+    """The classes in one of transformers' tables; a family can have several."""
     names: set[str] = set()
     for value in getattr(modeling_auto, mapping).values():
         names.update([value] if isinstance(value, str) else value)
@@ -127,7 +139,7 @@ def _class_names(mapping: str) -> set[str]:
 
 
 def model_inputs(where: str, model: PreTrainedModel, kind: TaskKind) -> ModelInputs:
-    """What rows must fit to go through a model."""
+    """The inputs of a model that rows must fit."""
     embeddings, head = _part(model.get_input_embeddings), _part(model.get_output_embeddings)
     config: Any = model.config.get_text_config()
     limits = {}

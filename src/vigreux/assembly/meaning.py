@@ -1,7 +1,7 @@
-"""What token ids and outputs mean in a run, and whether every model that takes part means the same.
+"""The meaning of token ids and outputs in a run, on which all its models must agree.
 
-The student's classes are those of the run: what its config says is what its users read. The logits of teachers are
-brought into its order.
+The run has the classes of the student, because the users of the student read its config. The logits of
+teachers are brought into this order.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from vigreux.tasks.task import Task
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the models of a run agree on.
+    """The tokens and classes that the models of a run agree on.
 
     Args:
         kind: what is learned.
-        tokenizer: that every text goes through; `None` for plain torch modules.
-        classes: names of the classes in the order of the run's labels and logits (classification).
-        named_by: whose names these are, for messages.
-        token_ids: batches hold ids below this number.
-        pad_id: what fills a batch.
+        tokenizer: the tokenizer of all texts; `None` for plain torch modules.
+        classes: names of the classes in the order of the run's labels and logits; `None` for kinds without
+            classes.
+        named_by: the owner of these names, for messages.
+        token_ids: the ids in batches are below this number.
+        pad_id: the id that pads a batch.
     """
 
     kind: AnyTaskKind
@@ -37,10 +38,10 @@ class Meaning:
     pad_id: int | None = None
 
     def match(self, config: Any, where: str) -> ClassMatch:
-        """How the classes of a model with this config stand to the run's.
+        """Matches the classes of a model with the run's.
 
         Raises:
-            ConfigError: other classes, or outputs that are no classes.
+            ConfigError: the model has other classes, or its outputs are no classes.
         """
         if self.classes is None or config is None:
             return ClassMatch(None)
@@ -48,7 +49,7 @@ class Meaning:
 
 
 def meaning_from_python(task: Task, tokenizer: PreTrainedTokenizerBase | None) -> Meaning:
-    """What the models that a Python caller hands over have to agree on; the classes are the student's."""
+    """The meaning that models from Python must agree on; the classes are the student's."""
     classes = None if task.id2label is None else tuple(task.id2label[i] for i in range(len(task.id2label)))
     return Meaning(task.kind, tokenizer, classes)
 

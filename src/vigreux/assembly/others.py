@@ -1,4 +1,5 @@
-"""Models of a run beside the final teacher: what a student starts from, and the teachers that stages load later.
+"""Models of a run beside the final teacher: what a student starts from, and the teachers that stages load
+later.
 
 They are checked by their configs and tokenizers before the first step.
 """
@@ -34,8 +35,10 @@ def check_other_teachers(
         trust_remote_code: run the Python code that a model brings.
 
     Raises:
-        ConfigError: a teacher of another kind, with other classes, another tokenizer or fewer tokens; the message names its stage.
-        CheckpointError: a config that cannot be read, or a model without a tokenizer that could have another than the run.
+        ConfigError: a teacher of another kind, with other classes, another tokenizer or fewer tokens; the
+            message names its stage.
+        CheckpointError: a config that cannot be read, or a model without a tokenizer that could have another
+            than the run.
     """
     if not SPECS[meaning.kind].reads_tokens:
         return []
@@ -80,8 +83,9 @@ def compare_tokenizer(
 ) -> list[str]:
     """Whether a model reads the run's tokens; returns notes.
 
-    A directory without a tokenizer is taken to have the run's where it is a checkpoint of the teacher's run, or where its
-    vocabulary has the same size. A directory of weights alone is how training code often leaves a model.
+    A directory without a tokenizer is taken to have the run's where it is a checkpoint of the teacher's run,
+    or where its vocabulary has the same size. A directory of weights alone is how training code often leaves
+    a model.
 
     Args:
         meaning: with the run's tokenizer.
@@ -105,7 +109,8 @@ def compare_tokenizer(
     rows, tokens = getattr(text, "vocab_size", None), len(meaning.tokenizer)
     if rows != tokens:
         raise CheckpointError(
-            f"{where}: no tokenizer, and a vocabulary of {rows} tokens, where the teacher's has {tokens}; accepted: a"
+            f"{where}: no tokenizer, and a vocabulary of {rows} tokens, where the teacher's has {tokens};"
+            " accepted: a"
             " directory with its tokenizer"
         )
     return [f"{where}: has no tokenizer, and is taken to have the teacher's, of the same size"]

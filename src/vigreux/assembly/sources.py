@@ -26,7 +26,8 @@ def local(source: str) -> str:
 def checkpoint_series(
     checkpoints: str | Sequence[str] | None, final: str
 ) -> tuple[dict[int, str], list[str]]:
-    """Step → directory of the checkpoints before the final teacher, and a note where the series goes on to that one.
+    """Step → directory of the checkpoints before the final teacher, and a note where the series goes on to
+    that one.
 
     Raises:
         CheckpointError: a checkpoint is missing or damaged, or two hold the same weights.
@@ -47,7 +48,9 @@ def checkpoint_series(
 
 
 def check_steps(config: RunConfig, series: Mapping[int, str]) -> None:
-    """Raises `ConfigError` where a step is named that holds the final teacher's weights, and so is no step of the series."""
+    """Raises `ConfigError` where a step is named that holds the final teacher's weights, and so is no step of
+    the series.
+    """
     if config.teacher.checkpoints is None:
         return
     same = find_series(config.teacher.checkpoints).keys() - series.keys()
@@ -60,12 +63,14 @@ def check_steps(config: RunConfig, series: Mapping[int, str]) -> None:
         if step in same:
             accepted = ", ".join(map(str, sorted(series))) or "none, as the series has no other"
             raise ConfigError(
-                f"checkpoints: {step} holds the final teacher's weights, and is used as that; accepted: {accepted}"
+                f"checkpoints: {step} holds the final teacher's weights, and is used as that; accepted:"
+                f" {accepted}"
             )
 
 
 def snapshot(source: str) -> str:
-    """A directory as it is; `hub-id@revision` is fetched into the hub's cache first, as a series is checked before step 0.
+    """A directory as it is; `hub-id@revision` is fetched into the hub's cache first, as a series is checked
+    before step 0.
 
     Raises:
         CheckpointError: it cannot be fetched.

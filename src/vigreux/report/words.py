@@ -1,4 +1,6 @@
-"""The report in plain words: what was distilled, into what, how good it is, what it cost, and what went wrong."""
+"""The report in plain words: what was distilled, into what, how good it is, what it cost, and what went
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def _what(experiment: Experiment) -> str:
 
 
 def _about(task: Mapping[str, Any]) -> str:
-    """The task in words. The kind itself where this version does not know it: text of a run folder is no format."""
+    """The task in words. The kind itself where this version does not know it: text of a run folder is no
+    format.
+    """
     kind = str(task.get("kind") or "")
     if kind not in SPECS:
         return kind
@@ -105,7 +109,8 @@ def _one_group(experiment: Experiment, row: Row) -> list[str]:
         return [f"No run has finished yet: {listed([status_words(run) for run in experiment.runs])}."]
     seeds = "" if row.finished == 1 else f" (mean of {row.finished} seeds, with the 95 % interval)"
     return [
-        f"With the curriculum {row.group} the student reached {a(metric.words)} of {metric.format(*row.metrics[metric.name])} "
+        f"With the curriculum {row.group} the student reached {a(metric.words)} of"
+        f" {metric.format(*row.metrics[metric.name])} "
         f"on held-out data{seeds}{_teacher(experiment)}.",
         _cost(row, experiment.runs),
     ]
@@ -143,7 +148,11 @@ def _against_baseline(best: Row, table: ComparisonTable) -> str:
     if half is None:
         return f"{against}: a single seed, which cannot tell a difference from chance."
     if abs(mean) <= half:
-        return f"{against} (95 % interval over paired seeds): the interval holds 0, so these seeds do not tell the two apart."
+        return (
+            f"{against} (95 % interval over paired seeds): the interval contains 0, so these seeds do not"
+            " show a"
+            " difference."
+        )
     return f"{against} (95 % interval over paired seeds), which excludes 0."
 
 
@@ -160,8 +169,12 @@ def _cost(row: Row, runs: Sequence[Run]) -> str:
     device = finished(runs)[0].info.get("device")
     where = f" on {device}" if device else ""
     both = " (student and teacher)" if _taught(runs) else ""
-    kept = f"{human_bytes(round(row.bytes_kept))} of" if row.bytes_kept else "no"
-    return f"A run cost {human_flops(row.flops)}{both} and {human_time(row.seconds)}{where}, and needs {kept} teacher weights kept."
+    stored = f"{human_bytes(round(row.bytes_kept))} of" if row.bytes_kept else "no"
+    return (
+        f"A run cost {human_flops(row.flops)}{both} and {human_time(row.seconds)}{where}, and needs {stored}"
+        " teacher"
+        " weights kept."
+    )
 
 
 def a(noun: str) -> str:
@@ -190,7 +203,8 @@ def warnings(experiment: Experiment) -> list[str]:
         lines.append(f"not started yet: {listed(experiment.missing)}.")
     for run in experiment.runs:
         lines += [
-            f"the run {run.name}: stage {stage.name} ended at explained variance {signed(stage.explained_variance)}: "
+            f"the run {run.name}: stage {stage.name} ended at explained variance"
+            f" {signed(stage.explained_variance)}: "
             "it learned no more than the mean of its targets, and the next stage started from that."
             for stage in run.stages
             if learned_nothing(stage.explained_variance)

@@ -1,1 +1,3 @@
-"""What is learned: documents or rows → a `Task` (training samples, held-out samples, collation); its evaluation."""
+"""What is learned: documents or rows → a `Task` (training samples, held-out samples, collation); its
+evaluation.
+"""

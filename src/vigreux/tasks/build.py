@@ -33,8 +33,8 @@ def build_task(
         by_name: whether whole numbers are refused as labels.
 
     Raises:
-        DataError: the data cannot be read, split or labelled, or held-out documents occur in the training data
-            (see `allow_overlap`).
+        DataError: the data cannot be read, split or labelled, or held-out documents occur in the training
+            data (see `allow_overlap`).
         ConfigError: the tokenizer or the length does not fit the kind.
     """
     if is_generated(config.data):

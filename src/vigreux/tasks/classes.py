@@ -1,7 +1,8 @@
 """The classes of a classifier by name, and how the classes of two models match.
 
-Models name their classes in their config (`id2label`). Two models of one data set can number them differently. Every
-comparison of class ids uses `match_classes`: student with teachers, teacher with data, cache with run.
+Models name their classes in their config (`id2label`). Two models of one data set can number them
+differently. Every comparison of class ids uses `match_classes`: student with teachers, teacher with data,
+cache with run.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def classes_of(config: Any, where: str) -> Classes:
         where: names the model in messages.
 
     Raises:
-        ConfigError: the outputs are no classes (see `check_outputs`), the ids are not 0 … C − 1, two classes share a
-            name, or `id2label` and `label2id` contradict each other.
+        ConfigError: the outputs are no classes (see `check_outputs`), the ids are not 0 … C − 1, two classes
+            share a name, or `id2label` and `label2id` contradict each other.
     """
     check_outputs(config, where)
     return named_classes(config.id2label, where, getattr(config, "label2id", None))
@@ -49,7 +50,8 @@ def check_outputs(config: Any, where: str) -> None:
     outputs = getattr(config, "num_labels", None)
     if outputs is None or outputs < 2:
         raise ConfigError(
-            f"{where}: has {outputs} output, which is a score and not a class; accepted: a classifier of at least 2 classes"
+            f"{where}: has {outputs} output, which is a score and not a class; accepted: a classifier of at"
+            " least 2 classes"
         )
 
 
@@ -58,7 +60,8 @@ def check_problem_type(config: Any, where: str) -> None:
     problem = getattr(config, "problem_type", None)
     if problem in ("regression", "multi_label_classification"):
         raise ConfigError(
-            f"{where}: its config has problem_type {problem!r}; accepted: single_label_classification, one class a text"
+            f"{where}: its config has problem_type {problem!r}; accepted: single_label_classification, one"
+            " class a text"
         )
 
 
@@ -82,15 +85,17 @@ def named_classes(
 
 
 def is_generic(names: Sequence[str]) -> bool:
-    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … (the default of transformers), or 0, 1, …"""
+    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … (the default of transformers), or 0, 1,
+    …
+    """
     return all(_plain(name) in (f"label_{i}", str(i)) for i, name in enumerate(names))
 
 
 def match_classes(model: Sequence[str], target: Sequence[str], where: str, other: str) -> ClassMatch:
     """Matches the classes of a model with target classes by name; case and surrounding spaces do not count.
 
-    `logits[:, order]` of the model are in the order of `target`. Names that say no more than ids (see `is_generic`)
-    are matched by id.
+    `logits[:, order]` of the model are in the order of `target`. Names that say no more than ids (see
+    `is_generic`) are matched by id.
 
     Args:
         model: the model's classes.
@@ -115,13 +120,16 @@ def match_classes(model: Sequence[str], target: Sequence[str], where: str, other
         )
     different = "other" if len(model) == len(target) else str(len(model))
     raise ConfigError(
-        f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(target)} classes of {other},"
+        f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(target)} classes of"
+        f" {other},"
         f" in any order: {_listed(target)}"
     )
 
 
 def find_class(label: str, ids: Mapping[str, int]) -> int | None:
-    """The id of a class by its name; case and surrounding spaces count only if two names differ in them alone."""
+    """The id of a class by its name; case and surrounding spaces count only if two names differ in them
+    alone.
+    """
     if label in ids:
         return ids[label]
     return next((i for name, i in ids.items() if _plain(name) == _plain(label)), None)
@@ -133,7 +141,8 @@ def _check_inverse(names: Classes, label2id: Mapping[str, object], where: str) -
     for name, i in label2id.items():
         if str(ids.get(_plain(str(name)))) != str(i):
             raise ConfigError(
-                f"{where}: label2id gives {name!r} the id {i}, id2label has {_listed(names)}; accepted: maps that agree"
+                f"{where}: label2id gives {name!r} the id {i}, id2label has {_listed(names)}; accepted: maps"
+                " that agree"
             )
 
 

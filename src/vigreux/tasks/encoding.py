@@ -38,7 +38,8 @@ def encode_documents(
     max_length: int,
     labels: Sequence[int] | None = None,
 ) -> tuple[TokenTable, tuple[str, ...]]:
-    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note if some were cut.
+    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note if some were
+    cut.
 
     Token types become a column, unless all are 0: that is the default of the models.
     """

@@ -1,8 +1,8 @@
 """Held-out evaluation: means over the rows that count, agreement with a teacher.
 
-A forward is a callable from a batch to rows. These are logits (N, C) of the N positions with a loss (in the order of
-`x[task.positions(batch)]`), logits of each sample (classification, plain modules), or embeddings (B, d). Put modules
-into evaluation mode first.
+A forward is a callable from a batch to rows. These are logits (N, C) of the N positions with a loss (in the
+order of `x[task.positions(batch)]`), logits of each sample (classification, plain modules), or embeddings (B,
+d). Put modules into evaluation mode first.
 """
 
 from __future__ import annotations
@@ -90,13 +90,14 @@ def evaluate(
         projection: (d_T, d_S), for embeddings: the cosine is measured against `teacher @ projection`.
 
     Returns:
-        With logits: `loss` (nats per row) and `accuracy`; for language models also `perplexity` = exp(loss); for kinds
-        with scores of sequences also these. With a teacher also `agreement` (share of rows with equal argmax),
-        `teacher_loss` and `teacher_accuracy`; with its forward also `soft_cross_entropy` = −Σ p_T log p_S and
-        `kl` = KL(p_T ‖ p_S).
-        Embeddings (they need a teacher): `cosine` with the teacher's projected embedding, if the widths fit;
-        `similarity_pearson` and `similarity_spearman`: the correlation, over pairs of texts, of the two models' cosine
-        similarities, 0 where one model gives all pairs the same.
+        With logits: `loss` (nats per row) and `accuracy`; for language models also `perplexity` = exp(loss);
+            for kinds
+        with scores of sequences also these. With a teacher also `agreement` (share of rows with equal
+        argmax), `teacher_loss` and `teacher_accuracy`; with its forward also `soft_cross_entropy` = −Σ p_T
+        log p_S and `kl` = KL(p_T ‖ p_S). Embeddings (they need a teacher): `cosine` with the teacher's
+        projected embedding, if the widths fit; `similarity_pearson` and `similarity_spearman`: the
+        correlation, over pairs of texts, of the two models' cosine similarities, 0 where one model gives all
+        pairs the same.
     """
     if not task.spec.has_logits:
         assert teacher is not None, "embeddings are evaluated against a teacher"
@@ -114,7 +115,7 @@ def evaluate(
     return means
 
 
-# --- logits ---------------------------------------------------------------------------------------------------------
+# --- logits -------------------------------------------------------------------------------------------------
 
 
 def _mean_measures(
@@ -233,7 +234,7 @@ def _on_device(task: Task, batch_size: int, device: torch.device | str) -> Itera
         yield {name: values.to(device) for name, values in batch.items()}
 
 
-# --- embeddings -----------------------------------------------------------------------------------------------------
+# --- embeddings ---------------------------------------------------------------------------------------------
 
 
 def compare_embeddings(
@@ -262,7 +263,9 @@ def _pair_similarities(embeddings: Tensor) -> Tensor:
 
 
 def _correlations(x: Tensor, y: Tensor) -> dict[str, float]:
-    """Pearson's and Spearman's correlation of similarities x (m,) and y (m,); 0 where one is constant up to rounding."""
+    """Pearson's and Spearman's correlation of similarities x (m,) and y (m,); 0 where one is constant up to
+    rounding.
+    """
     if not (_varies(x) and _varies(y)):
         return {"similarity_pearson": 0.0, "similarity_spearman": 0.0}
     ranks = torch.from_numpy(rankdata(x)), torch.from_numpy(rankdata(y))

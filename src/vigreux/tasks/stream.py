@@ -1,7 +1,8 @@
-"""The order of training samples: sample `t` of a run is a pure function of `(seed, t)`, whatever the curriculum.
+"""The order of training samples: sample `t` of a run is a pure function of `(seed, t)`, whatever the
+curriculum.
 
-So a resumed run skips `t` samples and continues exactly. The students of a comparison see the same samples in the
-same order with the same masks.
+So a resumed run skips `t` samples and continues exactly. The students of a comparison see the same samples in
+the same order with the same masks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Example(NamedTuple):
         label: the class id of the row; `None` where it has none.
         levels: (n,) the boundary level of each token in a sentence of a grammar.
         columns: further inputs of the model by name: a value per token (n, …), or one per row ().
-        token_labels: (n,) what each position predicts, −100 where no loss counts; `None` where the collator makes the
-            labels.
+        token_labels: (n,) what each position predicts, −100 where no loss counts; `None` where the collator
+            makes the labels.
     """
 
     inputs: np.ndarray | Tensor
@@ -84,9 +85,9 @@ class Sample:
 class SampleStream(Dataset[Sample]):
     """Samples `offset`, …, `offset + length − 1` of an endless stream.
 
-    Sample t of n stored examples is example `permutation(seed, t // n)[t % n]`. Sample t of endless examples is
-    `example_at(seed, t)`. Read the stream in order (a `SequentialSampler`): it caches the permutations of the last
-    epochs only.
+    Sample t of n stored examples is example `permutation(seed, t // n)[t % n]`. Sample t of endless examples
+    is `example_at(seed, t)`. Read the stream in order (a `SequentialSampler`): it caches the permutations of
+    the last epochs only.
 
     Args:
         examples: n stored examples, or endless ones.

@@ -121,7 +121,8 @@ def pad(rows: Sequence[np.ndarray], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def pad_inputs(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the columns (B, T, …) or (B,), padded with 0.
+    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the columns (B, T, …) or (B,), padded
+    with 0.
 
     A column `attention_mask` replaces the mask that hides the padding alone.
     """

@@ -26,22 +26,23 @@ _EVALUATION_SEED = 0  # so that held-out masks are the same in every run
 class Task:
     """Training examples, held-out examples, and how they become batches.
 
-    A batch holds the model's inputs and `labels`. Kinds that predict positions have labels (B, T) beside the logits:
-    `labels[b, t]` is the class or token that `logits[b, t]` predicts, −100 where no loss counts. Kinds that predict
-    samples have labels (B,). Embeddings have none.
+    A batch holds the model's inputs and `labels`. Kinds that predict positions have labels (B, T) beside the
+    logits: `labels[b, t]` is the class or token that `logits[b, t]` predicts, −100 where no loss counts.
+    Kinds that predict samples have labels (B,). Embeddings have none.
 
     Args:
         kind: what is learned (see `vigreux.config.task_kinds`).
         train: training examples, by index or endless.
         held_out: held-out examples, by index; the student never trains on them.
         collate: samples → batch; a pure function of the samples, and so of (seed, t).
-        tokens_per_sample: the block length of a packed language model, else the mean length of a training example,
-            rounded up.
+        tokens_per_sample: the block length of a packed language model, else the mean length of a training
+            example, rounded up.
         id2label: class id → name, for kinds with classes.
         notes: what the user should know, one line each.
-        has_masks: whether the rows of a masked-lm come with hidden tokens and their labels, so that no masks are
-            drawn.
-        sequence_scores: metrics of whole sequences of predictions, beside those that are means over positions.
+        has_masks: whether the rows of a masked-lm come with hidden tokens and their labels, so that no masks
+            are drawn.
+        sequence_scores: metrics of whole sequences of predictions, beside those that are means over
+            positions.
     """
 
     kind: AnyTaskKind
@@ -78,7 +79,9 @@ class Task:
         return batch["labels"] != IGNORE if self.spec.by_position else None
 
     def token_positions(self, batch: Batch) -> Tensor | None:
-        """(B, T) bool, True where a hidden state counts, which excludes padding; `None` for a plain torch module."""
+        """(B, T) bool, True where a hidden state counts, which excludes padding; `None` for a plain torch
+        module.
+        """
         if not self.spec.reads_tokens:
             return None
         visible = batch["attention_mask"].bool()
@@ -87,7 +90,9 @@ class Task:
         return visible if labelled is None else visible | labelled
 
     def counts(self, batch: Batch, unit: Literal["samples", "tokens", "positions"]) -> int:
-        """Samples, tokens without padding, or rows with a loss in a batch. A plain module's sample is one token."""
+        """Samples, tokens without padding, or rows with a loss in a batch. A plain module's sample is one
+        token.
+        """
         masks = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}
         mask = masks[unit]
         return len(next(iter(batch.values()))) if mask is None else int(mask.sum())

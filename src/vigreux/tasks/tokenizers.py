@@ -28,8 +28,8 @@ class Wrapping(NamedTuple):
 def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) -> Wrapping | None:
     """What the tokenizer puts before and after a text; `None` if that cannot be told.
 
-    Each text is encoded with and without special tokens. The second encoding must be inside the first, in the same
-    way for all texts.
+    Each text is encoded with and without special tokens. The second encoding must be inside the first, in the
+    same way for all texts.
     """
     wrappings = set()
     for text in texts:
@@ -45,7 +45,8 @@ def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) 
 def same_tokenizer(
     teacher: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, where: str, *, masked: bool = False
 ) -> list[str]:
-    """Checks that each id which both tokenizers know means the same token; returns notes on other differences.
+    """Checks that each id which both tokenizers know means the same token; returns notes on other
+    differences.
 
     Args:
         teacher: the tokenizer of all texts of the run.
@@ -54,8 +55,8 @@ def same_tokenizer(
         masked: whether tokens are hidden behind the mask token.
 
     Raises:
-        ConfigError: an id means different tokens (the message names the first), or the mask tokens differ where tokens
-            are masked.
+        ConfigError: an id means different tokens (the message names the first), or the mask tokens differ
+            where tokens are masked.
     """
     teacher_tokens = {i: token for token, i in teacher.get_vocab().items()}
     other_tokens = {i: token for token, i in other.get_vocab().items()}
@@ -70,13 +71,15 @@ def same_tokenizer(
         )
     if masked and other.mask_token_id != teacher.mask_token_id:
         raise ConfigError(
-            f"{where}: its tokenizer masks with {other.mask_token!r}, the teacher's with {teacher.mask_token!r}; accepted: a"
+            f"{where}: its tokenizer masks with {other.mask_token!r}, the teacher's with"
+            f" {teacher.mask_token!r}; accepted: a"
             " model with the teacher's mask token"
         )
     notes = []
     if teacher_tokens != other_tokens:
         notes.append(
-            f"{where}: the tokenizers agree on {len(common)} ids; the teacher's has {len(teacher_tokens)}, the other"
+            f"{where}: the tokenizers agree on {len(common)} ids; the teacher's has {len(teacher_tokens)},"
+            " the other"
             f" {len(other_tokens)}"
         )
     wrappings = wrapping(teacher), wrapping(other)
@@ -86,7 +89,8 @@ def same_tokenizer(
         notes.append(f"{where}: its tokenizer divides texts in another way; the teacher's is used")
     if other.eos_token_id != teacher.eos_token_id:
         notes.append(
-            f"{where}: its tokenizer ends texts with {other.eos_token!r}; the teacher's, {teacher.eos_token!r}, is used"
+            f"{where}: its tokenizer ends texts with {other.eos_token!r}; the teacher's,"
+            f" {teacher.eos_token!r}, is used"
         )
     return notes
 

@@ -52,7 +52,8 @@ def read_file(path: Path, columns: Columns) -> Iterator[Record]:
         )
     if not suffix:
         raise DataError(
-            f"{path}: its name has no suffix, and the suffix says how to read it; accepted: {', '.join(READERS)}"
+            f"{path}: its name has no suffix, and the suffix says how to read it; accepted:"
+            f" {', '.join(READERS)}"
         )
     if suffix not in READERS:
         raise DataError(unknown(f"{path}: suffix", path.suffix, READERS))
@@ -88,7 +89,7 @@ def _names_beside(path: Path) -> list[str]:
         return []
 
 
-# --- text files -----------------------------------------------------------------------------------------------------
+# --- text files ---------------------------------------------------------------------------------------------
 
 
 def _decoded(path: Path) -> str:
@@ -137,7 +138,7 @@ def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
             line, start = line + text.count("\n", start, blank.end()), blank.end()
 
 
-# --- JSON -----------------------------------------------------------------------------------------------------------
+# --- JSON ---------------------------------------------------------------------------------------------------
 
 
 class _Repeated(dict[str, Any]):
@@ -191,7 +192,7 @@ def _read_json(path: Path, columns: Columns) -> Iterator[Record]:
         yield from _json_record(row, columns, f"{path} row {number}")
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Record]:

@@ -85,7 +85,8 @@ class Columns:
         pair = next((pair for pair in _PAIRS if self.text in pair and self._other(pair) in self.unused), None)
         if pair is not None:
             return [
-                f"{_listed(self.unused)} not used: pairs of texts are not read, and the models see {self.text!r} alone"
+                f"{_listed(self.unused)} not used: pairs of texts are not read, and the models see"
+                f" {self.text!r} alone"
             ]
         return [f"{_listed(self.unused)} not used"]
 
@@ -102,7 +103,7 @@ def _listed(names: Iterable[str]) -> str:
     return f"the columns {listed} are" if len(names) > 1 else f"the column {listed} is"
 
 
-# --- columns --------------------------------------------------------------------------------------------------------
+# --- columns ------------------------------------------------------------------------------------------------
 
 
 def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
@@ -119,7 +120,8 @@ def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
     if text_missing and label_missing:
         accepted = ", ".join(map(str, names[:_NAMED])) or "none"
         raise DataError(
-            f"{where}: task.text_field: no column {columns.text!r}; task.label_field: no column {columns.label!r};"
+            f"{where}: task.text_field: no column {columns.text!r}; task.label_field: no column"
+            f" {columns.label!r};"
             f" columns: {accepted}"
         )
     if text_missing:
@@ -159,12 +161,13 @@ def _several_texts(names: list[str], asked: str) -> str | None:
 def conversations(name: str) -> str:
     """The message for a column of conversations."""
     return (
-        f"{name!r} holds conversations, which are not read; accepted: one column with each conversation as one text"
+        f"{name!r} holds conversations, which are not read; accepted: one column with each conversation as"
+        " one text"
         " (the tokenizer's apply_chat_template makes it)"
     )
 
 
-# --- rows -----------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
 def record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
@@ -197,7 +200,8 @@ def checked(text: str, where: str) -> str:
     """
     if len(text) > LONGEST:
         raise DataError(
-            f"{where}: a document of {len(text):,} characters; accepted: at most {LONGEST:,} (cut it into several)"
+            f"{where}: a document of {len(text):,} characters; accepted: at most {LONGEST:,} (cut it into"
+            " several)"
         )
     if not text.isascii():
         try:
@@ -213,8 +217,8 @@ def checked(text: str, where: str) -> str:
 def read_label(value: Any, columns: Columns, where: str) -> Label:
     """A class name or number.
 
-    A number of a data set whose classes have names becomes the name. A float that is whole is a number: a table with
-    gaps makes floats of its integers.
+    A number of a data set whose classes have names becomes the name. A float that is whole is a number: a
+    table with gaps makes floats of its integers.
     """
     name = columns.label
     if columns.class_names is not None:

@@ -32,16 +32,17 @@ def read_records(
     """All documents of `source`, except those of white space alone.
 
     Args:
-        source: a `.txt` file (its documents are paragraphs between blank lines); a `.jsonl`, `.json`, `.csv`, `.tsv`
-            or `.parquet` file; a directory of `.txt`, `.jsonl`, `.csv` and `.parquet` files (read in the order of
-            their paths); a directory that `Dataset.save_to_disk` wrote; `asset:NAME` of a text; or
-            `NAME[:CONFIG[:SPLIT]]` for `datasets.load_dataset` (the default split is `train`).
+        source: a `.txt` file (its documents are paragraphs between blank lines); a `.jsonl`, `.json`, `.csv`,
+            `.tsv` or `.parquet` file; a directory of `.txt`, `.jsonl`, `.csv` and `.parquet` files (read in
+            the order of their paths); a directory that `Dataset.save_to_disk` wrote; `asset:NAME` of a text;
+            or `NAME[:CONFIG[:SPLIT]]` for `datasets.load_dataset` (the default split is `train`).
         text_field: the column that holds the text.
         label_field: the column that holds the label; `None` reads no labels.
         make_record: makes a record of a row.
 
     Raises:
-        DataError: the source does not exist, has no documents, is not UTF-8, or lacks a column, a text or a label.
+        DataError: the source does not exist, has no documents, is not UTF-8, or lacks a column, a text or a
+            label.
     """
     return read_with_notes(source, text_field, label_field, make_record)[0]
 
@@ -77,7 +78,7 @@ def _read(source: str, columns: Columns, notes: list[str]) -> Iterable[Record]:
     return _read_dataset(source, columns)
 
 
-# --- directories ----------------------------------------------------------------------------------------------------
+# --- directories --------------------------------------------------------------------------------------------
 
 
 def _read_directory(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Record]:
@@ -114,7 +115,7 @@ def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(files), sorted(others)
 
 
-# --- assets and `datasets` ------------------------------------------------------------------------------------------
+# --- assets and `datasets` ----------------------------------------------------------------------------------
 
 
 def _read_asset(source: str, columns: Columns) -> Iterable[Record]:

@@ -1,7 +1,9 @@
-"""An endless stream of uniform ±1 vectors from a counter-based generator: sample t is a pure function of (seed, purpose, t).
+"""An endless stream of uniform ±1 vectors from a counter-based generator: sample t is a pure function of
+(seed, purpose, t).
 
-So a block of any length from any place is the same as the stream read from its start, a resume goes on exactly, and every student
-of a comparison sees the same samples in the same order, of which never more than a block is held.
+So a block of any length from any place is the same as the stream read from its start, a resume goes on
+exactly, and every student of a comparison sees the same samples in the same order, of which never more than a
+block is held.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ class BitStream:
     Args:
         n: length of a vector.
         seed: of the stream, 0 or more.
-        purpose: streams of different purposes are independent: held-out samples are none of the training samples but by chance,
-            which for n = 100 does not happen.
+        purpose: streams of different purposes are independent: held-out samples are none of the training
+            samples but by chance, which for n = 100 does not happen.
     """
 
     def __init__(self, n: int, seed: int, purpose: Purpose = "train") -> None:

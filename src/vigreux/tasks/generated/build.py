@@ -1,4 +1,5 @@
-"""Tasks whose samples are drawn from a law that is known: sentences of a grammar, and sparse parity as tokens.
+"""Tasks whose samples are drawn from a law that is known: sentences of a grammar, and sparse parity as
+tokens.
 
 `task.data` names the law, `task.kind` what is learned of it:
 
@@ -8,7 +9,8 @@
     parity:n=20,k=4,seed=0                        bits and their sparse parity (classification)
     hierarchical-parity:n=20,k=3,classes=4,seed=0
 
-Training samples never come twice (sample t is a function of the run's seed and t), unless `task.max_train` fixes their number.
+Training samples never come twice (sample t is a function of the run's seed and t), unless `task.max_train`
+fixes their number.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from vigreux.tasks.tokenizers import symbol_tokenizer
 LAWS = ("grammar", "parity", "hierarchical-parity")
 _BITS = ("0", "1")
 _AT_ONCE = 256  # samples that are drawn together
-_HELD_OUT = 0  # the stream of the held-out samples; those of training have odd numbers, a fixed training set's an even one from 2
+# Numbers of streams: held-out samples have 0, training samples odd numbers, a fixed training set an even one
+# from 2.
+_HELD_OUT = 0
 
 Draw = Callable[[int, int, int], Sequence[Example]]  # number of a stream, first sample, how many
 
@@ -119,12 +123,14 @@ def _settings(data: str, text: str) -> dict[str, int]:
         raise ConfigError(f"task.data: {data!r}; accepted: NAME:n=20,k=4,seed=0, whole numbers") from error
 
 
-# --- drawing --------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Drawn:
-    """Endless examples. A block of them is drawn at a time, and the last block is kept: they are read in order."""
+    """Endless examples. A block of them is drawn at a time, and the last block is kept: they are read in
+    order.
+    """
 
     draw_block: Draw
     _kept: tuple[tuple[int, int], Sequence[Example]] = field(default=((-1, -1), ()), repr=False)
@@ -170,7 +176,7 @@ def _drawn_task(
     return Task(config.kind, train, held, collate, length, classes, notes)
 
 
-# --- grammars -------------------------------------------------------------------------------------------------------
+# --- grammars -----------------------------------------------------------------------------------------------
 
 
 def _grammar_task(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
@@ -178,7 +184,8 @@ def _grammar_task(grammar: Grammar, config: TaskConfig, tokenizer: PreTrainedTok
         raise ConfigError(f"task.kind: {config.kind!r} on a grammar; accepted: masked-lm, causal-lm")
     if not 0 <= config.boundary_level <= (grammar.depth or 0):
         raise ConfigError(
-            f"task.boundary_level: {config.boundary_level}; accepted: 0 to {grammar.depth or 0}, the grammar's depth"
+            f"task.boundary_level: {config.boundary_level}; accepted: 0 to {grammar.depth or 0}, the"
+            " grammar's depth"
         )
     _check_symbols(tokenizer, grammar.terminals)
     task = _drawn_task(
@@ -229,7 +236,7 @@ def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizer
     return draw
 
 
-# --- parity ---------------------------------------------------------------------------------------------------------
+# --- parity -------------------------------------------------------------------------------------------------
 
 
 def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
@@ -263,5 +270,6 @@ def _check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -
     for name in ("bos_token", "eos_token", "mask_token"):
         if getattr(tokenizer, name) is None:
             raise ConfigError(
-                f"task.data: the model's tokenizer has no {name}; accepted: one that vigreux made for such a task"
+                f"task.data: the model's tokenizer has no {name}; accepted: one that vigreux made for such a"
+                " task"
             )

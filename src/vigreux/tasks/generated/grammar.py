@@ -4,8 +4,9 @@
     s -> r q  0.5
     s -> q p  0.5
 
-One rule a line; `#` starts a comment. The first rule's left side is the start symbol, and what never stands on the left is a
-terminal. A symbol's probabilities sum to 1; where none of its rules has one, they are equally probable.
+One rule a line; `#` starts a comment. The first rule's left side is the start symbol, and what never stands
+on the left is a terminal. A symbol's probabilities sum to 1; where none of its rules has one, they are
+equally probable.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Grammar:
 
     @cached_property
     def levels(self) -> dict[str, int] | None:
-        """Symbol → level: terminals have 0, and a symbol of level l produces symbols of level l − 1 alone. `None` where the grammar
-        is not graded so.
+        """Symbol → level: terminals have 0, and a symbol of level l produces symbols of level l − 1 alone.
+        `None` where the grammar is not graded so.
         """
         if self._bottom_up is None:
             return None
@@ -113,8 +114,8 @@ class Grammar:
 
     @cached_property
     def mean_length(self) -> float:
-        """Expected tokens of a sentence: `ℓ = (I − M)⁻¹ t`, with M the expected nonterminals and t the expected terminals that one
-        step makes of each nonterminal.
+        """Expected tokens of a sentence: `ℓ = (I − M)⁻¹ t`, with M the expected nonterminals and t the
+        expected terminals that one step makes of each nonterminal.
         """
         number = {left: i for i, left in enumerate(self.nonterminals)}
         terminals = np.zeros(len(number))  # t
@@ -126,7 +127,8 @@ class Grammar:
         return float(np.linalg.solve(np.eye(len(number)) - M, terminals)[number[self.start]])
 
     def rooted(self, start: str) -> Grammar:
-        """The same rules read from another start symbol, without those that it cannot reach: `cfg3b` from `m` has depth 4.
+        """The same rules read from another start symbol, without those that it cannot reach: `cfg3b` from `m`
+        has depth 4.
 
         Token ids are those of the terminals that are left.
 
@@ -155,7 +157,9 @@ class Grammar:
 
 
 def published() -> list[str]:
-    """Names of the grammars that come with the library: those of Allen-Zhu & Li, "Physics of language models, part 1"."""
+    """Names of the grammars that come with the library: those of Allen-Zhu & Li, "Physics of language models,
+    part 1".
+    """
     return sorted(path.stem for path in _PUBLISHED.glob("*.grammar"))
 
 
@@ -190,9 +194,9 @@ def read_grammar(text: str, where: str) -> Grammar:
         where: its path, for the grammar's name and for messages.
 
     Raises:
-        DataError: file, line and rule of the first of these: a line that is no rule, a rule given twice, a probability that is not
-            positive, probabilities that do not sum to 1 (within 1e-6), a symbol that the start symbol does not reach or that
-            derives no sentence, an infinite expected length.
+        DataError: file, line and rule of the first of these: a line that is no rule, a rule given twice, a
+            probability that is not positive, probabilities that do not sum to 1 (within 1e-6), a symbol that
+            the start symbol does not reach or that derives no sentence, an infinite expected length.
     """
     lines = list(_lines(text, where))
     if not lines:
@@ -205,7 +209,7 @@ def read_grammar(text: str, where: str) -> Grammar:
     return Grammar(Path(where).stem, lines[0].left, rules)
 
 
-# --- lines ----------------------------------------------------------------------------------------------------------
+# --- lines --------------------------------------------------------------------------------------------------
 
 
 class _Line(NamedTuple):
@@ -238,7 +242,8 @@ def _line(fields: list[str], where: str) -> _Line:
     for symbol in (left, *right):
         if not _SYMBOL.fullmatch(symbol):
             line.refuse(
-                f"{symbol!r} is not a symbol; accepted: no digit at the start, none of # | [ ] and no '->'; one rule a line"
+                f"{symbol!r} is not a symbol; accepted: no digit at the start, none of # | [ ] and no '->';"
+                " one rule a line"
             )
     if probability is not None and not 0 < probability <= 1:
         line.refuse(f"probability {probability:g}; accepted: above 0, at most 1")
@@ -263,7 +268,9 @@ def _probabilities(lines: Iterable[_Line]) -> list[float]:
 
 
 def _total(group: list[_Line]) -> float:
-    """What the weights of one symbol's rules sum to: 1 up to rounding, or how many they are where no probabilities are given."""
+    """What the weights of one symbol's rules sum to: 1 up to rounding, or how many they are where no
+    probabilities are given.
+    """
     given = [line.probability for line in group if line.probability is not None]
     if not given:
         return float(len(group))
@@ -271,7 +278,8 @@ def _total(group: list[_Line]) -> float:
     for line in group:
         if line.probability is None:
             line.refuse(
-                f"no probability, but other rules of '{left}' have one; accepted: on all of them, or on none (uniform)"
+                f"no probability, but other rules of '{left}' have one; accepted: on all of them, or on none"
+                " (uniform)"
             )
     if abs(total - 1) > _ROUNDED:
         group[0].refuse(
@@ -280,7 +288,7 @@ def _total(group: list[_Line]) -> float:
     return total
 
 
-# --- rules ----------------------------------------------------------------------------------------------------------
+# --- rules --------------------------------------------------------------------------------------------------
 
 
 def _check_reached(lines: list[_Line], rules: Iterable[Rule]) -> None:
@@ -288,7 +296,8 @@ def _check_reached(lines: list[_Line], rules: Iterable[Rule]) -> None:
     for line in lines:
         if line.left not in reached:
             line.refuse(
-                f"'{line.left}' cannot be reached from the start symbol '{lines[0].left}'; accepted: only symbols that can"
+                f"'{line.left}' cannot be reached from the start symbol '{lines[0].left}'; accepted: only"
+                " symbols that can"
             )
 
 
@@ -301,12 +310,15 @@ def _check_productive(lines: Iterable[_Line], rules: Iterable[Rule]) -> None:
     for line in lines:
         if line.left not in productive:
             line.refuse(
-                f"'{line.left}' derives no finite sentence; accepted: some rule of it has to lead to terminals alone"
+                f"'{line.left}' derives no finite sentence; accepted: some rule of it has to lead to"
+                " terminals alone"
             )
 
 
 def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:
-    """The expected length is finite where each class of symbols that produce each other has a spectral radius below 1."""
+    """The expected length is finite where each class of symbols that produce each other has a spectral radius
+    below 1.
+    """
     produced = _produced(rules)
     reached = {left: _reached(left, produced) for left in produced}
     done: set[str] = set()
@@ -318,7 +330,8 @@ def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:
         radius = max(abs(np.linalg.eigvals(_expectation(rules, mutual))))
         if radius >= _CRITICAL:
             line.refuse(
-                f"the expected length of what '{line.left}' derives is infinite (recursion multiplies symbols by {radius:.3g} a "
+                f"the expected length of what '{line.left}' derives is infinite (recursion multiplies symbols"
+                f" by {radius:.3g} a "
                 "step); accepted: below 1, by more probable rules that end the recursion"
             )
 

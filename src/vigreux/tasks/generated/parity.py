@@ -32,7 +32,8 @@ class BooleanTask(Protocol):
 
 @dataclass(frozen=True)
 class Parity:
-    """(n, k)-sparse parity: class `(1 + Π_{i∈S} x_i) / 2`, so that class 1 is y = +1 (arXiv 2410.05464, section 3.1).
+    """(n, k)-sparse parity: class `(1 + Π_{i∈S} x_i) / 2`, so that class 1 is y = +1 (arXiv 2410.05464,
+    section 3.1).
 
     Args:
         n: length of an input.
@@ -72,8 +73,8 @@ class Parity:
 class HierarchicalParity:
     """Parities on a binary tree of depth D: K = 2^D classes (arXiv 2410.05464, section 3.3).
 
-    Node j (from 1, in heap order: children 2j and 2j + 1) has its own product `T_j = Π_{i∈S_j} x_i`; +1 leads to the right child.
-    The class is the leaf, counted from the left.
+    Node j (from 1, in heap order: children 2j and 2j + 1) has its own product `T_j = Π_{i∈S_j} x_i`; +1 leads
+    to the right child. The class is the leaf, counted from the left.
 
     Args:
         n: length of an input.
@@ -86,7 +87,8 @@ class HierarchicalParity:
     def __post_init__(self) -> None:
         if len(self.nodes) < 1 or (len(self.nodes) + 1) & len(self.nodes):
             raise ConfigError(
-                f"task.features: {len(self.nodes)} sets; accepted: one a node of a complete tree, 1, 3, 7, 15, …"
+                f"task.features: {len(self.nodes)} sets; accepted: one a node of a complete tree, 1, 3, 7,"
+                " 15, …"
             )
         if not all(self.nodes):
             raise ConfigError("task.features: a set is empty; accepted: at least one coordinate each")
@@ -125,7 +127,8 @@ class HierarchicalParity:
             raise ConfigError(f"task.classes: {classes} is not a power of two; accepted: 2, 4, 8, …")
         if k < 1 or k * (classes - 1) > n:
             raise ConfigError(
-                f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted: {_fitting(n, classes)}"
+                f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted:"
+                f" {_fitting(n, classes)}"
             )
         drawn = (
             np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)

@@ -1,6 +1,7 @@
 """An endless stream of sentences of a grammar: sentence i is a pure function of (grammar, seed, i).
 
-As with `BitStream`, a block from any place is the same as the stream read from its start: a resume goes on exactly, and every
+As with `BitStream`, a block from any place is the same as the stream read from its start: a resume goes on
+    exactly, and every
 student of a comparison sees the same sentences.
 """
 
@@ -23,13 +24,14 @@ class Sentences:
     """Sentences with what is known of their derivations.
 
     Args:
-        tokens: (total,) int32 token ids, all sentences one after another; id i is the grammar's i-th terminal.
+        tokens: (total,) int32 token ids, all sentences one after another; id i is the grammar's i-th
+            terminal.
         ends: (n,) int64, where each sentence ends.
-        boundaries: (total,) int8, the boundary level of each token: of how many consecutive ancestors it is the last token, counted
-            from its parent up (at most 127). In a graded grammar that is the largest l such that it ends its ancestor at every
-            level 1 … l.
-        ancestors: (total, depth) int16, column l − 1 has the token's ancestor of level l, as a place in `Grammar.nonterminals`;
-            `None` where they were not asked for, or the grammar is not graded.
+        boundaries: (total,) int8, the boundary level of each token: of how many consecutive ancestors it is
+            the last token, counted from its parent up (at most 127). In a graded grammar that is the largest
+            l such that it ends its ancestor at every level 1 … l.
+        ancestors: (total, depth) int16, column l − 1 has the token's ancestor of level l, as a place in
+            `Grammar.nonterminals`; `None` where they were not asked for, or the grammar is not graded.
     """
 
     tokens: np.ndarray
@@ -65,7 +67,8 @@ class SentenceSampler:
         """Sentences `first` to `first + count − 1`.
 
         Raises:
-            DataError: one of them has more than 2^20 tokens, which only a recursive grammar is likely to give.
+            DataError: one of them has more than 2^20 tokens, which only a recursive grammar is likely to
+                give.
         """
         columns = (self.grammar.depth or 0) if ancestors else 0
         ends, done = np.empty(count, np.int64), 0
@@ -88,7 +91,7 @@ class SentenceSampler:
         )
 
 
-# --- the grammar as arrays ------------------------------------------------------------------------------------------
+# --- the grammar as arrays ----------------------------------------------------------------------------------
 
 
 def _rule_table(grammar: Grammar) -> RuleTable:
@@ -115,7 +118,7 @@ def _thresholds(probabilities: list[float]) -> np.ndarray:
     )
 
 
-# --- room -----------------------------------------------------------------------------------------------------------
+# --- room ---------------------------------------------------------------------------------------------------
 
 
 def _room(tokens: int, columns: int) -> Room:

@@ -23,8 +23,8 @@ class RunClasses:
 
     Args:
         id2label: class id → name; `None` takes the classes from the training labels.
-        by_name: whether whole numbers are refused as labels: models that number their classes differently leave open
-            whose numbers they are.
+        by_name: whether whole numbers are refused as labels: models that number their classes differently
+            leave open whose numbers they are.
     """
 
     id2label: dict[int, str] | None = None
@@ -40,8 +40,8 @@ class TaskBuilder:
         collator: (tokenizer, mask share) → the collator of rows that are token ids already.
         make_record: makes a record of a row of a data file.
         class_names: class id → name from the training documents, for kinds with classes.
-        label_rows: (both data sets, their columns, their rows, id2label) → the tables with class ids, and notes; for
-            kinds with classes.
+        label_rows: (both data sets, their columns, their rows, id2label) → the tables with class ids, and
+            notes; for kinds with classes.
         scores: id2label → metrics of whole sequences of predictions, for kinds that have some.
     """
 

@@ -52,11 +52,12 @@ class ReadLabels(NamedTuple):
 
 
 def read_labels(train: Sequence[Record], held_out: Sequence[Record], classes: RunClasses) -> ReadLabels:
-    """The class ids of records with one label each. The classes are those of the run, else those of the training labels.
+    """The class ids of records with one label each. The classes are those of the run, else those of the
+    training labels.
 
     Raises:
-        DataError: a label that is no class, or whole numbers where `classes.by_name` refuses them. Numbers that are
-            names of classes are accepted.
+        DataError: a label that is no class, or whole numbers where `classes.by_name` refuses them. Numbers
+            that are names of classes are accepted.
     """
     id2label = class_names(train) if classes.id2label is None else classes.id2label
     numbered = numbers_are_ids([*train, *held_out], id2label)
@@ -91,8 +92,8 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
     """Class id → name, from the labels: sorted names, or whole numbers 0 … C − 1, which keep their value.
 
     Raises:
-        DataError: a number is outside 0 … C − 1, with C the number of different labels; there is a single class; or
-            the labels are scores, numbers with a fraction.
+        DataError: a number is outside 0 … C − 1, with C the number of different labels; there is a single
+            class; or the labels are scores, numbers with a fraction.
     """
     labels = {record.label for record in records}
     if len(labels) < 2:
@@ -102,7 +103,8 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
     scores = [record for record in records if _is_fraction(record.label)]
     if scores and all(_is_number(label) for label in labels):
         raise DataError(
-            f"{scores[0].where}: label {scores[0].label!r} is a score; accepted: the name or number of a class"
+            f"{scores[0].where}: label {scores[0].label!r} is a score; accepted: the name or number of a"
+            " class"
         )
     if all(isinstance(label, int) for label in labels):
         classes = {i: str(i) for i in range(len(labels))}
@@ -132,7 +134,9 @@ def label_ids(
 
 
 def numbers_are_ids(records: Sequence[Record], classes: dict[int, str]) -> bool:
-    """Whether whole numbers among the labels are ids, not names: one can be the name of another class (stars 1 to 5)."""
+    """Whether whole numbers among the labels are ids, not names: one can be the name of another class (stars
+    1 to 5).
+    """
     ids = {name: i for i, name in classes.items()}
     numbers = {record.label for record in records if isinstance(record.label, int)}
     return bool(numbers) and all(ids.get(str(number), number) == number for number in numbers)

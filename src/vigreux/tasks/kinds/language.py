@@ -1,14 +1,14 @@
 """Causal and masked language modelling: documents packed into blocks of at most `max_length` tokens.
 
-Documents follow one another and are cut anywhere, so that no block is padded; only the last one can be shorter.
-Attention crosses documents within a block, as is customary. Blocks also hold the tokens that the tokenizer puts
-before and after a text, because models are trained with them:
+Documents follow one another and are cut anywhere, so that no block is padded; only the last one can be
+shorter. Attention crosses documents within a block, as is customary. Blocks also hold the tokens that the
+tokenizer puts before and after a text, because models are trained with them:
 
-* causal: each block, and each document inside a block, begins with the tokens that the tokenizer puts before a text
-  (none for GPT-2). A document ends with the tokens that the tokenizer puts after a text, else with the end-of-text
-  token. An end of text is predicted; the tokens before a text are not.
-* masked: each block is wrapped like a text ([CLS] … [SEP]), and the tokens after a text separate documents inside a
-  block (RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2).
+* causal: each block, and each document inside a block, begins with the tokens that the tokenizer puts before
+  a text (none for GPT-2). A document ends with the tokens that the tokenizer puts after a text, else with the
+  end-of-text token. An end of text is predicted; the tokens before a text are not.
+* masked: each block is wrapped like a text ([CLS] … [SEP]), and the tokens after a text separate documents
+  inside a block (RoBERTa's FULL-SENTENCES, Liu et al. 2019, section 4.2).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from vigreux.tasks.tokenizers import Wrapping, wrapping
 # Characters of a text that show what the tokenizer puts around it.
 _PROBED = 200
 
-# --- packing --------------------------------------------------------------------------------------------------------
+# --- packing ------------------------------------------------------------------------------------------------
 
 
 def join(
@@ -65,7 +65,9 @@ def join(
 def cut(
     flat: np.ndarray, length: int, *, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
 ) -> TokenTable:
-    """Blocks of `length` tokens that begin with `prefix` and end with `suffix`; a last block of one token is dropped."""
+    """Blocks of `length` tokens that begin with `prefix` and end with `suffix`; a last block of one token is
+    dropped.
+    """
     head = np.asarray(prefix, dtype=np.int32)
     tail = np.asarray(suffix, dtype=np.int32)
     body = length - len(head) - len(tail)
@@ -76,8 +78,8 @@ def cut(
 def cut_documents(flat: np.ndarray, starts: np.ndarray, length: int, prefix: Sequence[int]) -> TokenTable:
     """Blocks of at most `length` tokens, all of which begin with `prefix`, as each document does.
 
-    A block that would begin inside the prefix of a document begins at this document. A last block with nothing to
-    predict is dropped.
+    A block that would begin inside the prefix of a document begins at this document. A last block with
+    nothing to predict is dropped.
 
     Args:
         flat: (total,) token ids of all documents.
@@ -136,19 +138,20 @@ def _wrapping(
     if config.max_length < 2 + len(tokens):
         names = " and ".join(map(str, tokenizer.convert_ids_to_tokens(list(tokens))))
         raise ConfigError(
-            f"task.max_length: {config.max_length}; accepted for {config.kind} with {names}: from {2 + len(tokens)}"
+            f"task.max_length: {config.max_length}; accepted for {config.kind} with {names}: from"
+            f" {2 + len(tokens)}"
         )
     return around
 
 
-# --- causal ---------------------------------------------------------------------------------------------------------
+# --- causal -------------------------------------------------------------------------------------------------
 
 
 def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
     """Next-token prediction. The end-of-text token follows each document and is predicted, too.
 
-    The tokens that the tokenizer puts before a text begin each block and each document. They are not predicted: packing
-    chooses what precedes a document, not the text.
+    The tokens that the tokenizer puts before a text begin each block and each document. They are not
+    predicted: packing chooses what precedes a document, not the text.
     """
     around = _wrapping(documents, tokenizer, config)
     is_unknown = around is None
@@ -181,11 +184,13 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 
 @dataclass(frozen=True)
 class CausalCollator:
-    """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at row ends.
+    """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at
+    row ends.
 
-    Labels of an example replace these. A token that the attention mask hides neither predicts nor is predicted. With a
-    boundary level (sentences of a grammar), only tokens that end a non-terminal of this level or a higher one are
-    predicted. The tokens of `prefix`, with which documents begin, are not predicted.
+    Labels of an example replace these. A token that the attention mask hides neither predicts nor is
+    predicted. With a boundary level (sentences of a grammar), only tokens that end a non-terminal of this
+    level or a higher one are predicted. The tokens of `prefix`, with which documents begin, are not
+    predicted.
     """
 
     pad_id: int
@@ -221,11 +226,13 @@ def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
     return pad(rows, IGNORE)[0]
 
 
-# --- masked ---------------------------------------------------------------------------------------------------------
+# --- masked -------------------------------------------------------------------------------------------------
 
 
 def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
-    """Prediction of hidden tokens, in blocks wrapped like a text ([CLS] … [SEP]). Training masks change each epoch."""
+    """Prediction of hidden tokens, in blocks wrapped like a text ([CLS] … [SEP]). Training masks change each
+    epoch.
+    """
     if tokenizer.mask_token_id is None:
         raise ConfigError(
             "task.kind: masked-lm needs a mask token, and this tokenizer has none; accepted: causal-lm"
@@ -255,15 +262,17 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
 
 @dataclass(frozen=True)
 class MaskedCollator:
-    """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100 elsewhere.
+    """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100
+    elsewhere.
 
-    Each token that is not special is chosen with probability `share`. Of the chosen ones, 80 % become [MASK], 10 % any
-    token, and 10 % stay (Devlin et al. 2019, section 3.1). If none is chosen, the most likely one is, so that each block
-    carries a loss. The choice is a function of (seed, t). A token that the masks of the example hide or call special is
-    not chosen. An example with labels is masked already and stays unchanged.
+    Each token that is not special is chosen with probability `share`. Of the chosen ones, 80 % become [MASK],
+    10 % any token, and 10 % stay (Devlin et al. 2019, section 3.1). If none is chosen, the most likely one
+    is, so that each block carries a loss. The choice is a function of (seed, t). A token that the masks of
+    the example hide or call special is not chosen. An example with labels is masked already and stays
+    unchanged.
 
-    Without `attend`, [MASK] tokens are hidden from attention, so that the model cannot see their number. They are still
-    predicted.
+    Without `attend`, [MASK] tokens are hidden from attention, so that the model cannot see their number. They
+    are still predicted.
     """
 
     pad_id: int
@@ -310,7 +319,7 @@ def _without_special_mask(example: Example) -> dict[str, np.ndarray]:
     return {name: values for name, values in example.columns.items() if name != SPECIAL_MASK}
 
 
-# --- the kinds --------------------------------------------------------------------------------------------------------
+# --- the kinds ----------------------------------------------------------------------------------------------
 
 
 def _masked_collator(tokenizer: PreTrainedTokenizerBase, mask_share: float) -> MaskedCollator:

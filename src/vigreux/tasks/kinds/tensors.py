@@ -69,8 +69,8 @@ class TensorTask(Task):
 def check_tensors(inputs: Tensor, labels: Tensor, eval_inputs: Tensor, eval_labels: Tensor) -> None:
     """Raises `DataError` unless inputs and labels match.
 
-    Inputs are finite. Labels are whole numbers, one per row. Held-out inputs have the shape and type of the training
-    inputs.
+    Inputs are finite. Labels are whole numbers, one per row. Held-out inputs have the shape and type of the
+    training inputs.
     """
     for name, x, y in (("", inputs, labels), ("eval_", eval_inputs, eval_labels)):
         if x.dim() == 0 or y.dim() == 0 or len(x) != len(y) or len(x) == 0:
@@ -87,7 +87,8 @@ def check_tensors(inputs: Tensor, labels: Tensor, eval_inputs: Tensor, eval_labe
             raise DataError(f"{name}inputs: row {int((~finite).nonzero()[0])} is not finite")
     if inputs.shape[1:] != eval_inputs.shape[1:] or inputs.dtype != eval_inputs.dtype:
         raise DataError(
-            f"eval_inputs: rows of shape {tuple(eval_inputs.shape[1:])}, {eval_inputs.dtype}; accepted: as in training,"
+            f"eval_inputs: rows of shape {tuple(eval_inputs.shape[1:])}, {eval_inputs.dtype}; accepted: as in"
+            " training,"
             f" {tuple(inputs.shape[1:])}, {inputs.dtype}"
         )
 

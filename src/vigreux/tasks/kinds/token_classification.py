@@ -26,7 +26,7 @@ from vigreux.tasks.task import IGNORE, Batch, Task
 
 _AT_ONCE = 1000  # documents that are tokenised together
 
-# --- documents ------------------------------------------------------------------------------------------------------
+# --- documents ----------------------------------------------------------------------------------------------
 
 
 def words_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterator[Record]:
@@ -80,7 +80,8 @@ def token_classification(
     notes += labels.notes
     if train.unlabelled:
         notes.append(
-            f"{train.unlabelled} of {len(labels.train)} words of the training documents are not learned: they lie"
+            f"{train.unlabelled} of {len(labels.train)} words of the training documents are not learned: they"
+            " lie"
             f" beyond task.max_length {config.max_length}, or the tokenizer has no token for them"
         )
     return Task(
@@ -125,7 +126,9 @@ class _Encoded:
 def _encode(
     records: Sequence[Record], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> _Encoded:
-    """Each text as a whole, as it is tokenised when the model is used; `labels` are those of all words in a row."""
+    """Each text as a whole, as it is tokenised when the model is used; `labels` are those of all words in a
+    row.
+    """
     ids: list[list[int]] = []
     token_labels: list[np.ndarray] = []
     first = 0
@@ -162,7 +165,8 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
     for i, (start, end) in enumerate(offsets):
         if end <= start:
             continue
-        # A token of byte-level BPE can begin with the space before its word: its last character says the word.
+        # A token of byte-level BPE can begin with the space before its word: its last character says the
+        # word.
         word = int(np.searchsorted(ends, end - 1, side="right"))
         is_space = end == ends[word]
         if word > last and not is_space:
@@ -173,7 +177,9 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
 
 @dataclass(frozen=True)
 class TokenClassCollator:
-    """The model's inputs, padded to the batch's longest (see `pad_inputs`), and labels (B, T), −100 for no label."""
+    """The model's inputs, padded to the batch's longest (see `pad_inputs`), and labels (B, T), −100 for no
+    label.
+    """
 
     pad_id: int
 
@@ -184,13 +190,15 @@ class TokenClassCollator:
         return inputs if labels is None else inputs | {"labels": labels}
 
 
-# --- rows from Python -----------------------------------------------------------------------------------------------
+# --- rows from Python ---------------------------------------------------------------------------------------
 
 
 def _label_rows(
     data: Sequence[Any], columns: Sequence[RowColumns], rows: Sequence[Rows], id2label: Mapping[int, str]
 ) -> tuple[list[TokenTable], list[str]]:
-    """The tables with the student's class ids. The class numbers of a `ClassLabel` with names go by their names."""
+    """The tables with the student's class ids. The class numbers of a `ClassLabel` with names go by their
+    names.
+    """
     names = [id2label[i] for i in range(len(id2label))]
     ids = {name: i for i, name in enumerate(names)}
     tables: list[TokenTable] = []
@@ -227,17 +235,19 @@ def _check_range(where: str, table: TokenTable, classes: int) -> None:
         )
 
 
-# --- entities -------------------------------------------------------------------------------------------------------
+# --- entities -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class EntityScores:
-    """Precision, recall and F1 of entities: `entity_f1` counts one as right where its words and its type are right.
+    """Precision, recall and F1 of entities: `entity_f1` counts one as right where its words and its type are
+    right.
 
-    Classes are named by a prefix and a type (B-PER): B and S begin an entity, E and S end it, O is outside. An entity
-    also begins where the one before it ended or its type changes, as in conlleval (Tjong Kim Sang and De Meulder 2003)
-    and in the default mode of seqeval. L and U are read as E and S (BILOU), which seqeval does in its strict mode
-    alone. A class without a prefix (PER) is inside an entity of that type. Without any entity the scores are 0.
+    Classes are named by a prefix and a type (B-PER): B and S begin an entity, E and S end it, O is outside.
+    An entity also begins where the one before it ended or its type changes, as in conlleval (Tjong Kim Sang
+    and De Meulder 2003) and in the default mode of seqeval. L and U are read as E and S (BILOU), which
+    seqeval does in its strict mode alone. A class without a prefix (PER) is inside an entity of that type.
+    Without any entity the scores are 0.
 
     Args:
         types: (C,) the number of each class's type; −1 outside.
@@ -278,7 +288,9 @@ class EntityScores:
         }
 
     def entities(self, sequences: Sequence[np.ndarray]) -> set[tuple[int, int, int]]:
-        """(first position, position behind the last, type) of each entity; positions are in the row of all sequences."""
+        """(first position, position behind the last, type) of each entity; positions are in the row of all
+        sequences.
+        """
         gap = np.array([-1])  # an outside position behind each sequence: no entity crosses its end
         row = np.concatenate([gap, *(ids for sequence in sequences for ids in (sequence, gap))])
         types = np.where(row < 0, -1, self.types[row])

@@ -42,8 +42,8 @@ def tokenised_task(
         models: the models that read the rows; the rows must fit all of them.
 
     Raises:
-        DataError: there are no rows, a column is missing, or the models cannot take a value; the message names the
-            row.
+        DataError: there are no rows, a column is missing, or the models cannot take a value; the message
+            names the row.
         ConfigError: masked-lm with a tokenizer that has no mask token.
     """
     builder = BUILDERS[kind]
@@ -94,6 +94,7 @@ def _check_labels(task: Task) -> None:
         samples = (Sample(rows[i], i, 0, i) for i in range(len(rows)))
         if not any(bool((task.collate([sample])["labels"] != IGNORE).any()) for sample in samples):
             raise DataError(
-                f"{name}: no token of its {len(rows)} rows has a label; accepted: rows of two tokens or more, labels"
+                f"{name}: no token of its {len(rows)} rows has a label; accepted: rows of two tokens or more,"
+                " labels"
                 " other than −100"
             )

@@ -81,7 +81,9 @@ def _labels(
 def match_names(
     where: str, classes: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str] | None, list[str]]:
-    """The model's name of each class of a `ClassLabel`, and notes; `None` where the names say no more than ids."""
+    """The model's name of each class of a `ClassLabel`, and notes; `None` where the names say no more than
+    ids.
+    """
     ids = {label: i for i, label in enumerate(names)}
     by_name = [find_class(label, ids) for label in classes]
     if all(i is not None for i in by_name):
@@ -93,7 +95,8 @@ def match_names(
 
 
 def _plain(where: str, value: Any, classes: Sequence[str] | None, names: Sequence[str]) -> int | str:
-    """A label as a number or a name. Truth values are names if classes have these names, else the ids of two classes.
+    """A label as a number or a name. Truth values are names if classes have these names, else the ids of two
+    classes.
 
     `classes` are the names of the classes of a `ClassLabel`, whose numbers become names.
     """
@@ -133,7 +136,8 @@ def _numbers_are_names(numbers: set[int], names: Sequence[str]) -> bool:
         if all(names[number] == str(number) for number in numbers):
             return False
         raise DataError(
-            f"labels: {number} is the id of the class {names[number]!r} and the name of another; accepted: names as text"
+            f"labels: {number} is the id of the class {names[number]!r} and the name of another; accepted:"
+            " names as text"
         )
     return True
 

@@ -99,8 +99,8 @@ def choose_columns(
         models: the models that read the rows; without any, token types and positions are inputs.
 
     Raises:
-        DataError: there are no token ids, or no labels although the task needs them, or a column changes what is
-            computed and no task passes it on.
+        DataError: there are no token ids, or no labels although the task needs them, or a column changes what
+            is computed and no task passes it on.
     """
     names = [str(column) for column in row]
     _check_names(name, kind, names)
@@ -126,7 +126,8 @@ def _check_names(name: str, kind: TaskKind, names: Sequence[str]) -> None:
     if IDS not in names:
         hint = ""
         if text := next((column for column in ("text", "sentence", "content") if column in names), None):
-            hint = f"; accepted: rows of token ids: data.map(lambda row: tokenizer(row[{text!r}], truncation=True))"
+            call = f"data.map(lambda row: tokenizer(row[{text!r}], truncation=True))"
+            hint = f"; accepted: rows of token ids: {call}"
         raise DataError(f"{name}: no column {IDS}; found {listed}{hint}")
     if refused := next((column for column in names if column in REFUSED), None):
         raise DataError(f"{name}: column {refused}: is passed on to no model; accepted: {REFUSED[refused]}")

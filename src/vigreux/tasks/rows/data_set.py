@@ -23,7 +23,8 @@ def check_rows(name: str, data: Any) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(
-            f"{name}: a {type(data).__name__} gives no row 0 ({type(error).__name__}: {reason}); accepted: {ROWS_ACCEPTED}"
+            f"{name}: a {type(data).__name__} gives no row 0 ({type(error).__name__}: {reason}); accepted:"
+            f" {ROWS_ACCEPTED}"
         ) from error
     if count == 0:
         raise DataError(f"{name}: no rows")
@@ -73,7 +74,8 @@ def each_row(name: str, data: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             column = sorted(map(str, different))[0]
             without = where if column in columns else f"{name}: row 0"
             raise DataError(
-                f"{without} has no column {column}, which other rows have; accepted: the same columns in all rows"
+                f"{without} has no column {column}, which other rows have; accepted: the same columns in all"
+                " rows"
             )
         yield where, row
 

@@ -17,19 +17,21 @@ from vigreux.tasks.task import IGNORE
 def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[ModelInputs]) -> None:
     """Raises `DataError` unless every model can read the rows.
 
-    A model needs an embedding for each id and an output for each label. It must take an attention mask if the rows
-    bring one, or if they differ in length and so are padded.
+    A model needs an embedding for each id and an output for each label. It must take an attention mask if the
+    rows bring one, or if they differ in length and so are padded.
     """
     lengths = np.diff(table.ends, prepend=0)
     for model in models:
         if MASK not in model.columns:
             if MASK in table.columns:
                 raise DataError(
-                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without a mask"
+                    f"{name}: {MASK} hides tokens, and {model.name} takes no {MASK}; accepted: rows without a"
+                    " mask"
                 )
             if not SPECS[kind].is_causal and lengths.min() != lengths.max():
                 raise DataError(
-                    f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no {MASK};"
+                    f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no"
+                    f" {MASK};"
                     " accepted: rows of one length"
                 )
         embeddings = f"the embeddings of {model.name}"
@@ -49,7 +51,9 @@ def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[Mo
 def _check_range(
     name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, counted: str
 ) -> None:
-    """Raises `DataError` unless all values (total, …) are from 0 to `below` − 1; `counted` says what limits them."""
+    """Raises `DataError` unless all values (total, …) are from 0 to `below` − 1; `counted` says what limits
+    them.
+    """
     below = LARGEST_ID if below is None else below
     wrong = ((values < 0) | (values >= below)).reshape(len(values), -1)  # (total, …)
     if wrong.any():

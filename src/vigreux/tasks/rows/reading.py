@@ -1,4 +1,6 @@
-"""Rows that a Python caller hands over → a `TokenTable`: values checked, padding cut off, labels beside the logits."""
+"""Rows that a Python caller hands over → a `TokenTable`: values checked, padding cut off, labels beside the
+logits.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ class Padding:
     """The id that pads rows, for the check of rows without an attention mask.
 
     Args:
-        id: the tokenizer's padding token, else its end of text, which people use in its absence; `None` without both.
-        shared: whether that token has another use (end of text), so that a single one at the end is no padding.
+        id: the tokenizer's padding token, else its end of text, which people use in its absence; `None`
+            without both.
+        shared: whether that token has another use (end of text), so that a single one at the end is no
+            padding.
     """
 
     id: int | None
@@ -100,8 +104,9 @@ class Rows:
 def read_rows(name: str, data: Any, kind: TaskKind, columns: Columns, padding: Padding) -> Rows:
     """Reads and checks every row, once.
 
-    Zeros of the attention mask before the first 1 and after the last are padding. They are cut off, together with the
-    other values of these tokens. Zeros between stay, as a column. Labels of tokens are aligned with the logits.
+    Zeros of the attention mask before the first 1 and after the last are padding. They are cut off, together
+    with the other values of these tokens. Zeros between stay, as a column. Labels of tokens are aligned with
+    the logits.
 
     Raises:
         DataError: a value that `vigreux.distill` does not describe; the message names the row.
@@ -143,7 +148,8 @@ def read_row(
         visible = zeros_and_ones(f"{where}: {MASK}", row[MASK], len(ids))
     elif padding.fills(ids):
         raise DataError(
-            f"{where}: begins or ends with padding (id {padding.id}); accepted: a column {MASK}, or rows without padding"
+            f"{where}: begins or ends with padding (id {padding.id}); accepted: a column {MASK}, or rows"
+            " without padding"
         )
     if not visible.any():
         raise DataError(f"{where}: {MASK}: hides every token; accepted: at least one 1")
@@ -161,7 +167,9 @@ def read_row(
 def _labels_of_tokens(
     where: str, row: Mapping[str, Any], columns: Columns, ids: np.ndarray
 ) -> np.ndarray | None:
-    """(n,) the labels of the row, or its ids, −100 where a mask of the loss is 0; `None` for a row without both."""
+    """(n,) the labels of the row, or its ids, −100 where a mask of the loss is 0; `None` for a row without
+    both.
+    """
     if not columns.labels and not columns.loss_masks:
         return None
     labels = ids
@@ -203,7 +211,8 @@ def _split_columns(
         for i, value in enumerate(values):
             if value.ndim != first.ndim or value.shape[1:] != first.shape[1:]:
                 raise DataError(
-                    f"{name}: row {i}: {column}: another shape than in row 0; accepted: one value per token in all rows"
+                    f"{name}: row {i}: {column}: another shape than in row 0; accepted: one value per token"
+                    " in all rows"
                 )
         if first.ndim:
             by_token[column] = values

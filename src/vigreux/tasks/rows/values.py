@@ -46,7 +46,8 @@ def token_ids(where: str, value: Any) -> np.ndarray:
     ids = numbers(f"{where}: {IDS}", value)
     if ids.ndim == 2 and len(ids) == 1:
         raise DataError(
-            f"{where}: {IDS}: shape {ids.shape}; accepted: ({ids.shape[1]},), a list of ids and not a list of lists"
+            f"{where}: {IDS}: shape {ids.shape}; accepted: ({ids.shape[1]},), a list of ids and not a list of"
+            " lists"
         )
     if ids.ndim != 1:
         raise DataError(f"{where}: {IDS}: shape {ids.shape}; accepted: one list of ids per row")
