@@ -1,4 +1,4 @@
-"""What every test runs under: no network, one torch thread, and hypothesis with fixed cases and no deadlines."""
+"""What every test runs under: no network, one torch thread, fixed hypothesis cases and no deadlines."""
 
 import gc
 import os

@@ -1,7 +1,7 @@
 """Processes of their own for a test, without the seconds that a new interpreter takes for its imports.
 
-A server, one for each worker of pytest, imports the libraries once. Each process is a fork of it. The server has
-run nothing, so a process begins as a new interpreter with the same imports would.
+A server, one for each worker of pytest, imports the libraries once. Each process is a fork of it. The server
+has run nothing, so a process begins as a new interpreter with the same imports would.
 """
 
 from __future__ import annotations
