@@ -64,6 +64,22 @@ def test_a_run_of_the_same_settings_counts_whatever_its_name(config: TwoLayerCon
         sweep({"third": config}, "lab", folders="settings", quiet=True)
 
 
+def test_runs_of_the_same_settings_are_trained_once(config: TwoLayerConfig) -> None:
+    result = sweep({"a": config, "b": config}, "lab", folders="settings", quiet=True)
+    assert result.runs["a"].path == result.runs["b"].path
+    assert result.trained == ("a",)
+
+
+def test_names_that_share_a_run_share_its_failure(
+    config: TwoLayerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_for(1, TrainingError("the loss is nan"), monkeypatch)
+    configs = {"first": config, "a": replace(config, seed=1), "b": replace(config, seed=1)}
+    with pytest.raises(RunsFailedError, match="2 of 3 runs failed") as caught:
+        sweep(configs, "lab", folders="settings", quiet=True)
+    assert list(caught.value.result.failures) == ["a", "b"]
+
+
 def test_the_fingerprint_is_of_what_changes_the_result(config: TwoLayerConfig, tmp_path: Path) -> None:
     print_of = settings_fingerprint(config, tmp_path)
     assert len(print_of) == 12

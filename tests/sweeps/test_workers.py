@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
@@ -63,3 +64,17 @@ def test_processes_have_their_threads_and_serve_several_sweeps() -> None:
 def test_an_unexpected_error_is_not_hidden() -> None:
     with Workers(1) as workers, pytest.raises(ZeroDivisionError):
         dict(workers.run({"a": _raise_unexpected}))
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_an_interruption_ends_all_runs() -> None:
+    began = time.monotonic()
+    with Workers(2) as workers:
+        ended = workers.run({"short": partial(_sleep, 0), "long": partial(_sleep, 300)})
+        assert next(ended) == ("short", None)
+        with pytest.raises(KeyboardInterrupt):
+            ended.throw(KeyboardInterrupt)
+    assert time.monotonic() - began < 200

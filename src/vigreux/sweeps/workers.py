@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
@@ -40,7 +40,9 @@ class Workers:
             self._idle.put(None)  # started at the first use
         self._started: list[ProcessPoolExecutor] = []
 
-    def run(self, functions: Mapping[str, Callable[[], object]]) -> Iterator[tuple[str, str | None]]:
+    def run(
+        self, functions: Mapping[str, Callable[[], object]]
+    ) -> Generator[tuple[str, str | None], None, None]:
         """Calls each function in one of the processes, in order.
 
         Yields:
