@@ -227,8 +227,8 @@ def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -
         warnings.warn(f"{str(damaged).split(';')[0]}: it is made again", UserWarning, stacklevel=3)
         return
     warnings.warn(
-        f"{str(damaged).split(';')[0]}, and cannot be made again: all signals are asked of the teacher once"
-        " more",
+        f"{str(damaged).split(';')[0]}, and cannot be made again:"
+        " all signals are asked of the teacher once more",
         UserWarning,
         stacklevel=3,
     )

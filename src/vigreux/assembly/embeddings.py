@@ -33,14 +33,14 @@ def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
     if folder.max_length is not None and folder.max_length < length:
         length = folder.max_length
         notes.append(
-            f"{folder.source}: texts are cut to {length} tokens, its max_seq_length (task.max_length is"
-            " larger)"
+            f"{folder.source}: texts are cut to {length} tokens, its max_seq_length"
+            " (task.max_length is larger)"
         )
     return replace(task, pooling=pooling, max_length=length), notes
 
 
 def other_poolings(curriculum: Curriculum, config: RunConfig) -> list[str]:
-    """A note for each stage whose teacher's folder pools in another way than the stage does."""
+    """A note for each stage that pools differently from its teacher's folder."""
     notes = []
     for stage in curriculum:
         if not isinstance(stage.target, Embedding):
@@ -49,9 +49,9 @@ def other_poolings(curriculum: Curriculum, config: RunConfig) -> list[str]:
         folder = read_sentence_folder(local(source or ""))
         asked_already = stage.teacher.kind != "model" and stage.target.pooling == config.task.pooling
         if folder is not None and not asked_already and folder.pooling != stage.target.pooling:
-            found = " and ".join(folder.poolings) or "none"
+            poolings = " and ".join(folder.poolings) or "none"
             notes.append(
-                f"stage {stage.name!r} pools by {stage.target.pooling}, and the pooling of {source} is"
-                f" {found}"
+                f"stage {stage.name!r} pools by {stage.target.pooling},"
+                f" and the pooling of {source} is {poolings}"
             )
     return notes

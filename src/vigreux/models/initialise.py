@@ -119,9 +119,8 @@ def _check_start_(
     correlation = float(torch.corrcoef(torch.stack([state, target]))[0, 1])
     if not correlation >= LEAST_CORRELATION:
         raise ConfigError(
-            "student.init: projected-embeddings does not reach the teacher's hidden state 0 in a model of"
-            " the family"
-            f" {student.config.model_type!r} (correlation {correlation:.2f}); accepted: random"
+            "student.init: projected-embeddings does not reach the teacher's hidden state 0 in a model of the"
+            f" family {student.config.model_type!r} (correlation {correlation:.2f}); accepted: random"
         )
     factor = float(state @ target / (state @ state))
     if linear is not None and correlation > 0.99 and abs(factor - 1) > 0.01:
@@ -302,10 +301,9 @@ def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, 
     for key, value in source.named_parameters(recurse=False):
         new, old = _project(source, value.float(), maps) * factor, target.get_parameter(key)
         if new.shape[1:] != old.shape[1:] or (new.dim() == 1 and new.shape != old.shape):
-            widths = f"{tuple(old.shape)} in the student, {tuple(new.shape)} wanted"
             raise ConfigError(
-                f"student.init: {name}.{key} is {widths}; accepted: another student.hidden, or student.init:"
-                " random"
+                f"student.init: {name}.{key} is {tuple(old.shape)} in the student, {tuple(new.shape)} wanted;"
+                " accepted: another student.hidden, or student.init: random"
             )
         notes += copy_rows(f"{name}.{key}", old, new)
     return notes

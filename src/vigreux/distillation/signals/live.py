@@ -174,7 +174,7 @@ class LiveTeacher:
         return {state: rows.to(source) for state, rows in tapped_states.items()}, last
 
     def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
-        """As `head_input`, with all positions up to the last block's end, where another hook may look."""
+        """As `head_input`, but all positions go through the last block, where a tap may read them."""
         assert self._head is not None
         view, module = self._whole, self._head.module
         return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
@@ -225,7 +225,7 @@ class Teachers:
             self.final.spread_()
 
     def check(self, ref: TeacherRef, stage: str) -> None:
-        """Raises `ConfigError` unless `ref` can be had; nothing is loaded."""
+        """Raises `ConfigError` if there is no such teacher; nothing is loaded."""
         if ref.kind == "final" and self.final is None:
             raise ConfigError(f"stage {stage!r}: learns from a teacher, and none was given")
         if ref.kind == "checkpoint" and ref.step not in self.checkpoints:
@@ -241,7 +241,7 @@ class Teachers:
             )
 
     def of(self, ref: TeacherRef) -> LiveTeacher | None:
-        """The teacher of a stage, loaded now where it is not the final one; `None` for labels."""
+        """The teacher of a stage; `None` for labels. A teacher that is not the final one is loaded now."""
         if ref.kind == "labels":
             return None
         if ref.kind == "final":
