@@ -177,7 +177,7 @@ def test_a_run_without_evaluations_or_with_too_few(vigreux: Vigreux, tmp_path: P
     )
     jump = [0.5, 0.51, 0.49, 0.5, 0.5, 0.49, 1.0, 1.0, 0.99, 1.0, 1.0, 1.0]
     Teacher({"accuracy": [*jump]}, [650_000]).write(tmp_path / "enough")
-    assert "checkpoint 650,000: inside transition 1, 50 % of its way made" in vigreux("select", "enough").out
+    assert "checkpoint 650,000: inside transition 1, after 50 % of its change" in vigreux("select", "enough").out
 
 
 def test_no_transition(vigreux: Vigreux, tmp_path: Path) -> None:

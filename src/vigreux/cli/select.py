@@ -1,11 +1,11 @@
-"""`vigreux select`: the phase transitions of a teacher's run, and the checkpoints to keep for p-shot distillation."""
+"""`vigreux select`: the phase transitions of a teacher's run, and the checkpoints to keep for p-shot."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Shots = Annotated[
     int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
 ]
-# what an evaluation's record holds beside its metrics
-BESIDE = frozenset(
+# entries of an evaluation record that are no metrics
+NOT_METRICS = frozenset(
     {
         "kind",
         "stage",
@@ -45,13 +45,14 @@ def run(argv: Sequence[str]) -> None:
     parser = Parser(
         prog="vigreux select",
         accepted="vigreux select RUN [--shots P] [--metric NAME] [--plot FILE.png] [--phases] [--json]",
-        description="The phase transitions of a teacher's run, and the checkpoints inside them to keep for p-shot distillation.",
+        description="Find the phase transitions of a teacher's run, and the checkpoints inside them to keep"
+        " for p-shot distillation.",
     )
     parser.add_argument(
         "run",
         type=location,
         metavar="RUN",
-        help="a run folder of vigreux teach; of several stages the last is looked at",
+        help="a run folder of vigreux teach; with several stages, the last one counts",
     )
     parser.add_argument(
         "--shots",
@@ -60,7 +61,7 @@ def run(argv: Sequence[str]) -> None:
         help="p − 1 checkpoints, then the final teacher; default one a transition",
     )
     parser.add_argument(
-        "--metric", help="the held-out metric to look at; default accuracy, or loss where it was not measured"
+        "--metric", help="the held-out metric; default accuracy, or loss where accuracy was not measured"
     )
     parser.add_argument(
         "--plot", type=location, metavar="FILE.png", help="where the plot goes; default RUN/selection.png"
@@ -68,7 +69,7 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--phases",
         action="store_true",
-        help="the three phases of the loss instead, where it falls on after its drop (grammars)",
+        help="show the three phases of the loss, for losses that keep falling after their drop (grammars)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
@@ -76,30 +77,28 @@ def run(argv: Sequence[str]) -> None:
         _phases(args.run, as_json=args.json)
         return
     plot = args.plot or args.run / "selection.png"
-    _check(plot)
+    if plot.suffix != ".png":
+        raise ConfigError(f"--plot: {str(plot)!r}; accepted: a name that ends in .png")
     _select(args.run, args.shots, args.metric, plot, as_json=args.json)
 
 
-def _check(plot: Path) -> None:
-    if plot.suffix != ".png":
-        raise ConfigError(f"--plot: {str(plot)!r}; accepted: a name that ends in .png")
-
-
-def _select(root: Path, shots: int | None, wanted: str | None, plot: Path, *, as_json: bool) -> None:
+def _select(root: Path, shots: int | None, metric: str | None, plot: Path, *, as_json: bool) -> None:
+    """Chooses checkpoints inside the transitions, prints both, and draws them."""
     from vigreux.selection import choose_checkpoints, find_transitions, why_none
 
-    teacher = _read(root, wanted)
+    teacher = _read(root, metric)
     transitions = find_transitions(teacher.curve)
     if not transitions:
         steps = teacher.curve.steps
         raise ConfigError(
-            f"{root}: no phase transition in {teacher.metric.name!r} ({len(steps)} evaluations, steps {steps[0]:,.0f} to"
-            f" {steps[-1]:,.0f}): {why_none(teacher.curve)}; accepted: checkpoints named by hand"
+            f"{root}: no phase transition in {teacher.metric.name!r} ({len(steps)} evaluations,"
+            f" steps {steps[0]:,.0f} to {steps[-1]:,.0f}): {why_none(teacher.curve)};"
+            " accepted: checkpoints named by hand"
             " (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
         )
     try:
         choices = choose_checkpoints(transitions, teacher.available, shots)
-    except ConfigError:  # what was found is worth seeing, all the more when no checkpoint fits it
+    except ConfigError:  # no checkpoint fits: the transitions say where one is missing
         if not as_json:
             _show(teacher, transitions, (), plot, as_json=False)
         raise
@@ -112,39 +111,35 @@ def _phases(root: Path, *, as_json: bool) -> None:
 
     teacher = _read(root, "loss")
     try:
-        found = loss_phases(teacher.curve.steps.tolist(), teacher.curve.values.tolist())
+        phases = loss_phases(teacher.curve.steps.tolist(), teacher.curve.values.tolist())
     except DataError as error:
         raise DataError(f"{root}: {error}") from error
-    inside = [step for step in teacher.available if found.start <= step <= found.end]
-    if not inside:
-        kept = ", ".join(map(str, teacher.available)) or "none"
-        span = f"steps {found.start:,.0f} to {found.end:,.0f}"
+    in_drop = [step for step in teacher.available if phases.start <= step <= phases.end]
+    if not in_drop:
+        available = ", ".join(map(str, teacher.available)) or "none"
         raise ConfigError(
-            f"{root}: no checkpoint lies in phase 2, {span}; kept: {kept}; accepted: a run with a smaller keep_every"
+            f"{root}: no checkpoint lies in phase 2, steps {phases.start:,.0f} to {phases.end:,.0f};"
+            f" kept: {available}; accepted: a run with a smaller keep_every"
         )
-    step = min(inside, key=lambda each: abs(each - found.middle))
+    step = min(in_drop, key=lambda candidate: abs(candidate - phases.middle))
     arguments = _arguments(teacher, [step])
     if as_json:
-        phases = {"start": found.start, "middle": found.middle, "end": found.end}
-        print(
-            json.dumps(
-                {"run": str(root), "phase_2": phases, "checkpoints": [step], "arguments": arguments}, indent=1
-            )
-        )
+        result = {"run": str(root), "phase_2": asdict(phases), "checkpoints": [step], "arguments": arguments}
+        print(json.dumps(result, indent=1))
         return
-    print(f"phase 1: to step {found.start:,.0f}")
-    print(f"phase 2: steps {found.start:,.0f} to {found.end:,.0f}, half way down at {found.middle:,.0f}")
-    print(f"phase 3: from step {found.end:,.0f}")
+    print(f"phase 1: to step {phases.start:,.0f}")
+    print(f"phase 2: steps {phases.start:,.0f} to {phases.end:,.0f}, half way down at {phases.middle:,.0f}")
+    print(f"phase 3: from step {phases.end:,.0f}")
     print(f"checkpoint {step:,}: next to the middle of phase 2")
     print(f"use: {arguments}")
 
 
-# --- what the run holds -------------------------------------------------------------------------------------
+# --- reading the run ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Teacher:
-    """A run as it is looked at: its curve, and the checkpoints of its last stage before the final one."""
+    """The last stage of a run: its training curve, and its checkpoints before the final one."""
 
     root: Path
     metric: Metric
@@ -153,7 +148,7 @@ class _Teacher:
     checkpoints: Path
 
 
-def _read(root: Path, wanted: str | None) -> _Teacher:
+def _read(root: Path, metric_name: str | None) -> _Teacher:
     from vigreux.report.metrics import Metric
     from vigreux.run.file_types import check_metrics
     from vigreux.run.folder import RunFolder
@@ -167,7 +162,7 @@ def _read(root: Path, wanted: str | None) -> _Teacher:
     evaluations = folder.metrics("eval")
     check_metrics(root / "metrics.jsonl", evaluations, places=("step",))
     records = [record for record in evaluations if record["stage"] == name]
-    metric = Metric.named(_metric(root, records, wanted))
+    metric = Metric.named(_metric_of(root, records, metric_name))
     values = {
         record["step"]: record[metric.name] for record in records if record.get(metric.name) is not None
     }
@@ -179,42 +174,37 @@ def _read(root: Path, wanted: str | None) -> _Teacher:
     steps = sorted(values)
     curve = Curve.of(steps, [values[step] for step in steps], rises=metric.higher_is_better)
     directory = folder.stage_dir(len(stages) - 1, name)
-    return _Teacher(root, metric, curve, _available(directory, before=steps[-1]), directory)
+    return _Teacher(root, metric, curve, _available(directory, steps[-1]), directory)
 
 
-def _metric(root: Path, records: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
-    """The metric asked for, or the one that the papers look at."""
-    measured = sorted(
-        {
-            key
-            for record in records
-            for key, value in record.items()
-            if key not in BESIDE and value is not None
-        }
-    )
+def _metric_of(root: Path, records: Sequence[Mapping[str, Any]], name: str | None) -> str:
+    """The metric called `name`; by default accuracy, as in the papers, or loss."""
+    measured: set[str] = set()
+    for record in records:
+        measured |= {key for key, value in record.items() if key not in NOT_METRICS and value is not None}
     if not measured:
         raise DataError(
-            f"{root}: no evaluations; accepted: a run with held-out data that has been evaluated (vigreux teach)"
+            f"{root}: no evaluations; accepted: a run with held-out data that was evaluated (vigreux teach)"
         )
-    if wanted is None:
-        return next((name for name in ("accuracy", "loss") if name in measured), measured[0])
-    if wanted not in measured:
-        raise ConfigError(unknown("--metric", wanted, measured))
-    return wanted
+    if name is None:
+        return next((default for default in ("accuracy", "loss") if default in measured), min(measured))
+    if name not in measured:
+        raise ConfigError(unknown("--metric", name, sorted(measured)))
+    return name
 
 
-def _available(directory: Path, before: int) -> tuple[int, ...]:
-    """Steps of the whole checkpoints before the last evaluation: the one at the end is the final teacher."""
+def _available(directory: Path, last_step: int) -> tuple[int, ...]:
+    """Steps of undamaged checkpoints before the last evaluation. The one at the end is the final teacher."""
     from vigreux.run.checkpoints import checkpoints_in, verify_manifest
 
     return tuple(
         step
         for step, path in checkpoints_in(directory).items()
-        if step < before and not verify_manifest(path, contents=False)
+        if step < last_step and not verify_manifest(path, contents=False)
     )
 
 
-# --- what is shown ------------------------------------------------------------------------------------------
+# --- printing ----------------------------------------------------------------------------------------------
 
 
 def _show(
@@ -230,10 +220,12 @@ def _show(
 
     if not as_json:
         _print(teacher, transitions, choices)
-    save_png(
-        selection_figure(teacher.curve, teacher.metric, transitions, choices, teacher.available), plot, LIGHT
-    )
-    print(json.dumps(_plain(teacher, transitions, choices, plot), indent=1) if as_json else f"plot: {plot}")
+    figure = selection_figure(teacher.curve, teacher.metric, transitions, choices, teacher.available)
+    save_png(figure, plot, LIGHT)
+    if as_json:
+        print(json.dumps(_as_json(teacher, transitions, choices, plot), indent=1))
+    else:
+        print(f"plot: {plot}")
 
 
 def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice]) -> None:
@@ -243,25 +235,27 @@ def _print(teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: S
     for number, transition in enumerate(transitions, start=1):
         steps = (f"{step:,.0f}" for step in (transition.start, transition.middle, transition.end))
         values = f"{metric.format(transition.before)} → {metric.format(transition.after)}"
-        kept = ", ".join(f"{choice.step:,}" for choice in choices if choice.transition == transition)
-        table.add_row(str(number), *steps, values, f"{transition.sharpness:.1f} ×", kept or "–")
+        chosen = ", ".join(f"{choice.step:,}" for choice in choices if choice.transition == transition)
+        table.add_row(str(number), *steps, values, f"{transition.sharpness:.1f} ×", chosen or "–")
     console().print(table)
     for choice in choices:
         number = list(transitions).index(choice.transition) + 1
         print(
-            f"checkpoint {choice.step:,}: inside transition {number}, {100 * choice.way:.0f} % of its way made"
+            f"checkpoint {choice.step:,}: inside transition {number},"
+            f" after {100 * choice.way:.0f} % of its change"
         )
     if choices:
         print(f"use: {_arguments(teacher, [choice.step for choice in choices])}")
 
 
-def _arguments(teacher: _Teacher, kept: Sequence[int]) -> str:
-    """What to add to `vigreux distill`."""
-    steps = json.dumps(list(kept))
-    return f"--teacher.checkpoints {shlex.quote(str(teacher.checkpoints))} --curriculum p-shot --checkpoints {shlex.quote(steps)}"
+def _arguments(teacher: _Teacher, steps: Sequence[int]) -> str:
+    """The arguments of `vigreux distill` for these checkpoints."""
+    folder = shlex.quote(str(teacher.checkpoints))
+    checkpoints = shlex.quote(json.dumps(list(steps)))
+    return f"--teacher.checkpoints {folder} --curriculum p-shot --checkpoints {checkpoints}"
 
 
-def _plain(
+def _as_json(
     teacher: _Teacher, transitions: Sequence[PhaseTransition], choices: Sequence[Choice], plot: Path
 ) -> dict[str, Any]:
     return {
