@@ -87,7 +87,7 @@ def test_a_single_run_shows_its_stages_config_and_environment(tmp_path):
     Fake().write(tmp_path / "run")
     html, page = report([tmp_path / "run"], tmp_path)
     assert "Distillation by extraction" in page.text
-    assert "On the way" not in page.text
+    assert "During training" not in page.text
     assert '<details class="run" open>' in html
     assert (
         '<th scope="row">1. hidden-2-to-1</th><td class="text">hidden 2 (gaussian/0)</td><td>1 block</td><td>120</td>'
@@ -97,14 +97,14 @@ def test_a_single_run_shows_its_stages_config_and_environment(tmp_path):
     assert "learning_rate: 0.0005" in page.text
     assert "vigreux distill a.yaml" in page.text
     assert "the student's vocabulary is padded" in page.text
-    assert "Look here first" not in page.text
+    assert "Warnings" not in page.text
     assert "learned nothing" not in page.text
 
 
 def test_a_stage_that_learned_nothing_is_said_loudly(tmp_path):
     Fake(collapse=True).write(tmp_path / "run")
     html, page = report([tmp_path / "run"], tmp_path)
-    assert "Look here first" in page.text
+    assert "Warnings" in page.text
     assert "<td class=bad>−0.12 ⚠ learned nothing</td>" in html
 
 
