@@ -53,7 +53,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
     model = _model(config.model, config.task.kind, task, tokenizer, config.seed)
     check_length(config.task.max_length, model)
     meaning = Meaning(config.task.kind, tokenizer)
-    _, task, said = settle_token_ids(meaning, task, [Reader.of_model("model", model)])
+    _, task, of_tokens = settle_token_ids(meaning, task, [Reader.of_model("model", model)])
     freeze_first_blocks(model, config.model.freeze_blocks)
     training = dict(config.training)
     if config.keep_every is not None:
@@ -69,7 +69,7 @@ def make_teaching_setup(config: TeachConfig) -> Setup:
         processing_class=tokenizer,
         keep_checkpoints=config.keep_every is not None,
         sharded=config.sharded,
-        notes=[*task.notes, *notes, *said],
+        notes=[*task.notes, *notes, *of_tokens],
     )
 
 
@@ -83,36 +83,38 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
 
 
 def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] | None, list[str]]:
-    """Class id → name, and notes: those of the classifier to start from where the labels are its classes,
-    else the labels' own.
+    """Class id → name, and notes.
 
-    A head of as many classes goes on; one of another number is made new (see `load_model`).
+    They are the classes of the classifier to start from if the labels are its classes, else those of the
+    labels. A head with the same number of classes continues; a head with another number starts anew (see
+    `load_model`).
     """
     class_names = BUILDERS[config.task.kind].class_names
     if class_names is None:
         return None, []
-    own = class_names(documents.train)
+    of_data = class_names(documents.train)
     if config.model.start is None:
-        return own, []
+        return of_data, []
     start = load_config(local(config.model.start), trust_remote_code=config.model.trust_remote_code)
     check_problem_type(start, "model.start")
     if not has_head(config.task.kind, start):
-        return own, ["model.start: has no classification head; a new one starts at random"]
+        return of_data, ["model.start: has no classification head; a new one starts at random"]
     labels: Any = start.id2label
-    theirs = named_classes(labels, "model.start", start.label2id)
-    names = [own[i] for i in range(len(own))]
-    ids = {name: i for i, name in enumerate(theirs)}
-    if not is_generic(theirs) and all(find_class(name, ids) is not None for name in names):
-        return dict(enumerate(theirs)), []
-    if len(theirs) != len(own):
-        return own, [
-            f"model.start: its head has {len(theirs)} outputs, the data {len(own)} classes: a new head is"
+    of_start = named_classes(labels, "model.start", start.label2id)
+    names = [of_data[i] for i in range(len(of_data))]
+    ids = {name: i for i, name in enumerate(of_start)}
+    if not is_generic(of_start) and all(find_class(name, ids) is not None for name in names):
+        return dict(enumerate(of_start)), []
+    if len(of_start) != len(of_data):
+        return of_data, [
+            f"model.start: its head has {len(of_start)} outputs, the data {len(of_data)} classes: a new head"
+            " is"
             " made"
         ]
     if is_generic(names):
-        return dict(enumerate(theirs)), []
+        return dict(enumerate(of_start)), []
     listed = ", ".join(names[:8])
-    return own, [
+    return of_data, [
         f"model.start: its head goes on as one of other classes ({listed}), which it gets in this order"
     ]
 

@@ -1,4 +1,4 @@
-"""Whether every token id of a run is one that its models have an embedding for, and which id pads a batch.
+"""The token ids of a run: each has an embedding in all models, and one of them pads batches.
 
 Behind an attention mask any id within the embeddings serves. Decoders that classify are the exception: they
 take the logits at the last token that is not `config.pad_token_id`, so a batch must be padded with this very
@@ -77,8 +77,9 @@ def embedding_rows(model: nn.Module) -> int | None:
 
 
 def finds_end_by_padding(model: type[nn.Module]) -> bool:
-    """Whether a class takes the logits at the last token that is not `config.pad_token_id`; its forward names
-    it then.
+    """Whether a class takes the logits at the last token that is not `config.pad_token_id`.
+
+    The source of its `forward` names the id in this case.
     """
     try:
         source = inspect.getsource(model.forward)
@@ -90,34 +91,32 @@ def finds_end_by_padding(model: type[nn.Module]) -> bool:
 def settle_python(
     student: nn.Module, teacher: nn.Module | None, task: Task, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[Meaning, Task, list[str]]:
-    """What the models that a Python caller hands over agree on, the task with its padding, and all notes so
-    far.
-    """
+    """For models from Python: what they agree on, the task with its padding, and all notes so far."""
     meaning, notes = meaning_from_python(task, tokenizer), list(task.notes)
     if not task.spec.reads_tokens:
         return meaning, task, notes
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     readers = [Reader.of_model(where, model) for where, model in models.items()]
-    meaning, task, said = settle_token_ids(meaning, task, readers)
-    return meaning, task, notes + said
+    meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
+    return meaning, task, notes + of_tokens
 
 
 def settle_token_ids(
     meaning: Meaning, task: Task, readers: Sequence[Reader]
 ) -> tuple[Meaning, Task, list[str]]:
-    """Checks the token ids of a task against the models that read them, and chooses the id of padding.
+    """Checks the token ids of a task against the models that read them, and chooses the padding id.
 
     Args:
-        meaning: its tokenizer may get a padding token.
-        task: of language, with the ids of its texts.
+        meaning: its tokenizer can get a padding token.
+        task: a task of texts, with their ids.
         readers: student and final teacher; the configs of those that find the end of a text by padding get
             its id.
 
     Returns:
-        `meaning` with what models that are loaded later have to know, the task with its padding, and notes.
+        `meaning` with the ids that models need which are loaded later, the task with its padding, and notes.
 
     Raises:
-        ConfigError: a token without an embedding, or padding that the models do not agree on.
+        ConfigError: a token has no embedding, or the models do not agree on the padding.
     """
     tokenizer, collate = meaning.tokenizer, task.collate
     assert tokenizer is not None
@@ -131,8 +130,8 @@ def settle_token_ids(
     for reader in readers:
         if reader.rows is not None and highest >= reader.rows:
             raise ConfigError(_no_embedding(reader.where, reader.rows, highest, tokenizer))
-    pad_id, said = _choose_padding(task, tokenizer, readers, rows)
-    notes += said
+    pad_id, of_padding = _choose_padding(task, tokenizer, readers, rows)
+    notes += of_padding
     ids = max(highest, pad_id, collate.vocabulary - 1 if isinstance(collate, MaskedCollator) else 0) + 1
     if collate.pad_id != pad_id or collate is not task.collate:  # type: ignore[attr-defined]
         task = replace(task, collate=dataclasses.replace(collate, pad_id=pad_id))  # type: ignore[type-var]

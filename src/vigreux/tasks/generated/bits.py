@@ -1,9 +1,8 @@
-"""An endless stream of uniform ±1 vectors from a counter-based generator: sample t is a pure function of
-(seed, purpose, t).
+"""An endless stream of uniform ±1 vectors: sample t is a pure function of (seed, purpose, t).
 
-So a block of any length from any place is the same as the stream read from its start, a resume goes on
-exactly, and every student of a comparison sees the same samples in the same order, of which never more than a
-block is held.
+The random generator is counter-based. So a block is the same as that part of the stream read from its start,
+a resumed run continues exactly, and all students of a comparison see the same samples in the same order.
+Memory holds one block at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 Purpose = Literal["train", "eval", "calibrate", "probe"]
 _PURPOSES: tuple[Purpose, ...] = ("train", "eval", "calibrate", "probe")
-_BITS = 256  # that one counter of Philox-4x64 gives
+_BITS = 256  # bits per counter of Philox-4x64
 
 
 class BitStream:
@@ -22,9 +21,9 @@ class BitStream:
 
     Args:
         n: length of a vector.
-        seed: of the stream, 0 or more.
-        purpose: streams of different purposes are independent: held-out samples are none of the training
-            samples but by chance, which for n = 100 does not happen.
+        seed: the seed of the stream, 0 or more.
+        purpose: streams of different purposes are independent. A held-out sample is a training sample by
+            chance only, which does not happen for n = 100.
     """
 
     def __init__(self, n: int, seed: int, purpose: Purpose = "train") -> None:

@@ -1,16 +1,15 @@
-"""Tasks whose samples are drawn from a law that is known: sentences of a grammar, and sparse parity as
-tokens.
+"""Tasks whose samples are drawn from a known law: sentences of a grammar, and sparse parity as tokens.
 
-`task.data` names the law, `task.kind` what is learned of it:
+`task.data` names the law, `task.kind` says what is learned from it:
 
     grammar:cfg3b          sentences of a published grammar (masked-lm, causal-lm)
     grammar:cfg3b:m        the same rules from the symbol m on: shorter sentences
-    grammar:FILE           a grammar of one's own (`vigreux.tasks.generated.grammar`)
+    grammar:FILE           your grammar (`vigreux.tasks.generated.grammar`)
     parity:n=20,k=4,seed=0                        bits and their sparse parity (classification)
     hierarchical-parity:n=20,k=3,classes=4,seed=0
 
-Training samples never come twice (sample t is a function of the run's seed and t), unless `task.max_train`
-fixes their number.
+No training sample comes twice (sample t is a function of the run's seed and t), unless `task.max_train` fixes
+their number.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _AT_ONCE = 256  # samples that are drawn together
 # from 2.
 _HELD_OUT = 0
 
-Draw = Callable[[int, int, int], Sequence[Example]]  # number of a stream, first sample, how many
+Draw = Callable[[int, int, int], Sequence[Example]]  # (number of a stream, first sample, count)
 
 
 def is_generated(data: str | list[str]) -> bool:
@@ -87,22 +86,22 @@ def _law(config: TaskConfig) -> Grammar | BooleanTask:
     name, _, rest = config.data.partition(":")
     if name == "grammar":
         return _grammar(rest)
-    given = _settings(config.data, rest)
-    if given.get("seed", 0) < 0:
+    settings = _settings(config.data, rest)
+    if settings.get("seed", 0) < 0:
         raise ConfigError(
-            f"task.data: {config.data!r}: seed {given['seed']}; accepted: a whole number from 0"
+            f"task.data: {config.data!r}: seed {settings['seed']}; accepted: a whole number from 0"
         )
     try:
         if name == "parity":
-            return Parity.draw(**({"n": 20, "k": 4} | given))
-        return HierarchicalParity.draw(**({"n": 20, "k": 3, "classes": 4} | given))
+            return Parity.draw(**({"n": 20, "k": 4} | settings))
+        return HierarchicalParity.draw(**({"n": 20, "k": 3, "classes": 4} | settings))
     except TypeError as error:
         accepted = "n, k, seed" if name == "parity" else "n, k, classes, seed"
         raise ConfigError(f"task.data: {config.data!r}; accepted after {name}: {accepted}") from error
 
 
 def _grammar(name: str) -> Grammar:
-    """`NAME` or `NAME:START`; a file's own name may hold a colon as well."""
+    """`NAME` or `NAME:START`; the name of a file can hold a colon, too."""
     try:
         return load_grammar(name)
     except DataError:
@@ -128,9 +127,7 @@ def _settings(data: str, text: str) -> dict[str, int]:
 
 @dataclass
 class Drawn:
-    """Endless examples. A block of them is drawn at a time, and the last block is kept: they are read in
-    order.
-    """
+    """Endless examples, drawn in blocks. The last block is cached, because they are read in order."""
 
     draw_block: Draw
     _kept: tuple[tuple[int, int], Sequence[Example]] = field(default=((-1, -1), ()), repr=False)
@@ -225,11 +222,13 @@ def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizer
     first, last = np.int32(tokenizer.bos_token_id), np.int32(tokenizer.eos_token_id)
 
     def draw(stream: int, start: int, count: int) -> list[Example]:
-        found = SentenceSampler(grammar, stream).block(start, count)
+        sentences = SentenceSampler(grammar, stream).block(start, count)
         examples = []
         for i in range(count):
-            ids = np.concatenate([[first], found.sentence(i), [last]]).astype(np.int32)[:max_length]
-            levels = np.concatenate([[0], found.boundaries[found.span(i)], [0]]).astype(np.int8)[:max_length]
+            ids = np.concatenate([[first], sentences.sentence(i), [last]]).astype(np.int32)[:max_length]
+            levels = np.concatenate([[0], sentences.boundaries[sentences.span(i)], [0]]).astype(np.int8)[
+                :max_length
+            ]
             examples.append(Example(ids, None, levels))
         return examples
 
@@ -262,7 +261,7 @@ def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedToke
 
 
 def _check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> None:
-    """The tokenizer of a model that learned something else is refused."""
+    """Raises `ConfigError` for the tokenizer of a model that learned something else."""
     vocabulary = tokenizer.get_vocab()
     for number, symbol in enumerate(symbols):
         if vocabulary.get(symbol) != number:

@@ -46,10 +46,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A probabilistic context-free grammar. `read_grammar` and `load_grammar` give checked ones.
+    """A probabilistic context-free grammar. `read_grammar` and `load_grammar` return checked grammars.
 
     Args:
-        name: of the file, for messages.
+        name: the name of the file, for messages.
         start: the symbol that sentences are derived from.
         rules: in the file's order.
     """
@@ -60,12 +60,12 @@ class Grammar:
 
     @cached_property
     def nonterminals(self) -> tuple[str, ...]:
-        """What stands on the left of a rule, sorted."""
+        """The symbols on the left of a rule, sorted."""
         return tuple(sorted({rule.left for rule in self.rules}))
 
     @cached_property
     def terminals(self) -> tuple[str, ...]:
-        """What never stands on the left, sorted: a terminal's place here is its token id."""
+        """The symbols that are never on the left, sorted: the index of a terminal is its token id."""
         return tuple(
             sorted({symbol for rule in self.rules for symbol in rule.right} - set(self.nonterminals))
         )
@@ -83,7 +83,7 @@ class Grammar:
     @cached_property
     def levels(self) -> dict[str, int] | None:
         """Symbol → level: terminals have 0, and a symbol of level l produces symbols of level l − 1 alone.
-        `None` where the grammar is not graded so.
+        `None` if the grammar is not graded in this way.
         """
         if self._bottom_up is None:
             return None
@@ -97,7 +97,7 @@ class Grammar:
 
     @property
     def depth(self) -> int | None:
-        """Level of the start symbol; `None` where the grammar is not graded."""
+        """Level of the start symbol; `None` if the grammar is not graded."""
         return None if self.levels is None else self.levels[self.start]
 
     @cached_property
@@ -127,10 +127,9 @@ class Grammar:
         return float(np.linalg.solve(np.eye(len(number)) - M, terminals)[number[self.start]])
 
     def rooted(self, start: str) -> Grammar:
-        """The same rules read from another start symbol, without those that it cannot reach: `cfg3b` from `m`
-        has depth 4.
+        """The rules that another start symbol can reach: `cfg3b` from `m` has depth 4.
 
-        Token ids are those of the terminals that are left.
+        Token ids are those of the remaining terminals.
 
         Raises:
             DataError: `start` is not a nonterminal.
@@ -139,8 +138,9 @@ class Grammar:
             return self
         if start not in self.nonterminals:
             raise DataError(unknown(f"start symbol of {self.name}", start, self.nonterminals))
-        kept = _reached(start, self._produced)
-        return Grammar(f"{self.name}:{start}", start, tuple(rule for rule in self.rules if rule.left in kept))
+        reached = _reached(start, self._produced)
+        rules = tuple(rule for rule in self.rules if rule.left in reached)
+        return Grammar(f"{self.name}:{start}", start, rules)
 
     @cached_property
     def _produced(self) -> dict[str, set[str]]:

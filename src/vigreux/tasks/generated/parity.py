@@ -1,4 +1,4 @@
-"""Sparse parity and hierarchical parity: labels of vectors in {±1}^n that hang on a few hidden coordinates."""
+"""Sparse and hierarchical parity: labels of vectors in {±1}^n that depend on a few hidden coordinates."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Parity:
 class HierarchicalParity:
     """Parities on a binary tree of depth D: K = 2^D classes (arXiv 2410.05464, section 3.3).
 
-    Node j (from 1, in heap order: children 2j and 2j + 1) has its own product `T_j = Π_{i∈S_j} x_i`; +1 leads
-    to the right child. The class is the leaf, counted from the left.
+    Node j (from 1, in heap order: its children are 2j and 2j + 1) has the product `T_j = Π_{i∈S_j} x_i`; +1
+    leads to the right child. The class is the leaf, counted from the left.
 
     Args:
         n: length of an input.
@@ -111,10 +111,10 @@ class HierarchicalParity:
         right = np.stack(
             [X[:, list(node)].prod(axis=1, dtype=np.int64) > 0 for node in self.nodes], axis=1
         )  # (N, nodes)
-        place = np.ones(len(X), np.int64)
+        node = np.ones(len(X), np.int64)
         for _ in range(self.depth):
-            place = 2 * place + right[np.arange(len(X)), place - 1]
-        return place - self.classes
+            node = 2 * node + right[np.arange(len(X)), node - 1]
+        return node - self.classes
 
     @classmethod
     def draw(cls, n: int, k: int, classes: int, seed: int = 0) -> HierarchicalParity:

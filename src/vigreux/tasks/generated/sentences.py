@@ -1,8 +1,7 @@
 """An endless stream of sentences of a grammar: sentence i is a pure function of (grammar, seed, i).
 
-As with `BitStream`, a block from any place is the same as the stream read from its start: a resume goes on
-    exactly, and every
-student of a comparison sees the same sentences.
+As with `BitStream`, a block is the same as that part of the stream read from its start. So a resumed run
+continues exactly, and the students of a comparison see the same sentences.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from vigreux.errors import DataError
 from vigreux.kernels.derivations import Room, RuleTable, expand
 from vigreux.tasks.generated.grammar import Grammar
 
-LONGEST = 1 << 20  # tokens of a sentence: a recursive grammar has no longest one
-_SPARE = 1.05  # room for so many times the expected tokens, and one sentence more
+LONGEST = 1 << 20  # the most tokens of a sentence: a recursive grammar has no longest one
+_SPARE = 1.05  # buffers hold this multiple of the expected tokens of one more sentence than asked
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences with what is known of their derivations.
+    """Sentences and their derivations.
 
     Args:
         tokens: (total,) int32 token ids, all sentences one after another; id i is the grammar's i-th
             terminal.
-        ends: (n,) int64, where each sentence ends.
-        boundaries: (total,) int8, the boundary level of each token: of how many consecutive ancestors it is
-            the last token, counted from its parent up (at most 127). In a graded grammar that is the largest
-            l such that it ends its ancestor at every level 1 … l.
-        ancestors: (total, depth) int16, column l − 1 has the token's ancestor of level l, as a place in
-            `Grammar.nonterminals`; `None` where they were not asked for, or the grammar is not graded.
+        ends: (n,) int64, the index behind each sentence.
+        boundaries: (total,) int8, the boundary level of each token: the number of consecutive ancestors whose
+            last token it is, counted from its parent up (at most 127). In a graded grammar that is the
+            largest l such that it ends its ancestor at every level 1 … l.
+        ancestors: (total, depth) int16, column l − 1 has the token's ancestor of level l, as an index into
+            `Grammar.nonterminals`; `None` if they were not asked for, or the grammar is not graded.
     """
 
     tokens: np.ndarray
@@ -43,7 +42,7 @@ class Sentences:
         return len(self.ends)
 
     def span(self, index: int) -> slice:
-        """Where sentence `index` stands in `tokens`, `boundaries` and `ancestors`."""
+        """The slice of `tokens`, `boundaries` and `ancestors` that holds sentence `index`."""
         return slice(int(self.ends[index - 1]) if index > 0 else 0, int(self.ends[index]))
 
     def sentence(self, index: int) -> np.ndarray:
@@ -52,11 +51,11 @@ class Sentences:
 
 
 class SentenceSampler:
-    """Sentences of a grammar, each independent of the others.
+    """Independent sentences of a grammar.
 
     Args:
         grammar: checked, from `load_grammar` or `read_grammar`.
-        seed: of the stream.
+        seed: the seed of the stream.
     """
 
     def __init__(self, grammar: Grammar, seed: int) -> None:
@@ -67,8 +66,7 @@ class SentenceSampler:
         """Sentences `first` to `first + count − 1`.
 
         Raises:
-            DataError: one of them has more than 2^20 tokens, which only a recursive grammar is likely to
-                give.
+            DataError: a sentence has more than 2^20 tokens, which happens with recursive grammars.
         """
         columns = (self.grammar.depth or 0) if ancestors else 0
         ends, done = np.empty(count, np.int64), 0
@@ -81,8 +79,8 @@ class SentenceSampler:
                 raise DataError(self._too_long(first + done))
             room = _grown(room, used)
         used = int(ends[-1]) if count > 0 else 0
-        found = room.ancestors[:used] if columns > 0 else None
-        return Sentences(room.tokens[:used], ends, room.boundaries[:used], found)
+        token_ancestors = room.ancestors[:used] if columns > 0 else None
+        return Sentences(room.tokens[:used], ends, room.boundaries[:used], token_ancestors)
 
     def _too_long(self, index: int) -> str:
         return (
