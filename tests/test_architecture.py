@@ -1,4 +1,4 @@
-"""The direction of imports (docs/architecture.md), read from the import statements; and that importing the library stays light."""
+"""The house's rules (docs/architecture.md): directions of imports, a light import, sizes."""
 
 import ast
 import subprocess
@@ -119,7 +119,8 @@ def run(code: str) -> None:
 
 def test_importing_vigreux_loads_nothing_heavy():
     run(
-        "import vigreux, sys; assert not {'torch','transformers','numba','datasets','matplotlib'} & set(sys.modules)"
+        "import vigreux, sys; assert not {'torch','transformers','numba','datasets','matplotlib'} &"
+        " set(sys.modules)"
     )
 
 
@@ -138,7 +139,7 @@ def test_pure_modules_load_no_torch():
     )
 
 
-# --- sizes ----------------------------------------------------------------------------------------------------------
+# --- sizes --------------------------------------------------------------------------------------------------
 
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
 # What is still longer. Nothing may be added.

@@ -1,4 +1,4 @@
-"""Without the extra `lab`, and without modules that only Unix has: what works, and what says which package to install."""
+"""What works without the extra `lab`, and what says which package to install."""
 
 import subprocess
 import sys
@@ -87,7 +87,8 @@ def test_only_the_laboratory_needs_its_packages(tmp_path):
     assert "vigreux.kernels" in missing
     assert [name for name in missing if not name.removeprefix("vigreux.").startswith(laboratory)] == []
     assert set(missing.values()) == {
-        'two-layer networks and grammars: numba and ruptures missing; install with: pip install "vigreux[lab]"'
+        "two-layer networks and grammars: numba and ruptures missing;"
+        ' install with: pip install "vigreux[lab]"'
     }
 
 

@@ -1,4 +1,4 @@
-"""The configuration of parity runs: what is checked when it is built, and that its defaults are those that stored runs have."""
+"""The configuration of parity runs: its checks, and that its defaults are those of stored runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_nearest_that_is_accepted() -> None:
 
 
 def test_the_fields_and_defaults_of_stored_runs() -> None:
-    """Run folders hold all of them: another name or default would make a stored run another one, that --resume refuses."""
+    """Run folders hold all of them: with another name or default, --resume would refuse a stored run."""
     assert dataclasses.asdict(TwoLayerConfig()) == {
         "task": {
             "kind": "parity",
@@ -126,5 +126,8 @@ def test_the_fields_and_defaults_of_stored_runs() -> None:
 
 
 def test_it_loads_nothing_heavy() -> None:
-    code = "import sys, vigreux.config.two_layer, vigreux.cli.families; assert not {'torch', 'numba', 'numpy'} & set(sys.modules)"
+    code = (
+        "import sys, vigreux.config.two_layer, vigreux.cli.families;"
+        "assert not {'torch', 'numba', 'numpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

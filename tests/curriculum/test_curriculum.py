@@ -1,4 +1,4 @@
-"""The curricula of the papers as literal tables, and every rule of the vocabulary beside its nearest valid neighbour."""
+"""The papers' curricula as literal tables, and every rule beside its nearest valid neighbour."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""One writer a folder: whatever the lock file holds, however the last writer ended, and however many come at once."""
+"""One writer a folder: whatever the lock file holds, and however many come at once."""
 
 from __future__ import annotations
 

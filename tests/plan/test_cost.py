@@ -26,7 +26,7 @@ def total(curriculum: Curriculum, per_step: list[float], steps: int) -> float:
     return math.fsum(n * each for n, each in zip(resolve_steps(curriculum, steps, **SIZES), per_step))
 
 
-# --- accounts -----------------------------------------------------------------------------------------------------------
+# --- accounts -----------------------------------------------------------------------------------------------
 
 
 def test_totals() -> None:
@@ -55,7 +55,7 @@ def test_memory_is_weights_gradients_states_teacher_and_activations() -> None:
     )
 
 
-# --- steps for a budget ---------------------------------------------------------------------------------------------------
+# --- steps for a budget -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_budget_that_is_too_small_is_said() -> None:
     assert steps_for_budget(unequal, [1.0, 1.0], 51.0, **SIZES) == 51
 
 
-# --- text -----------------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

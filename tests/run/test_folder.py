@@ -56,7 +56,7 @@ def record(step: int, **more: object) -> dict:
     }
 
 
-# --- configurations -------------------------------------------------------------------------------------------------
+# --- configurations -----------------------------------------------------------------------------------------
 
 
 def test_the_fields_that_do_not_count():
@@ -86,7 +86,7 @@ def test_first_difference(found, message):
     assert identity.first_difference({"seed": 1, "list": [1, {"a": 2}]}, found) == message
 
 
-# --- the run folder -------------------------------------------------------------------------------------------------
+# --- the run folder -----------------------------------------------------------------------------------------
 
 
 def test_a_run_from_start_to_end(tmp_path):
@@ -178,8 +178,8 @@ def test_another_configuration_names_the_first_field(tmp_path):
     with pytest.raises(CheckpointError) as error:
         RunFolder.resume(run.path, other)
     assert one_line(error) == (
-        f"{run.path}: belongs to another configuration: training.learning_rate: 0.0005 in the folder, 0.001 now; "
-        "accepted: the same configuration, or another output"
+        f"{run.path}: belongs to another configuration: training.learning_rate: 0.0005 in the folder, 0.001"
+        " now; accepted: the same configuration, or another output"
     )
 
 
@@ -269,7 +269,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(CheckpointError) as error:
         create(tmp_path / "file" / "run")
     assert one_line(error) == (
-        f"{tmp_path / 'file' / 'run'}: cannot be written (Not a directory); accepted: an output folder that can be written"
+        f"{tmp_path / 'file' / 'run'}: cannot be written (Not a directory); accepted: an output folder that"
+        " can be written"
     )
 
 
@@ -309,7 +310,7 @@ def test_open_names_what_is_missing_or_damaged(tmp_path):
         RunFolder.open(run.path)
 
 
-# --- two processes, and kills ---------------------------------------------------------------------------------------
+# --- two processes, and kills -------------------------------------------------------------------------------
 
 WRITER = """
 import sys
@@ -371,13 +372,13 @@ def test_the_lock_is_free_after_finish_in_another_process(tmp_path):
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# --- the start, whole or not at all ---------------------------------------------------------------------------------
+# --- the start, whole or not at all -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_start_that_is_killed_anywhere(call: int, after: bool, tmp_path: Path) -> None:
-    """At the n-th file, before or after it is written: a plain start takes the folder, or a resume goes on with the run."""
+    """At the n-th file, before or after it is written: a new run takes the folder, or a resume goes on."""
     path = tmp_path / "run"
     with killed_at(runs, "write_atomic", call, after=after), pytest.raises(Killed):
         RunFolder.create(path, CONFIG, STAGES, plan="[]")

@@ -1,6 +1,7 @@
 """Phase transitions on curves where they are known, and the checkpoints chosen from them.
 
-studies/selection.py measures the same over many more curves; what is asserted here in shares is its result on fewer seeds.
+studies/selection.py measures the same over many more curves; what is asserted here in shares is its result on
+fewer seeds.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
     return str(error.value)
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------
+# --- curves -------------------------------------------------------------------------------------------------
 
 
 def test_curves_that_are_none():
@@ -70,7 +71,7 @@ def test_curves_that_are_none():
             Curve.of(steps, values, rises=True)
 
 
-# --- transitions of exact curves --------------------------------------------------------------------------------------
+# --- transitions of exact curves ----------------------------------------------------------------------------
 
 
 def test_an_exact_sigmoid_is_found_where_it_is():
@@ -108,7 +109,7 @@ def test_four_evaluations_before_a_transition_are_enough_and_three_are_not():
 
 
 def test_the_transient_of_a_loss_is_no_transition():
-    """The first evaluations of a parity teacher's loss: level at first, then steep down to chance; a drop follows much later."""
+    """A parity teacher's loss: level at first, then steep down to chance; a drop follows much later."""
     start = [1.48, 1.34, 0.95, 0.81, 0.79, 0.78, 0.75, 0.73, 0.74, 0.73]
     values = np.array(start + [0.71] * 20 + [0.6, 0.45, 0.2, 0.08] + [0.01] * 20) + np.random.default_rng(
         0
@@ -176,7 +177,7 @@ def test_units_do_not_matter(seed, step_unit, step_origin, unit, origin):
         assert (b.after - origin) / unit == pytest.approx(a.after, abs=1e-3)
 
 
-# --- transitions under noise ------------------------------------------------------------------------------------------
+# --- transitions under noise --------------------------------------------------------------------------------
 
 
 @given(st.data())
@@ -239,7 +240,7 @@ def test_noise_is_measured_where_it_is():
     assert local_noise(np.linspace(0, 1, 50)) == pytest.approx(np.full(50, 0.002))
 
 
-# --- the plain twin of the line's breaks ------------------------------------------------------------------------------
+# --- the plain twin of the line's breaks --------------------------------------------------------------------
 
 
 def plain_cost(steps, values, noise, breaks):
@@ -276,7 +277,7 @@ def test_breaks_are_the_best_there_are(seed, count):
     )
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints --------------------------------------------------------------------------------------------
 
 
 def transition(start: float, end: float, change: float = 0.5) -> PhaseTransition:
@@ -336,7 +337,8 @@ def test_a_transition_that_is_full_leaves_its_turn_to_the_next():
         (
             [200, 290, 390],
             2,
-            r"from step 300 to 380 \(the nearest is 290\); accepted: a run that keeps one at least every 80 steps",
+            r"from step 300 to 380 \(the nearest is 290\); accepted: a run that keeps one at least every 80"
+            " steps",
         ),
         ([], None, r"from step 300 to 380 \(none is kept\)"),
         ([340, 540], None, r"from step 100 to 180 \(the nearest is 340\)"),
@@ -359,7 +361,7 @@ def test_no_transition_to_choose_from():
         select_checkpoints(Curve(STEPS, np.full(80, 0.5), rises=True), [1, 2], 2)
 
 
-# --- progressive till saturation --------------------------------------------------------------------------------------
+# --- progressive till saturation ----------------------------------------------------------------------------
 
 
 def test_till_saturation_is_a_duration():

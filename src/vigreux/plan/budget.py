@@ -28,7 +28,8 @@ def steps_for_budget(
 ) -> int:
     """The number of steps, for `resolve_steps`, whose cost comes closest to `budget` without exceeding it.
 
-    Stages whose duration is a share of the budget grow and shrink with it. All others are fixed and paid first.
+    Stages whose duration is a share of the budget grow and shrink with it. All others are fixed and paid
+    first.
 
     Args:
         curriculum: the stages.
@@ -38,7 +39,8 @@ def steps_for_budget(
         batch_size, train_samples, tokens_per_sample: as for `resolve_steps`.
 
     Raises:
-        ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the budget.
+        ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the
+            budget.
     """
     assert len(per_step) == len(curriculum)
     sizes: dict[str, Any] = {
@@ -61,8 +63,8 @@ def steps_for_budget(
 def _largest_within(budget: float, spent: float, shares: Sequence[tuple[Stage, float]]) -> int:
     """The number of steps at which the stages of `shares` cost the most within the rest of the budget.
 
-    The cost is linear in that number, apart from the rounding of each stage. Rounding moves the cost by less than
-    one step of every stage, and not always upwards. So all numbers within that distance are tried.
+    The cost is linear in that number, apart from the rounding of each stage. Rounding moves the cost by less
+    than one step of every stage, and not always upwards. So all numbers within that distance are tried.
     """
     stages = tuple(stage for stage, _ in shares)
     rate = math.fsum(stage.duration.value * cost for stage, cost in shares)

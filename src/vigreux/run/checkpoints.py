@@ -150,7 +150,7 @@ def latest_checkpoint(directory: Path | str) -> Path | None:
 
 
 def drop_damaged(directory: Path | str) -> None:
-    """Deletes the checkpoints that are newer than the newest complete one: the stage goes on from that one."""
+    """Deletes the checkpoints after the newest complete one, from which the stage goes on."""
     latest = latest_checkpoint(directory)
     for step, path in checkpoints_in(directory).items():
         if latest is None or step > step_of(latest):
