@@ -69,67 +69,74 @@ def distill(
     resume: bool = False,
     quiet: bool = False,
 ) -> RunFolder:
-    """Takes `student` up through `curriculum`, in place, and gives the run folder with its records.
+    """Trains `student`, in place, through the stages of `curriculum`.
 
     Args:
-        student: a Hugging Face model or any torch module (called as `module(inputs)`); trained in place.
-        teacher: the trained teacher; `None` where every stage learns from labels. It is put into evaluation mode, frozen and
-            moved to the student's device, and stays so.
-        curriculum: the stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
-        train_dataset: rows for Hugging Face models, a pair of tensors for torch modules; see below.
-        eval_dataset: held-out data of the same form; nothing is split off.
-        args: the Trainer's arguments. When they are given, every setting is theirs, also where it is a default
-            of transformers (a learning rate of 5e-5, falling linearly, without warm-up). Without them Vigreux's
-            own defaults hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is the budget
-            that the stages' shares are of. `eval_steps` says how often the student is evaluated. Fields that
-            Vigreux sets itself, or has no use for, are refused unless they are at their default.
-        processing_class: the tokenizer, for Hugging Face models.
-        checkpoints: the teacher's series, for curricula that name its steps (see `vigreux.distillation.series.find_series`).
-        task: what is learned (causal-lm, masked-lm, classification, token-classification, embedding). The default
-            follows from the student's class, and `task` must agree with it. A model without a head learns embeddings.
-        blocks: dotted path to the list of blocks in both models, for modules that are not recognised.
-        init: what the student starts from. `None` keeps the weights that it has; `projected-embeddings` takes the teacher's
-            embedding tables times the curriculum's projection (PCA where it has none), as the command does by default;
-            `teacher-layers` copies whole blocks of a teacher of the same width, evenly spread.
-        optimizer: whether the optimiser's state is carried from stage to stage.
-        schedule: whether one learning-rate schedule runs over all stages.
-        sharded: several processes spread the student's weights, gradients and optimiser states among them (FSDP2).
-        output_dir: the run folder; default `args.output_dir`.
-        resume: go on with the run in that folder.
-        quiet: no progress bar, as with `args.disable_tqdm`.
+        student: A Hugging Face model, or any torch module (called as `module(inputs)`). It is trained in
+            place.
+        teacher: The trained teacher; `None` if every stage learns from labels. It is put into evaluation
+            mode, frozen and moved to the student's device, and stays that way.
+        curriculum: The stages; see `vigreux.supervised`, `one_shot`, `progressive`, `p_shot`, `extraction`.
+        train_dataset: Rows for Hugging Face models, a pair of tensors for torch modules; see below.
+        eval_dataset: Held-out data of the same form. Nothing is split off.
+        args: The Trainer's arguments. If they are passed, all settings are theirs, including the defaults of
+            transformers (a learning rate of 5e-5 that falls linearly, without warm-up). Without them,
+            Vigreux's defaults hold (5e-4, cosine, 6 % warm-up). `max_steps`, or else `num_train_epochs`, is
+            the budget that stages take shares of. `eval_steps` sets how often the student is evaluated. A
+            field that Vigreux sets itself, or does not use, must keep its default.
+        processing_class: The tokenizer, for Hugging Face models.
+        checkpoints: The teacher's checkpoints, for curricula that name their steps: a folder of
+            `checkpoint-STEP` folders, or a list of folders or of `hub-id@revision` names.
+        task: What is learned (causal-lm, masked-lm, classification, token-classification, embedding). The
+            default follows from the student's class, and `task` must agree with it. A model without a head learns embeddings.
+        blocks: The dotted path to the list of blocks in both models, for modules that Vigreux does not
+            recognise.
+        init: The student's start. `None` keeps its weights. `projected-embeddings` sets its embedding tables
+            to the teacher's times the curriculum's projection (PCA if it has none), which is the commands'
+            default. `teacher-layers` copies whole blocks, evenly spread, from a teacher of the same width.
+        optimizer: Whether the optimiser's state continues from stage to stage ("carried") or starts again.
+        schedule: Whether one learning-rate schedule runs over all stages ("carried") or one in each stage.
+        sharded: Split the student's weights, gradients and optimiser states over several processes (FSDP2).
+        output_dir: The run folder; default `args.output_dir`.
+        resume: Continue the run in that folder.
+        quiet: Show no progress bar, as with `args.disable_tqdm`.
 
-    **Rows** are a `datasets.Dataset`, a map-style torch data set or a list, each row a mapping of columns. They are
-    read once, before the first step. Streams, splits and columns without rows are refused, and so are values that a
-    model cannot take: ids without an embedding in student or teacher, fractions, empty rows. These columns are used:
+    **Rows** are a `datasets.Dataset`, a map-style torch dataset, or a list; each row is a mapping of columns.
+    They are read once, before the first step. Streams, splits and columns without rows are errors, and so are
+    values that a model cannot take: ids without an embedding in student or teacher, fractions, empty rows.
+    These columns are used:
 
     * `input_ids`: (n,) whole numbers.
-    * `attention_mask`: (n,) of 0 and 1. Zeros at the start and the end are padding and are cut off with all that stands
-      beside them. Tokens that zeros hide in between are neither attended to nor predicted. Rows that begin or end
-      in the padding token need this column.
-    * `token_type_ids`, `position_ids`, and every other column that the `forward` of student or teacher names: one value
-      a token, or one a row. Each model is given what it names; a note says where that differs. Inputs that no task
-      passes on (`inputs_embeds`, `pixel_values`, `decoder_input_ids` and their like) are refused.
-    * `labels` (or `label_ids`) of language models: (n,) token ids beside `input_ids`, as in transformers: a causal
-      model predicts `labels[t + 1]` at t, a masked one `labels[t]`, and −100 carries no loss. With them the rows of a
-      masked model count as masked already; without them masks are drawn anew each epoch. Without them a causal model
-      predicts all tokens, or those where `completion_mask` or `assistant_masks` is 1. `special_tokens_mask` keeps
-      tokens of a masked model from being hidden.
-    * `labels`, `label` or `label_ids` of classifiers: one a row, the id of the student's class (a whole number; `True` and
-      `False` of two classes) or its name by the student's `id2label`, case aside. A `datasets.ClassLabel` goes by its
-      names. Floats, `None` and several labels a row are refused. Numbers are names where they are no ids (stars 1 to 5).
-    * `labels` (or `label_ids`) of token classifiers: (n,) class ids beside `input_ids`, −100 for tokens without a label.
-      A `datasets.Sequence(ClassLabel)` goes by its names.
+    * `attention_mask`: (n,) of 0 and 1. Zeros at the start and the end are padding. Vigreux removes them,
+      together with all values beside them. Tokens that zeros hide in between are neither attended to nor
+      predicted. Rows that begin or end with the padding token need this column.
+    * `token_type_ids`, `position_ids`, and every other column that the `forward` of student or teacher names:
+      one value per token, or one per row. Each model gets what it names; a note says where the two differ.
+      Inputs that no task passes on (such as `inputs_embeds`, `pixel_values` and `decoder_input_ids`) are
+      errors.
+    * `labels` (or `label_ids`) of language models: (n,) token ids beside `input_ids`, as in transformers. A
+      causal model predicts `labels[t + 1]` at t, a masked one `labels[t]`; −100 carries no loss. With labels,
+      the rows of a masked model are taken as already masked. Without them, masks are drawn anew in each
+      epoch, and a causal model predicts all tokens, or those where `completion_mask` or `assistant_masks` is
+      1. Tokens of `special_tokens_mask` are never masked.
+    * `labels` (or `label_ids`) of token classifiers: (n,) class ids beside `input_ids`; −100 carries no loss.
+      The names of a `datasets.Sequence(ClassLabel)` count.
+    * `labels`, `label` or `label_ids` of classifiers: one per row, either the id of the student's class (a
+      whole number, or `True` and `False` for two classes) or its name in the student's `id2label`, in upper
+      or lower case. The names of a `datasets.ClassLabel` count. Numbers that are not ids are read as names
+      (stars 1 to 5). Floats, `None` and several labels per row are errors.
 
-    Other columns are not used, which a warning and a note say once.
+    A warning and a note name the columns that are not used.
 
-    **Tensors** are a pair (inputs (n, …), labels (n,)): finite inputs that the module is called with, whole numbers
-    below its number of outputs. Student, teacher and held-out data have the same shapes.
+    **Tensors** are a pair (inputs (n, …), labels (n,)): finite inputs for the module, and whole numbers below
+    the number of its outputs. Student, teacher and held-out data have the same shapes.
 
     Returns:
-        The run folder: `.summary()`, `.metrics()`, `.stages()`, and `.student`, the path of the saved student.
+        The run folder: `.summary()`, `.metrics()`, `.stages()`, and `.student`, the path of the saved
+        student.
 
     Raises:
-        VigreuxError: see its subclasses; the message is one line that says how to put it right.
+        VigreuxError: One of its subclasses, with one line that says how to correct the input.
     """
     optional: dict[str, tuple[Any, Any]] = {
         "task": (task, TaskKind),
