@@ -135,7 +135,7 @@ def boundary_batches(probed: ProbedModel, batch_size: int = 128) -> Iterator[tup
 
 
 def layer_similarity(teacher: ProbedModel, student: ProbedModel, samples: int) -> Tensor:
-    """CKA of all layers of two models on held-out samples of the teacher's task (`similarity.compare_layers`).
+    """CKA of all layers of two models on held-out samples of the teacher's task (`compare_layers`).
 
     Raises:
         ConfigError: the models read different tokens.

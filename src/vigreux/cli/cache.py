@@ -16,10 +16,10 @@ from vigreux.report.layout import terminal_table
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
 
-ABOUT = """Write the teacher signals that the stages of a configuration need, so that students train without teachers.
+ABOUT = """Write the teacher signals that a configuration's stages need, so that students train without teachers.
 
-Run the same command again to resume an interrupted cache or to rebuild damaged shards. Several processes share
-the work (accelerate launch -m vigreux cache CONFIG.yaml)."""
+Run the same command again to resume an interrupted cache or to rebuild damaged shards. Several processes
+share the work (accelerate launch -m vigreux cache CONFIG.yaml)."""
 FLAGS = (QUIET, Flag("estimate", "print the size of the cache, and write an empty one only"))
 
 
@@ -41,7 +41,8 @@ def run(argv: Sequence[str]) -> None:
         _write(begun, quiet=flags["quiet"] or not first_process())
         if first_process():
             print(
-                f"cache: {begun.store.root}\nnext: vigreux distill CONFIG.yaml --cache.path {begun.store.root}"
+                f"cache: {begun.store.root}\n"
+                f"next: vigreux distill CONFIG.yaml --cache.path {begun.store.root}"
             )
 
 
@@ -56,8 +57,8 @@ def _show(begun: Capture) -> None:
     left = sum(len(begun.store.missing(split)) for split in samples)
     shards = sum(begun.store.manifest.shards(split) for split in samples)
     print(
-        f"{samples['train']:,} training and {samples['held_out']:,} held-out samples: about {human_bytes(begun.size)},"
-        f" {left} of {shards} shards to write"
+        f"{samples['train']:,} training and {samples['held_out']:,} held-out samples:"
+        f" about {human_bytes(begun.size)}, {left} of {shards} shards to write"
     )
 
 

@@ -1,4 +1,4 @@
-"""Hidden units and logits of a two-layer network on samples of signs, at a quarter of a matrix product's cost.
+"""Hidden units and logits of a two-layer network on signs, at a quarter of a matrix product's cost.
 
 See `signs.py` for the method.
 """

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 BYTES = 64  # of a vector
-# Vectors of hidden units that go through a loop together: their sums are independent, and one index serves both.
+# Vectors of hidden units that go through a loop together: their sums are independent.
 TILE = 2
 _INDEX = ir.IntType(64)
 
@@ -84,7 +84,7 @@ class Lanes:
             yield i
 
     def each_tile(self, units: Any, body: Callable[[Any, int], None]) -> None:
-        """Calls `body(place, v)` for vector v of every tile, at `place` of a row, and for a last single vector."""
+        """Calls `body(place, v)` for vector v of every tile, at `place`, and for a last single vector."""
         tile = TILE * self.lanes
         whole = self.times(self.builder.udiv(units, self.integer(tile)), tile)
         with self.loop(whole, tile) as j:
@@ -181,7 +181,7 @@ class Lanes:
 
 
 def lanes_intrinsic(write: Callable[..., Any], gives: int = 0) -> Any:
-    """Makes `write(lanes, *arguments)` callable from compiled code. It returns `gives` doubles, or nothing."""
+    """Makes `write(lanes, *arguments)` callable from compiled code; it returns `gives` doubles."""
 
     def typed(typingctx: Any, *arguments: Any) -> Any:
         result = types.UniTuple(types.float64, gives) if gives else types.void

@@ -70,7 +70,7 @@ def _totals(e: Lanes, sums: list[list[Any]]) -> list[Any]:
 
 
 def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) -> Callable[..., None]:
-    """Updates by some of the logits: of the hidden layer (`hidden`), of their weights (`output`), in one pass.
+    """Updates by some of the logits: of the hidden layer (`hidden`) and of their weights (`output`).
 
     With `onto` the hidden layer's part is added to that of other logits.
     """

@@ -49,7 +49,7 @@ class Blocking:
 
     @classmethod
     def best(cls, width: int, threads: int | None = None) -> Blocking:
-        """Best sizes as measured (benchmarks/online_sgd.py) for at most `threads` threads, default all cores."""
+        """Best sizes as measured (benchmarks/online_sgd.py) for at most `threads` threads, default all."""
         threads = threads or len(os.sched_getaffinity(0))
         return cls(64, 16, threads) if width > WIDE else cls(32, 32, threads if width >= SHARED else 1)
 

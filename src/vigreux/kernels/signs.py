@@ -48,8 +48,8 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
     """Adds to `out`, or overwrites it, several rows together: a row alone would wait for its own sum."""
 
     def write(
-        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any, codes: Any, row_step: Any,
-        chunk_step: Any, chunks: Any,
+        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any, codes: Any,
+        row_step: Any, chunk_step: Any, chunks: Any,
     ) -> None:  # fmt: skip
         b = e.builder
         with e.loop(count, rows) as step:
@@ -94,7 +94,7 @@ _add_narrow, _set_narrow = lanes_intrinsic(_adder(1, 1, onto=True)), lanes_intri
 def write_sums(
     table: np.ndarray, source: np.ndarray, start: int, stride: int, chunks: int, vectors: int
 ) -> None:
-    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, which begin at `start + row · stride`."""
+    """table[chunk, code] ← the eight sums of rows 4 · chunk … of `source`, at `start + row · stride`."""
     if vectors == TILE:
         _sums_of_tile(table, source, start, stride, chunks)
     else:
@@ -103,8 +103,8 @@ def write_sums(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def add_sums(
-    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray, row_step: int,
-    chunk_step: int, chunks: int, vectors: int,
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray,
+    row_step: int, chunk_step: int, chunks: int, vectors: int,
 ) -> None:  # fmt: skip
     """out_i ← out_i + Σ_chunk ± table[chunk, code], for rows i < count, which begin at `start + i · stride`.
 
@@ -120,8 +120,8 @@ def add_sums(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def set_sums(
-    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray, row_step: int,
-    chunk_step: int, chunks: int, vectors: int,
+    table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray,
+    row_step: int, chunk_step: int, chunks: int, vectors: int,
 ) -> None:  # fmt: skip
     """The same with nothing in `out` before."""
     most = count // ROWS * ROWS
@@ -134,7 +134,7 @@ def set_sums(
 
 @njit(cache=True, nogil=True)
 def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> None:
-    """Codes (count, chunks) of rows `first` … of X (N, ≥ 4 · chunks) int8. A chunk is four inputs of a row."""
+    """Codes (count, chunks) of rows `first` … of X (N, ≥ 4 · chunks) int8. A chunk is four inputs."""
     for r in range(count):
         x, code = X[first + r], codes[r]
         for c in range(codes.shape[1]):

@@ -85,7 +85,7 @@ def two_class_steps(
     last: int,
     scale: float,
 ) -> float:
-    """What `logits_steps` does, for the commonest case: two classes, soft cross-entropy, batch size 1, one thread.
+    """What `logits_steps` does, for two classes, soft cross-entropy, batch size 1 and one thread, the commonest case.
 
     Then the logits and their gradient are two numbers and one; without arrays for them a narrow network takes
     a tenth less time.
@@ -141,8 +141,8 @@ def hidden_steps(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _forward(
-    A: np.ndarray, Z: np.ndarray, G: np.ndarray, U: np.ndarray, P: np.ndarray, row: int, first: int, start: int,
-    scale: float, work: np.ndarray, side: int, r: int, thread: int, m: int,
+    A: np.ndarray, Z: np.ndarray, G: np.ndarray, U: np.ndarray, P: np.ndarray, row: int, first: int,
+    start: int, scale: float, work: np.ndarray, side: int, r: int, thread: int, m: int,
 ) -> None:  # fmt: skip
     """Z[row] ← relu(scale · corrected Z[row]), work[side, thread, r] (K,) ← A Z[row].
 

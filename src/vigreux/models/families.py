@@ -88,7 +88,7 @@ def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> No
 
 
 def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
-    """Whether a classifier was saved with its head. `True` for other kinds and for configs that do not say."""
+    """Whether a classifier was saved with its head. `True` for other kinds, or if the config does not say."""
     if not SPECS[kind].has_classes or not config.architectures or _is_remote(config):
         return True
     cls = _family_class(kind, config)

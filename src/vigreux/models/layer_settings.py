@@ -96,7 +96,8 @@ def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
     """
     if student_layers > teacher_layers:
         raise ConfigError(
-            f"student.layers: {student_layers} cannot be copied from a teacher of {teacher_layers}; accepted: at most that"
+            f"student.layers: {student_layers} cannot be copied from a teacher of {teacher_layers};"
+            " accepted: at most that"
         )
     if student_layers == 1:
         return [0]
@@ -248,7 +249,8 @@ def check_same_kinds(
         if differs:
             raise ConfigError(
                 f"student.from_layers: block {index} of the student is not of the kind of the teacher's block {layer}"
-                f" ({differs}); accepted: blocks that the family can have in that order, or student.init: random"
+                f" ({differs});"
+                " accepted: blocks that the family can have in that order, or student.init: random"
             )
 
 

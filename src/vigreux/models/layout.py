@@ -177,8 +177,8 @@ def _find_blocks(model: nn.Module) -> str:
     groups = getattr(config, "num_hidden_groups", layers)
     if groups != layers:
         raise ConfigError(
-            f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate blocks"
-            " to cut a view from"
+            f"{type(model).__name__} runs {groups} block(s) {layers} times (shared weights): no separate"
+            " blocks to cut a view from"
         )
     inside = {id(module) for module in model.base_model.modules()}
     found = [
@@ -227,7 +227,8 @@ def _check_blocks(model: nn.Module, path: str) -> None:
     if not isinstance(module, (nn.ModuleList, nn.Sequential)):
         accepted = ", ".join(repr(candidate) for candidate in _candidates(model)) or "none in this model"
         raise ConfigError(
-            f"teacher.blocks: {path!r} is a {type(module).__name__}, not a list of blocks; accepted: {accepted}"
+            f"teacher.blocks: {path!r} is a {type(module).__name__}, not a list of blocks;"
+            f" accepted: {accepted}"
         )
 
 

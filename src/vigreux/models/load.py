@@ -144,7 +144,8 @@ def load_config(
             gguf_file = gguf_file or only_gguf(path)
             if gguf_file is None:
                 raise CheckpointError(
-                    f"{path}: no config.json; accepted: a directory made by save_pretrained, or one .gguf file"
+                    f"{path}: no config.json;"
+                    " accepted: a directory made by save_pretrained, or one .gguf file"
                 )
             kwargs["gguf_file"] = gguf_file
     with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs), hub_or_cache():

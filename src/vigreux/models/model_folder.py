@@ -135,7 +135,7 @@ def only_gguf(path: Path) -> str | None:
 
 
 def safetensors_files(path: Path) -> list[Path]:
-    """The safetensors files of a directory. Raises `CheckpointError` where a shard of its index is missing."""
+    """The safetensors files of a directory. Raises `CheckpointError` if a shard is missing."""
     index = path / "model.safetensors.index.json"
     if not index.exists():
         return [file for file in [path / "model.safetensors"] if file.exists()]
@@ -159,7 +159,7 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def stored_tensors(file: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file by name, from its header. Raises `CheckpointError` if it is damaged."""
+    """The tensors of a safetensors file by name, from its header. Raises `CheckpointError` if damaged."""
     try:
         with safe_open(file, framework="pt") as opened:
             slices = ((name, opened.get_slice(name)) for name in opened.keys())  # noqa: SIM118  (no mapping)
@@ -193,7 +193,7 @@ def check_config_file(path: Path, names: list[str]) -> None:
 
 
 def check_values(path: Path, plain: dict[str, Any], names: list[str]) -> None:
-    """Raises `CheckpointError` for impossible counts or probabilities, nan, and blocks that have no weights."""
+    """Raises `CheckpointError` for impossible counts or probabilities, nan, and blocks without weights."""
     blocks = 1 + max((int(i) for name in names for i in re.findall(r"\.(\d{1,6})\.", name)), default=-1)
     for name in ("id2label", "label2id"):
         if not isinstance(plain.get(name, {}) or {}, dict):

@@ -81,8 +81,8 @@ def without_hook_(edited: Any) -> None:
         return
     if any(parameter is not None and parameter.is_meta for parameter in edited._parameters.values()):
         raise ConfigError(
-            f"teacher.options.device_map: {type(edited).__name__} is offloaded as a whole, and hidden states need"
-            " its parts; accepted: a device map that names its parts"
+            f"teacher.options.device_map: {type(edited).__name__} is offloaded as a whole,"
+            " and hidden states need its parts; accepted: a device map that names its parts"
         )
     for name in ("forward", "_old_forward", "_hf_hook"):
         vars(edited).pop(name, None)

@@ -58,13 +58,15 @@ class SentenceFolder:
         """
         if self.others:
             raise CheckpointError(
-                f"{self.source}: {', '.join(self.others)} follows the pooling and is not read; accepted: Transformer,"
+                f"{self.source}: {', '.join(self.others)} follows the pooling and is not read;"
+                " accepted: Transformer,"
                 " Pooling, Normalize, or an explicit task.pooling, which trains on the pooled states before it"
             )
         if self.pooling is None:
             found = " and ".join(self.poolings) or "none"
             raise CheckpointError(
-                f"{self.source}: its pooling is {found}; accepted: cls, mean, lasttoken, or an explicit task.pooling"
+                f"{self.source}: its pooling is {found};"
+                " accepted: cls, mean, lasttoken, or an explicit task.pooling"
             )
         return self.pooling
 
@@ -82,7 +84,7 @@ class SentenceFolder:
 
 
 def transformer_folder(path: Path) -> Path:
-    """The folder of the transformer: `path`, or in the older layout a folder in it that `modules.json` names."""
+    """The folder of the transformer: `path`, or in the older layout a folder in it (`modules.json`)."""
     try:
         if (path / "config.json").exists():
             return path

@@ -26,7 +26,7 @@ def spread_(model: nn.Module, units: Iterable[nn.Module], device: torch.device) 
 
 
 class Spread(nn.Module):
-    """A spread model, of which any view can be asked: whatever runs inside `forward` finds the weights gathered.
+    """A sharded model. Any view of it can run inside `forward`, where the weights are gathered.
 
     A view is a copy of the modules on its way (see `views`), so that the model's own `forward` need not run.
     """

@@ -125,8 +125,8 @@ def student_config(
     teacher = text_config(config)
     if {"encoder_layers", "decoder_layers"} <= vars(teacher).keys():
         raise ConfigError(
-            f"student: the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one alone"
-            " do not make a smaller one; accepted: student.model, a model of your own"
+            f"student: the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one"
+            " alone do not make a smaller one; accepted: student.model, a model of your own"
         )
     with cannot_be(config):
         student = copy.deepcopy(teacher)
@@ -182,7 +182,8 @@ def _set_layers(
         from_layers = paired_layers(teacher, teacher.num_hidden_layers if layers is None else layers)
     elif layers is not None and layers != len(from_layers):
         raise ConfigError(
-            f"student.from_layers: {len(from_layers)} layers for {layers} student blocks; accepted: one for each"
+            f"student.from_layers: {len(from_layers)} layers for {layers} student blocks;"
+            " accepted: one for each"
         )
     follow_layers_(student, teacher, from_layers)
 
@@ -221,7 +222,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
 
 
 def _number_of_heads(teacher: PreTrainedConfig, hidden: int, heads: int | None, *, decoupled: bool) -> int:
-    """The number of heads of a student: `heads`, if it works for the hidden size, or the default of `student_config`."""
+    """The student's number of heads: `heads` if the hidden size allows it, else the default."""
     possible = []
     for count in range(1, hidden + 1):
         if hidden % count == 0 and (decoupled or _rotates(teacher, hidden // count)):

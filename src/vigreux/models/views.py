@@ -184,7 +184,7 @@ class LogitsView(CalledModel):
 
 
 class JointView(LogitsView):
-    """`view(batch, positions)`: logits as of `LogitsView`, and hidden state `depth` (B, T, H), in one pass."""
+    """`view(batch, positions)`: logits as of `LogitsView`, and hidden state `depth` (B, T, H)."""
 
     def __init__(
         self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True

@@ -80,7 +80,8 @@ class MonomialSettings:
             raise ConfigError(unknown("probe.method", self.method, get_args(Method)))
         if not 1 <= self.degree <= _DEGREE:
             raise ConfigError(
-                f"probe.degree: {self.degree}; accepted: 1 to {_DEGREE}; feature_degree sets larger ones in a feature"
+                f"probe.degree: {self.degree};"
+                f" accepted: 1 to {_DEGREE}; feature_degree sets larger ones in a feature"
             )
         if self.feature_degree is not None and self.feature_degree < 1:
             raise ConfigError(f"probe.feature_degree: {self.feature_degree}; accepted: from 1")
@@ -92,7 +93,7 @@ class MonomialSettings:
 
 @dataclass(frozen=True)
 class Correlation:
-    """c_A of one class, with its 95 % interval (`low` = `value` = `high` where exact). See also `Monomial`."""
+    """c_A of one class, with its 95 % interval (`low` = `value` = `high` where exact)."""
 
     subset: tuple[int, ...]
     where: Where

@@ -54,7 +54,8 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     rest = speed[slow[0] :] if len(slow) else speed[:0]
     if len(rest) < WINDOW or rest.max() <= max(rest[0], 0):
         raise DataError(
-            "phases: the loss has no plateau before it falls; accepted: evaluations from the beginning, more often"
+            "phases: the loss has no plateau before it falls;"
+            " accepted: evaluations from the beginning, more often"
         )
     top = slow[0] + int(rest.argmax())
     fast = speed >= SHARE * speed[top]
@@ -70,7 +71,8 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     )  # second differences of independent noise have 6 times its variance
     if levels[0] - levels[1] < NOISE * noise:
         raise DataError(
-            f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most, with noise of {noise:.3g}: no drop"
+            f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most,"
+            f" with noise of {noise:.3g}: no drop"
         )
     inside = np.flatnonzero((x >= start) & (x <= end))
     middle = next(float(x[i]) for i in inside if y[i] <= levels.mean())

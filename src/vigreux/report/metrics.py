@@ -1,4 +1,4 @@
-"""What is measured on held-out data: its name in words, which way is better, and how its numbers are written."""
+"""Metrics of held-out data: their names in words, which way is better, and how numbers are written."""
 
 from __future__ import annotations
 

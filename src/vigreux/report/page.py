@@ -78,7 +78,8 @@ def _comparison_svgs(experiment: Experiment) -> list[str]:
         to_svg(
             comparison_figure(experiment, x),
             f"all-{x}",
-            f"Held-out {experiment.metric.words} of {names} against {XS[x]}; the final numbers are in the table.",
+            f"Held-out {experiment.metric.words} of {names} against {XS[x]};"
+            " the final numbers are in the table.",
         )
         for x in axes
     ]

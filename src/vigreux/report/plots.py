@@ -249,7 +249,7 @@ def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme =
 
 
 def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
-    """A line a stage: losses of different targets do not join. The axis is logarithmic where they differ much."""
+    """A line a stage: losses of different targets do not join. The axis is logarithmic if they differ much."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     _draw_by_stage(axes, run, "loss", axis, theme)

@@ -116,7 +116,8 @@ def _check_optimizer(args: TrainingArguments, model: nn.Module) -> None:
         others = ",".join(other for other in pairs if other != pair)
         if _optimizer_settings(args, model, optim_args=others) == asked:
             raise ConfigError(
-                f"training.optim_args: {pair!r} changes nothing for the optimiser {optimizer}; accepted: its own"
+                f"training.optim_args: {pair!r} changes nothing for the optimiser {optimizer};"
+                " accepted: its own"
             )
 
 

@@ -18,7 +18,7 @@ from vigreux.tasks.fingerprint import data_fingerprint
 
 
 def run_fingerprints(setup: Setup) -> dict[str, str]:
-    """Name → hash of the tokenised data, the tokenizer, all teachers' weights, and the student's first weights."""
+    """Name → hash of the tokenised data, the tokenizer, the teachers' and the student's first weights."""
     prints = {"data": data_fingerprint(setup.task), STUDENT: weights_in_memory(setup.student)}
     if setup.processing_class is not None and hasattr(setup.processing_class, "get_vocab"):
         prints["tokenizer"] = tokenizer_fingerprint(setup.processing_class)
