@@ -273,4 +273,6 @@ def _set_intermediate(
         ]
         setattr(student, name, sizes)
         return
-    setattr(student, name, intermediate or round(size * hidden / teacher.hidden_size))
+    if intermediate is None and size is not None:
+        intermediate = round(size * hidden / teacher.hidden_size)
+    setattr(student, name, intermediate)
