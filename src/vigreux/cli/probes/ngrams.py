@@ -65,7 +65,7 @@ def measure(model: ProbedModel, *, settings: NgramSettings, sentences: int) -> R
     from vigreux.assembly.probing import held_out_ids
     from vigreux.probes.ngrams import predictor, probe_ngrams
 
-    if model.task.kind != "masked-lm":
+    if not model.task.spec.hides_tokens:
         raise ConfigError(
             f"{model.name}: learned {model.task.kind}; accepted for n-grams: masked-lm,"
             " whose input can be masked"
