@@ -138,83 +138,91 @@ def distill(
     Raises:
         VigreuxError: One of its subclasses, with one line that says how to correct the input.
     """
-    optional: dict[str, tuple[Any, Any]] = {
-        "task": (task, TaskKind),
-        "blocks": (blocks, str),
-        "init": (init, StudentInit),
-    }
-    optional["output_dir"] = (output_dir, str | Path)
-    choices = {name: choice for name, choice in optional.items() if choice[0] is not None} | {
-        "optimizer": (optimizer, Carry),
-        "schedule": (schedule, Carry),
-        "sharded": (sharded, bool),
-        "resume": (resume, bool),
-        "quiet": (quiet, bool),
-    }
-    curriculum = _check(student, teacher, curriculum, args, checkpoints, output_dir, choices)
-    training = {} if args is None else from_arguments(args)
+    curriculum = _check(student, teacher, curriculum, args, checkpoints, output_dir)
+    _check_choices(
+        {"task": task, "blocks": blocks, "init": init, "output_dir": output_dir},
+        {"optimizer": optimizer, "schedule": schedule, "sharded": sharded, "resume": resume, "quiet": quiet},
+    )
     if not (getattr(student, "is_quantized", False) or getattr(student, "hf_device_map", None)):
         student.to(training_device() if args is None else args.device)  # where the Trainer would put it
-    made = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
-    meaning, made, notes = settle_python(student, teacher, made, processing_class)
-    live = None
-    if teacher is not None:
-        layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
-        match = meaning.match(getattr(teacher, "config", None), "teacher")
-        notes += [match.note] if match.note is not None else []
-        live = LiveTeacher(
-            teacher if is_placed(teacher) else teacher.to(device_of(student)), layout, class_order=match.order
-        )
-    series = find_series(checkpoints) if checkpoints is not None else {}
-    check_series(series, weights_fingerprint)
-    notes += check_other_teachers(meaning, curriculum, series)
-
-    def load(source: str) -> LiveTeacher:
-        model: Any = load_model(source, other_teacher_class(source, teacher, made.kind))
-        order = meaning.match(model.config, source).order
-        take_padding(meaning, model)
-        return LiveTeacher(model.to(device_of(student)), class_order=order)
-
-    processes = 1 if args is None else args.world_size
-    budget, of_budget = _budget(args, made, curriculum, samples_per_step(training, processes))
-    notes += of_budget
-    if series and not any(stage.teacher.kind == "checkpoint" for stage in curriculum):
-        notes.append("checkpoints: no stage of the curriculum learns from one")
-    setup = Setup(
-        task=made,
-        student=student,
-        teachers=Teachers(live, series, load),
-        curriculum=curriculum,
-        budget=budget,
-        training=training,
-        optimizer=optimizer,
-        schedule=schedule,
-        sharded=sharded,
-        seed=0 if args is None else args.seed,
-        student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
-        processing_class=processing_class,
-        notes=notes,
-    )
+    data = task_from_python(student, teacher, train_dataset, eval_dataset, processing_class, task)
+    setup = _setup(student, teacher, curriculum, data, args, processing_class, checkpoints, blocks)
+    setup.optimizer, setup.schedule, setup.sharded = optimizer, schedule, sharded
     root = Path(output_dir or (args.output_dir if args is not None and args.output_dir else "runs/student"))
     if resume and not root.exists():
         raise ConfigError(f"resume: there is no run in {str(root)!r} yet; accepted: False, to start it")
     check_setup(setup)
     if init is not None:
         setup.notes += _start(setup, init)
-    pooling: Pooling = next((s.target.pooling for s in curriculum if isinstance(s.target, Embedding)), "mean")
-    held_out = HeldOut(made, live, pooling, setup.eval_batch_size)
-    config = _config(setup, init, blocks)
+    is_quiet = quiet or (args is not None and bool(args.disable_tqdm))
+    _run(setup, root, _config(setup, init, blocks), resume=resume, quiet=is_quiet)
+    return RunFolder.open(root)
+
+
+def _setup(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    curriculum: Curriculum,
+    data: Task,
+    args: TrainingArguments | None,
+    processing_class: PreTrainedTokenizerBase | None,
+    checkpoints: str | Sequence[str] | None,
+    blocks: str | None,
+) -> Setup:
+    """What a run is made from: the teachers, the budget, and the notes of reading them."""
+    training = {} if args is None else from_arguments(args)
+    meaning, data, notes = settle_python(student, teacher, data, processing_class)
+    live = None
+    if teacher is not None:
+        layout = find_layout(teacher, blocks=blocks) if blocks is not None else None
+        match = meaning.match(getattr(teacher, "config", None), "teacher")
+        notes += [match.note] if match.note is not None else []
+        model = teacher if is_placed(teacher) else teacher.to(device_of(student))
+        live = LiveTeacher(model, layout, class_order=match.order)
+    series = find_series(checkpoints) if checkpoints is not None else {}
+    check_series(series, weights_fingerprint)
+    notes += check_other_teachers(meaning, curriculum, series)
+
+    def load(source: str) -> LiveTeacher:
+        model: Any = load_model(source, other_teacher_class(source, teacher, data.kind))
+        order = meaning.match(model.config, source).order
+        take_padding(meaning, model)
+        return LiveTeacher(model.to(device_of(student)), class_order=order)
+
+    processes = 1 if args is None else args.world_size
+    budget, of_budget = _budget(args, data, curriculum, samples_per_step(training, processes))
+    notes += of_budget
+    if series and not any(stage.teacher.kind == "checkpoint" for stage in curriculum):
+        notes.append("checkpoints: no stage of the curriculum learns from one")
+    return Setup(
+        task=data,
+        student=student,
+        teachers=Teachers(live, series, load),
+        curriculum=curriculum,
+        budget=budget,
+        training=training,
+        seed=0 if args is None else args.seed,
+        student_layout=find_layout(student, blocks=blocks) if blocks is not None else None,
+        processing_class=processing_class,
+        notes=notes,
+    )
+
+
+def _run(setup: Setup, root: Path, config: dict[str, Any], *, resume: bool, quiet: bool) -> None:
+    """Trains the student, and evaluates it beside the teacher."""
+    poolings = [stage.target.pooling for stage in setup.curriculum if isinstance(stage.target, Embedding)]
+    pooling: Pooling = poolings[0] if poolings else "mean"
+    teacher = setup.teachers.final if isinstance(setup.teachers, Teachers) else None
     run_setup(
         setup,
         root,
         config,
-        held_out=held_out,
+        held_out=HeldOut(setup.task, teacher, pooling, setup.eval_batch_size),
         defaults={name: config[name] for name in ("init", "kind", "blocks", "steps")},
         name="-".join(stage.name for stage in setup.curriculum)[:40],
         resume=resume,
-        quiet=quiet or (args is not None and bool(args.disable_tqdm)),
+        quiet=quiet,
     )
-    return RunFolder.open(root)
 
 
 def _start(setup: Setup, init: StudentInit) -> list[str]:
@@ -244,12 +252,8 @@ def _check(
     args: Any,
     checkpoints: Any,
     output_dir: Any,
-    choices: Mapping[str, tuple[Any, Any]],
 ) -> Curriculum:
     """Gives the curriculum as a tuple.
-
-    Args:
-        choices: argument → its value and the type of the values that it can have.
 
     Raises:
         ConfigError: an argument is of another kind, or contradicts another one.
@@ -283,8 +287,6 @@ def _check(
         raise ConfigError(f"args: a {type(args).__name__}; accepted: transformers.TrainingArguments, or None")
     if args is not None:
         _check_value("args.seed", args.seed, Seed)
-    for name, (value, hint) in choices.items():
-        _check_value(name, value, hint)
     if checkpoints is not None and teacher is None:
         raise ConfigError("checkpoints: are of a teacher, and none was given; accepted: None, or a teacher")
     if output_dir is not None and args is not None and args.output_dir not in (str(output_dir), UNSET_OUTPUT):
@@ -293,6 +295,25 @@ def _check(
             " the two"
         )
     return tuple(curriculum)
+
+
+_TYPES: Mapping[str, Any] = {
+    "task": TaskKind,
+    "blocks": str,
+    "init": StudentInit,
+    "output_dir": str | Path,
+    "optimizer": Carry,
+    "schedule": Carry,
+    "sharded": bool,
+    "resume": bool,
+    "quiet": bool,
+}
+
+
+def _check_choices(optional: Mapping[str, Any], required: Mapping[str, Any]) -> None:
+    for name, value in {**optional, **required}.items():
+        if value is not None or name in required:
+            _check_value(name, value, _TYPES[name])
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
