@@ -88,7 +88,8 @@ def distill(
         checkpoints: The teacher's checkpoints, for curricula that name their steps: a folder of
             `checkpoint-STEP` folders, or a list of folders or of `hub-id@revision` names.
         task: What is learned (causal-lm, masked-lm, classification, token-classification, embedding). The
-            default follows from the student's class, and `task` must agree with it. A model without a head learns embeddings.
+            default follows from the student's class, and `task` must agree with it. A model without a head
+            learns embeddings.
         blocks: The dotted path to the list of blocks in both models, for modules that Vigreux does not
             recognise.
         init: The student's start. `None` keeps its weights. `projected-embeddings` sets its embedding tables
