@@ -58,7 +58,10 @@ def measure(kind: str) -> dict[str, Any]:
 
 
 def _work(name: str, shapes: list[Any], vocabulary: int) -> str:
-    """The kind of work of an operator. Products of the heads have the vocabulary, or a tile of it, as a size."""
+    """The kind of work of an operator.
+
+    Products of the heads have the vocabulary, or a tile of it, as a size.
+    """
     sizes = {size for shape in shapes if isinstance(shape, list) for size in shape if isinstance(size, int)}
     if name in PRODUCTS:
         rest = vocabulary % 512

@@ -6,7 +6,8 @@ The contenders are Vigreux, eager PyTorch, `torch.compile` and a jitted `jax.lax
     python benchmarks/online_sgd.py                    # table and docs/images/online-sgd.png
     python benchmarks/online_sgd.py --json             # one line per case
     python benchmarks/online_sgd.py --widths 100,1000 --threads 1
-    python benchmarks/online_sgd.py --save results/online-sgd.json     # the table of README and docs/parity.md
+    python benchmarks/online_sgd.py --save results/online-sgd.json     # the table of README and
+    docs/parity.md
 
 Every contender trains the same network, n = 100 inputs and 2 logits, in float32 on the same ±1 samples with
 random labels. Each runs in a separate process that may use only the cores that the case names, and the

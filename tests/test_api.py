@@ -266,7 +266,7 @@ def test_bad_arguments(tmp_path, changes, message):
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-# --- arguments that are used as they are meant, or refused --------------------------------------------------------------
+# --- arguments that are used as they are meant, or refused --------------------------------------------------
 
 
 def distilled(path, **changes):

@@ -1,9 +1,9 @@
 """The teacher is right about its own answers, whatever the door that the data comes through.
 
-Each task gets data whose labels are the teacher's own predictions on single texts without padding. So the teacher's
-held-out accuracy must be exactly 1, on the command line, from Python, from a cache, with padded rows, with pairs,
-and where student and data name the classes in another order. The saved student is opened again, and must give what
-the run reports.
+Each task gets data whose labels are the teacher's own predictions on single texts without padding. So the
+teacher's held-out accuracy must be exactly 1, on the command line, from Python, from a cache, with padded
+rows, with pairs, and where student and data name the classes in another order. The saved student is opened
+again, and must give what the run reports.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def summary(run: Path | RunFolder) -> Any:
     return result
 
 
-# --- classification -------------------------------------------------------------------------------------------------
+# --- classification -----------------------------------------------------------------------------------------
 
 BERT = BertConfig(vocab_size=len(TOKENIZER), max_position_embeddings=128, **SIZES, **classes(NAMES))
 LLAMA = LlamaConfig(
@@ -246,7 +246,9 @@ def test_classes_in_another_order(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def right_by_name(directory: Path, names: list[str], answers: list[str]) -> float:
-    """The share of the held-out texts for which a saved student, read by its config, names the teacher's answer."""
+    """The share of the held-out texts for which a saved student, read by its config, names the teacher's
+    answer.
+    """
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     assert [model.config.id2label[i] for i in range(len(names))] == names
     inputs = single(TEXTS)[40:]
@@ -257,7 +259,7 @@ def right_by_name(directory: Path, names: list[str], answers: list[str]) -> floa
     return sum(a == b for a, b in zip(named, answers[40:])) / len(named)
 
 
-# --- language models ------------------------------------------------------------------------------------------------
+# --- language models ----------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -356,7 +358,7 @@ def test_masked_tokens_by_the_command(tmp_path: Path) -> None:
     assert summary(tmp_path / "run").teacher_metrics["accuracy"] == 1
 
 
-# --- embeddings -----------------------------------------------------------------------------------------------------
+# --- embeddings ---------------------------------------------------------------------------------------------
 
 
 def test_the_teachers_embeddings_are_its_own(tmp_path: Path) -> None:

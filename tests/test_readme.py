@@ -1,4 +1,6 @@
-"""What README and the examples show is what runs: the snippet is the example's, every configuration and curriculum is valid."""
+"""What README and the examples show is what runs: the snippet is the example's, every configuration and
+curriculum is valid.
+"""
 
 import json
 import re

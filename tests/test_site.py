@@ -1,4 +1,6 @@
-"""The documentation site names everything that it should: public names, commands, and every page in the menu."""
+"""The documentation site names everything that it should: public names, commands, and every page
+in the menu.
+"""
 
 import ast
 import re

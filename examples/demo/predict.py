@@ -1,4 +1,7 @@
-"""Opens a student with transformers and asks it for the topic of a text. Using a student does not need Vigreux."""
+"""Opens a student with transformers and asks it for the topic of a text.
+
+Using a student does not need Vigreux.
+"""
 
 import sys
 

@@ -330,13 +330,15 @@ def _budget(
     """The steps that `args` allows, where the curriculum leaves that open; and notes.
 
     Raises:
-        ConfigError: there are none, or they are not those of a curriculum whose stages say how long they last.
+        ConfigError: there are none, or they are not those of a curriculum whose stages say how long they
+            last.
     """
     shares = any(stage.duration.unit == "share" for stage in curriculum)
     if args is None:
         if shares:
             raise ConfigError(
-                "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments with"
+                "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments"
+                " with"
                 " max_steps or num_train_epochs"
             )
         return BudgetConfig(), []
@@ -365,7 +367,8 @@ def _budget(
         )
         if own != steps:
             raise ConfigError(
-                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages that"
+                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages"
+                " that"
                 " are shares"
             )
     return BudgetConfig(), []

@@ -1,4 +1,6 @@
-"""Models that `teach` starts at random: an encoder for the next token does not see it, and dropout is what was asked for."""
+"""Models that `teach` starts at random: an encoder for the next token does not see it, and dropout is what
+was asked for.
+"""
 
 from __future__ import annotations
 

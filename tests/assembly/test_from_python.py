@@ -1,4 +1,6 @@
-"""Models and data from Python: what they are for, and what does not go together; nothing is written before it is known."""
+"""Models and data from Python: what they are for, and what does not go together; nothing is written before it
+is known.
+"""
 
 import copy
 
@@ -55,7 +57,7 @@ def refused(path, message, *args, **more):
     assert not (path / "run").exists()
 
 
-# --- what models are for --------------------------------------------------------------------------------------------
+# --- what models are for ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_classifiers_of_other_kinds(tmp_path):
     refused(tmp_path, "no column labels or label", three, three, ROWS)
 
 
-# --- rows reach the models ------------------------------------------------------------------------------------------
+# --- rows reach the models ----------------------------------------------------------------------------------
 
 KINDS = {
     "causal-lm": (gpt, vx.extraction(layers={1: 1}, hidden_share=0.5)),
@@ -238,7 +240,7 @@ def test_labels_of_completions_are_the_only_ones(tmp_path):
     assert torch.isfinite(torch.tensor(list(runs["few"].metrics.values()))).all()
 
 
-# --- tensors --------------------------------------------------------------------------------------------------------
+# --- tensors ------------------------------------------------------------------------------------------------
 
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)

@@ -1,4 +1,6 @@
-"""Every model of a run means the same by its outputs: student, teacher, the teachers of single stages, the cache; both doors."""
+"""Every model of a run means the same by its outputs: student, teacher, the teachers of single stages, the
+cache; both doors.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,7 @@ def distill(vigreux: Vigreux, data: Path, *more: object) -> Outcome:
     )
 
 
-# --- the command ----------------------------------------------------------------------------------------------------
+# --- the command --------------------------------------------------------------------------------------------
 
 
 def test_a_student_keeps_the_order_that_its_config_says(
@@ -191,7 +193,7 @@ def test_the_teacher_of_a_stage_is_checked_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
-# --- Python ---------------------------------------------------------------------------------------------------------
+# --- Python -------------------------------------------------------------------------------------------------
 
 
 def rows(tiny: Tiny, data: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -227,7 +229,9 @@ def test_labels_from_python_are_the_students(tiny: Tiny, teacher: Path, data: Pa
 def test_the_teacher_of_a_stage_gives_its_logits_in_the_students_order(
     tiny: Tiny, teacher: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other teacher is the final one with its classes turned round, so both stages have the same loss at first."""
+    """The other teacher is the final one with its classes turned round, so both stages have the same loss at
+    first.
+    """
     monkeypatch.chdir(tmp_path)
     model = AutoModelForSequenceClassification.from_pretrained(teacher)
     with torch.no_grad():
@@ -263,7 +267,7 @@ def test_models_with_other_outputs_are_refused_from_python(
     assert not (tmp_path / "run").exists()
 
 
-# --- what a student starts from -------------------------------------------------------------------------------------
+# --- what a student starts from -----------------------------------------------------------------------------
 
 
 def test_pickled_weights_of_a_start_need_an_option_of_the_student(

@@ -1,4 +1,6 @@
-"""Where models come from: series that end in the final teacher, hub revisions, families without a model of the task."""
+"""Where models come from: series that end in the final teacher, hub revisions, families without a model of
+the task.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def distill(vigreux: Vigreux, data: object, kind: str, *more: object) -> Outcome
     return vigreux("distill", *given, *options, *more)
 
 
-# --- padding of decoders that classify ------------------------------------------------------------------------------
+# --- padding of decoders that classify ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_encoder_may_be_padded_with_any_id(pad: int, vigreux: Vigreux, tiny: 
     assert summary.teacher_metrics["accuracy"] == 1
 
 
-# --- tokenizers larger than the embeddings --------------------------------------------------------------------------
+# --- tokenizers larger than the embeddings ------------------------------------------------------------------
 
 
 def larger(path: Path, *tokens: str, **special: str) -> None:
@@ -196,7 +196,7 @@ def test_random_tokens_are_drawn_from_those_with_an_embedding(
     assert done.code == 0, done.err
 
 
-# --- the teachers of stages -----------------------------------------------------------------------------------------
+# --- the teachers of stages ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_the_padding_of_a_stages_teacher_is_compared(
     assert distill(vigreux, data, "classification", "--curriculum", stages).code == 0
 
 
-# --- teach ----------------------------------------------------------------------------------------------------------
+# --- teach --------------------------------------------------------------------------------------------------
 
 
 def teach(vigreux: Vigreux, data: object, *more: object) -> Outcome:

@@ -118,7 +118,9 @@ def kill_and_go_on(go: Go, same: Go, whole: Path, root: Path, seconds: float, dr
 
 
 def resume_at_once(go: Go, same: Go, whole: Path, root: Path, seconds: float, count: int) -> None:
-    """After a kill, several processes resume at once: one trains, the others say why not and change nothing."""
+    """After a kill, several processes resume at once: one trains, the others say why not and
+    change nothing.
+    """
     child = forked(go, root)
     deadline = time.monotonic() + 60
     while not any(latest_checkpoint(path) for path in root.glob("stages/*")) and time.monotonic() < deadline:

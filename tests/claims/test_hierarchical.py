@@ -1,4 +1,6 @@
-"""Which checkpoints the students of a tree are taught by, and how their accuracies are read; nothing is trained."""
+"""Which checkpoints the students of a tree are taught by, and how their accuracies are read; nothing is
+trained.
+"""
 
 import numpy as np
 import pytest

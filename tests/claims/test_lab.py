@@ -24,7 +24,9 @@ def test_the_same_settings_under_another_name(tmp_path):
 
 
 def test_finished_runs_of_earlier_versions_are_still_known():
-    """The names of their folders end with these fingerprints; a new field of a configuration must not change them."""
+    """The names of their folders end with these fingerprints; a new field of a configuration must not change
+    them.
+    """
     lab = Path("/lab")
     teacher = SCALES["laptop"].teacher().for_teaching()
     assert settings_fingerprint(teacher, lab) == "ed4c3b99833e"

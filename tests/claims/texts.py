@@ -1,4 +1,6 @@
-"""Stands in for the text that experiments fetch: a cache in which the assets are there, with made-up sentences."""
+"""Stands in for the text that experiments fetch: a cache in which the assets are there, with made-up
+sentences.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every input a user can get wrong: exit code 2, one line that says what, where and what is accepted, and nothing written.
+"""Every input a user can get wrong: exit code 2, one line that says what, where and what is accepted, and
+nothing written.
 
 Beside each the nearest input that is accepted (`GOOD`, and the tests that end in a finished run).
 """
@@ -133,7 +134,7 @@ def test_a_wrong_file(vigreux: Vigreux, causal_config, text, parts):
     untouched()
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
+# --- data ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_labels_that_the_teacher_does_not_have(vigreux: Vigreux, tiny, classifie
     assert vigreux(*given, "--task.data", tiny.labelled).code == 0
 
 
-# --- teachers and students ------------------------------------------------------------------------------------------
+# --- teachers and students ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -339,7 +340,7 @@ def test_a_series_with_duplicates(vigreux: Vigreux, causal_config, llama):
     untouched()
 
 
-# --- run folders, disks, losses ---------------------------------------------------------------------------------------
+# --- run folders, disks, losses -----------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_taken(vigreux: Vigreux, causal_config):
@@ -414,7 +415,7 @@ def test_other_commands(vigreux: Vigreux, argv, parts):
     assert list(Path.cwd().iterdir()) == []
 
 
-# --- settings of the Trainer --------------------------------------------------------------------------------------------
+# --- settings of the Trainer --------------------------------------------------------------------------------
 
 SETTINGS = [
     ("learning_rate", "-1", "training.learning_rate: -1; accepted: a number from 0"),

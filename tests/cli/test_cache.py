@@ -181,7 +181,9 @@ def test_a_law_that_changed_under_its_name(vigreux: Vigreux, tiny: Tiny, tmp_pat
 def test_a_capture_goes_on_with_its_own_projection(
     vigreux: Vigreux, tiny: Tiny, llama: Path, tmp_path: Path
 ) -> None:
-    """Principal components are those of a seed's first batches: shards of another seed's would not fit the ones that are there."""
+    """Principal components are those of a seed's first batches: shards of another seed's would not fit the
+    ones that are there.
+    """
     options = common(llama, tiny, "causal-lm", "--student.init", "random", *EXACT, "--cache.path", "cache")
     assert vigreux("cache", *options, "--seed", 0).code == 0
     path = tmp_path / "cache" / "train" / "shard-00001.safetensors"

@@ -1,4 +1,6 @@
-"""The commands end to end: compare in steps and in FLOPs, a taught series that then teaches, plans that hold, reports."""
+"""The commands end to end: compare in steps and in FLOPs, a taught series that then teaches, plans that hold,
+reports.
+"""
 
 import json
 import re

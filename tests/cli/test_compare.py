@@ -64,7 +64,8 @@ def test_processes_of_their_own_and_a_curriculum_from_a_file(vigreux: Vigreux, c
         wait=True
     )  # processes that another test left behind are in that test's folder
     Path("mine.yaml").write_text(
-        "- {target: {hidden: {layer: 1}}, depth: 1, duration: {share: 0.5}}\n- {target: labels, duration: {share: 0.5}}"
+        "- {target: {hidden: {layer: 1}}, depth: 1, duration: {share: 0.5}}\n- {target: labels, duration:"
+        " {share: 0.5}}"
     )
     given = [
         "compare",

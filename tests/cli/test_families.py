@@ -1,4 +1,6 @@
-"""`vigreux distill` on a saved model of every family: extraction with the defaults, and a student that opens without vigreux."""
+"""`vigreux distill` on a saved model of every family: extraction with the defaults, and a student that opens
+without vigreux.
+"""
 
 from __future__ import annotations
 

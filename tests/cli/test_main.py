@@ -56,8 +56,8 @@ def test_options_say_their_default_once(vigreux: Vigreux) -> None:
     assert "--seed SEED of the student's initial weights and of the order of the data [0]" in shown
     assert "--checkpoints CHECKPOINTS steps" in shown
     assert (
-        "--teacher.trust_remote_code {true,false} run the Python code that a model directory brings --teacher.options"
-        in shown
+        "--teacher.trust_remote_code {true,false} run the Python code that a model directory brings"
+        " --teacher.options" in shown
     )
     for noise in ("(type:", "null", "+", "--task CONFIG"):
         assert noise not in shown
@@ -213,7 +213,9 @@ def test_an_error_that_nobody_foresaw(
     code: int,
     parts: list[str],
 ) -> None:
-    """One line with what was being done; the traceback is in a file that it names, or with --debug on the terminal."""
+    """One line with what was being done; the traceback is in a file that it names, or with --debug on the
+    terminal.
+    """
 
     def fail(argv: list[str]) -> None:
         with doing("a run"), doing("loading the teacher"):

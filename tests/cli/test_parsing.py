@@ -136,7 +136,8 @@ def test_a_tree_is_built_from_dotted_names() -> None:
         (["--budget.steps", "1e3"], "budget.steps: '1e3'; accepted: a whole number from 1 to 10^12 or null"),
         (
             ["--extraction.layers", "2:1"],
-            "extraction.layers: '2:1'; accepted: a mapping {a whole number from 0 to 10^4: a whole number from",
+            "extraction.layers: '2:1'; accepted: a mapping {a whole number from 0 to 10^4: a whole number"
+            " from",
         ),
         (
             ["--checkpoints", "5"],

@@ -1,4 +1,6 @@
-"""`vigreux probe` on a run that it trains first: its numbers are those of the functions, its errors one line."""
+"""`vigreux probe` on a run that it trains first: its numbers are those of the functions, its
+errors one line.
+"""
 
 import json
 from pathlib import Path

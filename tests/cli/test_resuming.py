@@ -128,7 +128,7 @@ def tiny_tokenizer(llama: Path) -> Any:
     return AutoTokenizer.from_pretrained(llama)
 
 
-# --- comparisons -----------------------------------------------------------------------------------------------------
+# --- comparisons --------------------------------------------------------------------------------------------
 
 
 def test_a_comparison_goes_on_past_a_run_that_fails(
@@ -172,7 +172,7 @@ def test_two_comparisons_in_one_folder(vigreux: Vigreux, causal_config: Path, tm
     assert sorted(path.name for path in (tmp_path / "grid").iterdir()) == [".lock"]
 
 
-# --- caches ----------------------------------------------------------------------------------------------------------
+# --- caches -------------------------------------------------------------------------------------------------
 
 
 def test_a_cache_is_repaired_and_has_one_writer(

@@ -158,7 +158,7 @@ def test_of_several_stages_the_last(vigreux: Vigreux, tmp_path: Path) -> None:
     assert "--teacher.checkpoints run/stages/01-final" in vigreux("select", "run").out
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def test_no_run(vigreux: Vigreux, tmp_path: Path) -> None:
@@ -177,19 +177,21 @@ def test_a_run_without_evaluations_or_with_too_few(vigreux: Vigreux, tmp_path: P
     )
     jump = [0.5, 0.51, 0.49, 0.5, 0.5, 0.49, 1.0, 1.0, 0.99, 1.0, 1.0, 1.0]
     Teacher({"accuracy": [*jump]}, [650_000]).write(tmp_path / "enough")
-    assert "checkpoint 650,000: inside transition 1, after 50 % of its change" in vigreux("select", "enough").out
+    assert (
+        "checkpoint 650,000: inside transition 1, after 50 % of its change" in vigreux("select", "enough").out
+    )
 
 
 def test_no_transition(vigreux: Vigreux, tmp_path: Path) -> None:
     Teacher({"accuracy": list(np.random.default_rng(0).normal(0.5, 0.008, 80))}).write(tmp_path / "run")
     message = refused(vigreux, "run")
     assert (
-        "run: no phase transition in 'accuracy' (80 evaluations, steps 100,000 to 8,000,000): the curve is flat, at 0.5"
-        in message
+        "run: no phase transition in 'accuracy' (80 evaluations, steps 100,000 to 8,000,000): the curve is"
+        " flat, at 0.5" in message
     )
     assert (
-        "accepted: checkpoints named by hand (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
-        in message
+        "accepted: checkpoints named by hand (--curriculum p-shot --checkpoints '[STEP, ...]'), or another"
+        " --metric" in message
     )
     assert not (tmp_path / "run" / "selection.png").exists()
 

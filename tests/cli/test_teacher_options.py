@@ -15,7 +15,8 @@ from vigreux.run.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance", "ignore:.*BitNet.*")
 
-# the one method that runs on a CPU with nothing beside torch: weights of three values, made in each forward pass
+# the one method that runs on a CPU with nothing beside torch: weights of three values, made in each forward
+# pass
 THREE_VALUES = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"}
 
 
@@ -38,7 +39,9 @@ def distilled(vigreux: Vigreux, config: Path, output: str, *more: object) -> dic
 
 
 def test_a_quantised_teacher(vigreux: Vigreux, causal_config: Path, quantised: Path) -> None:
-    """It teaches hidden states and logits, answers otherwise than the teacher whose weights are whole, and its student is plain."""
+    """It teaches hidden states and logits, answers otherwise than the teacher whose weights are whole, and
+    its student is plain.
+    """
     whole = distilled(vigreux, causal_config, "whole")
     rounded = distilled(vigreux, causal_config, "rounded", "--teacher.model", quantised)
     assert rounded["loss"] != pytest.approx(whole["loss"], rel=1e-6)

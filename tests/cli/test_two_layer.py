@@ -292,7 +292,8 @@ def test_a_report_of_one_run_is_judged_by_accuracy(vigreux: Vigreux, config: Pat
     experiment = read_experiment(["run"])
     said = " ".join(words.summary(experiment, comparison_table(experiment)))
     assert (
-        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of 12"
+        "was trained on labels, without a teacher, for hierarchical parity, 4 classes from features of 2 of"
+        " 12"
         " coordinates." in said
     )
     assert "the student reached an accuracy of" in said

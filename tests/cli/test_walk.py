@@ -1,7 +1,7 @@
 """A walk over every leaf of the configurations and of a stage, with values of the wrong kind.
 
-Each value is used (exit 0, and the run's config.yaml holds it) or refused (exit 2, one line, and no file is left
-behind). The leaves come from the type hints, so a new field is walked over by itself.
+Each value is used (exit 0, and the run's config.yaml holds it) or refused (exit 2, one line, and no file is
+left behind). The leaves come from the type hints, so a new field is walked over by itself.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def leaves(command: str) -> list[str]:
     return list(leaf_types(ROOTS[command]))
 
 
-# accepted by their types, and good for something only where a file, a model or a device has that name: tried alone
+# accepted by their types, and good for something only where a file, a model or a device has that name: tried
+# alone
 NAMES = {
     "task.data", "task.eval_data", "task.text_field", "task.label_field", "task.support", "task.features",
     "teacher.model", "teacher.revision", "teacher.checkpoints", "teacher.device", "teacher.blocks",
@@ -128,7 +129,10 @@ def listed() -> set[Path]:
 def used_or_refused(
     vigreux: Vigreux, command: str, values: dict[str, Any], base: dict[str, Any]
 ) -> str | None:
-    """Runs a command whose file has these values, and holds it to the promise above. The line that refuses them."""
+    """Runs a command whose file has these values, and holds it to the promise above.
+
+    The line that refuses them.
+    """
     plain = base
     for leaf, value in values.items():
         plain = with_leaf(plain, leaf, value)
@@ -261,7 +265,7 @@ def test_the_walk_is_long_enough() -> None:
     assert count >= 600
 
 
-# --- stages ---------------------------------------------------------------------------------------------------------
+# --- stages -------------------------------------------------------------------------------------------------
 
 TARGETS: dict[str, type] = {"labels": Labels, "logits": Logits, "hidden": Hidden, "embedding": Embedding}
 STAGE = {"name": "a", "duration": {"steps": 5}}
@@ -299,7 +303,9 @@ def stage_cases() -> Iterator[tuple[dict[str, Any], str, Any]]:
 
 
 def test_the_values_of_a_stage() -> None:
-    """A value is held by the stage, which is the same after a way through YAML; or one line names the stage and the key."""
+    """A value is held by the stage, which is the same after a way through YAML; or one line names the stage
+    and the key.
+    """
     told = []
     for stage, path, value in stage_cases():
         try:

@@ -18,7 +18,9 @@ DIVERGENCES: tuple[Divergence, ...] = ("soft-cross-entropy", "forward-kl", "reve
 
 @st.composite
 def cases(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Logits]:
-    """(student (N, C_S), teacher (N, C_T), labels (N,), target): widths that differ, ties, logits up to ±1e4, in `dtype`."""
+    """(student (N, C_S), teacher (N, C_T), labels (N,), target): widths that differ, ties, logits up to ±1e4,
+    in `dtype`.
+    """
     rows, student_classes, teacher_classes = (
         draw(st.integers(1, 4)),
         draw(st.integers(2, 9)),
@@ -67,7 +69,8 @@ def slow_logits_loss(student: Tensor, teacher: Tensor, labels: Tensor, target: L
 
 
 def agree(found: Tensor, expected: Tensor, student: Tensor, target: Logits, precision: float) -> None:
-    # The logarithms of the student's probabilities are as large as its logits' spread, and are summed to a loss that may be small.
+    # The logarithms of the student's probabilities are as large as its logits' spread, and are summed to a
+    # loss that may be small.
     spread = 100 + student.double().abs().max().item() / target.student_temperature
     torch.testing.assert_close(
         found.double(), expected, rtol=precision, atol=precision * spread * target.student_temperature**2
@@ -179,7 +182,7 @@ def test_no_gradient_flows_into_the_teacher() -> None:
     assert not fast.teacher_probabilities(teacher, 1.0).requires_grad
 
 
-# --- the teacher's distribution -----------------------------------------------------------------------------------------
+# --- the teacher's distribution -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,7 +221,7 @@ def test_top_k_keeps_k_classes_among_any_ties(seed: int, k: int) -> None:
         torch.testing.assert_close(p, torch.tensor(slow.probabilities(row, 1.0, k), dtype=torch.float64))
 
 
-# --- ranges, edges ------------------------------------------------------------------------------------------------------
+# --- ranges, edges ------------------------------------------------------------------------------------------
 
 
 @given(case=cases())

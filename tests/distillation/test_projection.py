@@ -51,7 +51,8 @@ def test_another_process_makes_the_same_matrix() -> None:
     code = (
         "import torch; torch.manual_seed(99); from vigreux.curriculum import Projection; "
         "from vigreux.distillation.projection import projection_matrix; "
-        "print([projection_matrix(Projection(k, 3), 20, 8).sum(1).tolist() for k in ('gaussian', 'orthogonal', 'sparse')])"
+        "print([projection_matrix(Projection(k, 3), 20, 8).sum(1).tolist() for k in ('gaussian',"
+        " 'orthogonal', 'sparse')])"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -86,7 +87,8 @@ def test_norms_and_inner_products_are_kept_up_to_the_ratio_of_the_widths(kind: P
     )
     projected = rows @ projection_matrix(Projection(kind, 0), d_teacher, d_student)
     error = (d_teacher / d_student) * projected @ projected.T - rows @ rows.T
-    # Johnson–Lindenstrauss: the error of one pair has a standard deviation of about sqrt(2 / d_S) = 0.1 at most; 465 pairs.
+    # Johnson–Lindenstrauss: the error of one pair has a standard deviation of about sqrt(2 / d_S) = 0.1 at
+    # most; 465 pairs.
     assert error.abs().max() < 0.45
     assert error.square().mean().sqrt() < 0.11
 
@@ -131,7 +133,7 @@ def test_identity_needs_equal_widths() -> None:
         projection_matrix(Projection("identity"), 4, 3)
 
 
-# --- PCA ----------------------------------------------------------------------------------------------------------------
+# --- PCA ----------------------------------------------------------------------------------------------------
 
 
 def hidden_rows(rows: int = 60, width: int = 6, seed: int = 0) -> torch.Tensor:
@@ -178,7 +180,7 @@ def test_pca_needs_as_many_rows_as_directions() -> None:
     assert projection_matrix(Projection("pca"), 6, 9, hidden=[hidden_rows(6)]).shape == (6, 9)
 
 
-# --- learned ------------------------------------------------------------------------------------------------------------
+# --- learned ------------------------------------------------------------------------------------------------
 
 
 def test_a_learned_projection_starts_as_the_way_back_from_the_gaussian_one() -> None:

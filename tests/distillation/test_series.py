@@ -1,4 +1,6 @@
-"""A series of checkpoints: found by the last number of their names, and checked before anything is trained."""
+"""A series of checkpoints: found by the last number of their names, and checked before anything is
+trained.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,9 @@ def prepare(root: Path) -> None:
 
 
 def distill_runs() -> Iterator[tuple[str, list[str]]]:
-    """Run name, and the arguments of the command that makes it, in an order in which later runs may use earlier ones."""
+    """Run name, and the arguments of the command that makes it, in an order in which later runs may use
+    earlier ones.
+    """
     teachers = {
         "causal-lm": ("llama", "text.txt"),
         "masked-lm": ("masked", "text.txt"),

@@ -122,7 +122,9 @@ WAYS = [None, Blocking(32, 32), Blocking(64, 16, 2), Blocking(12, 4, 3)]
 
 
 def long_run(K, batch):
-    """2,000 steps of a network of 70 units on the parity of three of twelve coordinates, whose teacher is a random network."""
+    """2,000 steps of a network of 70 units on the parity of three of twelve coordinates, whose teacher is a
+    random network.
+    """
     generator = torch.Generator().manual_seed(K)
     double = {"generator": generator, "dtype": torch.float64}
     X = 2.0 * torch.randint(2, (STEPS * batch, 12), **double) - 1

@@ -111,7 +111,9 @@ def config_of(name: str) -> PreTrainedConfig:
 
 @cache
 def model_of(name: str, auto_class: str = "AutoModel", *, seed: int = 0) -> PreTrainedModel:
-    """A model of the family in eval mode, with no parameter at a special value (norms and biases are random too)."""
+    """A model of the family in eval mode, with no parameter at a special value (norms and biases are random
+    too).
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: PreTrainedModel = getattr(transformers, auto_class).from_config(config_of(name))

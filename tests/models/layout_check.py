@@ -19,8 +19,8 @@ from vigreux.models.views import cut
 def verify_layout(model: nn.Module, layout: Layout, batch: Batch) -> None:
     """Raises `ConfigError` unless views by `layout` are what they claim on `batch`.
 
-    The blocks must run once each and in order, the deepest views must equal what forward hooks see of the blocks (same random
-    state, so also under dropout), and no view may hold a parameter that it does not use.
+    The blocks must run once each and in order, the deepest views must equal what forward hooks see of the
+    blocks (same random state, so also under dropout), and no view may hold a parameter that it does not use.
     """
     last = num_blocks(model, layout)
     order, outputs = _watch(model, layout, batch)
@@ -32,13 +32,15 @@ def verify_layout(model: nn.Module, layout: Layout, batch: Batch) -> None:
             differs = not torch.equal(cut(model, depth, layout)(batch), outputs[depth - 1])
         if differs and not (depth == last and layout.after):
             raise ConfigError(
-                f"{where}: hidden state {depth} is not the output of block {depth}; name what runs between as a block"
+                f"{where}: hidden state {depth} is not the output of block {depth}; name what runs between as"
+                " a block"
             )
     for depth in (0, last - 1, last):
         if idle := unused_parameters(cut(model, depth, layout), batch):
             names = ", ".join(name.removeprefix("module.") for name in idle[:4])
             raise ConfigError(
-                f"{where}: hidden state {depth} does not depend on {names}; name their modules in teacher.after_blocks"
+                f"{where}: hidden state {depth} does not depend on {names}; name their modules in"
+                " teacher.after_blocks"
             )
 
 

@@ -1,4 +1,6 @@
-"""A head is found where it is a linear layer, with the factor and cap that the model gives its logits; and nowhere else."""
+"""A head is found where it is a linear layer, with the factor and cap that the model gives its logits; and
+nowhere else.
+"""
 
 from __future__ import annotations
 

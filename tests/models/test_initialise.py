@@ -1,4 +1,6 @@
-"""Hidden state 0 of an initialised student is the teacher's times the matrix; copied layers compute what they did."""
+"""Hidden state 0 of an initialised student is the teacher's times the matrix; copied layers compute what they
+did.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_a_student_as_narrow_as_the_teachers_embeddings(name: str) -> None:
 
 @pytest.mark.parametrize("name", NORMED)
 def test_a_norm_is_folded(name: str) -> None:
-    """A rotation keeps each token's spread over the coordinates, so only the one κ for all tokens is approximate."""
+    """A rotation keeps each token's spread over the coordinates, so only the one κ for all tokens is
+    approximate.
+    """
     rotation = torch.linalg.qr(matrix(32))[0]
     teacher, batch = model_of(name), batch_of(name)
     student = make_student(teacher.config, "AutoModel", layers=1).eval()
@@ -146,7 +150,7 @@ def test_other_embedding_modules_are_refused() -> None:
         projected_embeddings_(build(config, "AutoModel"), model_of("deberta-v2"), matrix(16))
 
 
-# --- whole layers ---------------------------------------------------------------------------------------------------
+# --- whole layers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "auto_class"), EVERY_MODEL)

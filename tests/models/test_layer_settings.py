@@ -1,4 +1,6 @@
-"""Blocks of several kinds: a student's config says of its blocks what the teacher's says of those that they follow."""
+"""Blocks of several kinds: a student's config says of its blocks what the teacher's says of those that they
+follow.
+"""
 
 from __future__ import annotations
 

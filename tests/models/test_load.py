@@ -220,7 +220,9 @@ def test_a_fingerprint_is_of_the_weights_alone(saved: Path, tmp_path: Path) -> N
 
 
 def write_gguf(path: Path, model: PreTrainedModel) -> None:
-    """A GGUF file of a tiny Llama, as converters write it (float32; query and key rows in GGML's rotary order)."""
+    """A GGUF file of a tiny Llama, as converters write it (float32; query and key rows in GGML's rotary
+    order).
+    """
     import gguf
 
     config = model.config

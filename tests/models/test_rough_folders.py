@@ -1,4 +1,6 @@
-"""Model folders from elsewhere: whatever they hold is one line in bounded time, or the model that was saved."""
+"""Model folders from elsewhere: whatever they hold is one line in bounded time, or the model that
+was saved.
+"""
 
 import json
 import os
@@ -42,7 +44,7 @@ def refused(folder: Path, match: str, **options) -> None:
     assert message.isprintable()
 
 
-# --- config.json ------------------------------------------------------------------------------------------------------
+# --- config.json --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_how_a_model_answers_is_not_the_configs_to_say(folder):
     assert load_config(folder).return_dict is True
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------------
 
 
 def change_weights(folder: Path, change) -> None:
@@ -160,7 +162,7 @@ def test_an_index_that_points_elsewhere(folder, shard):
     refused(folder, "accepted: files beside it|not an index of safetensors shards")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

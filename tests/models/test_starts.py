@@ -1,4 +1,6 @@
-"""Starts of families whose embeddings end in other ways; teachers of text and images; teachers that accelerate has placed."""
+"""Starts of families whose embeddings end in other ways; teachers of text and images; teachers that
+accelerate has placed.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,7 @@ def test_families_with_other_heads(family: str) -> None:
     assert LogitsView(student)(BATCH).isfinite().all()
 
 
-# --- text and images --------------------------------------------------------------------------------------------------
+# --- text and images ----------------------------------------------------------------------------------------
 
 
 def text_and_images() -> PreTrainedModel:
@@ -190,7 +192,7 @@ def test_a_torch_module_around_a_hugging_face_model_is_run_as_a_whole() -> None:
     assert cut(model, 1, layout)({"inputs": images}).shape == last.shape
 
 
-# --- placed -----------------------------------------------------------------------------------------------------------
+# --- placed -------------------------------------------------------------------------------------------------
 
 PARTS = [
     "model.embed_tokens",

@@ -125,7 +125,7 @@ def test_depth_outside_the_model() -> None:
         cut(model_of("bert"), LAYERS + 1)
 
 
-# --- torch modules --------------------------------------------------------------------------------------------------
+# --- torch modules ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["", "net"])
@@ -195,7 +195,7 @@ def test_verify_layout_passes_what_was_found(name: str) -> None:
     verify_layout(model_of(name), find_layout(model_of(name)), batch_of(name))
 
 
-# --- logits ---------------------------------------------------------------------------------------------------------
+# --- logits -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "auto_class"), LANGUAGE_MODELS)
@@ -265,7 +265,7 @@ def test_labels_never_reach_the_model() -> None:
     LogitsView(model)(batch | {"labels": torch.full((1,), 10**6)})  # would not survive the model's own loss
 
 
-# --- pooling --------------------------------------------------------------------------------------------------------
+# --- pooling ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])

@@ -50,7 +50,9 @@ def test_the_same_as_one_position_at_a_time(seed, sizes):
 
 
 def test_by_hand():
-    """Token 3 ends its non-terminals of levels 1 and 2, token 1 of level 1 alone; the last position asks for nothing."""
+    """Token 3 ends its non-terminals of levels 1 and 2, token 1 of level 1 alone; the last position asks for
+    nothing.
+    """
     labels, levels = torch.tensor([[1, 2, 0, 1, IGNORE]]), torch.tensor([[0, 1, 0, 2, -1]])
     found = accuracy_by_level([(torch.tensor([[1, 0, 2, 1, IGNORE]]), labels, levels)])
     assert found == (LevelAccuracy(0, 1, 2), LevelAccuracy(1, 0, 1), LevelAccuracy(2, 1, 1))

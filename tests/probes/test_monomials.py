@@ -1,4 +1,6 @@
-"""The fast probe against plain loops, against correlations known by hand, and its intervals against the exact values."""
+"""The fast probe against plain loops, against correlations known by hand, and its intervals against the exact
+values.
+"""
 
 import json
 import math
@@ -39,7 +41,7 @@ def one_line(error):
     return str(error.value)
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------------------
 
 
 def test_parity_itself():
@@ -72,7 +74,9 @@ def test_a_polynomial_gives_its_coefficients_with_their_places():
 
 
 def test_classes_of_a_tree():
-    """Depth 2, k = 1: leaf 3 is ¼ (1 + x₀)(1 + x₂), leaf 0 is ¼ (1 − x₀)(1 − x₁); the features are x₀, x₁, x₂."""
+    """Depth 2, k = 1: leaf 3 is ¼ (1 + x₀)(1 + x₂), leaf 0 is ¼ (1 − x₀)(1 − x₁); the features are x₀, x₁,
+    x₂.
+    """
     task = HierarchicalParity(4, ((0,), (1,), (2,)))
 
     def network(X):
@@ -101,7 +105,7 @@ def test_a_single_output_is_the_difference():
         assert values(one) == pytest.approx(values(probe_monomials(two, task, settings)), abs=1e-12)
 
 
-# --- against the loops ------------------------------------------------------------------------------------------------
+# --- against the loops --------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -181,12 +185,14 @@ def test_the_hypercube_in_order():
     assert hypercube(20, 2**20 - 2, 2).tolist() == [[1] + [-1] * 19, [-1] * 20]
 
 
-# --- Monte Carlo ------------------------------------------------------------------------------------------------------
+# --- Monte Carlo --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("readout", ["difference", "probability"])
 def test_intervals_cover_the_exact_value_at_the_nominal_rate(readout):
-    """600 seeds, 63 monomials each: the rate has a standard deviation of about 0.9 % a monomial, far less on average."""
+    """600 seeds, 63 monomials each: the rate has a standard deviation of about 0.9 % a monomial, far less on
+    average.
+    """
     task, n = Parity(6, (0, 1, 2, 3, 4, 5)), 6
     network = polynomial({(): 3.0, (0,): 1.0, (1, 2): 0.5, (0, 3, 4): -2.0, (1, 2, 3, 4, 5): 0.3})
     settings = MonomialSettings(readout=readout)
@@ -266,7 +272,7 @@ def test_many_monomials_are_cut_into_several_products():
     )
 
 
-# --- the summary ------------------------------------------------------------------------------------------------------
+# --- the summary --------------------------------------------------------------------------------------------
 
 
 def test_summary_by_hand():
@@ -295,7 +301,7 @@ def test_summary_without_an_outside():
     )
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -313,7 +319,8 @@ def test_summary_without_an_outside():
             "readout",
             "tan",
             "tanh",
-            "probe.readout: unknown value 'tan'; did you mean 'tanh'? accepted: difference, probability, tanh",
+            "probe.readout: unknown value 'tan'; did you mean 'tanh'? accepted: difference, probability,"
+            " tanh",
         ),
         (
             "method",

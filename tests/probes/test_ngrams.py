@@ -1,4 +1,6 @@
-"""M_robust and M_close: by hand for a model that is a bigram table, and as the whole model gives them one sentence at a time."""
+"""M_robust and M_close: by hand for a model that is a bigram table, and as the whole model gives them one
+sentence at a time.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ MASK, BOS, EOS, VOCABULARY = 5, 3, 4, 8
 
 
 def bigram_table(table: torch.Tensor):
-    """Predicts a token from its left neighbour alone: `table[left]`, or `table[MASK]` where that is masked."""
+    """Predicts a token from its left neighbour alone: `table[left]`, or `table[MASK]` where that
+    is masked.
+    """
 
     def predict(batch, places):
         return table.log()[batch["input_ids"].flatten()[places - 1]]
@@ -46,8 +50,8 @@ def test_spans_are_those_of_the_paper():
 
 
 def test_a_bigram_table_by_hand():
-    """Its prediction hangs on the left neighbour, which every n-gram holds: M_close is 0, M_robust the distance to the table's own
-    answer for a masked neighbour.
+    """Its prediction hangs on the left neighbour, which every n-gram holds: M_close is 0, M_robust the
+    distance to the table's own answer for a masked neighbour.
     """
     table = torch.full((VOCABULARY, VOCABULARY), 1e-30)
     table[0, :2] = torch.tensor([0.9, 0.1])

@@ -1,4 +1,6 @@
-"""The non-terminal probe reads what hidden states hold, from the token's own place or from another one, and no more."""
+"""The non-terminal probe reads what hidden states hold, from the token's own place or from another one, and
+no more.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""CKA by streamed sums against whole kernel matrices; what it must not depend on; pairs against every rising choice."""
+"""CKA by streamed sums against whole kernel matrices; what it must not depend on; pairs against every rising
+choice.
+"""
 
 import math
 
@@ -40,7 +42,7 @@ def batches(count: int = 3, rows: int = 4, length: int = 7, seed: int = 0):
         yield {"input_ids": torch.randint(0, 8, (rows, length), generator=rng), "attention_mask": mask}
 
 
-# --- CKA --------------------------------------------------------------------------------------------------------------
+# --- CKA ----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=15)
@@ -109,7 +111,7 @@ def test_too_few_tokens():
             linear_cka(parts)
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models -------------------------------------------------------------------------------------------------
 
 
 def test_states_of_a_model_are_its_views_without_padding():
@@ -141,7 +143,7 @@ def test_a_model_resembles_itself_on_the_diagonal():
     assert (found[0, 1:] < 1).all()
 
 
-# --- pairs ------------------------------------------------------------------------------------------------------------
+# --- pairs --------------------------------------------------------------------------------------------------
 
 
 @given(data=st.data(), seed=st.integers(0, 999))

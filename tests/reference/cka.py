@@ -13,7 +13,9 @@ def biased_hsic(K, L):
 
 
 def unbiased_hsic(K, L):
-    """Mean over all quadruples of different tokens of K_ij (L_ij + L_kl − 2 L_ik): the U-statistic by its definition."""
+    """Mean over all quadruples of different tokens of K_ij (L_ij + L_kl − 2 L_ik): the U-statistic by its
+    definition.
+    """
     quadruples = list(itertools.permutations(range(len(K)), 4))
     return sum(K[i, j] * (L[i, j] + L[k, m] - 2 * L[i, k]) for i, j, k, m in quadruples) / len(quadruples)
 
@@ -24,7 +26,9 @@ def cka(X, Y, hsic):
 
 
 def best_total(similarity):
-    """The largest sum of similarities over rising teacher layers for the student's depths below the whole one."""
+    """The largest sum of similarities over rising teacher layers for the student's depths below the whole
+    one.
+    """
     L_T, L_S = similarity.shape[0] - 1, similarity.shape[1] - 1
     depths, layers = range(1, max(L_S, 2)), range(1, L_T + 1 if L_S == 1 else L_T)
     return max(

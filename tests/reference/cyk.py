@@ -1,4 +1,6 @@
-"""Whether a grammar derives a sentence: Cocke, Younger & Kasami's chart, for rules of any length and unit rules too."""
+"""Whether a grammar derives a sentence: Cocke, Younger & Kasami's chart, for rules of any length and unit
+rules too.
+"""
 
 
 def derives(grammar, sentence):

@@ -1,4 +1,5 @@
-"""Sentences by recursion: the tree of sentence `index` of stream `seed`, and what each of its tokens is, read off the tree.
+"""Sentences by recursion: the tree of sentence `index` of stream `seed`, and what each of its tokens is, read
+off the tree.
 
 A tree is (symbol, children); a terminal has none.
 """
@@ -40,7 +41,9 @@ def expand(grammar, symbol, draw):
 
 
 def paths(node):
-    """Of each token: the nodes from the root down to it, as (symbol, whether it is its parent's last child)."""
+    """Of each token: the nodes from the root down to it, as (symbol, whether it is its parent's
+    last child).
+    """
 
     def below(node, last, path):
         symbol, children = node

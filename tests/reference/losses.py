@@ -1,4 +1,7 @@
-"""The losses by their definitions: a row and a class at a time, Python floats (float64). `-inf` logits have no probability."""
+"""The losses by their definitions: a row and a class at a time, Python floats (float64).
+
+`-inf` logits have no probability.
+"""
 
 import math
 

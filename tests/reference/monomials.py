@@ -38,7 +38,9 @@ def sampled(values, inputs, subset):
 
 
 def subsets(n, features, degree, feature_degree):
-    """Subset → (where, feature), of every size up to `degree`, and within a feature up to `feature_degree`."""
+    """Subset → (where, feature), of every size up to `degree`, and within a feature up to
+    `feature_degree`.
+    """
     support = {i for feature in features for i in feature}
     found = {}
     for size in range(1, n + 1):

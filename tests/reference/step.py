@@ -25,7 +25,9 @@ def mean_loss(
     matrix: Tensor,
     scale: float,
 ) -> Tensor:
-    """The mean over all rows of all samples; `matrix` (d_T, d_S) and `scale` turn a teacher's state `h` into `h P / scale`."""
+    """The mean over all rows of all samples; `matrix` (d_T, d_S) and `scale` turn a teacher's state `h` into
+    `h P / scale`.
+    """
     rows = [
         row for sample in samples for row in sample_rows(student, teacher, task, stage, sample, matrix, scale)
     ]

@@ -1,4 +1,6 @@
-"""Plausible run folders, written through `RunFolder` as the loop writes them, with numbers that are functions of name and seed."""
+"""Plausible run folders, written through `RunFolder` as the loop writes them, with numbers that are functions
+of name and seed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ TEACHER = {"accuracy": 0.88, "loss": 0.41}
 
 @dataclass(frozen=True)
 class Fake:
-    """A run to write: `stop` ends it after so many stages, `collapse` lets the second hidden stage learn nothing."""
+    """A run to write: `stop` ends it after so many stages, `collapse` lets the second hidden stage learn
+    nothing.
+    """
 
     curriculum: str = "extraction"
     seed: int = 0

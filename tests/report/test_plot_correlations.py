@@ -146,7 +146,8 @@ def test_nothing_to_draw(records, degree):
     with pytest.raises(DataError) as error:
         correlations_figure(records, degree=degree)
     assert str(error.value) == (
-        f"correlations: none of degree {degree} inside the support; accepted: records of a probe with that degree"
+        f"correlations: none of degree {degree} inside the support; accepted: records of a probe with that"
+        " degree"
     )
 
 

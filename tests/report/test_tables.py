@@ -52,10 +52,13 @@ def test_rows(table):
 
 def test_markdown(table):
     assert to_markdown(table) == (
-        "| curriculum | seeds | accuracy ↑ | against one-shot | loss ↓ | FLOPs | time | steps | teacher kept |\n"
+        "| curriculum | seeds | accuracy ↑ | against one-shot | loss ↓ | FLOPs | time | steps | teacher kept"
+        " |\n"
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
-        "| one-shot | 2 | 91.0 % ± 12.7 | baseline | 0.090 ± 0.127 | 1.5 TFLOP | 1 min 20 s | 1,200 | 91 MB |\n"
-        "| **extr\\|action** | 2 | **92.1 % ± 14.0** | +1.1 ± 1.3 | 0.079 ± 0.140 | 1.3 TFLOP | 1 min 20 s | 1,200 | 91 MB |\n"
+        "| one-shot | 2 | 91.0 % ± 12.7 | baseline | 0.090 ± 0.127 | 1.5 TFLOP | 1 min 20 s | 1,200 | 91 MB"
+        " |\n"
+        "| **extr\\|action** | 2 | **92.1 % ± 14.0** | +1.1 ± 1.3 | 0.079 ± 0.140 | 1.3 TFLOP | 1 min 20 s |"
+        " 1,200 | 91 MB |\n"
         "| <b> | 1 of 2 finished | 50.0 % | −40.0 | 0.500 | 1.5 TFLOP | 1 min 20 s | 1,200 | 0 B |\n"
     )
 

@@ -1,4 +1,6 @@
-"""Run folders from elsewhere: whatever their files hold is one line that names the file, or text on a page that runs nothing."""
+"""Run folders from elsewhere: whatever their files hold is one line that names the file, or text on a page
+that runs nothing.
+"""
 
 import json
 import os
@@ -43,7 +45,7 @@ def refused(path, name):
     assert not (path / "report.html").exists()
 
 
-# --- what a page may do -----------------------------------------------------------------------------------------------
+# --- what a page may do -------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -133,7 +135,7 @@ def summary(**changes):
     return json.dumps({"metrics": {}, **numbers, **changes})
 
 
-# --- what the files may hold ------------------------------------------------------------------------------------------
+# --- what the files may hold --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

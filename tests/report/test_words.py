@@ -15,12 +15,14 @@ def test_one_run_in_plain_words(tmp_path):
     Fake(steps=600).write(tmp_path / "a")
     text = summary(read_experiment([tmp_path / "a"]))
     assert text.startswith(
-        "The teacher minilm-l6 (22.7 M parameters) was distilled into a student of 3 layers, 6 heads, hidden size 192 "
+        "The teacher minilm-l6 (22.7 M parameters) was distilled into a student of 3 layers, 6 heads, hidden"
+        " size 192 "
         "(7.19 M parameters), for text classification on wikipedia-topics. "
         "With the curriculum extraction the student reached an accuracy of 90."
     )
     assert text.endswith(
-        " % on held-out data; the teacher has 88.0 %. A run cost 3.22 TFLOP (student and teacher) and 1 min 19 s on 2 CPU cores, "
+        " % on held-out data; the teacher has 88.0 %. A run cost 3.22 TFLOP (student and teacher) and 1 min"
+        " 19 s on 2 CPU cores, "
         "and needs 91 MB of teacher weights kept."
     )
 
@@ -39,7 +41,8 @@ def test_without_a_teacher_nothing_is_distilled(tmp_path):
     Fake("supervised", steps=100).write(tmp_path / "a")
     text = summary(read_experiment([tmp_path / "a"]))
     assert text.startswith(
-        "A student of 3 layers, 6 heads, hidden size 192 (7.19 M parameters) was trained on labels, without a teacher, for"
+        "A student of 3 layers, 6 heads, hidden size 192 (7.19 M parameters) was trained on labels, without a"
+        " teacher, for"
     )
     assert text.endswith("A run cost 210 GFLOP and 15.4 s on 2 CPU cores, and needs no teacher weights kept.")
     assert words.title(read_experiment([tmp_path / "a"])) == "Training on labels"
@@ -48,8 +51,8 @@ def test_without_a_teacher_nothing_is_distilled(tmp_path):
 def test_several_curricula_in_plain_words(tmp_path):
     text = summary(read_experiment([write_compare(tmp_path, ("supervised", "one-shot"), seeds=2)]))
     assert (
-        "2 curricula were run under the same budget (600 steps), 2 seeds each. Best on held-out accuracy is one-shot with 8"
-        in text
+        "2 curricula were run under the same budget (600 steps), 2 seeds each. Best on held-out accuracy is"
+        " one-shot with 8" in text
     )
     assert "No curriculum did better than the baseline, one-shot." in text
 
@@ -67,7 +70,8 @@ def row(group: str, difference: tuple[float, float | None] | None) -> Row:
         ),
         (
             (0.02, 0.03),
-            "+2.0 ± 3.0 percentage points (95 % interval over paired seeds): the interval contains 0, so these seeds do not",
+            "+2.0 ± 3.0 percentage points (95 % interval over paired seeds): the interval contains 0, so"
+            " these seeds do not",
         ),
         (
             (0.02, None),
@@ -89,8 +93,10 @@ def test_warnings_name_runs_that_did_not_finish_and_stages_that_learned_nothing(
     with Fake("progressive", steps=300, stop=2).write(tmp_path / "c"):  # its lock says that it runs
         experiment = read_experiment([tmp_path / name for name in "abc"])
     assert words.warnings(experiment) == [
-        "The run extraction, seed 1 failed (loss is nan; 1 of 3 stages done); its numbers are not in the table.",
-        "The run progressive, seed 0 is still running (2 of 4 stages done); its numbers are not in the table.",
+        "The run extraction, seed 1 failed (loss is nan; 1 of 3 stages done); its numbers are not in the"
+        " table.",
+        "The run progressive, seed 0 is still running (2 of 4 stages done); its numbers are not in the"
+        " table.",
         "The run extraction, seed 0: stage hidden-4-to-2 ended at explained variance −0.12: "
         "it learned no more than the mean of its targets, and the next stage started from that.",
     ]

@@ -114,7 +114,7 @@ def test_perplexity_of_a_lost_student_is_infinite(bpe):
     assert evaluate(task, wrong, batch_size=4)["perplexity"] == math.inf
 
 
-# --- embeddings -----------------------------------------------------------------------------------------------------
+# --- embeddings ---------------------------------------------------------------------------------------------
 
 
 def pairs(embeddings: np.ndarray) -> list[float]:

@@ -357,7 +357,8 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
             if written and not any(store.manifest.has(name, first, end) for name in written):
                 raise CacheError(
                     f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream,"
-                    " which were not written for it; accepted: the curriculum and steps that the cache was made for"
+                    " which were not written for it; accepted: the curriculum and steps that the cache was"
+                    " made for"
                 )
 
 

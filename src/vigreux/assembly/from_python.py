@@ -92,7 +92,9 @@ def _is_pair(data: Any) -> bool:
 
 
 def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
-    """The number of outputs per row of a torch module, from its outputs for the first two rows of `inputs`."""
+    """The number of outputs per row of a torch module, from its outputs for the first two rows of
+    `inputs`.
+    """
     weights = next(model.parameters(), None)
     if weights is None:
         raise ConfigError(

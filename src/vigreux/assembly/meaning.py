@@ -55,5 +55,7 @@ def meaning_from_python(task: Task, tokenizer: PreTrainedTokenizerBase | None) -
 
 
 def run_classes(student: Classes, teacher: Classes) -> Classes:
-    """The classes of a run: the student's, or the teacher's names where the student's say no more than ids."""
+    """The classes of a run: the student's, or the teacher's names where the student's say no more
+    than ids.
+    """
     return teacher if is_generic(student) and len(student) == len(teacher) else student

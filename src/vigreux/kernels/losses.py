@@ -15,8 +15,8 @@ def two_class_loss(o0: float, o1: float, q0: float, q1: float) -> tuple[float, f
     """Soft cross-entropy of two logits, without a branch that depends on them.
 
     Returns:
-        The loss without its logarithm, the argument of the logarithm (see `loss_and_gradient`), and the gradient
-        of o0. The gradient of o1 is its negative, since q0 + q1 = 1.
+        The loss without its logarithm, the argument of the logarithm (see `loss_and_gradient`), and the
+        gradient of o0. The gradient of o1 is its negative, since q0 + q1 = 1.
     """
     difference = o1 - o0
     small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1

@@ -5,7 +5,8 @@ exist, up to a common sign: they are worked out once, and each `out_i` takes one
 of the work of a matrix product (the "Method of Four Russians", Arlazarov et al. 1970). A code says which of
 the eight and a sign says how:
 
-    v_0 + x_1 v_1 + x_2 v_2 + x_3 v_3  times  s,      code = Σ_k 2^{k−1} [s_k ≠ s_0],  x_k = s_k s_0,  s = s_0.
+    v_0 + x_1 v_1 + x_2 v_2 + x_3 v_3  times  s,      code = Σ_k 2^{k−1} [s_k ≠ s_0],  x_k = s_k s_0,  s =
+    s_0.
 """
 
 from __future__ import annotations

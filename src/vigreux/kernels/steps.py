@@ -85,7 +85,8 @@ def two_class_steps(
     last: int,
     scale: float,
 ) -> float:
-    """What `logits_steps` does, for two classes, soft cross-entropy, batch size 1 and one thread, the commonest case.
+    """What `logits_steps` does, for two classes, soft cross-entropy, batch size 1 and one thread, the
+    commonest case.
 
     Then the logits and their gradient are two numbers and one; without arrays for them a narrow network takes
     a tenth less time.

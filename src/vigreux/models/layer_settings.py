@@ -248,7 +248,8 @@ def check_same_kinds(
             differs = "scale_attn_by_inverse_layer_idx scales by the block's place"
         if differs:
             raise ConfigError(
-                f"student.from_layers: block {index} of the student is not of the kind of the teacher's block {layer}"
+                f"student.from_layers: block {index} of the student is not of the kind of the teacher's block"
+                f" {layer}"
                 f" ({differs});"
                 " accepted: blocks that the family can have in that order, or student.init: random"
             )

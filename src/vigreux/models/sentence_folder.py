@@ -60,7 +60,8 @@ class SentenceFolder:
             raise CheckpointError(
                 f"{self.source}: {', '.join(self.others)} follows the pooling and is not read;"
                 " accepted: Transformer,"
-                " Pooling, Normalize, or an explicit task.pooling, which trains on the pooled states before it"
+                " Pooling, Normalize, or an explicit task.pooling, which trains on the pooled states before"
+                " it"
             )
         if self.pooling is None:
             found = " and ".join(self.poolings) or "none"

@@ -148,7 +148,8 @@ def predictor(model: nn.Module) -> Predict:
     causal_classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     if type(model).__name__ in causal_classes or getattr(model.config, "is_decoder", False):
         raise ConfigError(
-            f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language model"
+            f"{type(model).__name__} predicts from the left alone; accepted for n-grams: a masked language"
+            " model"
         )
     view = LogitsView(model)
     device = next(model.parameters()).device

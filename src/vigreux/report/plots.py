@@ -137,8 +137,8 @@ def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def comparison_figure(experiment: Experiment, x: X = "flops", theme: Theme = LIGHT) -> Figure:
-    """The held-out metric against FLOPs, steps or seconds: a line a curriculum, the mean over seeds in a band from the lowest
-    to the highest seed, the teacher dashed."""
+    """The held-out metric against FLOPs, steps or seconds: a line a curriculum, the mean over seeds in a band
+    from the lowest to the highest seed, the teacher dashed."""
     metric = experiment.metric
     axis = _axis_of(experiment.runs, x)
     curves = {group: seed_curve(runs, metric.name, axis) for group, runs in experiment.groups.items()}
@@ -249,7 +249,10 @@ def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme =
 
 
 def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
-    """A line a stage: losses of different targets do not join. The axis is logarithmic if they differ much."""
+    """A line a stage: losses of different targets do not join.
+
+    The axis is logarithmic if they differ much.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     _draw_by_stage(axes, run, "loss", axis, theme)

@@ -59,5 +59,8 @@ def encode_documents(
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that pads a batch. The attention mask hides it, so any id serves if there is no padding token."""
+    """The id that pads a batch.
+
+    The attention mask hides it, so any id serves if there is no padding token.
+    """
     return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)

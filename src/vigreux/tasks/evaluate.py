@@ -240,7 +240,9 @@ def _on_device(task: Task, batch_size: int, device: torch.device | str) -> Itera
 def compare_embeddings(
     student: Tensor, teacher: Tensor, projection: Tensor | None = None
 ) -> dict[str, float]:
-    """The measures of `evaluate` for embeddings student (n, d_S) and teacher (n, d_T), projection (d_T, d_S)."""
+    """The measures of `evaluate` for embeddings student (n, d_S) and teacher (n, d_T), projection
+    (d_T, d_S).
+    """
     target = teacher if projection is None else teacher @ projection.to(teacher)  # (n, d_S) where it fits
     measures = {}
     if target.shape == student.shape:

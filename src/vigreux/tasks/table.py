@@ -43,7 +43,10 @@ class TokenTable:
         row_columns: Mapping[str, Sequence[int]] | None = None,
         token_labels: Sequence[Sequence[int] | np.ndarray] | None = None,
     ) -> TokenTable:
-        """From one sequence of ids per row. Columns and labels of tokens are sequences of the same lengths."""
+        """From one sequence of ids per row.
+
+        Columns and labels of tokens are sequences of the same lengths.
+        """
         arrays = [np.asarray(row, dtype=np.int32) for row in rows]
         return cls(
             np.concatenate(arrays),

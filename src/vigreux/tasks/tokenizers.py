@@ -124,7 +124,10 @@ def train_tokenizer(
 
 
 def symbol_tokenizer(symbols: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per symbol, from id 0 in order, then [BOS] [EOS] [PAD] [MASK] [UNK]. Blanks separate symbols."""
+    """One token per symbol, from id 0 in order, then [BOS] [EOS] [PAD] [MASK] [UNK].
+
+    Blanks separate symbols.
+    """
     special = ["[BOS]", "[EOS]", "[PAD]", "[MASK]", "[UNK]"]
     vocabulary = {token: i for i, token in enumerate([*symbols, *special])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))

@@ -98,7 +98,9 @@ def made_for(name: str) -> Iterator[None]:
 
 
 def ready(name: str, processes: int, root: Path) -> Setup:
-    """The case's setup; that of the case "from a cache" with the cache in `root`, which all processes write together."""
+    """The case's setup; that of the case "from a cache" with the cache in `root`, which all processes write
+    together.
+    """
     setup = case(name, processes)
     if not name.endswith("from a cache"):
         return setup

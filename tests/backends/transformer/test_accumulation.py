@@ -1,4 +1,6 @@
-"""The mean of a step is over its rows, however they are split into micro-batches: held against a step by hand, in float64."""
+"""The mean of a step is over its rows, however they are split into micro-batches: held against a step by
+hand, in float64.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def test_a_step_is_the_mean_over_its_rows(name: str, size: int, micro: int, tmp_
 
 
 def test_many_steps_and_stages(tmp_path: Path) -> None:
-    """Also what is measured between stages (the scale of the targets) is that of the samples, not of the micro-batches."""
+    """Also what is measured between stages (the scale of the targets) is that of the samples, not of the
+    micro-batches.
+    """
     curriculum = (
         stage("first", Hidden(1), 3, depth=1),
         stage("second", Hidden(2), 3, depth=2),

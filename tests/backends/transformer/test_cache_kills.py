@@ -45,7 +45,9 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("point", range(POINTS))
 def test_a_capture_goes_on(point: int, whole: CacheStore, tmp_path: Path) -> None:
-    """At a file drawn at random: before it is written, after it, or with half of it on the disk under another name."""
+    """At a file drawn at random: before it is written, after it, or with half of it on the disk under another
+    name.
+    """
     draw = random.Random(point)
     files = len([name for name in contents(whole.root) if name.endswith((".safetensors", ".json"))])
     with (

@@ -1,4 +1,6 @@
-"""Each file that a resume reads, flipped, cut, emptied or deleted: the same bits, or one line before training."""
+"""Each file that a resume reads, flipped, cut, emptied or deleted: the same bits, or one line before
+training.
+"""
 
 from __future__ import annotations
 

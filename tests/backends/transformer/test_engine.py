@@ -1,4 +1,6 @@
-"""Stages end to end: every target trains, failures say what happened, and the student opens without Vigreux."""
+"""Stages end to end: every target trains, failures say what happened, and the student opens
+without Vigreux.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The held-out evaluation of students: the teacher runs once for all of them, and no model is left changed."""
+"""The held-out evaluation of students: the teacher runs once for all of them, and no model is left
+changed.
+"""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def counted(run: Any) -> int:
 
 
 def blocks_alone(model: Any, blocks: int, setup: Setup, *, backward: bool) -> int:
-    """FLOPs of the blocks themselves on the first batch, one after another on embeddings that need a gradient."""
+    """FLOPs of the blocks themselves on the first batch, one after another on embeddings that need a
+    gradient.
+    """
     batch = next(setup.batches())
     mask = torch.zeros_like(batch["attention_mask"])[:, None, None].float()  # (B, 1, 1, T)
     states = model.bert.embeddings(batch["input_ids"]).detach().requires_grad_(backward)

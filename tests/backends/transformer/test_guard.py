@@ -1,4 +1,6 @@
-"""What is tried before a run begins: each fault is one line and leaves no folder; its nearest valid neighbour runs."""
+"""What is tried before a run begins: each fault is one line and leaves no folder; its nearest valid neighbour
+runs.
+"""
 
 from __future__ import annotations
 
@@ -293,7 +295,7 @@ def test_nothing_is_left_changed(tokenizer: Any) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-# --- classifiers ------------------------------------------------------------------------------------------------------
+# --- classifiers --------------------------------------------------------------------------------------------
 
 
 class Unmasked(transformers.BertForSequenceClassification):

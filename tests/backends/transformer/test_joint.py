@@ -1,4 +1,6 @@
-"""Hidden states and logits in one stage: one forward pass gives what two views give, and a step is that of the sum by hand."""
+"""Hidden states and logits in one stage: one forward pass gives what two views give, and a step is that of
+the sum by hand.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A run that is killed anywhere and resumed gives the same weights, bit for bit, and records as a whole run."""
+"""A run that is killed anywhere and resumed gives the same weights, bit for bit, and records as a
+whole run.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from vigreux.models.layout import find_layout
 FINAL = (stage("final", Logits(), 10),)
 
 
-# --- training: ------------------------------------------------------------------------------------------------------
+# --- training: ----------------------------------------------------------------------------------------------
 
 
 def test_activation_checkpointing_of_a_module_that_has_none() -> None:
@@ -107,7 +107,7 @@ def test_samples_of_a_step() -> None:
     assert setup.sizes == {"batch_size": 12, "train_samples": 48, "tokens_per_sample": 10}
 
 
-# --- stages, models and budgets -------------------------------------------------------------------------------------
+# --- stages, models and budgets -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_steps_between_evaluations(
     assert setup.eval_every(stage("s", Hidden(1), duration, depth=1), steps, all_steps) == expected
 
 
-# --- what a stage is made of ----------------------------------------------------------------------------------------
+# --- what a stage is made of --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", [{"gradient_accumulation_steps": 4, "per_device_train_batch_size": 2}, {}])
@@ -209,7 +209,9 @@ def test_stages_share_their_projection() -> None:
 
 
 def test_every_stage_has_the_same_principal_components() -> None:
-    """Whichever stages there are, and whichever a resumed run starts with; the run's seed changes nothing, either."""
+    """Whichever stages there are, and whichever a resumed run starts with; the run's seed changes nothing,
+    either.
+    """
     curriculum = extracted(1, 1, 1, projection=Projection("pca"))
     setup = setup_of("masked-lm", curriculum)
     matrix = build_stage(setup, curriculum[0])[0].projection
@@ -313,7 +315,7 @@ def test_embeddings_and_plain_modules_know_their_widths() -> None:
     assert shapes == [(20, 10), (28, 12), (24, 6)]
 
 
-# --- freezing -------------------------------------------------------------------------------------------------------
+# --- freezing -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 3])

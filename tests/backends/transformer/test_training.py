@@ -1,4 +1,6 @@
-"""The table of settings: every field of the installed `TrainingArguments` is used, or refused with the reason."""
+"""The table of settings: every field of the installed `TrainingArguments` is used, or refused with the
+reason.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def arguments(**given: Any) -> TrainingArguments:
     return TrainingArguments(output_dir="run", **given)
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
 
 
 def test_every_field_is_in_one_list() -> None:
@@ -80,7 +82,7 @@ def test_a_field_that_a_later_transformers_brings(monkeypatch: pytest.MonkeyPatc
         from_arguments(arguments(max_grad_norm=2.0))
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", USED)
@@ -178,7 +180,7 @@ def test_optimisers_that_cannot_be_used_say_why(optimizer: str) -> None:
         check_training({"optim": optimizer})
 
 
-# --- arguments from Python --------------------------------------------------------------------------------------------
+# --- arguments from Python ----------------------------------------------------------------------------------
 
 
 def test_plain_arguments_are_all_taken() -> None:

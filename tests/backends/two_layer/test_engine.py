@@ -1,4 +1,6 @@
-"""Two-layer networks: whole runs against the plain loop of tests/reference; runs that are killed and resumed."""
+"""Two-layer networks: whole runs against the plain loop of tests/reference; runs that are killed
+and resumed.
+"""
 
 from __future__ import annotations
 

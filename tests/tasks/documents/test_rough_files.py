@@ -1,4 +1,6 @@
-"""Files, folders and rows that nobody should have to debug: one line that says where, in bounded time, or used and said."""
+"""Files, folders and rows that nobody should have to debug: one line that says where, in bounded time, or
+used and said.
+"""
 
 import gzip
 import json
@@ -24,7 +26,7 @@ def lines(path, *rows):
     return path
 
 
-# --- what is not a regular file -------------------------------------------------------------------------------------
+# --- what is not a regular file -----------------------------------------------------------------------------
 
 
 def test_a_pipe_is_never_opened(tmp_path):
@@ -80,7 +82,7 @@ def test_a_folder_by_a_mistyped_name(tmp_path, monkeypatch):
     refused("one/two/three", "one/two/three: no such file")
 
 
-# --- what a line may hold -------------------------------------------------------------------------------------------
+# --- what a line may hold -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_utf16(tmp_path):
     refused(tmp_path / "a.txt", "is UTF-16; accepted: UTF-8")
 
 
-# --- which columns --------------------------------------------------------------------------------------------------
+# --- which columns ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def test_one_text_of_a_pair(tmp_path):
     )
 
 
-# --- folders and formats --------------------------------------------------------------------------------------------
+# --- folders and formats ------------------------------------------------------------------------------------
 
 
 def test_files_that_are_not_read_are_counted_and_named(tmp_path):

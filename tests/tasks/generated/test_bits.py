@@ -1,4 +1,6 @@
-"""The stream of ±1 vectors: a pure function of (n, seed, purpose, t), uniform, and independent between seeds and purposes."""
+"""The stream of ±1 vectors: a pure function of (n, seed, purpose, t), uniform, and independent between seeds
+and purposes.
+"""
 
 from typing import get_args
 
@@ -55,7 +57,9 @@ def test_an_empty_block():
 
 @pytest.mark.parametrize("n", [255, 256, 257, 512, 513])
 def test_a_sample_takes_whole_counters(n):
-    """At n = 256 one counter a sample, at 257 two: so the longer vector's first 256 coordinates are those of sample 2t."""
+    """At n = 256 one counter a sample, at 257 two: so the longer vector's first 256 coordinates are those of
+    sample 2t.
+    """
     stream, one = BitStream(n, 5), BitStream(256, 5)
     counters = {255: 1, 256: 1, 257: 2, 512: 2, 513: 3}[n]
     np.testing.assert_array_equal(stream.block(4, 1)[0, :255], one.block(4 * counters, 1)[0, :255])
@@ -65,7 +69,9 @@ def test_a_sample_takes_whole_counters(n):
 
 @pytest.mark.parametrize("n", [100, 257])
 def test_coordinates_pairs_and_successive_samples_are_balanced(n):
-    """Means of 20,000 signs have a standard deviation of 0.0071; the largest of 33,000 of them stays within 5.5."""
+    """Means of 20,000 signs have a standard deviation of 0.0071; the largest of 33,000 of them stays within
+    5.5.
+    """
     X = BitStream(n, 0).block(0, 20_000).astype(np.float32)
     assert set(np.unique(X)) == {-1, 1}
     bound = 5.5 / np.sqrt(len(X))

@@ -1,4 +1,6 @@
-"""Tasks drawn from a law: samples are functions of seed and place, held-out ones are never trained on, labels are the law's."""
+"""Tasks drawn from a law: samples are functions of seed and place, held-out ones are never trained on, labels
+are the law's.
+"""
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ def test_laws_are_told_from_documents(data):
     assert not is_generated("wikitext:wikitext-2")
 
 
-# --- parity ---------------------------------------------------------------------------------------------------------
+# --- parity -------------------------------------------------------------------------------------------------
 
 
 def test_parity_labels_are_those_of_its_bits():
@@ -60,7 +62,7 @@ def test_hierarchical_parity_has_a_class_a_leaf():
     assert set(batch["labels"].tolist()) == {0, 1, 2, 3}
 
 
-# --- the stream -----------------------------------------------------------------------------------------------------
+# --- the stream ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("config", [PARITY, MASKED, CAUSAL], ids=["parity", "masked", "causal"])
@@ -96,7 +98,7 @@ def test_a_fixed_number_of_samples_comes_again_every_epoch():
     assert task_of(PARITY).train_samples is None
 
 
-# --- grammars -------------------------------------------------------------------------------------------------------
+# --- grammars -----------------------------------------------------------------------------------------------
 
 
 def test_masked_tokens_can_be_hidden_from_attention():

@@ -1,4 +1,6 @@
-"""Sampled sentences: in the language, equal to the recursive twin's, of the right frequencies, the same in blocks of any size."""
+"""Sampled sentences: in the language, equal to the recursive twin's, of the right frequencies, the same in
+blocks of any size.
+"""
 
 from collections import Counter
 from itertools import product
@@ -38,7 +40,7 @@ def language(grammar, symbol):
     return found
 
 
-# --- by hand --------------------------------------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------------------
 
 
 def test_a_derivation_by_hand():
@@ -79,7 +81,7 @@ def test_ancestors_only_where_asked_for():
     assert SentenceSampler(load_grammar("cfg3b"), 0).block(0, 3).ancestors is None
 
 
-# --- against the twin -----------------------------------------------------------------------------------------------
+# --- against the twin ---------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -142,7 +144,7 @@ def test_a_negative_seed_is_taken_as_unsigned():
     np.testing.assert_array_equal(one.tokens, other.tokens)
 
 
-# --- blocks ---------------------------------------------------------------------------------------------------------
+# --- blocks -------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -181,12 +183,13 @@ def test_a_sentence_beyond_the_longest_is_refused(monkeypatch):
     with pytest.raises(DataError) as caught:
         SentenceSampler(RIGHT, 0).block(0, 30)
     assert str(caught.value) == (
-        f"grammar right: sentence {lengths.argmax()} has more than {lengths.max() - 1:,} tokens, the mean is 100.0; accepted: "
+        f"grammar right: sentence {lengths.argmax()} has more than {lengths.max() - 1:,} tokens, the mean is"
+        " 100.0; accepted: "
         "rules that end the recursion sooner"
     )
 
 
-# --- the language ---------------------------------------------------------------------------------------------------
+# --- the language -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", published())
@@ -237,7 +240,7 @@ def test_sentences_of_a_recursive_grammar_parse():
     )
 
 
-# --- frequencies ----------------------------------------------------------------------------------------------------
+# --- frequencies --------------------------------------------------------------------------------------------
 
 RARE = 1e-5  # a p-value below this fails: a few dozen tests, fixed seeds
 
@@ -284,7 +287,9 @@ def test_whole_sentences_are_as_frequent_as_they_are_probable():
 
 @pytest.mark.parametrize("other", [(0, 1), (1, 0), (2**32, 0), (2**64 - 1, 0)])
 def test_sentences_of_neighbouring_places_and_seeds_are_independent(other):
-    """Pairs of sentences of one draw each: the next sentence of the stream, and the same one of another seed."""
+    """Pairs of sentences of one draw each: the next sentence of the stream, and the same one of
+    another seed.
+    """
     grammar = read_grammar("s -> a\ns -> b\ns -> c", "one")
     seed, shift = other
     one, two = (

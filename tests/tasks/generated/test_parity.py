@@ -22,7 +22,7 @@ def signs(row):
     return [1 if sign == "+" else -1 for sign in row]
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 THREE_SUPPORT_0_2 = {"+++": 1, "++-": 0, "+-+": 1, "+--": 0, "-++": 0, "-+-": 1, "--+": 0, "---": 1}
 THREE_ALL = {"+++": 1, "++-": 0, "+-+": 0, "+--": 1, "-++": 0, "-+-": 1, "--+": 1, "---": 0}
@@ -53,7 +53,9 @@ def test_depth_one_is_parity():
 
 
 def test_depth_two_with_single_coordinates():
-    """The root reads x₂; + leads to the right child, which reads x₀; − to the left, which reads x₃. x₁ says nothing."""
+    """The root reads x₂; + leads to the right child, which reads x₀; − to the left, which reads x₃. x₁ says
+    nothing.
+    """
     task = HierarchicalParity(4, ((2,), (3,), (0,)))
     table = {"++++": 3, "++-+": 1, "+++-": 3, "++--": 0, "-+++": 2, "-+-+": 1, "-++-": 2, "-+--": 0}
     table |= {row[0] + "-" + row[2:]: label for row, label in table.items()}
@@ -82,7 +84,9 @@ def test_depth_two_with_pairs():
 
 
 def test_depth_three_with_single_coordinates():
-    """Node j reads x_{j−1}: the path of each leaf, and then that the coordinates off the path change nothing."""
+    """Node j reads x_{j−1}: the path of each leaf, and then that the coordinates off the path
+    change nothing.
+    """
     task = HierarchicalParity(7, ((0,), (1,), (2,), (3,), (4,), (5,), (6,)))
     paths = {  # leaf: nodes on its path with the sign that leads there
         0: {1: -1, 2: -1, 4: -1},
@@ -141,7 +145,7 @@ def test_no_inputs_no_labels():
     assert labels(HierarchicalParity(3, ((0,), (1,), (2,))), []) == []
 
 
-# --- draws ------------------------------------------------------------------------------------------------------------
+# --- draws --------------------------------------------------------------------------------------------------
 
 
 @given(n=st.integers(1, 200), data=st.data(), seed=st.integers(0, 2**32))
@@ -184,7 +188,7 @@ def test_drawn_tasks_stay_what_they_are():
     assert HierarchicalParity.draw(100, 5, 8).nodes[0] == (8, 21, 42, 50, 78)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def refused(make):

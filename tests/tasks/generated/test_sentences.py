@@ -1,4 +1,6 @@
-"""Sampled sentences: they parse, rules come as often as they should, ancestors and boundaries are those of the derivation."""
+"""Sampled sentences: they parse, rules come as often as they should, ancestors and boundaries are those of
+the derivation.
+"""
 
 import numpy as np
 import pytest
@@ -62,7 +64,9 @@ def test_streams_and_sentences_differ():
 
 
 def test_ancestors_and_boundaries_by_hand():
-    """s → (p → (m → a b) (n → c a b)) (q → (n → c a b)), by hand: of q's only child n ends q and s as well."""
+    """s → (p → (m → a b) (n → c a b)) (q → (n → c a b)), by hand: of q's only child n ends q and s
+    as well.
+    """
     block = SentenceSampler(ONE_WAY, 0).block(0, 2, ancestors=True)
     assert words(ONE_WAY, block, 1) == list("abcabcab")
     assert block.boundaries[block.span(0)].tolist() == [0, 1, 0, 0, 2, 0, 0, 3]

@@ -1,4 +1,6 @@
-"""Language modelling: packing conserves tokens, labels are aligned, masks have their rates and are a function of (seed, t)."""
+"""Language modelling: packing conserves tokens, labels are aligned, masks have their rates and are a function
+of (seed, t).
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def rows(table) -> list[list[int]]:
     return [table[i].inputs.tolist() for i in range(len(table))]
 
 
-# --- packing --------------------------------------------------------------------------------------------------------
+# --- packing ------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -91,7 +93,7 @@ def test_blocks_of_documents_that_begin_with_tokens_of_their_own(documents, befo
     assert rows(table) == reference.packed_documents(documents, length, before, after)
 
 
-# --- what the tokenizer puts around a text --------------------------------------------------------------------------
+# --- what the tokenizer puts around a text ------------------------------------------------------------------
 
 
 def wrapped(tokenizer, template: str, **names: str) -> PreTrainedTokenizerFast:
@@ -169,7 +171,7 @@ def test_a_block_needs_space_beside_what_stands_around_a_text(bpe):
     assert len(causal_lm(DOCUMENTS, tokenizer, TaskConfig(max_length=5)).train) > 10
 
 
-# --- causal ---------------------------------------------------------------------------------------------------------
+# --- causal -------------------------------------------------------------------------------------------------
 
 
 @given(blocks=st.lists(st.lists(IDS, min_size=2, max_size=6), min_size=1, max_size=5))
@@ -217,7 +219,7 @@ def test_held_out_blocks_are_capped(bpe):
     assert all(row in rows(whole) for row in rows(capped))
 
 
-# --- masked ---------------------------------------------------------------------------------------------------------
+# --- masked -------------------------------------------------------------------------------------------------
 
 
 def test_masked_task(wordpiece):

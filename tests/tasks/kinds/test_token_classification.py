@@ -153,7 +153,7 @@ def test_a_tokenizer_without_offsets_is_refused(data, wordpiece, monkeypatch):
         build_task(config(data), wordpiece)
 
 
-# --- rows from Python -----------------------------------------------------------------------------------------------
+# --- rows from Python ---------------------------------------------------------------------------------------
 
 ROWS = [{"input_ids": [5, 6, 7, 8], "labels": [-100, 0, 1, 2]}, {"input_ids": [5, 9], "labels": [2, -100]}]
 
@@ -196,7 +196,7 @@ def test_rows_without_usable_labels(row, message, wordpiece):
         tokenised_task("token-classification", [row], [row], wordpiece, id2label=NAMES)
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 @given(

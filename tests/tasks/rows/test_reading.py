@@ -1,4 +1,6 @@
-"""Rows from Python: which are read and as what, and which are refused, each beside its nearest valid neighbour."""
+"""Rows from Python: which are read and as what, and which are refused, each beside its nearest valid
+neighbour.
+"""
 
 import numpy as np
 import pandas
@@ -43,7 +45,7 @@ def with_column(name, make):
     return [{**row, name: make(row["input_ids"])} for row in ROWS]
 
 
-# --- collections of rows --------------------------------------------------------------------------------------------
+# --- collections of rows ------------------------------------------------------------------------------------
 
 
 class MapStyle(TorchDataset):
@@ -110,7 +112,7 @@ def test_what_is_no_collection_of_rows(data, message, name):
     assert "\n" not in str(refused.value)
 
 
-# --- values ---------------------------------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_models_without_a_mask():
     assert len(task([ROWS[0]] * 3, "masked-lm", models=(blind,)).train) == 3
 
 
-# --- padding and labels ---------------------------------------------------------------------------------------------
+# --- padding and labels -------------------------------------------------------------------------------------
 
 
 @st.composite

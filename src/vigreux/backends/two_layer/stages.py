@@ -77,7 +77,8 @@ def _check_hidden(hidden: Hidden, where: str) -> None:
         )
     if hidden.divergence != "mse":
         raise ConfigError(
-            f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of two-layer"
+            f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of"
+            " two-layer"
             " networks"
         )
     if hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):

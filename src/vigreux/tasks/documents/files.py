@@ -1,4 +1,7 @@
-"""Data files as records, read by their suffix. Each error names file and line. Only regular files are opened."""
+"""Data files as records, read by their suffix.
+
+Each error names file and line. Only regular files are opened.
+"""
 
 from __future__ import annotations
 

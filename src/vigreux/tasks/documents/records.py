@@ -1,4 +1,6 @@
-"""One row of a data file becomes one record: its text, its label if labels are read, and its file and line."""
+"""One row of a data file becomes one record: its text, its label if labels are read, and its file
+and line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Documents from files, directories, assets and `datasets` names, as records. Each error names file and line."""
+"""Documents from files, directories, assets and `datasets` names, as records.
+
+Each error names file and line.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +163,10 @@ def _read_dataset(source: str, columns: Columns) -> Iterator[Record]:
 
 
 def _read_saved(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Record]:
-    """A data set that `save_to_disk` wrote. Of several splits, `train`, unless `folder` is that of a split."""
+    """A data set that `save_to_disk` wrote.
+
+    Of several splits, `train`, unless `folder` is that of a split.
+    """
     import datasets
 
     try:

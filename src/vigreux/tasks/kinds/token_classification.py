@@ -1,4 +1,6 @@
-"""Token classification, such as named-entity recognition: one class per word, predicted at its first token."""
+"""Token classification, such as named-entity recognition: one class per word, predicted at its
+first token.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The columns of rows that a task uses as inputs of the models, labels or masks; others are named or refused."""
+"""The columns of rows that a task uses as inputs of the models, labels or masks; others are named
+or refused.
+"""
 
 from __future__ import annotations
 
