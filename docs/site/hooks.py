@@ -1,7 +1,7 @@
 """What the site takes from outside docs/: results, examples, changelog, and the options of the configuration.
 
-The pages link to these files by their paths in the repository, so that the links work there as well. The hooks
-copy the files into the site and turn the links.
+The pages link to these files by their paths in the repository, so that the links work there as well. The
+hooks copy the files into the site and turn the links.
 """
 
 import json
@@ -52,7 +52,8 @@ def examples_page() -> str:
     lines = [
         "# Example files",
         "",
-        "These files are in the folder `examples/` of the repository. The tests check that each of them is valid.",
+        "These files are in the folder `examples/` of the repository. The tests check that each of them is"
+        " valid.",
         "",
     ]
     for path in sorted((ROOT / "examples").rglob("*.*")):

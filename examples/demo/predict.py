@@ -11,7 +11,7 @@ from transformers.utils import logging
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-TEXT = "A prime number is a natural number greater than one that is not a product of two smaller natural numbers."
+TEXT = "A prime number is a number greater than one that is not a product of two smaller natural numbers."
 
 classify = pipeline("text-classification", model=sys.argv[1])
 answer = classify(TEXT)[0]

@@ -139,7 +139,7 @@ def resume_at_once(go: Go, same: Go, whole: Path, root: Path, seconds: float, co
 
 
 def damage_everything(whole: Path, stopped: Path, folder: Path) -> tuple[int, int]:
-    """Damages every file of a run folder in all four ways; returns the cases, and those refused in one line."""
+    """Damages every file of a run folder in all four ways; returns the cases, and those refused in one line."""  # noqa: E501
     import shutil
 
     cases = refused = 0

@@ -10,9 +10,9 @@ import pytest
 from vigreux.cli.main import main
 
 TEACH = [
-    "teach", "--task.kind", "masked-lm", "--task.data", "grammar:cfg3b:k", "--task.max_length", "32", "--task.max_eval", "12",
-    "--model.family", "bert", "--model.layers", "2", "--model.hidden", "16", "--model.heads", "2", "--budget.steps", "4",
-    "--task.attend_masked", "false", "--keep_every", "2", "--training.per_device_train_batch_size", "4", "--quiet",
+    "teach", "--task.kind", "masked-lm", "--task.data", "grammar:cfg3b:k", "--task.max_length", "32", "--task.max_eval", "12",  # noqa: E501
+    "--model.family", "bert", "--model.layers", "2", "--model.hidden", "16", "--model.heads", "2", "--budget.steps", "4",  # noqa: E501
+    "--task.attend_masked", "false", "--keep_every", "2", "--training.per_device_train_batch_size", "4", "--quiet",  # noqa: E501
 ]  # fmt: skip
 
 

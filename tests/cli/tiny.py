@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from vigreux.tasks.tokenizers import train_tokenizer
 
 CAUSAL, MASKED, CLASSES = "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSequenceClassification"
-TEXT = "the cat dog sat ran on a mat river stone glass column liquid rises falls boils twice slowly again under over red"
+TEXT = "the cat dog sat ran on a mat river stone glass column liquid rises falls boils twice slowly again under over red"  # noqa: E501
 WORDS = TEXT.split()
 
 

@@ -201,7 +201,7 @@ def test_yaml_by_hand():
           hidden: {layer: 1}
           logits:
       duration: {steps: 10}
-    """
+    """  # noqa: E501
     assert from_yaml(text) == (
         Stage("stage-1", TeacherRef.final(), Hidden(2, Projection("orthogonal")), 1, Duration.share(0.25)),
         Stage("bigger", TeacherRef.other("models/large"), Logits(), None, Duration.epochs(1.5)),

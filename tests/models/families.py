@@ -46,26 +46,26 @@ FAMILIES = {
     "roberta": Family("RobertaConfig", SIZES | {"intermediate_size": 48}, (MASKED, CLASSES)),
     "distilbert": Family(
         "DistilBertConfig",
-        {"dim": 32, "n_layers": LAYERS, "n_heads": 4, "hidden_dim": 48, "vocab_size": VOCAB, "max_position_embeddings": 40},
+        {"dim": 32, "n_layers": LAYERS, "n_heads": 4, "hidden_dim": 48, "vocab_size": VOCAB, "max_position_embeddings": 40},  # noqa: E501
         (MASKED, CLASSES),
     ),
     "deberta-v2": Family(
         "DebertaV2Config",
         SIZES
-        | {"intermediate_size": 48, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"}
-        | {"share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0},
+        | {"intermediate_size": 48, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"}  # noqa: E501
+        | {"share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0},  # noqa: E501
         (MASKED, CLASSES),
     ),
     "deberta-v2-conv": Family(
         "DebertaV2Config",
         SIZES
-        | {"intermediate_size": 48, "relative_attention": True, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2}
+        | {"intermediate_size": 48, "relative_attention": True, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2}  # noqa: E501
         | {"pos_att_type": ["p2c", "c2p"]},
         (MASKED,),
     ),
-    "electra": Family("ElectraConfig", SIZES | {"intermediate_size": 48, "embedding_size": 16}, (MASKED, CLASSES)),
-    "gpt2": Family("GPT2Config", SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, (CAUSAL, CLASSES)),
-    "gpt-neox": Family("GPTNeoXConfig", SIZES | {"intermediate_size": 48, "pad_token_id": 0}, (CAUSAL, CLASSES)),
+    "electra": Family("ElectraConfig", SIZES | {"intermediate_size": 48, "embedding_size": 16}, (MASKED, CLASSES)),  # noqa: E501
+    "gpt2": Family("GPT2Config", SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, (CAUSAL, CLASSES)),  # noqa: E501
+    "gpt-neox": Family("GPTNeoXConfig", SIZES | {"intermediate_size": 48, "pad_token_id": 0}, (CAUSAL, CLASSES)),  # noqa: E501
     "opt": Family("OPTConfig", SIZES | {"ffn_dim": 48, "pad_token_id": 0}, (CAUSAL, CLASSES)),
     "opt-projected": Family(
         "OPTConfig",
@@ -87,7 +87,7 @@ FAMILIES = {
     ),
     "modernbert": Family(
         "ModernBertConfig",
-        SIZES | {"intermediate_size": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1}
+        SIZES | {"intermediate_size": 48, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1}  # noqa: E501
         | {"sep_token_id": 2, "local_attention": 8},
         (MASKED, CLASSES),
     ),

@@ -16,7 +16,7 @@ from vigreux.models.student import build
 from vigreux.models.views import LogitsView
 
 SMALL = {
-    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,  # noqa: E501
     "head_dim": 8, "vocab_size": VOCAB, "max_position_embeddings": 32,
 }  # fmt: skip
 SCALED = {

@@ -50,7 +50,7 @@ MAMBA = {
 KINDS: dict[str, dict[str, Any]] = {
     "gemma2": SIZES | {"sliding_window": 4, "head_dim": 8},
     "gemma3_text": SIZES
-    | {"sliding_window": 4, "head_dim": 8, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2},
+    | {"sliding_window": 4, "head_dim": 8, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2},  # noqa: E501
     "qwen2": SIZES | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3},
     "smollm3": SIZES | {"no_rope_layer_interval": 3},
     "gpt_neo": NEO,
@@ -62,7 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "nemotron_h": {name: value for name, value in SIZES.items() if name != "num_hidden_layers"}
     | {"head_dim": 8, "layers_block_type": ["linear_attention", "mlp", "full_attention"] * 2}
     | {"mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1, "chunk_size": 8},
-    "lfm2_moe": SIZES | EXPERTS | {"layer_types": ["conv", "full_attention", "conv"] * 2, "num_dense_layers": 1},
+    "lfm2_moe": SIZES | EXPERTS | {"layer_types": ["conv", "full_attention", "conv"] * 2, "num_dense_layers": 1},  # noqa: E501
     "recurrent_gemma": SIZES | {"lru_width": 32, "attention_window_size": 8},
 }  # fmt: skip
 COPIED = [0, 2, 5]
@@ -113,7 +113,7 @@ def test_blocks_of_another_kind_are_refused_and_left_as_they_are() -> None:
     teacher = teacher_of("gemma2")
     student = make_student(teacher.config, "AutoModelForCausalLM", from_layers=[0, 1, 2])
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    message = r"block 1 of the student is not of the kind of the teacher's block 2 \(layer_types is .*\); accepted: "
+    message = r"block 1 of the student is not of the kind of the teacher's block 2 \(layer_types is .*\); accepted: "  # noqa: E501
     with pytest.raises(ConfigError, match=message):
         copy_layers_(student, teacher, COPIED)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())

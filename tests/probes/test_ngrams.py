@@ -29,7 +29,7 @@ def bigram_table(table: torch.Tensor):
 
 def tiny(seed: int = 0) -> BertForMaskedLM:
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,  # noqa: E501
         max_position_embeddings=32, initializer_range=0.5,
     )  # fmt: skip
     torch.manual_seed(seed)

@@ -29,7 +29,7 @@ def cka_of(X: torch.Tensor, Y: torch.Tensor, **kwargs) -> float:
 def bert(layers: int, hidden: int, seed: int, cls=BertForMaskedLM):
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=8, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,
+        vocab_size=8, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=2 * hidden,  # noqa: E501
         max_position_embeddings=16, initializer_range=0.5,
     )  # fmt: skip
     return cls(config).double()

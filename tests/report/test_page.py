@@ -90,7 +90,7 @@ def test_a_single_run_shows_its_stages_config_and_environment(tmp_path):
     assert "During training" not in page.text
     assert '<details class="run" open>' in html
     assert (
-        '<th scope="row">1. hidden-2-to-1</th><td class="text">hidden 2 (gaussian/0)</td><td>1 block</td><td>120</td>'
+        '<th scope="row">1. hidden-2-to-1</th><td class="text">hidden 2 (gaussian/0)</td><td>1 block</td><td>120</td>'  # noqa: E501
         in html
     )
     assert "targets scaled by 0.41" in page.text
@@ -116,7 +116,7 @@ def test_partial_runs_are_shown_as_such(tmp_path):
     assert '<span class="status running">running</span>' in html
     assert "Failed: loss is not finite at step 37" in page.text
     assert (
-        '<tr class="pending"><th scope="row">2. hidden-4-to-2</th><td class="text" colspan="8">not finished</td></tr>'
+        '<tr class="pending"><th scope="row">2. hidden-4-to-2</th><td class="text" colspan="8">not finished</td></tr>'  # noqa: E501
         in html
     )
     assert "0 of 1 finished" in page.text

@@ -16,7 +16,7 @@ from vigreux.report.page import write_report
 from vigreux.report.read import MOST_RECORDS, read_experiment
 from vigreux.run.folder import RunFolder, StageRecord, Summary
 
-EVIL = "\"><script>alert(1)</script>'onload='alert(2)' javascript:alert(3) {x} {data:>300000000} %s </svg> ]]> <!-- ${7*7} {{7*7}}"
+EVIL = "\"><script>alert(1)</script>'onload='alert(2)' javascript:alert(3) {x} {data:>300000000} %s </svg> ]]> <!-- ${7*7} {{7*7}}"  # noqa: E501
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_wrong_values_in_run_json(run, changes, message):
         ("config.yaml", "task: 5\n"),
         ("config.yaml", "- 1\n"),
         ("config.yaml", "a: &a [*a]\n"),
-        ("config.yaml", "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]\n" for i in range(12))),
+        ("config.yaml", "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]\n" for i in range(12))),  # noqa: E501
         ("config.yaml", "[" * 5_000),
         ("config.yaml", "!!python/object/apply:os.system [touch /tmp/evil]\n"),
         ("curriculum.yaml", "5\n"),
@@ -180,7 +180,7 @@ def test_wrong_values_in_run_json(run, changes, message):
         ("summary.json", summary(metrics={}, steps=1, flops=1e400)),
         ("summary.json", summary(metrics={}, steps=1, flops=10**400)),
         ("summary.json", summary(metrics={}, steps=-1, flops=1)),
-        ("summary.json", '{"metrics": {}, "notes": 5, "steps": 1, "flops": 1, "seconds": 1, "bytes_kept": 1, "teacher_bytes": 1}'),
+        ("summary.json", '{"metrics": {}, "notes": 5, "steps": 1, "flops": 1, "seconds": 1, "bytes_kept": 1, "teacher_bytes": 1}'),  # noqa: E501
         ("summary.json", '{"a":' * 100_000),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from vigreux.report.layout import terminal_table
 if TYPE_CHECKING:
     from vigreux.assembly.caching import Capture
 
-ABOUT = """Write the teacher signals that a configuration's stages need, so that students train without teachers.
+ABOUT = """Write the teacher signals that a configuration's stages need. Students then train without teachers.
 
 Run the same command again to resume an interrupted cache or to rebuild damaged shards. Several processes
 share the work (accelerate launch -m vigreux cache CONFIG.yaml)."""

@@ -49,8 +49,8 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
     """Adds to `out`, or overwrites it, several rows together: a row alone would wait for its own sum."""
 
     def write(
-        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any, codes: Any,
-        row_step: Any, chunk_step: Any, chunks: Any,
+        e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any,
+        codes: Any, row_step: Any, chunk_step: Any, chunks: Any,
     ) -> None:  # fmt: skip
         b = e.builder
         with e.loop(count, rows) as step:

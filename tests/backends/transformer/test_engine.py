@@ -262,7 +262,7 @@ def test_no_checkpoint_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    """The loss of the step is finite, and its gradient makes weights that are not: no checkpoint is written."""
+    """The loss of the step is finite, and its gradient makes weights that are not: no checkpoint is written."""  # noqa: E501
     setup = setup_of("masked-lm", (stage("final", Logits(), 8),))
 
     def spoil(gradient: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def test_rules_and_shares():
     grammar = read_grammar(SMALL, "small.grammar")
     assert (grammar.name, grammar.start) == ("small", "s")
     assert grammar.rules == (
-        Rule("s", ("p", "q"), 0.25), Rule("s", ("q", "p"), 0.75), Rule("p", ("a", "b"), 0.5), Rule("p", ("b",), 0.5),
+        Rule("s", ("p", "q"), 0.25), Rule("s", ("q", "p"), 0.75), Rule("p", ("a", "b"), 0.5), Rule("p", ("b",), 0.5),  # noqa: E501
         Rule("q", ("c",), 1.0),
     )  # fmt: skip
     assert (grammar.terminals, grammar.nonterminals) == (("a", "b", "c"), ("p", "q", "s"))

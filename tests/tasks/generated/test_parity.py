@@ -108,7 +108,7 @@ def test_depth_three_with_single_coordinates():
 
 
 def test_depth_three_with_pairs():
-    """Pairs (0, 1) … (12, 13) for nodes 1 … 7; a pair written = has product +1, ≠ has −1, in two ways each."""
+    """Pairs (0, 1) … (12, 13) for nodes 1 … 7; a pair written = has product +1, ≠ has −1, in two ways each."""  # noqa: E501
     task = HierarchicalParity(14, tuple((2 * j, 2 * j + 1) for j in range(7)))
     table = {
         "=======": 7,
