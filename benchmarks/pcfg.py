@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vigreux.tasks.generated.grammar import Grammar, load_grammar
-from vigreux.tasks.generated.sentences import SentenceSampler
+from vigreux.tasks.synthetic.grammar import Grammar, load_grammar
+from vigreux.tasks.synthetic.sentences import SentenceSampler
 
 CONTENDERS = ("vigreux", "recursive", "nltk")
 ROUNDS = 5

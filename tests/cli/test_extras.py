@@ -83,7 +83,7 @@ def test_only_the_laboratory_needs_its_packages(tmp_path):
     done = run(code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     missing = dict(eval(done.stdout))
-    laboratory = ("backends.two_layer", "claims", "kernels", "probes.monomials", "tasks.generated.sentences")
+    laboratory = ("backends.two_layer", "claims", "kernels", "probes.monomials", "tasks.synthetic.sentences")
     assert "vigreux.kernels" in missing
     assert [name for name in missing if not name.removeprefix("vigreux.").startswith(laboratory)] == []
     assert set(missing.values()) == {

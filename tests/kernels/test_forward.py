@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vigreux.kernels.forward import ROWS, SignForward
 from vigreux.models.two_layer import TwoLayer
-from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.synthetic.bits import BitStream
 
 
 @given(

@@ -16,8 +16,8 @@ from tests.reference import monomials as reference
 from vigreux.errors import CheckpointError, ConfigError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.probes.monomials import MonomialSettings, hypercube, probe_monomials, walsh_hadamard
-from vigreux.tasks.generated.bits import BitStream
-from vigreux.tasks.generated.parity import HierarchicalParity, Parity
+from vigreux.tasks.synthetic.bits import BitStream
+from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 
 MONTE_CARLO = MonomialSettings(method="monte-carlo", samples=500, block=128)
 

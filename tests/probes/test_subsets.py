@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigreux.probes.subsets import _combination, choose_monomials, places
-from vigreux.tasks.generated.parity import HierarchicalParity, Parity
+from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 
 ALL = {"degree": 3, "feature_degree": None, "inside": 10**6, "outside": 10**6}
 

@@ -29,8 +29,8 @@ from vigreux.models.student import INTERMEDIATE, build, student_config
 from vigreux.tasks.build import build_task, read_documents
 from vigreux.tasks.classes import check_problem_type, find_class, is_generic, named_classes
 from vigreux.tasks.documents.split import Documents
-from vigreux.tasks.generated.build import generated_tokenizer, is_generated
 from vigreux.tasks.kinds.registry import BUILDERS
+from vigreux.tasks.synthetic.build import generated_tokenizer, is_generated
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 

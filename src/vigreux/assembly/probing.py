@@ -24,11 +24,11 @@ from vigreux.probes.similarity import compare_layers
 from vigreux.run.folder import RunFolder
 from vigreux.tasks.build import build_task
 from vigreux.tasks.encoding import padding_id
-from vigreux.tasks.generated.build import generated_grammar
+from vigreux.tasks.synthetic.build import generated_grammar
 from vigreux.tasks.table import pad, pad_inputs
 
 if TYPE_CHECKING:
-    from vigreux.tasks.generated.sentences import Sentences
+    from vigreux.tasks.synthetic.sentences import Sentences
 
 _STREAM = 2**62  # a stream of sentences that neither training nor evaluation reads
 _BATCH = 128  # sentences of a forward pass
@@ -161,7 +161,7 @@ def nonterminal_data(probed: ProbedModel, count: int) -> ProbeData:
     Raises:
         ConfigError: the run is not on a grammar, or its grammar has no levels.
     """
-    from vigreux.tasks.generated.sentences import SentenceSampler  # here: it needs vigreux[lab]
+    from vigreux.tasks.synthetic.sentences import SentenceSampler  # here: it needs vigreux[lab]
 
     grammar = generated_grammar(probed.task)
     if grammar.depth is None:

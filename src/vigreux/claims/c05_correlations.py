@@ -76,7 +76,7 @@ def _probed_steps(teacher: RunFolder, scale: ParityScale, rise: Rise) -> list[in
 def _probe(teacher: RunFolder, scale: ParityScale, step: int, samples: int) -> dict[str, Any]:
     from vigreux.models.two_layer import TwoLayer
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
-    from vigreux.tasks.generated.parity import Parity
+    from vigreux.tasks.synthetic.parity import Parity
 
     (path,) = (checkpoint.path for checkpoint in teacher.checkpoints() if checkpoint.global_step == step)
     task = Parity.draw(scale.n, scale.k, scale.task_seed)

@@ -112,7 +112,7 @@ def emergence_of(teacher: RunFolder, scale: HierarchicalScale) -> dict[str, Any]
     """
     from vigreux.models.two_layer import TwoLayer
     from vigreux.probes.monomials import MonomialSettings, probe_monomials
-    from vigreux.tasks.generated.parity import HierarchicalParity
+    from vigreux.tasks.synthetic.parity import HierarchicalParity
 
     task = HierarchicalParity.draw(scale.n, scale.k, scale.classes, scale.task_seed)
     available = teacher.checkpoints()[:-1]

@@ -29,8 +29,8 @@ from vigreux.errors import CheckpointError, ConfigError, unknown
 from vigreux.kernels.forward import SignForward
 from vigreux.models.two_layer import TwoLayer
 from vigreux.probes.subsets import Monomial, Where, choose_monomials, places
-from vigreux.tasks.generated.bits import BitStream
-from vigreux.tasks.generated.parity import BooleanTask
+from vigreux.tasks.synthetic.bits import BitStream
+from vigreux.tasks.synthetic.parity import BooleanTask
 
 Network = Callable[[Tensor], Tensor]  # (N, n) ±1 → logits (N, K)
 Readout = Literal["difference", "probability", "tanh"]

@@ -10,7 +10,7 @@ from itertools import accumulate
 from math import comb
 from typing import Literal
 
-from vigreux.tasks.generated.parity import BooleanTask
+from vigreux.tasks.synthetic.parity import BooleanTask
 
 Where = Literal["in", "out", "mixed"]
 

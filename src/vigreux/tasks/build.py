@@ -9,9 +9,9 @@ from vigreux.errors import ConfigError
 from vigreux.tasks.documents.records import Record
 from vigreux.tasks.documents.sources import read_with_notes
 from vigreux.tasks.documents.split import Documents, check_overlap, draw_records, split_records
-from vigreux.tasks.generated.build import generated_task, is_generated
 from vigreux.tasks.kinds.base import RunClasses
 from vigreux.tasks.kinds.registry import BUILDERS
+from vigreux.tasks.synthetic.build import generated_task, is_generated
 from vigreux.tasks.task import Task
 
 

@@ -50,8 +50,8 @@ from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import StepCost
 from vigreux.run.checkpoints import verify_manifest, write_manifest
 from vigreux.run.folder import RunFolder
-from vigreux.tasks.generated.bits import BitStream
-from vigreux.tasks.generated.parity import HierarchicalParity, Parity
+from vigreux.tasks.synthetic.bits import BitStream
+from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 
 pytestmark = pytest.mark.filterwarnings("ignore:stage .* explained variance")
 

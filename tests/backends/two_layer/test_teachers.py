@@ -29,7 +29,7 @@ from vigreux.distillation.projection import projection_entries, projection_matri
 from vigreux.errors import CheckpointError
 from vigreux.models.two_layer import TwoLayer
 from vigreux.run.checkpoints import write_manifest
-from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.synthetic.bits import BitStream
 
 CHUNK = 64
 STREAM = BitStream(7, 5)

@@ -19,7 +19,7 @@ from vigreux.errors import ConfigError
 from vigreux.loop.run import start_or_resume
 from vigreux.models.two_layer import TwoLayer
 from vigreux.run.folder import Summary
-from vigreux.tasks.generated.parity import BooleanTask, HierarchicalParity, Parity
+from vigreux.tasks.synthetic.parity import BooleanTask, HierarchicalParity, Parity
 from vigreux.units import human_bytes
 
 

@@ -29,7 +29,7 @@ from vigreux.kernels.sgd import Blocking, Loss, OnlineSGD
 from vigreux.models.size import directory_bytes
 from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import Cost, StageCost
-from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.synthetic.bits import BitStream
 
 _SAMPLES = 2048  # that are timed; a quarter of them for a wide network
 _WIDE = 4096  # hidden units from which cost is taken to be linear in their number

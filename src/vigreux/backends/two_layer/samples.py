@@ -10,7 +10,7 @@ import torch
 from vigreux.backends.two_layer.setup import TwoLayerSetup
 from vigreux.backends.two_layer.teachers import forward
 from vigreux.models.two_layer import TwoLayer
-from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.synthetic.bits import BitStream
 
 
 class Samples:

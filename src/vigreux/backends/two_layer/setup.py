@@ -12,7 +12,7 @@ from vigreux.config.two_layer import SGDConfig
 from vigreux.curriculum import Curriculum, Stage, check_curriculum, hidden_part, resolve_steps
 from vigreux.errors import ConfigError
 from vigreux.models.two_layer import TwoLayer
-from vigreux.tasks.generated.parity import BooleanTask
+from vigreux.tasks.synthetic.parity import BooleanTask
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vigreux.kernels.forward import ROWS, SignForward
 from vigreux.models.two_layer import CONFIG, MODEL_TYPE, WEIGHTS, TwoLayer
 from vigreux.run.checkpoints import checkpoints_in, verify_manifest
 from vigreux.run.folder import RunFolder
-from vigreux.tasks.generated.bits import BitStream
+from vigreux.tasks.synthetic.bits import BitStream
 
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured

@@ -15,9 +15,9 @@ from scipy.stats import chisquare
 from tests.reference import derivation
 from tests.reference.cyk import derives
 from vigreux.errors import DataError
-from vigreux.tasks.generated import sentences as module
-from vigreux.tasks.generated.grammar import load_grammar, published, read_grammar
-from vigreux.tasks.generated.sentences import SentenceSampler
+from vigreux.tasks.synthetic import sentences as module
+from vigreux.tasks.synthetic.grammar import load_grammar, published, read_grammar
+from vigreux.tasks.synthetic.sentences import SentenceSampler
 
 RECURSIVE = read_grammar(
     "s -> s s 0.2\ns -> open s close 0.3\ns -> t 0.3\ns -> x 0.2\nt -> x y 0.5\nt -> s 0.5", "recursive"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vigreux.errors import ConfigError
-from vigreux.tasks.generated.parity import HierarchicalParity, Parity
+from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 
 
 def labels(task, rows):

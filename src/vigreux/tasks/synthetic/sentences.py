@@ -12,7 +12,7 @@ import numpy as np
 
 from vigreux.errors import DataError
 from vigreux.kernels.derivations import Room, RuleTable, expand
-from vigreux.tasks.generated.grammar import Grammar
+from vigreux.tasks.synthetic.grammar import Grammar
 
 LONGEST = 1 << 20  # the most tokens of a sentence: a recursive grammar has no longest one
 _SPARE = 1.05  # buffers hold this multiple of the expected tokens of one more sentence than asked

@@ -3,7 +3,7 @@
 import pytest
 
 from vigreux.errors import DataError
-from vigreux.tasks.generated.grammar import Rule, load_grammar, published, read_grammar
+from vigreux.tasks.synthetic.grammar import Rule, load_grammar, published, read_grammar
 
 SMALL = """
 # a comment

@@ -4,7 +4,7 @@
 
     grammar:cfg3b          sentences of a published grammar (masked-lm, causal-lm)
     grammar:cfg3b:m        the same rules from the symbol m on: shorter sentences
-    grammar:FILE           your grammar (`vigreux.tasks.generated.grammar`)
+    grammar:FILE           your grammar (`vigreux.tasks.synthetic.grammar`)
     parity:n=20,k=4,seed=0                        bits and their sparse parity (classification)
     hierarchical-parity:n=20,k=3,classes=4,seed=0
 
@@ -23,12 +23,12 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError, unknown
 from vigreux.tasks.encoding import padding_id
-from vigreux.tasks.generated.bits import BitStream
-from vigreux.tasks.generated.grammar import Grammar, load_grammar
-from vigreux.tasks.generated.parity import BooleanTask, HierarchicalParity, Parity
 from vigreux.tasks.kinds.classification import LabelledCollator
 from vigreux.tasks.kinds.language import CausalCollator, MaskedCollator
 from vigreux.tasks.stream import Example, Examples
+from vigreux.tasks.synthetic.bits import BitStream
+from vigreux.tasks.synthetic.grammar import Grammar, load_grammar
+from vigreux.tasks.synthetic.parity import BooleanTask, HierarchicalParity, Parity
 from vigreux.tasks.task import Collator, Task
 from vigreux.tasks.tokenizers import symbol_tokenizer
 
@@ -217,7 +217,7 @@ def _sentence_collator(grammar: Grammar, config: TaskConfig, tokenizer: PreTrain
 
 def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizerBase) -> Draw:
     """[BOS] sentence [EOS], cut to `max_length`; special tokens end nothing."""
-    from vigreux.tasks.generated.sentences import SentenceSampler  # here: it needs vigreux[lab]
+    from vigreux.tasks.synthetic.sentences import SentenceSampler  # here: it needs vigreux[lab]
 
     first, last = np.int32(tokenizer.bos_token_id), np.int32(tokenizer.eos_token_id)
 

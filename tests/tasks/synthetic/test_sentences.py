@@ -10,9 +10,9 @@ from scipy.stats import chisquare
 
 from tests.reference.cyk import derives
 from vigreux.errors import DataError
-from vigreux.tasks.generated import sentences as module
-from vigreux.tasks.generated.grammar import load_grammar, published, read_grammar
-from vigreux.tasks.generated.sentences import SentenceSampler
+from vigreux.tasks.synthetic import sentences as module
+from vigreux.tasks.synthetic.grammar import load_grammar, published, read_grammar
+from vigreux.tasks.synthetic.sentences import SentenceSampler
 
 ONE_WAY = read_grammar("s -> p q\np -> m n\nq -> n\nm -> a b\nn -> c a b", "one-way")
 

@@ -9,8 +9,8 @@ import torch
 from vigreux.config.transformer import TaskConfig
 from vigreux.errors import ConfigError, DataError
 from vigreux.tasks.build import build_task
-from vigreux.tasks.generated.build import generated_tokenizer, is_generated
-from vigreux.tasks.generated.parity import HierarchicalParity, Parity
+from vigreux.tasks.synthetic.build import generated_tokenizer, is_generated
+from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 from vigreux.tasks.task import IGNORE
 
 PARITY = TaskConfig(kind="classification", data="parity:n=12,k=3,seed=5", max_length=16, max_eval=300)

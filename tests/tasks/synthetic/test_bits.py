@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.tasks.generated.bits import BitStream, Purpose
+from vigreux.tasks.synthetic.bits import BitStream, Purpose
 
 PURPOSES = get_args(Purpose)
 
