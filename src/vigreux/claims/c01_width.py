@@ -52,7 +52,7 @@ class WidthScale(Scale):
 
 SCALES: dict[Preset, WidthScale] = {
     "smoke": WidthScale(
-        n=20, k=3, widths=(50, 200, 1000), steps=40_000, rate=5e-3, eval_every=1000, seeds=(0, 1, 2)
+        n=20, k=3, widths=(50, 200, 1000), steps=20_000, rate=5e-3, eval_every=1000, seeds=(0, 1)
     ),
     "laptop": WidthScale(
         n=40, k=5, widths=(30, 100, 300, 1000, 3000), steps=1_000_000, rate=5e-3, eval_every=10_000
