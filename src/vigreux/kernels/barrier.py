@@ -1,6 +1,6 @@
-"""A barrier for compiled threads that meet every few microseconds: they spin on one growing counter.
+"""A barrier for compiled threads that synchronise every few microseconds by spinning on a growing counter.
 
-numba has no atomics for the CPU; LLVM has, and an intrinsic of a few lines reaches them.
+numba has no CPU atomics. LLVM has them, and a short intrinsic exposes them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_SPINS = (
-    256  # looks at the counter before a thread offers its core to others: a busy machine must not stand still
-)
+# Reads of the counter before a thread yields its core, so that a busy machine makes progress.
+_SPINS = 256
 
 
 def new_counter() -> np.ndarray:
-    """(1,) int64: how many times any thread has arrived."""
+    """A new counter of arrivals, over all threads: (1,) int64."""
     return np.zeros(1, np.int64)
 
 
 def release(counter: np.ndarray) -> None:
-    """Lets every thread through for good: one of them failed and will not arrive."""
+    """Opens the barrier permanently, because one thread failed and will not arrive."""
     _add(counter, 2**62)
 
 
@@ -63,7 +62,10 @@ def _add(counter: np.ndarray, amount: int) -> None:
 
 @njit(cache=True, nogil=True)
 def wait(counter: np.ndarray, arrivals: int) -> None:
-    """Arrives, then waits until `counter` shows `arrivals`: threads × meetings so far, this one included."""
+    """Arrives at the barrier, then waits until `counter` reaches `arrivals`.
+
+    `arrivals` is the number of threads times the number of barriers so far, including this one.
+    """
     _atomic_add(counter, 1)  # type: ignore[call-arg]
     spins = 0
     while _atomic_read(counter) < arrivals:

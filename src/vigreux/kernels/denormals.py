@@ -10,10 +10,11 @@ import torch
 
 @contextmanager
 def no_denormals() -> Iterator[None]:
-    """Takes denormal numbers for 0, on this thread."""
-    before = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0  # torch has no question for it
+    """Treats denormal numbers as 0 on this thread."""
+    # torch cannot be asked for the setting, so a multiplication tests it
+    was_flushing = float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(before)
+        torch.set_flush_denormal(was_flushing)

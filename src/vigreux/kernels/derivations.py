@@ -1,8 +1,8 @@
 """Sentences of a probabilistic context-free grammar: a pure function of (seed, index).
 
-Draw number d of a sentence is the d-th output of SplitMix64 (Steele, Lea & Flood 2014) from a state that is
-itself hashed from (seed, index): no generator is carried from sentence to sentence. Symbols are expanded
-depth first, leftmost first, the d-th expansion with draw d (on a stack, so that recursive grammars work too).
+Draw d of a sentence is the d-th output of SplitMix64 (Steele, Lea & Flood 2014). Its initial state is hashed
+from (seed, index), so sentences share no generator. Symbols are expanded depth first, leftmost first, and the
+d-th expansion uses draw d. A stack holds the pending symbols, so recursive grammars work too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-MOST_ENDED = 127  # largest boundary level that is told apart: int8
+MOST_ENDED = 127  # the largest boundary level that an int8 holds; higher levels are recorded as this one
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -20,17 +20,17 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 class RuleTable(NamedTuple):
     """A grammar of T terminals (0 to T − 1), N nonterminals (T to T + N − 1) and R rules.
 
-    Rules are in the order of their left sides.
+    Rules are sorted by their left sides.
 
     Args:
         terminals: T.
-        first: (N + 1,) int64, first rule of a nonterminal; its last one stands before the next one's first.
-        threshold: (R,) uint64, 2^64 times the probabilities of a nonterminal's rules, summed up to this one:
-            a draw takes the first rule whose threshold it does not exceed, and the last rule where it exceeds
-            those of all others.
-        begin: (R + 1,) int64, where a rule's right side begins; it ends where the next begins.
-        right: (…,) int32 right sides, one after another, and behind them the start symbol.
-        level: (N,) int64 level of a nonterminal, 1 to depth, of a graded grammar; else unused.
+        first: (N + 1,) int64, the first rule of each nonterminal. Its rules end where the next one's begin.
+        threshold: (R,) uint64, 2^64 times the cumulative probability of a nonterminal's rules up to this one.
+            A draw selects the first rule whose threshold it does not exceed. If it exceeds the thresholds of
+            all other rules, it selects the last rule.
+        begin: (R + 1,) int64, where a rule's right side begins. It ends where the next one begins.
+        right: (…,) int32, the concatenated right sides, followed by the start symbol.
+        level: (N,) int64, the level of a nonterminal in a graded grammar, from 1 to depth; otherwise unused.
     """
 
     terminals: int
@@ -42,13 +42,13 @@ class RuleTable(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Where sentences are written, one after another.
+    """The buffers that sentences are written to, one after another.
 
     Args:
         tokens: (room,) int32 token ids.
-        boundaries: (room,) int8, of how many consecutive ancestors, from its parent up, a token is the last.
-        ancestors: (room, depth) int16, a token's ancestors of level 1 to depth, nonterminals counted from 0;
-            (room, 0) writes none.
+        boundaries: (room,) int8, the number of consecutive ancestors, from the parent up, that a token ends.
+        ancestors: (room, depth) int16, a token's ancestors at levels 1 to depth, with nonterminals counted
+            from 0. With shape (room, 0) no ancestors are written.
     """
 
     tokens: np.ndarray
@@ -60,25 +60,26 @@ class Room(NamedTuple):
 def expand(
     table: RuleTable, seed: np.uint64, first: int, done: int, ends: np.ndarray, room: Room, longest: int
 ) -> int:
-    """Writes sentences `first + done`, …, behind the `done` that stand in `room`, until there are len(ends).
+    """Appends sentences `first + done`, … to the `done` sentences in `room`, until it holds len(ends).
 
     Args:
         table: the grammar.
-        seed: of the stream.
-        first: index of the sentence that stands first.
-        done: how many sentences stand there already.
-        ends: (count,) int64, where each sentence ends; those behind `done` are written.
-        room: is written.
-        longest: most tokens that a sentence may have.
+        seed: seed of the stream.
+        first: index of the first sentence in `room`.
+        done: number of sentences already in `room`.
+        ends: (count,) int64, where each sentence ends. The entries from `done` on are written.
+        room: the buffers; written.
+        longest: maximum number of tokens in a sentence.
 
     Returns:
-        How many sentences stand there now. Fewer than `count`: the next one is longer than `longest`, or than
-        the room left.
+        The number of sentences in `room`. It is below `count` if the next sentence is longer than `longest`
+        or does not fit into `room`.
     """
     at = ends[done - 1] if done > 0 else 0
     stream = _mix(seed)
-    # a right side that waits holds at least one symbol, and that becomes at least one token
-    waiting, path = np.empty((longest, 3), np.int64), np.zeros(room.ancestors.shape[1], np.int16)
+    # a pending right side holds at least one symbol, which becomes at least one token
+    waiting = np.empty((longest, 3), np.int64)
+    path = np.zeros(room.ancestors.shape[1], np.int16)
     for i in range(done, len(ends)):
         state = _mix(stream + _GOLDEN * np.uint64(first + i))
         length = _sentence(table, state, at, min(longest, len(room.tokens) - at), room, waiting, path)
@@ -93,12 +94,12 @@ def expand(
 def _sentence(
     table: RuleTable, state: np.uint64, at: int, limit: int, room: Room, waiting: np.ndarray, path: np.ndarray
 ) -> int:
-    """Writes one sentence from place `at` on; gives its length, or −1 where that exceeds `limit`.
+    """Writes one sentence from index `at` on. Returns its length, or −1 if it is longer than `limit`.
 
-    The right side at hand is read from `child` to `stop`; its last symbol's last token is the last of
-    `last_of + 1` ancestors. `waiting` holds these three numbers of the right sides around it that have
-    symbols left, `path` the symbol read last at each level. A rule is found by a sum, not by branches, which
-    no processor could predict.
+    The current right side is read from `child` to `stop`. The last token of its last symbol ends
+    `last_of + 1` ancestors. `waiting` holds these three numbers for the enclosing right sides that have
+    symbols left. `path` holds the last symbol read at each level. A sum selects the rule, because processors
+    cannot predict branches on random draws.
     """
     terminals, first, threshold, begin, right = (
         table.terminals,
@@ -109,7 +110,7 @@ def _sentence(
     )
     tokens, boundaries, ancestors, depth = room.tokens, room.boundaries, room.ancestors, len(path)
     child, stop, last_of = len(right) - 1, len(right), -1
-    sides, length, symbols = 0, 0, 1  # symbols: tokens written, and symbols that wait
+    sides, length, symbols = 0, 0, 1  # symbols: tokens written plus symbols pending
     while length < symbols:
         if child == stop:
             sides -= 1

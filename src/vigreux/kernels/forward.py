@@ -1,4 +1,4 @@
-"""Hidden units and logits of a two-layer network on signs, at a quarter of a matrix product's cost.
+"""Hidden units and logits of a two-layer network on sign inputs, at a quarter of a matrix product's cost.
 
 See `signs.py` for the method.
 """
@@ -19,7 +19,7 @@ from vigreux.kernels.denormals import no_denormals
 from vigreux.kernels.lanes import TILE, Lanes, aligned, lanes_intrinsic, lanes_of
 from vigreux.kernels.signs import FOUR, SUMS, encode_inputs, set_sums, write_sums
 
-ROWS = 128  # samples for which a tile's sums are worked out once, and the least that is worth a thread
+ROWS = 128  # samples that share the sums of a tile; also the fewest samples that justify a thread
 
 
 class SignForward:
@@ -40,30 +40,28 @@ class SignForward:
         self.A[:, : self.width] = A.numpy()
 
     def logits(self, X: np.ndarray) -> Tensor:
-        """(N, n) ±1 → (N, K)."""
-        found = np.empty((len(X), len(self.A)), self.A.dtype)
+        """The logits: X (N, n) ±1 → (N, K)."""
+        logits = np.empty((len(X), len(self.A)), self.A.dtype)
 
         def work(rows: slice) -> None:
             size = self.tiles.shape[2]
-            Z, sums = (
-                aligned(ROWS, size, dtype=self.A.dtype),
-                aligned(ROWS, len(self.A), self.lanes, dtype=self.A.dtype),
-            )
-            _logits(self.tiles, self.A, self.c, *self._workspace(X, rows), Z, sums, found[rows])
+            Z = aligned(ROWS, size, dtype=self.A.dtype)
+            sums = aligned(ROWS, len(self.A), self.lanes, dtype=self.A.dtype)
+            _logits(self.tiles, self.A, self.c, *self._workspace(X, rows), Z, sums, logits[rows])
 
-        self._in_parts(work, len(X))
-        return torch.from_numpy(found)
+        self._on_threads(work, len(X))
+        return torch.from_numpy(logits)
 
     def hidden(self, X: np.ndarray) -> Tensor:
-        """(N, n) ±1 → (m, N): after the relu, a unit a row."""
-        found = np.empty((self.width, len(X)), self.A.dtype)
+        """The hidden units after the relu, one row per unit: X (N, n) ±1 → (m, N)."""
+        hidden = np.empty((self.width, len(X)), self.A.dtype)
 
         def work(rows: slice) -> None:
             Z = aligned(ROWS, self.tiles.shape[2], dtype=self.A.dtype)
-            _hidden(self.tiles, *self._workspace(X, rows), Z, found, rows.start)
+            _hidden(self.tiles, *self._workspace(X, rows), Z, hidden, rows.start)
 
-        self._in_parts(work, len(X))
-        return torch.from_numpy(found)
+        self._on_threads(work, len(X))
+        return torch.from_numpy(hidden)
 
     def _workspace(self, X: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         samples = np.ones((rows.stop - rows.start, self.chunks * FOUR), np.int8)
@@ -71,36 +69,36 @@ class SignForward:
         table = aligned(self.chunks * SUMS * self.tiles.shape[2], dtype=self.A.dtype)
         return samples, np.empty((ROWS, self.chunks), np.uint8), table
 
-    def _in_parts(self, work: Callable[[slice], None], count: int) -> None:
-        """A thread's share at a time, on as many threads as torch may use."""
+    def _on_threads(self, work: Callable[[slice], None], count: int) -> None:
+        """Calls `work` on slices of `count` samples, on as many threads as torch uses."""
         threads = torch.get_num_threads()
         share = -(-count // threads)
-        parts = [slice(start, min(start + share, count)) for start in range(0, count, max(share, 1))]
+        slices = [slice(start, min(start + share, count)) for start in range(0, count, max(share, 1))]
 
         def run(rows: slice) -> None:
             with no_denormals():
                 work(rows)
 
-        if len(parts) <= 1 or count <= ROWS:
+        if len(slices) <= 1 or count <= ROWS:
             run(slice(0, count))
             return
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(run, parts))
+        with ThreadPoolExecutor(len(slices)) as pool:
+            list(pool.map(run, slices))
 
 
 def _write_relu_dots(
     e: Lanes, Z: Any, A: Any, sums: Any, column: Any, stride: Any, count: Any, logits: Any
 ) -> None:
-    """sums[r, k] ← sums[r, k] + A[k, column :] relu(Z[r]), lane by lane, of a tile."""
+    """sums[r, k] ← sums[r, k] + A[k, column :] relu(Z[r]) over one tile, lane by lane."""
     size = TILE * e.lanes
     with e.loop(count) as r:
         h = [e.positive_part(e.load(Z, e.at(e.times(r, size), v * e.lanes))) for v in range(TILE)]
         with e.loop(logits) as k:
-            place = e.times(e.at(e.times(r, logits), k), e.lanes)
-            total = e.load(sums, place)
+            index = e.times(e.at(e.times(r, logits), k), e.lanes)
+            total = e.load(sums, index)
             for v in range(TILE):
                 total = e.fma(e.load(A, e.at(e.times(k, stride), column, v * e.lanes)), h[v], total)
-            e.store(total, sums, place)
+            e.store(total, sums, index)
 
 
 _relu_dots = lanes_intrinsic(_write_relu_dots)
@@ -130,7 +128,7 @@ def _hidden(
     tiles: np.ndarray, X: np.ndarray, codes: np.ndarray, table: np.ndarray, Z: np.ndarray, out: np.ndarray,
     first: int,
 ) -> None:  # fmt: skip
-    """out[:, first :] (m, N) ← the hidden layer of X, a unit a row."""
+    """out[:, first :] (m, N) ← the hidden layer of X, one row per unit."""
     count, inputs, size = tiles.shape
     zero = out.dtype.type(0)
     for start in range(0, len(X), len(Z)):

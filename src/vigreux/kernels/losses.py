@@ -1,4 +1,4 @@
-"""The losses of one sample's logits, and their gradients."""
+"""Losses on the logits of one sample, and their gradients."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SOFT_CROSS_ENTROPY, MULTI_MARGIN, SIGNED_MARGIN = 0, 1, 2
 
 @njit(cache=True, nogil=True, forceinline=True)
 def two_class_loss(o0: float, o1: float, q0: float, q1: float) -> tuple[float, float, float]:
-    """Soft cross-entropy of two logits, without a branch that depends on them.
+    """Soft cross-entropy of two logits, without branches that depend on the data.
 
     Returns:
         The loss without its logarithm, the argument of the logarithm (see `loss_and_gradient`), and the
         gradient of o0. The gradient of o1 is its negative, since q0 + q1 = 1.
     """
     difference = o1 - o0
-    small = math.exp(-abs(difference))  # of the less likely class, beside the other's 1
+    small = math.exp(-abs(difference))  # of the less likely class; the likely class has 1
     total = 1.0 + small
     likely = 1.0 / total
     first = small * likely if difference > 0 else likely
@@ -39,8 +39,8 @@ def loss_and_gradient(
 ) -> float:
     """The loss of logits o (K,) for q = targets[sample], and its gradient in g[r] (K,).
 
-    Of the soft cross-entropy log(losses[2, sample]) is still missing: a logarithm that no later step waits
-    for is taken of all samples together. It stays 1 for the other losses.
+    For the soft cross-entropy, the caller adds log(losses[2, sample]). No later step needs that logarithm, so
+    it is computed for all samples together. For the other losses, losses[2, sample] stays 1.
     """
     K = o.shape[0]
     loss = 0.0

@@ -1,6 +1,6 @@
-"""The passes of one step over a row of hidden units, a logit or two at a time.
+"""The passes of one step over a row of hidden units, one or two logits at a time.
 
-All places are element numbers.
+All indices are element numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
 
 def _activate(logits: int, *, keep: bool) -> Callable[..., list[Any]]:
-    """Corrects a row and computes its relu and a logit or two; `keep` also stores its pre-activations."""
+    """Corrects a row and computes its relu and logits. With `keep`, it also stores the pre-activations."""
 
     def write(
         e: Lanes, Z: Any, U: Any, A: Any, P: Any, z: Any, a: Any, a_step: Any, p: Any, u0: Any,
@@ -22,7 +22,8 @@ def _activate(logits: int, *, keep: bool) -> Callable[..., list[Any]]:
 
         Returns what `_dots` returns.
         """
-        factor, sums = e.splat(scale), _zeros(e, logits)
+        factor = e.splat(scale)
+        sums = _zeros(e, logits)
         earlier = [(u, e.splat(g)) for u, g in ((u0, g0), (u1, g1), (u2, g2))]
 
         def body(at: Any, v: int) -> None:
@@ -70,9 +71,9 @@ def _totals(e: Lanes, sums: list[list[Any]]) -> list[Any]:
 
 
 def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) -> Callable[..., None]:
-    """Updates by some of the logits: of the hidden layer (`hidden`) and of their weights (`output`).
+    """Updates from one or two logits, of the hidden layer (`hidden`) and of the output weights (`output`).
 
-    With `onto` the hidden layer's part is added to that of other logits.
+    With `onto`, the hidden update is added to that of the other logits.
     """
 
     def write(
@@ -80,31 +81,30 @@ def _backward(logits: int, *, hidden: bool, output: bool, onto: bool = False) ->
         shrink: Any, r0: Any, r1: Any, units: Any,
     ) -> None:  # fmt: skip
         """U[z :] ← 1[Z[z :] > 0] Σ_k m_k A_k;  A_k ← shrink A_k + r_k Z[z :]."""
-        left = e.splat(shrink)
-        amounts, rates = [e.splat(m) for m in (m0, m1)[:logits]], [e.splat(r) for r in (r0, r1)[:logits]]
+        decay = e.splat(shrink)
+        amounts = [e.splat(m) for m in (m0, m1)[:logits]]
+        rates = [e.splat(r) for r in (r0, r1)[:logits]]
 
         def body(at: Any, v: int) -> None:
             h = e.load(Z, e.at(z, at))
-            places = [e.at(a, e.times(a_step, k), at) for k in range(logits)]
-            weights = [e.load(A, place) for place in places]
+            indices = [e.at(a, e.times(a_step, k), at) for k in range(logits)]
+            weights = [e.load(A, index) for index in indices]
             if hidden:
                 total = e.load(U, e.at(z, at)) if onto else e.zero()
                 for amount, weight in zip(amounts, weights):
                     total = e.fma(amount, weight, total)
                 e.store(e.where_positive(h, total), U, e.at(z, at))
             if output:
-                for rate, weight, place in zip(rates, weights, places):
-                    e.store(e.fma(rate, h, e.builder.fmul(left, weight)), A, place)
+                for rate, weight, index in zip(rates, weights, indices):
+                    e.store(e.fma(rate, h, e.builder.fmul(decay, weight)), A, index)
 
         e.each_tile(units, body)
 
     return write
 
 
-activate_one, activate_two = (
-    lanes_intrinsic(_activate(1, keep=False), 1),
-    lanes_intrinsic(_activate(2, keep=False), 2),
-)
+activate_one = lanes_intrinsic(_activate(1, keep=False), 1)
+activate_two = lanes_intrinsic(_activate(2, keep=False), 2)
 keep_one, keep_two = lanes_intrinsic(_activate(1, keep=True), 1), lanes_intrinsic(_activate(2, keep=True), 2)
 dot_one, dot_two = lanes_intrinsic(_dots(1), 1), lanes_intrinsic(_dots(2), 2)
 both_of_one = lanes_intrinsic(_backward(1, hidden=True, output=True))

@@ -1,12 +1,11 @@
-"""Sums of vectors with signs, four at a time: `out_i += Σ_r s_ir v_r`, s_ir ∈ {−1, +1}.
+"""Signed sums of vectors, four at a time: `out_i += Σ_r s_ir v_r`, s_ir ∈ {−1, +1}.
 
-Inputs are signs, so neither `W x` nor `Σ_r U_r x_rᵀ` needs a multiplication. Of four vectors only eight sums
-exist, up to a common sign: they are worked out once, and each `out_i` takes one of them, which is a quarter
-of the work of a matrix product (the "Method of Four Russians", Arlazarov et al. 1970). A code says which of
-the eight and a sign says how:
+Inputs are signs, so neither `W x` nor `Σ_r U_r x_rᵀ` needs a multiplication. Four vectors have only eight
+signed sums, up to a common sign. These are computed once, and each `out_i` adds one of them: a quarter of the
+work of a matrix product (the "Method of Four Russians", Arlazarov et al. 1970). A code selects one of the
+eight sums, and a sign s multiplies it:
 
-    v_0 + x_1 v_1 + x_2 v_2 + x_3 v_3  times  s,      code = Σ_k 2^{k−1} [s_k ≠ s_0],  x_k = s_k s_0,  s =
-    s_0.
+    s (v_0 + x_1 v_1 + x_2 v_2 + x_3 v_3),    code = Σ_k 2^{k−1} [s_k ≠ s_0],    x_k = s_k s_0,    s = s_0.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from numba import njit
 
 from vigreux.kernels.lanes import TILE, Lanes, lanes_intrinsic
 
-FOUR, SUMS = 4, 8  # vectors of a chunk, and their sums up to a sign
+FOUR, SUMS = 4, 8  # vectors per chunk, and their signed sums up to a common sign
 ROWS = 2
 
 
 def _sums(vectors: int) -> Callable[..., None]:
-    """Works out the sums of a tile of so many vectors."""
+    """Computes the sums of a tile that is `vectors` vectors wide."""
 
     def write(e: Lanes, table: Any, source: Any, start: Any, stride: Any, chunks: Any) -> None:
         b = e.builder
@@ -35,18 +34,18 @@ def _sums(vectors: int) -> Callable[..., None]:
                 for r in range(FOUR):
                     e.prefetch(source, e.at(row, e.times(stride, r), (TILE + v) * e.lanes))
                 pair = [b.fadd(w[0], w[1]), b.fsub(w[0], w[1])]
-                rest = [b.fadd(w[2], w[3]), b.fsub(w[2], w[3])]
+                second_pair = [b.fadd(w[2], w[3]), b.fsub(w[2], w[3])]
                 for code in range(SUMS):
                     one, two, three = code & 1, code >> 1 & 1, code >> 2 & 1
                     join = b.fsub if two else b.fadd  # ±(v_2 ± v_3)
                     entry = e.at(e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes), v * e.lanes)
-                    e.store(join(pair[one], rest[two ^ three]), table, entry)
+                    e.store(join(pair[one], second_pair[two ^ three]), table, entry)
 
     return write
 
 
 def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
-    """Adds to `out`, or overwrites it, several rows together: a row alone would wait for its own sum."""
+    """Adds to `out` or overwrites it, `rows` rows together. A single row would wait for its own sum."""
 
     def write(
         e: Lanes, table: Any, out: Any, start: Any, stride: Any, first: Any, count: Any, ahead: Any,
@@ -55,39 +54,36 @@ def _adder(rows: int, vectors: int, *, onto: bool) -> Callable[..., None]:
         b = e.builder
         with e.loop(count, rows) as step:
             i = [e.at(first, step, r) for r in range(rows)]
-            places = [[e.at(start, e.times(row, stride), v * e.lanes) for v in range(vectors)] for row in i]
-            for own in places:  # the same rows of the next tile
-                for place in own:
-                    e.prefetch(out, e.at(place, ahead))
-            sums = [[e.register(e.load(out, place) if onto else e.zero()) for place in own] for own in places]
+            indices = [[e.at(start, e.times(row, stride), v * e.lanes) for v in range(vectors)] for row in i]
+            for row_indices in indices:  # the same rows of the next tile
+                for index in row_indices:
+                    e.prefetch(out, e.at(index, ahead))
+            sums = [
+                [e.register(e.load(out, index) if onto else e.zero()) for index in row_indices]
+                for row_indices in indices
+            ]
             with e.loop(chunks) as chunk:
-                for row, own in zip(i, sums):
-                    both = b.zext(
+                for row, row_sums in zip(i, sums):
+                    code_and_sign = b.zext(
                         e.scalar(codes, e.at(e.times(row, row_step), e.times(chunk, chunk_step))), chunk.type
                     )
-                    code, sign = (
-                        b.and_(both, e.integer(SUMS - 1)),
-                        e.splat(e.signed_one(b.lshr(both, e.integer(3)))),
-                    )
+                    code = b.and_(code_and_sign, e.integer(SUMS - 1))
+                    sign = e.splat(e.signed_one(b.lshr(code_and_sign, e.integer(3))))
                     entry = e.times(e.at(e.times(chunk, SUMS), code), TILE * e.lanes)
                     for v in range(vectors):
-                        e.add_to(own[v], e.load(table, e.at(entry, v * e.lanes)), sign)
-            for own_places, own in zip(places, sums):
-                for place, variable in zip(own_places, own):
-                    e.store(b.load(variable), out, place)
+                        e.add_to(row_sums[v], e.load(table, e.at(entry, v * e.lanes)), sign)
+            for row_indices, row_sums in zip(indices, sums):
+                for index, variable in zip(row_indices, row_sums):
+                    e.store(b.load(variable), out, index)
 
     return write
 
 
 _sums_of_tile, _sums_of_one = lanes_intrinsic(_sums(TILE)), lanes_intrinsic(_sums(1))
-_add_many, _add_one = (
-    lanes_intrinsic(_adder(ROWS, TILE, onto=True)),
-    lanes_intrinsic(_adder(1, TILE, onto=True)),
-)
-_set_many, _set_one = (
-    lanes_intrinsic(_adder(ROWS, TILE, onto=False)),
-    lanes_intrinsic(_adder(1, TILE, onto=False)),
-)
+_add_many = lanes_intrinsic(_adder(ROWS, TILE, onto=True))
+_add_one = lanes_intrinsic(_adder(1, TILE, onto=True))
+_set_many = lanes_intrinsic(_adder(ROWS, TILE, onto=False))
+_set_one = lanes_intrinsic(_adder(1, TILE, onto=False))
 _add_narrow, _set_narrow = lanes_intrinsic(_adder(1, 1, onto=True)), lanes_intrinsic(_adder(1, 1, onto=False))
 
 
@@ -109,7 +105,7 @@ def add_sums(
 ) -> None:  # fmt: skip
     """out_i ← out_i + Σ_chunk ± table[chunk, code], for rows i < count, which begin at `start + i · stride`.
 
-    A row's neighbour `ahead` elements on is brought into the cache: it is the next tile's.
+    The same row of the next tile, `ahead` elements further, is prefetched into the cache.
     """
     most = count // ROWS * ROWS
     if vectors == TILE:
@@ -124,7 +120,7 @@ def set_sums(
     table: np.ndarray, out: np.ndarray, start: int, stride: int, count: int, ahead: int, codes: np.ndarray,
     row_step: int, chunk_step: int, chunks: int, vectors: int,
 ) -> None:  # fmt: skip
-    """The same with nothing in `out` before."""
+    """out_i ← Σ_chunk ± table[chunk, code]: `add_sums` without the previous values of `out`."""
     most = count // ROWS * ROWS
     if vectors == TILE:
         _set_many(table, out, start, stride, 0, most, ahead, codes, row_step, chunk_step, chunks)
@@ -135,7 +131,7 @@ def set_sums(
 
 @njit(cache=True, nogil=True)
 def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> None:
-    """Codes (count, chunks) of rows `first` … of X (N, ≥ 4 · chunks) int8. A chunk is four inputs."""
+    """Writes codes (count, chunks) of rows `first` … of X (N, ≥ 4 · chunks) int8; a chunk is four inputs."""
     for r in range(count):
         x, code = X[first + r], codes[r]
         for c in range(codes.shape[1]):
@@ -150,7 +146,7 @@ def encode_inputs(X: np.ndarray, first: int, count: int, codes: np.ndarray) -> N
 
 @njit(cache=True, nogil=True)
 def encode_rows(X: np.ndarray, first: int, chunks: int, codes: np.ndarray) -> None:
-    """Codes (chunks or more, n) of the columns of X: four rows from `first` on are a chunk."""
+    """Writes the codes (≥ chunks, n) of the columns of X; a chunk is four rows, from row `first` on."""
     for c in range(chunks):
         row = first + FOUR * c
         zero, one, two, three, code = X[row], X[row + 1], X[row + 2], X[row + 3], codes[c]

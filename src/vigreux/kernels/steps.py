@@ -1,8 +1,9 @@
-"""The sequential part of a block: SGD steps on rows whose pre-activations lack the last few steps only.
+"""The sequential part of a block: SGD steps on rows whose pre-activations lack only the last few steps.
 
-Arrays are those of `vocabulary.py`, handed on whole, with row numbers: a view, whose references are counted,
-costs as much as a narrow row's work. Units can be shared out among threads, each with its own columns of Z, U
-and A: all that a step needs of the others is their part of the logits, and for that they meet once a step.
+The arrays are those of `vocabulary.py`. Functions take whole arrays with row numbers, because a view counts
+references, which costs as much as a step on a narrow row. Threads can share the units: each has its own
+columns of Z, U and A. A step needs only the partial logits of the other threads, so the threads synchronise
+once per step.
 """
 
 from __future__ import annotations
@@ -15,34 +16,35 @@ from vigreux.kernels.barrier import wait
 from vigreux.kernels.corrections import correct
 from vigreux.kernels.losses import loss_and_gradient, two_class_loss
 from vigreux.kernels.signs import FOUR
-from vigreux.kernels.vocabulary import Block, Meeting, Network, Place, Rules, Samples
+from vigreux.kernels.vocabulary import Block, Network, Rules, Samples, SharedState, UnitRange
 
-# "nnan" and "ninf" are left out: a diverging run must show its NaN
+# without "nnan" and "ninf": a diverging run must show its NaN
 _FAST = {"contract", "reassoc", "nsz"}
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def logits_steps(
-    network: Network, block: Block, samples: Samples, rules: Rules, place: Place, meeting: Meeting,
-    offset: int, first: int, last: int, scale: float,
+    network: Network, block: Block, samples: Samples, rules: Rules, unit_range: UnitRange,
+    shared: SharedState, offset: int, first: int, last: int, scale: float,
 ) -> float:  # fmt: skip
-    """Takes the steps of a group on a loss of the logits, and of the hidden layer where P has rows.
+    """Takes a group's steps on a loss of the logits, and of the hidden layer if P has rows.
 
     The group is rows `first` to `last` of the block that begins at sample `offset`.
 
     Returns:
         The scale after the steps.
     """
-    A, c, work, Z, G, U, P = network.A, network.c, meeting.work, block.Z, block.G, block.U, block.P
-    losses, targets, hidden, rates, shrinks, counter = (
-        samples.losses, samples.targets, samples.hidden, samples.rate, samples.shrink, meeting.counter
-    )  # fmt: skip
-    K, threads, thread, batch, padded = len(c), work.shape[1], place.thread, rules.batch, place.padded
+    A, c, work, Z, G, U, P = network.A, network.c, shared.work, block.Z, block.G, block.U, block.P
+    losses, targets, hidden = samples.losses, samples.targets, samples.hidden
+    rates, shrinks, counter = samples.rate, samples.shrink, shared.counter
+    K, threads, batch = len(c), work.shape[1], rules.batch
+    column, units, padded = unit_range.column, unit_range.units, unit_range.padded
+    thread = unit_range.thread
     o, g = work[2, thread, 0], work[3, thread]
     step = (offset + first) // batch
     for quad in range(first, last, rules.quad):
         end = min(quad + rules.quad, last)
-        correct(Z, G, U, quad, end, first, quad, padded, place.lanes)
+        correct(Z, G, U, quad, end, first, quad, padded, unit_range.lanes)
         for start in range(quad, end, batch):
             side, sample = step & 1, offset + start
             for r in range(batch):
@@ -63,7 +65,7 @@ def logits_steps(
             for r in range(len(P)):
                 amount = rules.weight * rate / scale
                 losses[1, sample + r] = rules.weight * _match_hidden(
-                    P, U, r, start + r, hidden, sample + r, place.column, place.units, amount, rules.before
+                    P, U, r, start + r, hidden, sample + r, column, units, amount, rules.before_relu
                 )
             for k in range(K):
                 total = 0.0
@@ -79,24 +81,23 @@ def two_class_steps(
     network: Network,
     block: Block,
     samples: Samples,
-    place: Place,
+    unit_range: UnitRange,
     offset: int,
     first: int,
     last: int,
     scale: float,
 ) -> float:
-    """What `logits_steps` does, for two classes, soft cross-entropy, batch size 1 and one thread, the
-    commonest case.
+    """`logits_steps` for the commonest case: two classes, soft cross-entropy, batch size 1 and one thread.
 
-    Then the logits and their gradient are two numbers and one; without arrays for them a narrow network takes
+    The logits are then two numbers and their gradient is one. Without arrays for them, a narrow network takes
     a tenth less time.
     """
     A, c, Z, G, U, P = network.A, network.c, block.Z, block.G, block.U, block.P
     losses, targets, rates, shrinks = samples.losses, samples.targets, samples.rate, samples.shrink
-    step, padded, c0, c1 = A.shape[1], place.padded, float(c[0]), float(c[1])
+    step, padded, c0, c1 = A.shape[1], unit_range.padded, float(c[0]), float(c[1])
     for quad in range(first, last, FOUR):
         end = min(quad + FOUR, last)
-        correct(Z, G, U, quad, end, first, quad, padded, place.lanes)
+        correct(Z, G, U, quad, end, first, quad, padded, unit_range.lanes)
         for row in range(quad, end):
             sample, z = offset + row, row * Z.shape[1]
             u0, u1, u2, g0, g1, g2 = _unknown_steps(G, row, quad, row, step)
@@ -114,11 +115,12 @@ def two_class_steps(
 
 @njit(cache=True, nogil=True)
 def hidden_steps(
-    block: Block, samples: Samples, rules: Rules, place: Place, offset: int, first: int, last: int,
+    block: Block, samples: Samples, rules: Rules, unit_range: UnitRange, offset: int, first: int, last: int,
     scale: float,
 ) -> float:  # fmt: skip
-    """The steps on ½ ‖a − t‖², `a` the hidden layer. The output layer stays, and threads need not meet."""
-    Z, G, U, batch, padded, lanes = block.Z, block.G, block.U, rules.batch, place.padded, place.lanes
+    """Takes steps on ½ ‖a − t‖², with hidden layer a. The output layer stays; threads run independently."""
+    Z, G, U, batch = block.Z, block.G, block.U, rules.batch
+    column, units, padded, lanes = unit_range.column, unit_range.units, unit_range.padded, unit_range.lanes
     hidden, losses, rates, shrinks = samples.hidden, samples.losses, samples.rate, samples.shrink
     step = (offset + first) // batch
     for quad in range(first, last, rules.quad):
@@ -129,11 +131,11 @@ def hidden_steps(
             next_scale = scale * shrinks[step]
             amount = rates[step] / next_scale
             for row in range(start, start + batch):
-                for j in range(place.units):
+                for j in range(units):
                     Z[row, j] *= scale
                     U[row, j] = 0
                 losses[1, offset + row] = _match_hidden(
-                    Z, U, row, row, hidden, offset + row, place.column, place.units, amount, rules.before
+                    Z, U, row, row, hidden, offset + row, column, units, amount, rules.before_relu
                 )
             scale = next_scale
             step += 1
@@ -147,7 +149,7 @@ def _forward(
 ) -> None:  # fmt: skip
     """Z[row] ← relu(scale · corrected Z[row]), work[side, thread, r] (K,) ← A Z[row].
 
-    Where P has rows, P[r] ← the value before the relu.
+    If P has rows, P[r] ← the value before the relu.
     """
     K, step, z, p = len(A), A.shape[1], row * Z.shape[1], r * Z.shape[1]
     u0, u1, u2, g0, g1, g2 = _unknown_steps(G, row, first, start, step)
@@ -174,15 +176,16 @@ def _forward(
 def _unknown_steps(
     G: np.ndarray, row: int, first: int, start: int, step: int
 ) -> tuple[int, int, int, float, float, float]:
-    """Places in U of the steps that Z[row] lacks, and their weights.
+    """Indices in U of the steps that Z[row] lacks, and their weights.
 
-    These are the steps of rows `first` … `start − 1`, at most 3. A missing one has the weight 0.
+    These are the steps of rows `first` … `start − 1`, at most 3. An absent step has weight 0.
     """
-    known, zero = start - first, G.dtype.type(0)
-    g0 = G[row, first] if known > 0 else zero
-    g1 = G[row, first + 1] if known > 1 else zero
-    g2 = G[row, first + 2] if known > 2 else zero
-    return first * step, (first + min(known, 1)) * step, (first + min(known, 2)) * step, g0, g1, g2
+    available = start - first
+    zero = G.dtype.type(0)
+    g0 = G[row, first] if available > 0 else zero
+    g1 = G[row, first + 1] if available > 1 else zero
+    g2 = G[row, first + 2] if available > 2 else zero
+    return first * step, (first + min(available, 1)) * step, (first + min(available, 2)) * step, g0, g1, g2
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -198,12 +201,8 @@ def _backward(
     if batch == 1:
         z = start * step
         for k in range(0, K - 1, 2):
-            m0, m1, r0, r1 = (
-                -hidden_rate * g[0, k],
-                -hidden_rate * g[0, k + 1],
-                -rate * g[0, k],
-                -rate * g[0, k + 1],
-            )
+            m0, m1 = -hidden_rate * g[0, k], -hidden_rate * g[0, k + 1]
+            r0, r1 = -rate * g[0, k], -rate * g[0, k + 1]
             if k == 0:
                 rows.both_of_two(Z, U, A, z, 0, step, m0, m1, shrink, r0, r1, m)
             else:
@@ -222,18 +221,18 @@ def _backward(
             rows.hidden_of_one_more(Z, U, A, z, k * step, step, -hidden_rate * g[r, k], 0.0, 1.0, 0.0, 0.0, m)
     for r in range(batch):
         for k in range(K):
-            kept = shrink if r == 0 else 1.0
+            decay = shrink if r == 0 else 1.0
             rows.output_of_one(
-                Z, U, A, (start + r) * step, k * step, step, 0.0, 0.0, kept, -rate * g[r, k], 0.0, m
+                Z, U, A, (start + r) * step, k * step, step, 0.0, 0.0, decay, -rate * g[r, k], 0.0, m
             )
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _match_hidden(
     P: np.ndarray, U: np.ndarray, r: int, row: int, hidden: np.ndarray, sample: int, column: int, units: int,
-    amount: float, before: bool,
+    amount: float, before_relu: bool,
 ) -> float:  # fmt: skip
-    """U[row] −= amount · (a − t), `a` the hidden layer before or after the relu. Returns ½ ‖a − t‖².
+    """U[row] −= amount · (a − t), with a the hidden layer before or after the relu. Returns ½ ‖a − t‖².
 
     P[r] holds the layer before the relu.
     """
@@ -241,7 +240,7 @@ def _match_hidden(
     zero, weight, total = number(0), number(amount), number(0)
     for j in range(units):
         value = P[r, j]
-        passes = before or not value <= zero  # NaN passes
+        passes = before_relu or not value <= zero  # NaN passes
         error = (value if passes else zero) - hidden[sample, column + j]
         total += error * error
         U[row, j] -= weight * error if passes else zero

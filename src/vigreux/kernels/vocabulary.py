@@ -1,7 +1,7 @@
 """The arrays that kernels pass to each other, as named tuples, which compiled code can unpack.
 
 Notation: n inputs, m hidden units of one thread, K logits, B rows (samples) of a block, N samples of a call.
-m is rounded up to an odd number of vectors, so that rows do not fall on each other in the cache; the units
+m is rounded up to an odd number of vectors, so that rows do not compete for the same cache lines. The units
 beyond the network's stay 0.
 """
 
@@ -13,12 +13,12 @@ import numpy as np
 
 
 class Network(NamedTuple):
-    """One thread's part of the weights.
+    """The weights of one thread.
 
     Args:
-        tiles: (T, inputs, units) hidden layer, an input a row, the bias last: `W = scale · tiles`.
+        tiles: (T, inputs, units) hidden layer, one row per input, the bias last: `W = scale · tiles`.
         A: (K, m) output layer.
-        c: (K,) its bias; each thread has a copy.
+        c: (K,) bias of the output layer; each thread has a copy.
     """
 
     tiles: np.ndarray
@@ -27,20 +27,19 @@ class Network(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The rows that go through together.
+    """The rows that are processed together.
 
     Args:
-        Z: (B, m) pre-activations; correct up to the last few steps before a row's own, hidden activations `h`
-            after it.
-        G: (B, B) products of the inputs plus 1 (the bias is one more input that is always 1), below the
-            diagonal.
-        U: (B, m) what each row adds to a unit. After step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and
+        Z: (B, m) pre-activations, correct but for the last few steps before a row's own step. After that
+            step, the hidden activations `h`.
+        G: (B, B) products of the inputs plus 1, below the diagonal. The bias is an input that is always 1.
+        U: (B, m) the update of each row. After step i,  W = s_i (W_0 + Σ_j U_j x_jᵀ)  and
             b = s_i (b_0 + Σ_j U_j). The scale s_i is the product of the steps' `shrink`.
-        P: (batch, m) pre-activations of a step that matches the hidden layer as well as logits, else (0, m).
+        P: (batch, m) pre-activations of a step that matches the hidden layer and the logits, else (0, m).
         table: sums of four vectors (see `signs`).
-        input_codes: (B, chunks of inputs) which sums a row takes for its products.
-        row_codes: (chunks of rows, n + 1) which sums an input takes for its updates.
-        bits: (words, B) uint64, a bit a sign.
+        input_codes: (B, chunks of inputs) the sums that make up the products of a row.
+        row_codes: (chunks of rows, n + 1) the sums that make up the updates of an input.
+        bits: (words, B) uint64, one bit per sign.
     """
 
     Z: np.ndarray
@@ -54,15 +53,15 @@ class Block(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What is learned from.
+    """The training data of one call.
 
     Args:
-        X: (N + 3, 64 · words) int8 ±1; after the n inputs a column of ones for the bias, and ones beyond.
-        targets: (N, K) class probabilities; for the signed margin (N, 2): label and teacher's value; (0, ·)
-            without logits.
+        X: (N + 3, 64 · words) int8 ±1. The n inputs are followed by ones: one for the bias, then padding.
+        targets: (N, K) class probabilities. For the signed margin (N, 2): label and teacher's value. Without
+            a loss of the logits (0, ·).
         hidden: (N, units of all threads) targets of the hidden layer, or (0, ·).
-        losses: (3, N) written: of the logits, of the hidden layer, and what the first still lacks the
-            logarithm of.
+        losses: (3, N) written: the loss of the logits without its logarithm, the loss of the hidden layer,
+            and the argument of that logarithm.
         rate: (steps,) learning rate / batch.
         shrink: (steps,) 1 − learning rate · weight decay.
     """
@@ -76,17 +75,17 @@ class Samples(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How a step is made.
+    """The settings of a step.
 
     Args:
-        batch: rows a step.
-        group: rows that take in all earlier rows of the block together.
-        quad: rows that take in the earlier rows of their group together; 4, or one step where that is no
-            divisor of 4.
-        kind: a loss of `losses`.
-        alpha: weight of the label, signed margin only.
-        weight: of the hidden layer's loss.
-        before: match the hidden layer before its relu.
+        batch: rows per step.
+        group: rows that are corrected together for the block's earlier groups.
+        quad: rows that are corrected together for the earlier rows of their group: 4, or `batch` if it does
+            not divide 4.
+        kind: one of the losses in `losses`.
+        alpha: weight of the label; signed margin only.
+        weight: weight of the hidden layer's loss.
+        before_relu: match the hidden layer before its relu.
     """
 
     batch: int
@@ -95,19 +94,19 @@ class Rules(NamedTuple):
     kind: int
     alpha: float
     weight: float
-    before: bool
+    before_relu: bool
 
 
-class Place(NamedTuple):
-    """Where a thread's part lies.
+class UnitRange(NamedTuple):
+    """The hidden units of one thread.
 
     Args:
-        column: its first unit in the network.
-        units: how many it has.
-        padded: these rounded up to whole vectors.
-        lanes: numbers in a vector.
-        length: inputs that count, the bias among them: n + 1.
-        thread: its number.
+        column: index of the first unit in the network.
+        units: number of units.
+        padded: number of units, rounded up to whole vectors.
+        lanes: numbers per vector.
+        length: number of inputs including the bias, n + 1.
+        thread: index of the thread.
     """
 
     column: int
@@ -118,13 +117,13 @@ class Place(NamedTuple):
     thread: int
 
 
-class Meeting(NamedTuple):
-    """What threads share.
+class SharedState(NamedTuple):
+    """The arrays that all threads share.
 
     Args:
-        work: (4, threads, batch, K): their parts of the logits at this step and the one before (no thread is
-            ahead of another by more than one meeting); each thread's logits; each thread's gradients.
-        counter: of the barrier.
+        work: (4, threads, batch, K): the threads' partial logits in two alternating slots, their logits and
+            their gradients. Two slots suffice, since no thread is more than one barrier ahead of another.
+        counter: the counter of the barrier.
     """
 
     work: np.ndarray
