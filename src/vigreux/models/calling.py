@@ -1,4 +1,4 @@
-"""Calls a model with those entries of a batch that its `forward` names, without labels or a cache."""
+"""Calls a model with the entries of a batch that its `forward` accepts, without labels or a cache."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Batch = dict[str, Tensor]
 
 
 def inputs_of(module: nn.Module, batch: Batch) -> Batch:
-    """The entries of a batch that a model's `forward` names, without the labels."""
+    """The entries of a batch that a model's `forward` accepts, without the labels."""
     return _named_inputs(inspect.signature(type(module).forward).parameters.keys(), batch)
 
 
 def first_tensor(output: Any) -> Tensor:
-    """The output of a module, or the first entry of its output."""
+    """The output of a module if it is a tensor, otherwise the first entry of the output."""
     return output if isinstance(output, Tensor) else output[0]
 
 
@@ -27,7 +27,7 @@ def _named_inputs(names: Collection[str], batch: Batch) -> Batch:
 
 
 class Recomputing:
-    """Passes on the request to recompute activations, under both names that `Trainer` uses."""
+    """Passes requests to recompute activations on to `module`, under both names that `Trainer` uses."""
 
     module: Any
 
@@ -44,7 +44,7 @@ class CalledModel(Recomputing, nn.Module):
     """A module that is called with whole batches.
 
     Args:
-        module: A model of transformers, called with the inputs that its `forward` names; or a torch module,
+        module: A transformers model, called with the inputs that its `forward` accepts, or a torch module,
             called as `module(batch["inputs"])`.
     """
 

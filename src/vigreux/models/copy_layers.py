@@ -1,4 +1,4 @@
-"""How a student starts from whole blocks of its teacher."""
+"""Initialises a student with whole blocks of its teacher."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ def copy_layers_(
     student_layout: Layout | None = None,
     teacher_layout: Layout | None = None,
 ) -> list[str]:
-    """Copies whole teacher blocks, embeddings, final norm and head from a teacher of the same width.
+    """Copies blocks, embeddings, final norm and head from a teacher of the same width.
 
     Args:
         student: changed in place.
-        teacher: of the same family and sizes, the number of blocks aside.
-        layers: the teacher block (0-based) for each student block, `spread_layers` for instance.
-        student_layout: default found.
-        teacher_layout: default found.
+        teacher: a model of the same family and sizes; only the number of blocks may differ.
+        layers: the teacher block (0-based) for each student block, for instance from `spread_layers`.
+        student_layout: default: `find_layout`.
+        teacher_layout: default: `find_layout`.
 
     Returns:
-        Notes for the user: tables of different length.
+        Notes for the user about tables of different lengths.
 
     Raises:
-        ConfigError: other family or width, a block outside the teacher, not one block for each of the
-            student's.
+        ConfigError: the family or the width differs, a block is outside the teacher, or the number of blocks
+            is not the student's.
     """
     check_same_family(student, teacher)
-    layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
+    layout_s = student_layout or find_layout(student)
+    layout_t = teacher_layout or find_layout(teacher)
     blocks_s, blocks_t = block_list(student, layout_s), block_list(teacher, layout_t)
     _check_copy(
         hidden_size(student, layout_s),
@@ -51,7 +52,7 @@ def copy_layers_(
         len(blocks_s),
         num_blocks(teacher, layout_t),
     )
-    # T5's first block alone holds the relative positions: they stay with the student's first
+    # only T5's first block holds the relative positions; the student's first block gets them
     first = state_in_memory(blocks_t[0])
     pairs = []
     for target, layer in zip(blocks_s, layers):
@@ -64,28 +65,31 @@ def copy_layers_(
     for _, value, original in pairs:
         value.copy_(original)
     notes: list[str] = []
-    theirs = _outside(teacher, layout_t)
+    teacher_outside = _outside(teacher, layout_t)
     for name, parameter in _outside(student, layout_s).items():
-        if name in theirs:
-            if parameter.shape[1:] != theirs[name].shape[1:]:  # more rows, of other tokens, are no matter
-                _check_shape(name, parameter, theirs[name])
-            notes += copy_rows(name, parameter, theirs[name])
+        if name in teacher_outside:
+            if parameter.shape[1:] != teacher_outside[name].shape[1:]:  # the number of rows may differ
+                _check_shape(name, parameter, teacher_outside[name])
+            notes += copy_rows(name, parameter, teacher_outside[name])
     return notes
 
 
-def _check_copy(width: int, teacher_width: int, layers: Sequence[int], wanted: int, available: int) -> None:
+def _check_copy(
+    width: int, teacher_width: int, layers: Sequence[int], student_blocks: int, teacher_blocks: int
+) -> None:
     if width != teacher_width:
         raise ConfigError(
             f"student.hidden: {width}; layers can only be copied from a teacher of the same width,"
             f" {teacher_width}"
         )
-    if outside := [layer for layer in layers if not 0 <= layer < available]:
+    if outside := [layer for layer in layers if not 0 <= layer < teacher_blocks]:
         raise ConfigError(
-            f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {available - 1}"
+            f"student.from_layers: {outside[0]} is outside the teacher; accepted: 0 to {teacher_blocks - 1}"
         )
-    if len(layers) != wanted:
+    if len(layers) != student_blocks:
         raise ConfigError(
-            f"student.from_layers: {len(layers)} layers for {wanted} student blocks; accepted: one for each"
+            f"student.from_layers: {len(layers)} layers for {student_blocks} student blocks;"
+            " give one for each block"
         )
 
 
@@ -98,7 +102,7 @@ def _check_shape(name: str, target: Tensor, source: Tensor) -> None:
 
 
 def _outside(model: nn.Module, layout: Layout) -> dict[str, Tensor]:
-    """The parameters outside the blocks, by their path in the base model (outside it: in the whole model)."""
+    """The parameters outside the blocks, by path in the base model, or in the whole model if outside it."""
     prefix = f"{layout.base}." if layout.base else ""
     outside: dict[str, Tensor] = {}
     for path, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""Which class of transformers opens a model, which tasks fit its family, and how long inputs may be."""
+"""The transformers class that opens a model, the tasks that fit its family, and its longest input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUTO_CLASSES = (
 
 
 def model_class(name: str) -> Any:
-    """The class of transformers called `name`. Raises `ConfigError` if there is none."""
+    """The transformers class called `name`. Raises `ConfigError` if there is none."""
     cls = getattr(transformers, name, None)
     if cls is None:
         raise ConfigError(unknown("model class", name, AUTO_CLASSES))
@@ -29,7 +29,7 @@ def model_class(name: str) -> Any:
 
 
 def task_class(kind: AnyTaskKind, config: PreTrainedConfig) -> str:
-    """The `AutoModel…` class of a task's models. Embeddings use the encoder of T5 and its relatives alone."""
+    """The `AutoModel…` class of a task's models. For embeddings, T5 and its relatives use their encoder."""
     encoder = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type, "")
     if not SPECS[kind].has_logits and encoder.endswith("EncoderModel"):  # T5 and its relatives
         return "AutoModelForTextEncoding"
@@ -42,17 +42,17 @@ def check_kind(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None
     Args:
         kind: The kind of task.
         config: The model's config.
-        source: What messages call the model.
+        source: The model's name in messages.
 
     Raises:
-        ConfigError: the family has no model of this task (see `check_family`).
+        ConfigError: the family has no model for this task (see `check_family`).
         CheckpointError: the task needs a classifier, and the model was saved without its head.
     """
     if _is_remote(config):
         return
     check_family(kind, config, source)
     if not has_head(kind, config):
-        saved_as = config.architectures[0]  # type: ignore[index]  # `has_head` is true without any
+        saved_as = config.architectures[0]  # type: ignore[index]  # `has_head` is true without architectures
         raise CheckpointError(
             f"{source}: saved from {saved_as}, without a classification head; accepted: a classifier"
             " (vigreux teach --model.start fits one)"
@@ -60,10 +60,10 @@ def check_kind(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None
 
 
 def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> None:
-    """Raises `ConfigError` where the family has no model of this task.
+    """Raises `ConfigError` if the family has no model for this task.
 
-    An encoder (BERT) under a head for the next token sees the token that it has to predict. Such a family is
-    refused for causal language modelling, unless its config says `is_decoder`.
+    An encoder (BERT) with a next-token head sees the token that it must predict. Such a family is rejected
+    for causal language modelling, unless its config sets `is_decoder`.
     """
     if _is_remote(config):
         return
@@ -71,7 +71,7 @@ def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> No
     if getattr(config, "is_encoder_decoder", False) and not opens_encoder:
         raise ConfigError(
             f"task.kind: {kind!r} of {config.model_type!r} ({source}), an encoder with a decoder;"
-            " accepted: models that are one of the two alone"
+            " use a model that is only an encoder or only a decoder"
         )
     fitting = [name for name in TASK_KINDS if _family_class(name, config) is not None]
     if kind not in fitting:
@@ -88,7 +88,7 @@ def check_family(kind: AnyTaskKind, config: PreTrainedConfig, source: str) -> No
 
 
 def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
-    """Whether a classifier was saved with its head. `True` for other kinds, or if the config does not say."""
+    """Whether a classifier was saved with its head. `True` for other tasks, or if the config does not say."""
     if not SPECS[kind].has_classes or not config.architectures or _is_remote(config):
         return True
     cls = _family_class(kind, config)
@@ -96,9 +96,9 @@ def has_head(kind: AnyTaskKind, config: PreTrainedConfig) -> bool:
 
 
 def check_length(max_length: int, model: nn.Module) -> None:
-    """Raises `ConfigError` where samples are longer than the positions that the model's config names.
+    """Raises `ConfigError` if samples are longer than the number of positions in the model's config.
 
-    This looks at the config only. The longest row goes through the models themselves before the first step.
+    This reads only the config. Before the first step, the models themselves run on the longest row.
     """
     longest = getattr(text_config(model), "max_position_embeddings", None)
     if longest is None:
@@ -106,9 +106,8 @@ def check_length(max_length: int, model: nn.Module) -> None:
     for path, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if path.rpartition(".")[2] == "position_embeddings" and padding is not None:
-            longest -= (
-                int(padding) + 1
-            )  # RoBERTa and its relatives count positions from behind the padding id
+            # RoBERTa and its relatives count positions from the one after the padding id
+            longest -= int(padding) + 1
             break
     if max_length > longest:
         raise ConfigError(
@@ -117,10 +116,10 @@ def check_length(max_length: int, model: nn.Module) -> None:
 
 
 def _family_class(kind: AnyTaskKind, config: PreTrainedConfig) -> Any:
-    """The model class of a config's family for a kind of task; `None` where there is none."""
+    """The model class of a config's family for a kind of task, or `None`."""
     return model_class(SPECS[kind].auto_class)._model_mapping.get(type(config), None)
 
 
 def _is_remote(config: PreTrainedConfig) -> bool:
-    """Whether the model brings its own code, and with it its own classes."""
+    """Whether the model comes with its own code, and therefore with its own classes."""
     return type(config).__module__.startswith("transformers_modules")

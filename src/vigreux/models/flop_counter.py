@@ -1,8 +1,8 @@
-"""Counts FLOPs by the formulas of `torch.utils.flop_counter`, in half the time that torch's counter takes.
+"""Counts FLOPs by the formulas of `torch.utils.flop_counter`, in half the time of torch's counter.
 
-Torch's `FlopCounterMode` adds hooks to every module, to tell the modules apart, and tries to decompose every
-operation. On a small model that takes seven times as long as the model itself. This counter does not tell
-modules apart, and decomposes an operation only if it is composed of others.
+Torch's `FlopCounterMode` adds hooks to every module to count per module, and tries to decompose every
+operation. On a small model this takes seven times as long as the model itself. Our counter has only one
+total, and decomposes an operation only if it is composed of others.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch.utils.flop_counter import flop_registry
 
 
 class FlopCounter(TorchDispatchMode):
-    """A context that counts what torch computes in it, forward and backward.
+    """A context manager that counts the FLOPs of torch operations, forward and backward.
 
     A multiplication and an addition are 2 FLOPs. Only operations with a formula in torch's `flop_registry`
-    count: matrix products, convolutions and the attention kernels that torch knows. `flops` holds the count.
+    count: matrix products, convolutions and some attention kernels. `flops` holds the count.
     """
 
-    supports_higher_order_operators = True  # they reach `__torch_dispatch__`, which leaves them to torch
+    supports_higher_order_operators = True  # `__torch_dispatch__` leaves them to torch
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,5 +52,5 @@ class FlopCounter(TorchDispatchMode):
 
 @cache
 def _is_composed(operation: OpOverload) -> bool:
-    """Whether torch runs the operation as a sequence of others, as `linear` in inference mode."""
+    """Whether torch runs the operation as a sequence of others, such as `linear` in inference mode."""
     return operation.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)

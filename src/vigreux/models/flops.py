@@ -1,9 +1,9 @@
 """FLOPs of a view, counted by torch's formulas on the meta device, without weights or computation.
 
-A multiplication and an addition are 2 FLOPs; only matrix products and convolutions are counted; see
-`FlopCounter`. Models are built with eager attention, whose products are plain matrix products wherever they
-run: of the fused attention kernels the counter knows some, and which one runs depends on device and mask (on
-a CPU it counts none of the attention). What a causal mask hides is counted, as it is computed.
+A multiplication and an addition are 2 FLOPs. Only matrix products and convolutions count; see `FlopCounter`.
+Models are built with eager attention, which uses plain matrix products on all devices. The counter knows only
+some fused attention kernels, and device and mask decide which one runs; on a CPU, none of it would count.
+Products that a causal mask hides count, because they are computed.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def view_flops(
     """FLOPs of one batch through the first `depth` blocks of a model, or through all of it with its head.
 
     Args:
-        config: of a student or a teacher.
+        config: config of a student or a teacher.
         auto_class: the model class by name; see `build`.
         depth: number of blocks; None is the whole model with its head.
-        batch: samples.
-        seq: tokens a sample; vision models take their image size instead.
-        positions_share: share of the positions that reach the head of a language model (`depth=None`); None:
-            no selection.
-        backward: count the backward pass as well, as for a student that is trained.
-        frozen: what this hidden state depends on is not trained (see `Stage.frozen`).
-        final_norm: whether the norm after the last block belongs to its hidden state.
-        blocks, after: where the blocks are, for an architecture that is not recognised; see `find_layout`.
+        batch: number of samples.
+        seq: tokens per sample. Vision models use their image size instead.
+        positions_share: share of the positions that reach the head of a language model (`depth=None`). With
+            None, all positions do.
+        backward: also count the backward pass, as for a student in training.
+        frozen: depth of a hidden state. Parameters that it depends on are not trained (see `Stage.frozen`).
+        final_norm: whether the last hidden state includes the final norm.
+        blocks, after: paths of the blocks in an unrecognised architecture; see `find_layout`.
     """
     with torch.device("meta"):
         model = build(config, auto_class, attn_implementation="eager")
@@ -70,9 +70,8 @@ def view_flops(
     view = LogitsView(model, layout) if depth is None else cut(model, depth, layout, final_norm=final_norm)
     try:
         return count_flops(lambda: _run(view(inputs, *index), backward))
-    except (
-        RuntimeError
-    ):  # many encoders look for padding in the mask, where meta tensors hold nothing: they get none
+    except RuntimeError:
+        # many encoders read the mask for padding, and meta tensors have no values, so they get no mask
         without_mask = {name: value for name, value in inputs.items() if name != "attention_mask"}
         return count_flops(lambda: _run(view(without_mask, *index), backward))
 

@@ -1,4 +1,4 @@
-"""Parts of a model that are not trained."""
+"""Freezes the first blocks of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vigreux.models.views import cut
 
 
 def freeze_first_blocks(model: nn.Module, blocks: int, layout: Layout | None = None) -> None:
-    """Freezes the embeddings and the first `blocks` blocks (0: nothing); they cost a forward pass only."""
+    """Freezes the embeddings and the first `blocks` blocks, so they only run forward. 0 freezes nothing."""
     if not blocks:
         return
     layout = layout or find_layout(model)

@@ -1,7 +1,7 @@
-"""The output head of a language model, where it is linear: losses then do not need all logits at once.
+"""The linear output head of a language model, with which losses do not need all logits at once.
 
-What an architecture does with the product (a factor, a soft cap) stands in its code alone. So a head is found
-by what the config says, and then tried: the model's own logits have to come out.
+Only an architecture's code says what happens to the product (a scale, a soft cap). We read the scale and the
+cap from the config, then check the head against the model's own logits.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from vigreux.models.calling import Batch
 from vigreux.models.layout import find_layout, num_blocks
 from vigreux.models.views import LogitsView
 
-# Tokens in one matrix product on a CPU. BLAS repacks W for each, and falls out of the cache where W is long:
-# one product for a whole vocabulary is much slower than products of so many tokens each.
+# Vocabulary entries per matrix product on a CPU. BLAS repacks W for each product, and a long W does not fit
+# into the cache: one product for the whole vocabulary is much slower than products of this size.
 _TILE = 512
 _ATTENTION = "attention"
-_LARGEST = 50.0  # logits at which a head is tried: where a cap shows
-_TRIED = (
-    slice(2),
-    slice(64),
-)  # samples and tokens of the trial, which holds all of their logits several times over
-_CLOSE = 1e-2  # of the largest logit: far above the rounding of half precision, far below a wrong factor
+_LARGEST = 50.0  # the largest logit in the check of a head: large enough for a cap to show
+# Samples and tokens in the check. It holds several copies of all their logits.
+_CHECKED = (slice(2), slice(64))
+# Tolerance, relative to the largest logit: far above half-precision rounding, far below a wrong factor.
+_CLOSE = 1e-2
 
 
 @dataclass(frozen=True)
 class Head:
-    """The last step to the logits: `z = scale · (h Wᵀ + b)`, and with a cap `cap · tanh(z / cap)`.
+    """The output layer: `z = scale · (h Wᵀ + b)`, with a cap `cap · tanh(z / cap)`.
 
     Args:
         weight: W (V, d).
         bias: b (V,).
-        scale: a factor of the logits (Cohere, Granite).
+        scale: factor on the logits (Cohere, Granite).
         cap: soft cap of the logits (Gemma).
     """
 
@@ -48,7 +47,7 @@ class Head:
     cap: float | None = None
 
     def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
-        """(N, d) → (N, V), without gradients; written to `out` (N, V) where it is given and can be."""
+        """The logits: (N, d) → (N, V), without gradients. Uses `out` (N, V) as the buffer where possible."""
         product = self._product(hidden, out)
         if self.scale != 1:
             product *= self.scale
@@ -75,12 +74,12 @@ class Head:
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Where a model's head is.
+    """The head of a model, by its layer, so that its current weights are used.
 
     Args:
-        module: the layer itself, so that its weights are read when they are used.
+        module: the layer.
         scale, cap: see `Head`.
-        after: a module inside the last block from which on a model goes position by position (see
+        after: path of a module inside the last block after which the model works position by position (see
             `LogitsView.head_input`).
     """
 
@@ -90,23 +89,22 @@ class LinearHead:
     after: str | None = None
 
     def now(self) -> Head:
-        """The head with its weights as they are."""
+        """The head with the current weights."""
         return Head(self.module.weight, self.module.bias, self.scale, self.cap)
 
 
 def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | None:
-    """The head of a language model, tried on a corner of `batch`; `None` where it is no plain linear layer.
+    """The head of a language model, checked on a part of `batch`; `None` if it is not a plain linear layer.
 
-    Layers of a subclass (quantised, with adapters) are more than that.
+    Subclasses of `nn.Linear` (quantised, with adapters) do not count as plain.
     """
     module = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    if type(module) is not nn.Linear or module.weight.is_meta:  # offloaded: there while it runs alone
+    if type(module) is not nn.Linear or module.weight.is_meta:  # offloaded: it has weights only while it runs
         return None
     training = model.training
     model.eval()
-    batch = {
-        name: value[_TRIED[: value.dim()]] for name, value in batch.items()
-    }  # one number a sample: its key in a cache
+    # entries with one number per sample (keys of a cache) have no token dimension
+    batch = {name: value[_CHECKED[: value.dim()]] for name, value in batch.items()}
     try:
         with torch.no_grad():
             hidden = view.head_input(batch, module)  # (N, d)
@@ -115,8 +113,8 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
             )
             expected = _logits_of(view, batch, module, factor)
             for scale, cap in _candidates(model.config):
-                found = LinearHead(module, scale, cap).now().logits(hidden * factor)
-                if _close(found, expected):
+                logits = LinearHead(module, scale, cap).now().logits(hidden * factor)
+                if _close(logits, expected):
                     return LinearHead(module, scale, cap, _last_mixing(model, view, batch, module))
     finally:
         model.train(training)
@@ -124,9 +122,9 @@ def find_head(model: nn.Module, view: LogitsView, batch: Batch) -> LinearHead | 
 
 
 def _last_mixing(model: nn.Module, view: LogitsView, batch: Batch, head: nn.Linear) -> str | None:
-    """The attention of the last block where nothing after it mixes positions (BERT: residual included).
+    """The path of the last block's attention, if it returns the sum with the residual (BERT); else `None`.
 
-    Elsewhere the residual of all positions is added behind it; then the trial fails, or gives something else.
+    In other families the residual of all positions is added after it, so the check fails.
     """
     try:
         layout = find_layout(model)
@@ -135,18 +133,18 @@ def _last_mixing(model: nn.Module, view: LogitsView, batch: Batch, head: nn.Line
         positions = batch["input_ids"] >= 0
         positions[:, ::2] = False
         expected = view.head_input(batch, head, positions)
-        found = view.head_input(batch, head, positions, after=path)
+        selected = view.head_input(batch, head, positions, after=path)
     except (ConfigError, AttributeError, RuntimeError, ValueError, IndexError):
         return None
-    return path if found.shape == expected.shape and _close(found, expected) else None
+    return path if selected.shape == expected.shape and _close(selected, expected) else None
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= _CLOSE * expected.abs().max())
+def _close(values: Tensor, expected: Tensor) -> bool:
+    return bool((values - expected).abs().max() <= _CLOSE * expected.abs().max())
 
 
 def _logits_of(view: LogitsView, batch: Batch, head: nn.Linear, factor: Tensor) -> Tensor:
-    """(N, V) what the model makes of `factor` times its hidden states."""
+    """The model's own logits (N, V) for `factor` times its hidden states."""
     handle = head.register_forward_pre_hook(lambda module, args: (args[0] * factor,))
     try:
         return view(batch).flatten(0, 1)
@@ -155,13 +153,13 @@ def _logits_of(view: LogitsView, batch: Batch, head: nn.Linear, factor: Tensor) 
 
 
 def _candidates(config: Any) -> Iterator[tuple[float, float | None]]:
-    """(scale, cap) that the config may mean, what it names first."""
-    own = config.get_text_config() if hasattr(config, "get_text_config") else config
-    cap = getattr(own, "final_logit_softcapping", None)
+    """Possible pairs (scale, cap), those that the config names first."""
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    cap = getattr(text_config, "final_logit_softcapping", None)
     if cap:
         yield 1.0, float(cap)
     for name in ("logit_scale", "logits_scaling"):
-        value = getattr(own, name, None)
+        value = getattr(text_config, name, None)
         if isinstance(value, (int, float)) and value:
             yield float(value), None
             yield 1 / value, None

@@ -21,10 +21,10 @@ State = tuple[int, bool]  # depth, and whether the final norm is applied (at the
 def tapped(
     model: nn.Module, states: Iterable[State], layout: Layout | None = None
 ) -> Iterator[dict[State, Tensor]]:
-    """Records hidden states of forward passes in the `with` block: state → (B, T, H), of the last pass.
+    """Records hidden states of the last forward pass in the `with` block: state → (B, T, H).
 
-    Hidden state `s` is the input of block `s + 1`. The last one is the output of the base model. Where no
-    final norm is asked for, or there is none, it is the output of the last block.
+    Hidden state `s` is the input of block `s + 1`. The last one is the output of the base model. Without a
+    final norm, it is the output of the last block.
     """
     layout = layout or find_layout(model)
     blocks = block_list(model, layout)
@@ -57,14 +57,14 @@ def tapped(
 def watched_states(
     model: nn.Module, layout: Layout, batch: Batch, states: Iterable[State]
 ) -> tuple[list[int], dict[State, Tensor]]:
-    """Hidden states as a full forward pass of the model has them, without any view.
+    """Hidden states of a full forward pass of the model, without any view.
 
-    State `s` is the input of block `s + 1`. The last one is the output of a language model's base, else of
-    the last block.
+    State `s` is the input of block `s + 1`. The last one is the output of a language model's base model,
+    otherwise of the last block.
 
     Returns:
-        The order in which the blocks run, and the states. A state is absent where the model calls a block
-        past its hooks.
+        The order in which the blocks run, and the states. A state is absent if the model bypasses the hooks
+        of a block.
     """
     last = num_blocks(model, layout)
     order: list[int] = []
@@ -90,7 +90,7 @@ def watched_states(
 
 
 def unused_parameters(view: nn.Module, batch: Batch, *args: Any) -> list[str]:
-    """Trainable parameters of `view` that its output does not depend on, by name. `.grad` is not touched."""
+    """Names of trainable parameters of `view` that its output does not depend on. `.grad` does not change."""
     trainable = [(name, parameter) for name, parameter in view.named_parameters() if parameter.requires_grad]
     output = view(batch, *args)
     if not output.requires_grad:

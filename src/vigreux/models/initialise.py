@@ -1,4 +1,4 @@
-"""How a student starts from its teacher's embeddings: through the projection that its hidden stages use."""
+"""Initialises a student's embeddings with its teacher's, through the projection of its hidden stages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vigreux.models.placed import device_of, in_memory
 from vigreux.models.text_config import text_config
 from vigreux.models.views import cut
 
-LEAST_CORRELATION = (
-    0.5  # of the student's hidden state 0 with its target; BERT's kind, where it is least exact, has 0.9
-)
+# The lowest correlation of the student's hidden state 0 with its target. BERT and its relatives, for which
+# the initialisation is least exact, reach 0.9.
+LEAST_CORRELATION = 0.5
 SAMPLED_ROWS = 4096  # vocabulary entries that the scale of a norm is measured on
 
 
@@ -33,38 +33,39 @@ def projected_embeddings_(
     student_layout: Layout | None = None,
     teacher_layout: Layout | None = None,
 ) -> list[str]:
-    """Sets the student's embeddings so that its hidden state 0 is `h_S⁰ = h_T⁰ P`, with P the `matrix`.
+    """Sets the student's embeddings so that its hidden state 0 is `h_S⁰ = h_T⁰ P`, where P is `matrix`.
 
-    Where everything before the blocks is linear in the tables (word, position, token type, patches), each
-    becomes the teacher's times `P`; exact for GPT-2, Llama, Gemma (whose fixed factor √hidden is divided
-    out), OPT, T5, ViT. Where embeddings are narrower than the hidden size and pass a projection (ELECTRA, OPT
-    350M) the student takes tables and norm as they are, and the projection times `P`: exact too.
+    If all modules before the blocks are linear in the tables (word, position, token type, patches), each
+    table becomes the teacher's times `P`. This is exact for GPT-2, Llama, Gemma (we divide by its factor
+    √hidden), OPT, T5 and ViT. If the embeddings are narrower than the hidden size and pass through a
+    projection (ELECTRA, OPT 350M), the student copies tables and norm, and its projection is the teacher's
+    times `P`. This is also exact.
 
-    Where a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`, and centring and γ
-    are folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, with κ the standard
+    If a LayerNorm ends the embeddings (BERT and its relatives), `h_T⁰ = γ ⊙ n(e) + β`. Centring and γ are
+    folded into the tables: `e_S = e (I − 11ᵀ/d) diag(γ) P`, `γ_S = κ`, `β_S = βP`, where κ is the standard
     deviation over coordinates of `(h_T⁰ − β)P`, measured on an even sample of the vocabulary.
 
-    The scale stays the teacher's, whatever the student's `initializer_range`. Tied heads follow; an untied
-    head becomes the teacher's times `P`; an output bias is copied.
-
-    With a larger vocabulary on either side the common rows are copied.
+    The scale is the teacher's, whatever the student's `initializer_range`. Tied heads follow the embeddings,
+    an untied head becomes the teacher's times `P`, and an output bias is copied. If the vocabularies have
+    different sizes, the common rows are copied.
 
     Args:
         student: changed in place; of the teacher's family.
-        teacher: with the same head, where the student's head is to be set.
+        teacher: a model with the same head, if the student's head is to be set.
         matrix: `P`, (d_T, d_S); preserves the mean variance of a coordinate.
-        student_layout: default found.
-        teacher_layout: default found.
+        student_layout: default: `find_layout`.
+        teacher_layout: default: `find_layout`.
 
     Returns:
-        Notes for the user: tables of different length.
+        Notes for the user about tables of different lengths.
 
     Raises:
-        ConfigError: another family, an embedding size that the two do not share, or a student that the claim
-            does not hold for.
+        ConfigError: the families or embedding sizes differ, or the student's hidden state 0 does not reach
+            its target.
     """
     check_same_family(student, teacher)
-    layout_s, layout_t = student_layout or find_layout(student), teacher_layout or find_layout(teacher)
+    layout_s = student_layout or find_layout(student)
+    layout_t = teacher_layout or find_layout(teacher)
     d_t, d_s = text_config(teacher).hidden_size, text_config(student).hidden_size
     assert matrix.shape == (d_t, d_s), f"matrix is {tuple(matrix.shape)}, not ({d_t}, {d_s})"
     front_s, front_t = _front(student, layout_s), _front(teacher, layout_t)
@@ -80,8 +81,8 @@ def projected_embeddings_(
     for name, source in front_t.items():
         if norm is not None and source is norm.module:
             assert states is not None or not norm.centres
-            spread = _spread(states, matrix, constant) if norm.centres else 1.0
-            _set_norm(front_s[name], constant, spread)
+            scale = _norm_scale(states, matrix, constant) if norm.centres else 1.0
+            _set_norm(front_s[name], constant, scale)
         elif source is not bridge and not (batch is not None and name not in calls and _only_called(source)):
             notes += _set_front(name, front_s[name], source, maps)
     notes += _set_head(student, teacher, matrix)
@@ -98,20 +99,20 @@ def _check_start_(
     target: Tensor,
     linear: dict[str, nn.Module] | None,
 ) -> None:
-    """Measures the student's hidden state 0 against its target, and puts a common factor right.
+    """Compares the student's hidden state 0 with its target, and corrects a common factor.
 
-    A family may multiply its embeddings by √hidden in its own forward pass. The factor shows as a hidden
-    state 0 that is a multiple of the target, and is divided out of the tables.
+    A family may multiply its embeddings by √hidden in its forward pass. Hidden state 0 is then a multiple of
+    the target, and the tables are divided by the factor.
 
     Args:
-        student: with its new tables; changed where a factor shows.
-        layout: its.
+        student: the student with its new tables; changed if there is a factor.
+        layout: the student's layout.
         batch: tokens.
         target: (B, T, d_S) the teacher's hidden state 0 times `P`.
-        linear: the modules whose sum the hidden state is; `None` where a norm follows them.
+        linear: the modules whose sum is the hidden state; `None` if a norm follows them.
 
     Raises:
-        ConfigError: the hidden state has little to do with its target.
+        ConfigError: hidden state 0 correlates too little with its target.
     """
     device = device_of(student)
     state = _hidden_state_0(student, layout, {name: value.to(device) for name, value in batch.items()})
@@ -130,14 +131,16 @@ def _check_start_(
 
 
 def check_same_family(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    own, theirs = text_config(student).model_type, text_config(teacher).model_type
-    if own != theirs:
-        families = f"{own!r}, not of the teacher's, {theirs!r}"
+    """Raises `ConfigError` if the student is not of the teacher's family."""
+    student_family = text_config(student).model_type
+    teacher_family = text_config(teacher).model_type
+    if student_family != teacher_family:
+        families = f"{student_family!r}, not of the teacher's, {teacher_family!r}"
         raise ConfigError(f"student.init: the student is of the family {families}; accepted for it: random")
 
 
 def _front(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
-    """The modules with parameters of their own that make hidden state 0, by their path in the base model."""
+    """The modules with direct parameters that compute hidden state 0, by their path in the base model."""
     view = cut(model, 0, layout).module
     return {
         name: module
@@ -147,7 +150,7 @@ def _front(model: nn.Module, layout: Layout) -> dict[str, nn.Module]:
 
 
 def _bridge(front_s: dict[str, nn.Module], front_t: dict[str, nn.Module]) -> nn.Linear | None:
-    """The linear layer after narrower embeddings that the teacher has, and the student has not."""
+    """The linear layer after narrower embeddings, if the teacher has one and the student does not."""
     extra = [front_t[name] for name in front_t.keys() - front_s.keys()]
     if not extra and front_s.keys() == front_t.keys():
         return None
@@ -158,7 +161,7 @@ def _bridge(front_s: dict[str, nn.Module], front_t: dict[str, nn.Module]) -> nn.
 
 
 def _sample(student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Tensor] | None:
-    """An even sample of the vocabulary that both have, in rows of 16 tokens; `None` for models of images."""
+    """An even sample of the common vocabulary, in rows of 16 tokens; `None` for vision models."""
     sizes = [getattr(text_config(model), "vocab_size", None) for model in (student, teacher)]
     known = [int(size) for size in sizes if size is not None]
     if len(known) < 2 or teacher.main_input_name != "input_ids":
@@ -173,7 +176,7 @@ def _sample(student: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Ten
 def _watched(
     teacher: PreTrainedModel, layout: Layout, front: dict[str, nn.Module], batch: dict[str, Tensor] | None
 ) -> tuple[Tensor | None, dict[str, tuple[Tensor, Tensor]]]:
-    """The teacher's hidden state 0 (B, T, d_T), and input and output of each module that ran, in order."""
+    """The teacher's hidden state 0 (B, T, d_T), and input and output of every module that ran, in order."""
     if batch is None:
         return None, {}
     calls: dict[str, tuple[Tensor, Tensor]] = {}
@@ -196,14 +199,14 @@ def _watched(
     if tuple(states.shape) != shape:
         raise ConfigError(
             f"student.init: hidden states of the family {teacher.config.model_type!r} have the shape"
-            f" {tuple(states.shape)}, and"
-            f" projected-embeddings needs {shape} (rows, tokens, width); accepted: random"
+            f" {tuple(states.shape)}, but projected-embeddings needs {shape} (rows, tokens, width);"
+            " accepted: random"
         )
     return states, calls
 
 
 def _hidden_state_0(model: PreTrainedModel, layout: Layout, batch: dict[str, Tensor]) -> Tensor:
-    """(B, T, H), in evaluation mode."""
+    """Hidden state 0 (B, T, H), in evaluation mode."""
     training = model.training
     try:
         return cut(model.eval(), 0, layout)(batch)
@@ -218,7 +221,7 @@ def _hidden_state_0(model: PreTrainedModel, layout: Layout, batch: dict[str, Ten
 
 @dataclass(frozen=True)
 class _Norm:
-    """The end of the embeddings: a LayerNorm, or its scale and bias alone (MobileBERT's does not centre)."""
+    """The last norm of the embeddings: a LayerNorm, or only a scale and a bias (MobileBERT)."""
 
     module: Any
     centres: bool = True
@@ -230,43 +233,43 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _only_called(module: nn.Module) -> bool:
-    """Whether weights of this kind serve by a call alone; a table may also be read by another module."""
+    """Whether weights of this kind act only through a call. Other modules may read a table directly."""
     return _is_norm(module) or isinstance(module, nn.Linear)
 
 
 def _last_norm(
     front: dict[str, nn.Module], calls: dict[str, tuple[Tensor, Tensor]], width: int
 ) -> _Norm | None:
-    """The last norm of this width that runs: a module of any class that computes what a LayerNorm does."""
-    if not calls:  # a model of images
+    """The last norm of this width that runs: a module of any class with the output of a LayerNorm."""
+    if not calls:  # a vision model
         norms = [m for m in front.values() if isinstance(m, nn.LayerNorm) and m.normalized_shape == (width,)]
         return _Norm(norms[-1]) if norms else None
     for name in reversed(calls):
         module: Any = front[name]
         if not _is_norm(module) or module.weight.shape != (width,):
             continue
-        given, gave = calls[name]
+        module_input, module_output = calls[name]
         bias = getattr(module, "bias", None)
-        scaled = given * module.weight + (0 if bias is None else bias)
-        normed = nn.functional.layer_norm(given, (width,), module.weight, bias, eps=1e-12)
+        scaled = module_input * module.weight + (0 if bias is None else bias)
+        normed = nn.functional.layer_norm(module_input, (width,), module.weight, bias, eps=1e-12)
         for computed, centres in ((normed, True), (scaled, False)):
-            if (computed - gave).abs().max() <= 0.05 * gave.abs().max():
+            if (computed - module_output).abs().max() <= 0.05 * module_output.abs().max():
                 return _Norm(module, centres)
     return None
 
 
 def _maps(norm: _Norm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-    """The maps (width, d_S) of embeddings to the student, by their width, and a constant (d_S,).
+    """The maps (width, d_S) from embeddings to the student, by their width, and a constant (d_S,).
 
-    The norm and the linear layer after the embeddings add the constant.
-
-    A norm between is folded: `(I − 11ᵀ/d) diag(γ)` times what comes after it, without the first factor where
-    it does not centre.
+    The constant comes from the biases of the norm and of the linear layer after the embeddings. A norm
+    contributes the factor `(I − 11ᵀ/d) diag(γ)` to the map, or `diag(γ)` if it does not centre.
     """
     width, constant = matrix.shape[0], matrix.new_zeros(matrix.shape[1])
-    # ELECTRA: norm, then bridge
-    last = bridge is not None and norm is not None and norm.module.weight.shape != (width,)
-    after = matrix if bridge is None or not last else bridge.weight.float().T @ matrix
+    # ELECTRA: the bridge follows the norm
+    bridge_is_last = bridge is not None and norm is not None and norm.module.weight.shape != (width,)
+    after = matrix
+    if bridge is not None and bridge_is_last:
+        after = bridge.weight.float().T @ matrix
     if bridge is not None and bridge.bias is not None:
         constant = bridge.bias.float() @ matrix
     if norm is not None:
@@ -276,34 +279,35 @@ def _maps(norm: _Norm | None, bridge: nn.Linear | None, matrix: Tensor) -> tuple
         if norm.centres:
             after = after - after.mean(dim=0, keepdim=True)
     maps = {len(after): after}
-    if bridge is not None and not last:
+    if bridge is not None and not bridge_is_last:
         maps[bridge.in_features] = bridge.weight.float().T @ after
     return maps, constant
 
 
-def _spread(states: Tensor | None, matrix: Tensor, constant: Tensor) -> float:
-    """κ: the standard deviation over coordinates of `h_T⁰ P − constant`; the student's norm has 1."""
+def _norm_scale(states: Tensor | None, matrix: Tensor, constant: Tensor) -> float:
+    """κ: the mean standard deviation over coordinates of `h_T⁰ P − constant`."""
     assert states is not None
     return float((states @ matrix - constant).std(dim=-1, correction=0).mean())
 
 
-def _set_norm(target: nn.Module, bias: Tensor, spread: float) -> None:
-    weight, own_bias = target.get_parameter("weight"), getattr(target, "bias", None)
-    weight.fill_(spread)
-    if own_bias is not None:
-        own_bias.copy_(bias)
+def _set_norm(target: nn.Module, bias: Tensor, scale: float) -> None:
+    target.get_parameter("weight").fill_(scale)
+    target_bias = getattr(target, "bias", None)
+    if target_bias is not None:
+        target_bias.copy_(bias)
 
 
 def _set_front(name: str, target: nn.Module, source: nn.Module, maps: dict[int, Tensor]) -> list[str]:
-    """Maps every parameter to the student along its output dimension; copies those of other widths."""
+    """Maps every parameter to the student along its output dimension. Copies parameters of other widths."""
     notes = []
     factor = _input_scale(source) / _input_scale(target)
     for key, value in source.named_parameters(recurse=False):
-        new, old = _project(source, value.float(), maps) * factor, target.get_parameter(key)
+        new = _project(source, value.float(), maps) * factor
+        old = target.get_parameter(key)
         if new.shape[1:] != old.shape[1:] or (new.dim() == 1 and new.shape != old.shape):
             raise ConfigError(
-                f"student.init: {name}.{key} is {tuple(old.shape)} in the student, {tuple(new.shape)} wanted;"
-                " accepted: another student.hidden, or student.init: random"
+                f"student.init: {name}.{key} is {tuple(old.shape)} in the student, but {tuple(new.shape)} is"
+                " needed; use another student.hidden, or student.init: random"
             )
         notes += copy_rows(f"{name}.{key}", old, new)
     return notes
@@ -320,6 +324,7 @@ def _input_scale(module: nn.Module) -> float:
 
 
 def copy_rows(name: str, target: Tensor, rows: Tensor) -> list[str]:
+    """Copies the common rows to `target`. Returns a note for the user if the lengths differ."""
     common = min(len(target), len(rows))
     target[:common].copy_(rows[:common])
     if len(target) == len(rows):

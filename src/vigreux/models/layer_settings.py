@@ -1,8 +1,8 @@
-"""Settings that differ by block: which teacher block a student's block follows, and its config.
+"""Settings that differ by block: the teacher block that each student block follows, and its config.
 
-A family may give its blocks different kinds: sliding or full attention, attention or a state space, experts
-or a dense feed-forward part. Its config says which in a list with one value for each block, a list of block
-numbers, a count, or a rule with a period. `follow_layers_` gives a student's config the settings of the
+The blocks of a family may be of different kinds: sliding or full attention, attention or a state space,
+experts or a dense feed-forward network. The config states this as a list with one value per block, a list of
+block numbers, a count, or a periodic rule. `follow_layers_` gives a student's config the settings of the
 teacher blocks that it follows.
 """
 
@@ -31,7 +31,7 @@ _BLOCK_NUMBERS = (
     "window_block_indices",
     "residual_block_indices",
 )
-# Numbers of blocks at the start, or at the end, that differ from the others.
+# How many blocks at the start or at the end differ from the others.
 _FIRST = (
     "max_window_layers",
     "first_k_dense_replace",
@@ -39,9 +39,9 @@ _FIRST = (
     "num_first_full_attention_layers",
 )
 _LAST = ("num_kv_shared_layers", "num_last_full_attention_layers")
-# Block i is of the other kind where i % period == offset.
+# Block i is of the other kind if i % period == offset.
 _PERIODS = (("attn_layer_period", "attn_layer_offset"), ("expert_layer_period", "expert_layer_offset"))
-# Lists that are no settings of blocks, even where they happen to be as long as there are blocks.
+# Lists that are not settings of blocks, even if their length equals the number of blocks.
 _OTHER_LISTS = (
     "architectures",
     "pos_att_type",
@@ -71,8 +71,8 @@ _OTHER_NAMES = (
     "resblock_",
     "upsample_",
 )
-# What a block knows of its own place, and T5's positions, which its first block keeps for all.
-_PLACE = frozenset(
+# A block's own index, and T5's relative positions, which only its first block holds.
+_INDEX_ATTRIBUTES = frozenset(
     {
         "layer_idx",
         "layer_id",
@@ -86,7 +86,7 @@ _PLACE = frozenset(
 
 
 def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
-    """Teacher blocks (0-based) for each student block, evenly spread, first and last included.
+    """The teacher block (0-based) for each student block, evenly spaced, including the first and last.
 
     Raises:
         ConfigError: more student blocks than teacher blocks.
@@ -97,7 +97,7 @@ def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
     if student_layers > teacher_layers:
         raise ConfigError(
             f"student.layers: {student_layers} cannot be copied from a teacher of {teacher_layers};"
-            " accepted: at most that"
+            f" accepted: at most {teacher_layers}"
         )
     if student_layers == 1:
         return [0]
@@ -105,7 +105,7 @@ def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
 
 
 def evenly_copied_layers(teacher: PreTrainedConfig, layers: int) -> list[int]:
-    """The teacher blocks that are copied where none are named: `paired_layers`, each at most once.
+    """The teacher blocks that are copied by default: `paired_layers`, without repetition.
 
     Raises:
         ConfigError: more student blocks than teacher blocks.
@@ -117,9 +117,9 @@ def evenly_copied_layers(teacher: PreTrainedConfig, layers: int) -> list[int]:
 def paired_layers(config: PreTrainedConfig, layers: int) -> list[int]:
     """The teacher block (0-based) that each of a student's `layers` blocks follows.
 
-    They are evenly spread (`spread_layers`). A student with more blocks than the teacher repeats the
-    teacher's blocks in turn. Where blocks are of several kinds, each kind gets at least one block as far as
-    there are blocks. Attention comes first: without it a hybrid cannot run.
+    They are evenly spaced (`spread_layers`). A student with more blocks than the teacher repeats the
+    teacher's blocks in order. If there are several kinds of blocks, each kind gets at least one block while
+    blocks remain. Attention comes first, because a hybrid cannot run without it.
     """
     count = config.num_hidden_layers
     if layers >= count:
@@ -141,22 +141,20 @@ def paired_layers(config: PreTrainedConfig, layers: int) -> list[int]:
                 if kinds[layer] == kind and swapped == sorted(set(swapped)):
                     swaps.append((abs(layer - chosen[slot]), swapped))
         if swaps:
-            chosen = min(swaps, key=lambda swap: swap[0])[
-                1
-            ]  # the smallest move, of equal ones the last block's
+            _, chosen = min(swaps, key=lambda swap: swap[0])  # the smallest move; on a tie, of the last block
     return chosen
 
 
 def follow_layers_(student: PreTrainedConfig, teacher: PreTrainedConfig, layers: Sequence[int]) -> None:
-    """Gives a student's config the settings of the teacher blocks `layers`, and their number.
+    """Gives a student's config the settings and the number of the teacher blocks `layers`.
 
     Args:
         student: a copy of the teacher's config; changed.
-        teacher: of the family.
+        teacher: the teacher's config.
         layers: the teacher block (0-based) for each student block.
 
     Raises:
-        ConfigError: a block outside the teacher, or a config that describes each block by itself.
+        ConfigError: a block is outside the teacher, or the config describes each block separately.
     """
     count = teacher.num_hidden_layers
     if outside := [layer for layer in layers if not 0 <= layer < count]:
@@ -167,7 +165,7 @@ def follow_layers_(student: PreTrainedConfig, teacher: PreTrainedConfig, layers:
         return
     if getattr(teacher, "is_heterogeneous", False):
         raise ConfigError(
-            "student.layers: the teacher's config describes each block by itself; accepted: student.model"
+            "student.layers: the teacher's config describes each block separately; use student.model"
         )
     for name, value in vars(teacher).items():
         if name in _BLOCK_NUMBERS and isinstance(value, (list, tuple)):
@@ -186,7 +184,7 @@ def follow_layers_(student: PreTrainedConfig, teacher: PreTrainedConfig, layers:
 
 
 def _follow_rules_(student: Any, teacher: Any, layers: Sequence[int]) -> None:
-    """Settings that are a rule: a repeated pattern, a period with an offset, every so many blocks."""
+    """Sets the settings that are rules: a repeated pattern, a period with an offset, a step."""
     if pattern := getattr(teacher, "block_types", None):  # RecurrentGemma
         student.block_types = [pattern[layer % len(pattern)] for layer in layers]
     if hasattr(teacher, "attention_types") and hasattr(teacher, "attention_layers"):  # GPT-Neo
@@ -195,10 +193,10 @@ def _follow_rules_(student: Any, teacher: Any, layers: Sequence[int]) -> None:
         period, offset = getattr(teacher, period_name, None), getattr(teacher, offset_name, None)
         if not (isinstance(period, int) and isinstance(offset, int)) or _is_property(teacher, period_name):
             continue
-        found = _period([layer % period == offset for layer in layers])
-        if found is not None:
-            setattr(student, period_name, found[0])
-            setattr(student, offset_name, found[1])
+        rule = _period([layer % period == offset for layer in layers])
+        if rule is not None:
+            setattr(student, period_name, rule[0])
+            setattr(student, offset_name, rule[1])
     step = getattr(teacher, "decoder_sparse_step", None)
     if isinstance(step, int) and step > 1 and hasattr(teacher, "mlp_only_layers"):  # Qwen's experts
         dense = teacher.mlp_only_layers or []
@@ -208,11 +206,11 @@ def _follow_rules_(student: Any, teacher: Any, layers: Sequence[int]) -> None:
         student.decoder_sparse_step = 1
 
 
-def _period(wanted: Sequence[bool]) -> tuple[int, int] | None:
-    """The shortest (period, offset) whose rule is true at exactly the wanted places."""
-    for period in range(1, len(wanted) + 2):
+def _period(flags: Sequence[bool]) -> tuple[int, int] | None:
+    """The shortest (period, offset) with `flags[i] == (i % period == offset)` for all i."""
+    for period in range(1, len(flags) + 2):
         for offset in range(period):
-            if all((index % period == offset) == true for index, true in enumerate(wanted)):
+            if all((index % period == offset) == flag for index, flag in enumerate(flags)):
                 return period, offset
     return None
 
@@ -226,55 +224,61 @@ def check_same_kinds(
     layers: Sequence[int],
     configs: tuple[Any, Any],
 ) -> None:
-    """Raises `ConfigError` where a student block is not of the kind of the teacher block copied into it.
+    """Raises `ConfigError` if a student block is not of the kind of the teacher block that it copies.
 
-    Two blocks are of one kind if their modules have the same classes and plain attributes, and if the configs
-    say the same of both.
+    Two blocks are of one kind if their modules have the same classes and plain attributes, and the configs
+    have the same settings for both.
 
     Args:
-        student: its blocks.
-        teacher: its blocks.
+        student: the student's blocks.
+        teacher: the teacher's blocks.
         layers: the teacher block for each student block.
-        configs: the student's and the teacher's, the text part.
+        configs: the text configs of student and teacher.
     """
-    own, theirs = (_settings(config) for config in configs)
-    by_place = any(getattr(config, "scale_attn_by_inverse_layer_idx", False) for config in configs)
+    student_settings, teacher_settings = (_settings(config) for config in configs)
+    scales_by_index = any(getattr(config, "scale_attn_by_inverse_layer_idx", False) for config in configs)
     for index, layer in enumerate(layers):
         differs = _difference(student[index], teacher[layer])
-        for name in sorted(own.keys() & theirs.keys()):
-            if own[name][index] != theirs[name][layer]:
-                differs = f"{name} is {own[name][index]!r}, not {theirs[name][layer]!r}"
-        if by_place and index != layer:
-            differs = "scale_attn_by_inverse_layer_idx scales by the block's place"
+        for name in sorted(student_settings.keys() & teacher_settings.keys()):
+            value, expected = student_settings[name][index], teacher_settings[name][layer]
+            if value != expected:
+                differs = f"{name} is {value!r}, not {expected!r}"
+        if scales_by_index and index != layer:
+            differs = "scale_attn_by_inverse_layer_idx scales by the block's index"
         if differs:
             raise ConfigError(
                 f"student.from_layers: block {index} of the student is not of the kind of the teacher's block"
-                f" {layer}"
-                f" ({differs});"
+                f" {layer} ({differs});"
                 " accepted: blocks that the family can have in that order, or student.init: random"
             )
 
 
 def _difference(student: nn.Module, teacher: nn.Module) -> str | None:
-    own, theirs = dict(student.named_modules()), dict(teacher.named_modules())
-    for name in sorted(own.keys() | theirs.keys()):
+    """The first difference in kind between two blocks, in words, or `None`."""
+    student_modules = dict(student.named_modules())
+    teacher_modules = dict(teacher.named_modules())
+    for name in sorted(student_modules.keys() | teacher_modules.keys()):
         if "relative_attention_bias" in name:
             continue
-        if name not in own or name not in theirs:
-            return f"{name} is {'missing' if name not in own else 'there'}"
-        classes = type(own[name]).__name__, type(theirs[name]).__name__
-        if classes[0] != classes[1]:
-            return f"{name or 'the block'} is a {classes[0]}, not a {classes[1]}"
-        mine, other = _plain_attributes(own[name]), _plain_attributes(theirs[name])
-        for attribute in sorted(mine.keys() | other.keys()):
-            if mine.get(attribute) != other.get(attribute):
+        if name not in student_modules:
+            return f"{name} is missing"
+        if name not in teacher_modules:
+            return f"{name} is only in the student"
+        student_class = type(student_modules[name]).__name__
+        teacher_class = type(teacher_modules[name]).__name__
+        if student_class != teacher_class:
+            return f"{name or 'the block'} is a {student_class}, not a {teacher_class}"
+        attributes = _plain_attributes(student_modules[name])
+        expected = _plain_attributes(teacher_modules[name])
+        for attribute in sorted(attributes.keys() | expected.keys()):
+            if attributes.get(attribute) != expected.get(attribute):
                 path = f"{name}.{attribute}" if name else attribute
-                return f"{path} is {mine.get(attribute)!r}, not {other.get(attribute)!r}"
+                return f"{path} is {attributes.get(attribute)!r}, not {expected.get(attribute)!r}"
     return None
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    skipped = _PLACE | {"training", "gradient_checkpointing"}
+    skipped = _INDEX_ATTRIBUTES | {"training", "gradient_checkpointing"}
     return {
         name: value
         for name, value in vars(module).items()
@@ -283,31 +287,31 @@ def _plain_attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def _settings(config: Any) -> dict[str, list[Any]]:
-    """What a config says of each block, by name: one value for each block."""
+    """The settings of a config that differ by block, by name, with one value per block."""
     count = config.num_hidden_layers
-    found: dict[str, list[Any]] = {}
+    settings: dict[str, list[Any]] = {}
     for name, value in vars(config).items():
         if name in _BLOCK_NUMBERS and isinstance(value, (list, tuple)):
-            found[name] = [index in value for index in range(count)]
+            settings[name] = [index in value for index in range(count)]
         elif name in _FIRST and isinstance(value, int):
-            found[name] = [index < value for index in range(count)]
+            settings[name] = [index < value for index in range(count)]
         elif _is_by_block(name, value, count):
-            found[name] = list(value)
-    for name in ("layers_block_type", "layer_types", "layers_num_experts"):  # those that a class computes
+            settings[name] = list(value)
+    for name in ("layers_block_type", "layer_types", "layers_num_experts"):  # properties of config classes
         value = getattr(config, name, None)
         if isinstance(value, (list, tuple)) and len(value) == count:
-            found[name] = list(value)
+            settings[name] = list(value)
     step = getattr(config, "decoder_sparse_step", None)
     if isinstance(step, int) and hasattr(config, "mlp_only_layers"):  # one setting in two names
-        dense = found.pop("mlp_only_layers", [False] * count)
-        found["experts"] = [not dense[index] and (index + 1) % step == 0 for index in range(count)]
-    if not getattr(config, "use_sliding_window", True) or "layer_types" in found:
-        found.pop("max_window_layers", None)  # without effect
-    return found
+        dense = settings.pop("mlp_only_layers", [False] * count)
+        settings["experts"] = [not dense[index] and (index + 1) % step == 0 for index in range(count)]
+    if not getattr(config, "use_sliding_window", True) or "layer_types" in settings:
+        settings.pop("max_window_layers", None)  # without effect
+    return settings
 
 
 def _kinds(config: Any) -> list[tuple[Any, ...]]:
-    """Of each block what is a word or a yes or no; sizes that differ do not make a kind."""
+    """The kind of each block: its settings that are words or booleans. Sizes do not make a kind."""
     words = [
         values
         for _, values in sorted(_settings(config).items())
@@ -322,7 +326,7 @@ def _attends(kind: tuple[Any, ...]) -> bool:
 
 
 def _is_by_block(name: str, value: Any, count: int) -> bool:
-    if name[0] == "_" or name in _OTHER_LISTS or any(part in name for part in _OTHER_NAMES):
+    if name[0] == "_" or name in _OTHER_LISTS or any(fragment in name for fragment in _OTHER_NAMES):
         return False
     if isinstance(value, str):
         return name.endswith("_pattern") and len(value) == count

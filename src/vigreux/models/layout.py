@@ -1,7 +1,8 @@
-"""Where a network keeps its blocks: found by structure, or named by hand with a dotted path.
+"""The place of a network's blocks: detected by structure, or named by the user with a dotted path.
 
-Hidden states are numbered as Hugging Face `hidden_states` are: 0 enters the first block, `s` leaves block
-`s`, and the last one, `L`, includes the final norm where the architecture's own `hidden_states[L]` does.
+Hidden states are numbered as in Hugging Face `hidden_states`: 0 is the input of the first block, `s` is the
+output of block `s`, and the last one, `L`, includes the final norm if the architecture's `hidden_states[L]`
+does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from transformers import PreTrainedModel
 from vigreux.errors import ConfigError, unknown
 from vigreux.models.text_config import text_config
 
-# The names that architectures give to the modules around their list of blocks, looked up beside it and beside
-# each of its parents. Run after the blocks, and part of hidden_states[L]:
+# Names of the modules around a list of blocks, looked up beside the list and beside each of its parents.
+# These run after the blocks and are part of hidden_states[L]:
 AFTER_BLOCKS = (
     "norm",  # Llama, Mistral, Qwen, Gemma, OLMo
     "ln_f",  # GPT-2, GPT-J, Bloom, Falcon
@@ -44,17 +45,17 @@ ONLY_FOR_BLOCKS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Dotted paths, from the model that they were found in, to the parts that a view is cut from.
+    """Dotted paths, relative to the model, of the modules that a view is cut from.
 
     Args:
         base: the module whose first output is the last hidden state; "" is the model itself.
         blocks: the `nn.ModuleList` or `nn.Sequential` of blocks; "" is the model itself.
         after: modules that run after the blocks and belong to hidden state `L` alone: final norm, output
             projection.
-        unused: modules inside `base` that no hidden state needs: poolers, the final norm of vision models,
-            whose `hidden_states[L]` comes before it, and all that follows the blocks of a torch module, whose
-            hidden state `L` is its last block's output.
-        between: modules that only serve the blocks, so that hidden state 0 does without their parameters.
+        unused: modules inside `base` that no hidden state needs: poolers, the final norm of vision models
+            (their `hidden_states[L]` precedes it), and all modules after the blocks of a torch module (its
+            hidden state `L` is the output of the last block).
+        between: modules that only the blocks use, so that hidden state 0 does not depend on their parameters.
     """
 
     base: str
@@ -65,17 +66,17 @@ class Layout:
 
 
 def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[str] | None = None) -> Layout:
-    """The layout of a transformer, found by structure, or of any torch module whose blocks are named by hand.
+    """The layout of a transformer, detected by structure, or of a torch module whose blocks the user names.
 
     Args:
         model: a Hugging Face model with or without its head, or a torch module.
         blocks: dotted path from `model` to its list of blocks; "" is the model itself (an `nn.Sequential`).
         after: modules that run after the blocks: dotted paths from `model`, or names beside the blocks.
-            Default: by name.
+            Default: the modules with the names in `AFTER_BLOCKS`.
 
     Raises:
-        ConfigError: the blocks are not found, are not one list, or are shared between layers; a path leads
-            nowhere.
+        ConfigError: the blocks are not found, are not one list, or are shared between layers, or a path does
+            not exist.
     """
     if blocks is None:
         blocks = _find_blocks(model)
@@ -83,37 +84,36 @@ def find_layout(model: nn.Module, *, blocks: str | None = None, after: Sequence[
         _check_blocks(model, blocks)
     base = _base_of(model, blocks)
     around = [path for path in parents(blocks) if _within(path, base)]
-    named = (
-        list(_existing(model, around, AFTER_BLOCKS))
-        if after is None
-        else [_resolve(model, around, name) for name in after]
-    )
+    if after is None:
+        after_paths = list(_existing(model, around, AFTER_BLOCKS))
+    else:
+        after_paths = [_resolve(model, around, name) for name in after]
     unused = list(_existing(model, around, POOLERS))
     between = list(_existing(model, around, ONLY_FOR_BLOCKS))
-    for path in [path for path in named if path.endswith("LayerNorm")]:
-        if (
-            f"{path.removesuffix('LayerNorm')}rel_embeddings" in between
-        ):  # DeBERTa: the norm of its relative positions
-            named.remove(path)
+    for path in [path for path in after_paths if path.endswith("LayerNorm")]:
+        # DeBERTa: the norm of its relative positions
+        if f"{path.removesuffix('LayerNorm')}rel_embeddings" in between:
+            after_paths.remove(path)
             between.append(path)
     vision = after is None and getattr(model, "main_input_name", "input_ids") != "input_ids"
     if vision or not isinstance(model, PreTrainedModel):
-        named, unused = [], unused + named
-    return Layout(base, blocks, tuple(named), tuple(unused), tuple(between))
+        unused += after_paths
+        after_paths = []
+    return Layout(base, blocks, tuple(after_paths), tuple(unused), tuple(between))
 
 
 def named_layout(model: nn.Module, blocks: str | None, after: Sequence[str] | None) -> Layout:
-    """The layout by the user's names for the teacher where `model` has such a module, else by structure."""
+    """The layout by the user's names if `model` has a module `blocks`, otherwise by structure."""
     if blocks is None or blocks not in dict(model.named_modules()):
         return find_layout(model)
     return find_layout(model, blocks=blocks, after=after)
 
 
 def block_list(model: nn.Module, layout: Layout | None = None) -> nn.ModuleList | nn.Sequential:
-    """The list of blocks itself."""
-    found = model.get_submodule((layout or find_layout(model)).blocks)
-    assert isinstance(found, (nn.ModuleList, nn.Sequential))
-    return found
+    """The list of blocks."""
+    blocks = model.get_submodule((layout or find_layout(model)).blocks)
+    assert isinstance(blocks, (nn.ModuleList, nn.Sequential))
+    return blocks
 
 
 def num_blocks(model: nn.Module, layout: Layout | None = None) -> int:
@@ -122,11 +122,14 @@ def num_blocks(model: nn.Module, layout: Layout | None = None) -> int:
 
 
 def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | None = None) -> int:
-    """The width of hidden state `depth`; without a depth, that of the blocks' outputs.
+    """The width of hidden state `depth`, or of the blocks' outputs if no depth is given.
 
-    A Hugging Face model's is `config.hidden_size`, but for an output projection at its end (OPT 350M). A
-    torch module's may differ from block to block: it is the output size of the last `nn.Linear` before that
-    point, at depth 0 the input size of the first one.
+    For a Hugging Face model it is `config.hidden_size`, unless the model ends with an output projection (OPT
+    350M). In a torch module the width may differ from block to block. It is the output size of the last
+    `nn.Linear` before that state; at depth 0, the input size of the first one.
+
+    Raises:
+        ConfigError: the blocks of a torch module contain no `nn.Linear`.
     """
     layout = layout or find_layout(model)
     if isinstance(model, PreTrainedModel):
@@ -137,23 +140,21 @@ def hidden_size(model: nn.Module, layout: Layout | None = None, depth: int | Non
             return projection.out_features
         return int(text_config(model).hidden_size)
     blocks = list(block_list(model, layout))
-    before = [m for block in blocks[:depth] for m in block.modules() if isinstance(m, nn.Linear)]
-    every = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
-    if not every:
-        raise ConfigError(
-            f"teacher.blocks: {layout.blocks!r} holds no nn.Linear, so its width cannot be told"
-        )
-    return before[-1].out_features if before else every[0].in_features
+    preceding = [m for block in blocks[:depth] for m in block.modules() if isinstance(m, nn.Linear)]
+    linears = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    if not linears:
+        raise ConfigError(f"teacher.blocks: {layout.blocks!r} contains no nn.Linear, so its width is unknown")
+    return preceding[-1].out_features if preceding else linears[0].in_features
 
 
 # --- finding ------------------------------------------------------------------------------------------------
 
 
 def _base_of(model: nn.Module, blocks: str) -> str:
-    """The innermost Hugging Face model that holds the blocks and takes what the whole is given.
+    """The innermost Hugging Face model that contains the blocks and accepts the inputs of the whole model.
 
-    OPT's head calls its decoder, not its base model. DINOv2's encoder takes hidden states, so the base is the
-    model around it. A torch module around a Hugging Face model is called as a whole.
+    OPT's head calls its decoder, not its base model. DINOv2's encoder accepts hidden states, so the base is
+    the model around it. A torch module around a Hugging Face model is called as a whole.
     """
     if not isinstance(model, PreTrainedModel):
         return ""
@@ -181,35 +182,34 @@ def _find_blocks(model: nn.Module) -> str:
             " blocks to cut a view from"
         )
     inside = {id(module) for module in model.base_model.modules()}
-    found = [
+    paths = [
         path
         for path, count in candidates.items()
         if count == layers and id(model.get_submodule(path)) in inside
     ]
-    if (
-        len(found) > 1 and config is not model.config
-    ):  # beside a model of images, as deep as the text model by chance
-        found = [path for path in found if model.get_submodule(_base_of(model, path)).config is config]
-    if len(found) > 1:
-        found = [
+    if len(paths) > 1 and config is not model.config:
+        # a vision model beside the text model may have the same depth by chance
+        paths = [path for path in paths if model.get_submodule(_base_of(model, path)).config is config]
+    if len(paths) > 1:
+        paths = [
             path
-            for path in found
+            for path in paths
             if len({type(block) for block in model.get_submodule(path).children()}) == 1
         ]
-    if len(found) != 1:
-        what = "has several lists" if found else "has no list"
-        raise ConfigError(_by_hand(model, f"{what} of {layers} blocks", candidates))
-    return found[0]
+    if len(paths) != 1:
+        problem = "has several lists" if paths else "has no list"
+        raise ConfigError(_by_hand(model, f"{problem} of {layers} blocks", candidates))
+    return paths[0]
 
 
 def _candidates(model: nn.Module) -> dict[str, int]:
     """The outermost lists of modules, by dotted path, with their lengths."""
-    found: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     for path, module in model.named_modules():
-        inside_another = any(outer == "" or path.startswith(f"{outer}.") for outer in found)
+        inside_another = any(outer == "" or path.startswith(f"{outer}.") for outer in lengths)
         if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) and not inside_another:
-            found[path] = len(module)
-    return found
+            lengths[path] = len(module)
+    return lengths
 
 
 def _by_hand(model: nn.Module, reason: str, candidates: dict[str, int]) -> str:
@@ -233,9 +233,9 @@ def _check_blocks(model: nn.Module, path: str) -> None:
 
 
 def parents(path: str) -> list[str]:
-    """Every module that holds `path`, outermost first: "a.b.c" -> "", "a", "a.b"."""
-    parts = path.split(".")
-    return [".".join(parts[:count]) for count in range(len(parts))]
+    """The paths of all modules that contain `path`, outermost first: "a.b.c" -> "", "a", "a.b"."""
+    names = path.split(".")
+    return [".".join(names[:count]) for count in range(len(names))]
 
 
 def _within(path: str, base: str) -> bool:

@@ -1,4 +1,4 @@
-"""Models and tokenizers from a directory or the hub, with errors that fit on one line and say what to do."""
+"""Loads models and tokenizers from a directory or the hub, with errors of one line that say what to do."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 DTYPES = ("float32", "bfloat16", "float16")
-# How a model answers is asked for call by call, whatever its config says.
-_ANSWERS = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
+# The kind of output is chosen at each call, whatever the config says.
+_OUTPUT_SETTINGS = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
 
 
 def load_model(
@@ -60,25 +60,25 @@ def load_model(
     allow_missing: bool = False,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """A model in eval mode, all of whose parameters come from the checkpoint.
+    """Loads a model, in evaluation mode. All parameters come from the checkpoint.
 
     Args:
-        path_or_id: a directory made by `save_pretrained`, one with a `.gguf` file in it (dequantised), or a
-            hub id.
-        auto_class: an `AutoModel…` class, or a model class of transformers, by name.
+        path_or_id: a directory written by `save_pretrained`, a directory with a `.gguf` file (dequantised),
+            or a hub id.
+        auto_class: the name of an `AutoModel…` class or of a model class of transformers.
         revision: branch, tag or commit of a hub model.
         dtype: float32, bfloat16 or float16.
         allow_pickle: accept pickled weights; they are loaded weights-only.
-        trust_remote_code: run the Python code that the model brings.
-        gguf_file: the GGUF file to take, where there are several.
-        allow_missing: let the head start at random where the checkpoint lacks it or has one of another size.
-            Poolers, which no view runs, may always be missing from a headless model.
+        trust_remote_code: run the Python code that comes with the model.
+        gguf_file: the GGUF file to load, if there are several.
+        allow_missing: initialise the head at random if the checkpoint lacks it or has another size. Poolers,
+            which no view runs, may always be missing from a headless model.
         kwargs: passed on to `from_pretrained` (`num_labels`, `attn_implementation`).
 
     Raises:
-        CheckpointError: no weights, damaged weights, pickled weights or remote code that were not asked for,
-            parameters missing or of another shape.
-        ConfigError: no such class or dtype.
+        CheckpointError: the weights are absent, damaged, pickled without `allow_pickle`, incomplete or of
+            another shape, or the model needs remote code without `trust_remote_code`.
+        ConfigError: the class or dtype does not exist.
     """
     if dtype not in DTYPES:
         raise ConfigError(unknown("dtype", dtype, DTYPES))
@@ -101,13 +101,13 @@ def load_model(
             gguf_file=gguf_file,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
-            **_ANSWERS | kwargs,
+            **_OUTPUT_SETTINGS | kwargs,
         )
     _check_complete(where, model, info, allow_missing)
-    if not any("layer" in name for name in kwargs):  # a part of the blocks may be asked for
+    if not any("layer" in name for name in kwargs):  # the caller may request only some blocks
         _check_blocks(where, model, info)
     check_finite(where, model)
-    if gguf_file:  # plain weights now: lets the model be saved again
+    if gguf_file:  # the weights are dequantised, so the model can be saved
         model.hf_quantizer = None
         del model.config.quantization_config
     return model
@@ -120,17 +120,17 @@ def load_config(
     trust_remote_code: bool = False,
     gguf_file: str | None = None,
 ) -> PreTrainedConfig:
-    """The config of a model, read without its weights: they need not be there.
+    """Loads the config of a model. The weights may be absent.
 
     Args:
-        path_or_id: a directory with a `config.json` or one `.gguf` file (of which the header is read), or a
-            hub id.
+        path_or_id: a directory with a `config.json` or one `.gguf` file (only its header is read), or a hub
+            id.
         revision: branch, tag or commit of a hub model.
-        trust_remote_code: run the Python code that the model brings.
-        gguf_file: the GGUF file to take, where there are several.
+        trust_remote_code: run the Python code that comes with the model.
+        gguf_file: the GGUF file to read, if there are several.
 
     Raises:
-        CheckpointError: no config, a damaged one, or one of a family that transformers does not have.
+        CheckpointError: the config is absent or damaged, or transformers does not have its family.
     """
     where = str(path_or_id)
     kwargs: dict[str, Any] = {"revision": revision} if revision else {}
@@ -150,7 +150,7 @@ def load_config(
             kwargs["gguf_file"] = gguf_file
     with _one_line(where), _quiet(also_stderr="gguf_file" in kwargs), hub_or_cache():
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            where, trust_remote_code=trust_remote_code, **_ANSWERS, **kwargs
+            where, trust_remote_code=trust_remote_code, **_OUTPUT_SETTINGS, **kwargs
         )
     return config
 
@@ -162,10 +162,10 @@ def load_tokenizer(
     trust_remote_code: bool = False,
     gguf_file: str | None = None,
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory, a GGUF file in it, or a hub model.
+    """Loads the tokenizer of a model directory, of a GGUF file in it, or of a hub model.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: the tokenizer is absent or damaged.
     """
     where = str(path_or_id)
     if is_local(where):
@@ -183,17 +183,17 @@ def load_tokenizer(
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             where, trust_remote_code=trust_remote_code, **kwargs
         )
-        tokenizer("a text")  # a damaged one may open, and fail on its first text
+        tokenizer("a text")  # a damaged tokenizer may load, and fail on its first text
     return tokenizer
 
 
 def weights_fingerprint(path: str | Path) -> str:
-    """A hash of the weights in a checkpoint directory: equal for equal weights, however they are sharded.
+    """A hash of the weights in a checkpoint directory. It does not depend on the division into shards.
 
-    Reads one tensor at a time. Pickled and GGUF weights are hashed as files.
+    It reads one tensor at a time. Pickled and GGUF weights are hashed as files.
 
     Raises:
-        CheckpointError: no weights, or damaged ones.
+        CheckpointError: the weights are absent or damaged.
     """
     directory = model_directory(transformer_folder(Path(path)))
     digest = hashlib.sha256()
@@ -205,9 +205,9 @@ def weights_fingerprint(path: str | Path) -> str:
         for file in others:
             digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
-    owner = {name: file for file in files for name in tensor_names(file)}
-    for name in sorted(owner):
-        with safe_open(owner[name], framework="pt") as opened:
+    file_of = {name: file for file in files for name in tensor_names(file)}
+    for name in sorted(file_of):
+        with safe_open(file_of[name], framework="pt") as opened:
             tensor = opened.get_tensor(name)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
@@ -218,6 +218,7 @@ def weights_fingerprint(path: str | Path) -> str:
 
 
 def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], allow_missing: bool) -> None:
+    """Raises `CheckpointError` if parameters are missing from the weights or have another shape there."""
     mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
     if allow_missing:
         mismatched = [name for name in mismatched if not _in_head(model, name)]
@@ -240,7 +241,7 @@ def _check_complete(where: str, model: PreTrainedModel, info: dict[str, Any], al
 
 
 def _check_blocks(where: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Raises `CheckpointError` where the weights have more blocks than the config: some would be dropped."""
+    """Raises `CheckpointError` if the weights have more blocks than the config, and some would be dropped."""
     templates = {re.sub(r"\.\d+\.", ".#.", name) for name in model.state_dict()}
     for name in sorted(map(str, info["unexpected_keys"])):
         if re.search(r"\.\d+\.", name) and re.sub(r"\.\d+\.", ".#.", name) in templates:
@@ -250,20 +251,20 @@ def _check_blocks(where: str, model: PreTrainedModel, info: dict[str, Any]) -> N
 
 
 def _in_head(model: PreTrainedModel, name: str) -> bool:
-    """Whether a parameter lies outside the base model, or in its pooler, which belongs to a head."""
+    """Whether a parameter is outside the base model or in its pooler, which is part of a head."""
     inside = name.startswith(f"{model.base_model_prefix}.")
     return not inside or ".pooler." in name
 
 
 @contextlib.contextmanager
 def _one_line(where: str) -> Iterator[None]:
-    """Turns what transformers raises for a bad checkpoint into one line that names it."""
+    """Turns an error of transformers for a bad checkpoint into a `CheckpointError` of one line."""
     try:
         yield
     except VigreuxError:
         raise
     except BaseException as error:
-        # A folder from elsewhere: whatever is raised is about it. A panic of Rust's tokenizers is no
+        # The folder is untrusted, so every exception is about it. A panic in Rust's tokenizers is not an
         # Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -271,7 +272,7 @@ def _one_line(where: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The error in words, on one line."""
+    """The cause of the error, on one line."""
     text = " ".join(str(error).split())
     if "Weights only load failed" in text:
         return "its pickled weights are damaged, or hold more than tensors, which is never loaded"
@@ -281,14 +282,16 @@ def _reason(error: BaseException) -> str:
         return "neither a directory nor a hub model that can be reached"
     if not text:
         return type(error).__name__
-    says_itself = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
-    return text[:300] if isinstance(error, says_itself) else f"{type(error).__name__}: {text[:300]}"
+    # The messages of these classes are clear without the name of the class.
+    clear = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, StrictDataclassError)
+    return text[:300] if isinstance(error, clear) else f"{type(error).__name__}: {text[:300]}"
 
 
 @contextlib.contextmanager
 def _quiet(*, also_stderr: bool) -> Iterator[None]:
-    """No progress bars and no warnings of transformers; its GGUF reader writes its bar straight to stderr."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Silences progress bars and warnings of transformers. Its GGUF reader writes to stderr."""
+    verbosity = logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
     transformers.utils.logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -296,5 +299,5 @@ def _quiet(*, also_stderr: bool) -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
+        if had_bars:
             logging.enable_progress_bar()

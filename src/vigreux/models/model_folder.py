@@ -1,7 +1,7 @@
-"""Checks a model folder before transformers opens it: it must neither hang the process nor fill its memory.
+"""Checks a model folder before transformers opens it, so that it cannot hang or exhaust the process.
 
-Only regular files are opened. The config's numbers are compared with what the weight files hold, on a model
-without memory.
+Only regular files are opened. The sizes in the config are compared with the weight files, through a model on
+the meta device.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ ACCEPTED = "model.safetensors, model.safetensors.index.json with its shards, one
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 LARGEST_JSON = 200_000_000  # bytes; the largest tokenizers have 40 MB
-_DEEP = (
-    1000  # blocks that a config may claim whatever the weights hold: a family may share one block's weights
-)
+# Blocks that a config may have whatever the weights hold, because blocks of a family may share weights.
+_DEEP = 1000
 _NEVER = 2**62
-_RANGES = {  # numbers that a config may hold, by how their names end
-    # each is a module or an entry to make
+_RANGES = {  # the ranges of numbers in a config, by patterns of their names
+    # the number of modules or entries to build
     r"(^|_)(layers?|blocks?|depth|heads?|experts?|groups?)$": (-_NEVER, 20_000),
     r"^(num_labels|num_classes)$": (0, 1_000_000),
     # a probability
     r"drop(out)?(_prob|_p|_rate)?$|pdrop$": (0, 1),
     r"(^|_)eps(ilon)?$": (0, 1),
     r"theta$": (1e-6, 1e30),
-    # how a layer is computed in parts, which works for some lengths alone
+    # the size of the chunks in which a layer is computed; other values work only for some lengths
     r"^chunk_size_feed_forward$": (0, 1),
 }
-_SPARE = 10_000_000  # parameters that may be missing whatever the weights hold: a new head
-_BUFFERS = 2**28  # numbers of buffers, which no weight file need hold (tables of positions)
+_SPARE = 10_000_000  # parameters that any weights may lack, for a new head
+_BUFFERS = 2**28  # elements of buffers, which weight files may omit (tables of positions)
 
 
 class Stored(NamedTuple):
@@ -57,20 +56,20 @@ class Stored(NamedTuple):
 
 
 def is_local(where: str) -> bool:
-    """A path, rather than a hub id `name` or `organisation/name`."""
+    """Whether `where` is a path rather than a hub id `name` or `organisation/name`."""
     try:
-        there = Path(where).exists()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        there = True
-    return there or where.startswith((".", "/", "~")) or where.count("/") > 1
+        exists = Path(where).exists()
+    except OSError:  # the name is too long, or a folder may not be entered
+        exists = True
+    return exists or where.startswith((".", "/", "~")) or where.count("/") > 1
 
 
 def model_directory(path: Path) -> Path:
-    """`path`, where it is a folder of files of which none can hang or swell who opens it.
+    """Returns `path` after checking that it is a folder whose files are safe to open.
 
     Raises:
-        CheckpointError: no folder, one that cannot be read, a pipe, socket or device in it, or a JSON file
-            above `LARGEST_JSON`.
+        CheckpointError: `path` is not a readable folder, or it contains a pipe, socket or device, or a JSON
+            file larger than `LARGEST_JSON`.
     """
     try:
         if not path.is_dir():
@@ -96,7 +95,7 @@ def _check_entry(entry: Path) -> None:
 
 
 def check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> str | None:
-    """Checks that the weights can be read; returns the GGUF file to load, if they are in one."""
+    """Checks that the weights can be read. Returns the name of the GGUF file to load, if there is one."""
     model_directory(path)
     if gguf_file is not None or not (
         (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists()
@@ -127,11 +126,11 @@ def check_directory(path: Path, allow_pickle: bool, gguf_file: str | None) -> st
 
 
 def only_gguf(path: Path) -> str | None:
-    """The one GGUF file of a directory, or `None`; raises `CheckpointError` for several."""
-    found = sorted(file.name for file in path.glob("*.gguf"))
-    if len(found) > 1:
-        raise CheckpointError(f"{path}: several GGUF files, name one as gguf_file: {', '.join(found)}")
-    return found[0] if found else None
+    """The GGUF file of a directory, or `None`. Raises `CheckpointError` if there are several."""
+    names = sorted(file.name for file in path.glob("*.gguf"))
+    if len(names) > 1:
+        raise CheckpointError(f"{path}: several GGUF files, name one as gguf_file: {', '.join(names)}")
+    return names[0] if names else None
 
 
 def safetensors_files(path: Path) -> list[Path]:
@@ -154,16 +153,16 @@ def safetensors_files(path: Path) -> list[Path]:
 
 
 def tensor_names(file: Path) -> list[str]:
-    """The names of a safetensors file's tensors; raises `CheckpointError` for a damaged one."""
+    """The names of the tensors in a safetensors file. Raises `CheckpointError` if the file is damaged."""
     return list(stored_tensors(file))
 
 
 def stored_tensors(file: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file by name, from its header. Raises `CheckpointError` if damaged."""
+    """The tensors of a safetensors file by name, from its header. A damaged file raises `CheckpointError`."""
     try:
         with safe_open(file, framework="pt") as opened:
             slices = ((name, opened.get_slice(name)) for name in opened.keys())  # noqa: SIM118  (no mapping)
-            return {name: Stored(part.get_dtype(), tuple(part.get_shape())) for name, part in slices}
+            return {name: Stored(view.get_dtype(), tuple(view.get_shape())) for name, view in slices}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file}: truncated or corrupted safetensors ({error}); copy or download it again"
@@ -174,14 +173,14 @@ def stored_tensors(file: Path) -> dict[str, Stored]:
 
 
 def check_config_file(path: Path, names: list[str]) -> None:
-    """Reads a config.json as plain JSON, and refuses what no model has.
+    """Reads a config.json as plain JSON, and rejects values that no model has.
 
     Args:
         path: the file.
-        names: of the tensors in the weight files, as far as they are known.
+        names: names of the tensors in the weight files, if known.
 
     Raises:
-        CheckpointError: not a JSON object, or a value of `check_values`.
+        CheckpointError: the file is not a JSON object, or `check_values` rejects a value.
     """
     try:
         plain = json.loads(path.read_bytes())
@@ -193,7 +192,7 @@ def check_config_file(path: Path, names: list[str]) -> None:
 
 
 def check_values(path: Path, plain: dict[str, Any], names: list[str]) -> None:
-    """Raises `CheckpointError` for impossible counts or probabilities, nan, and blocks without weights."""
+    """Raises `CheckpointError` for impossible counts or probabilities, NaN, and blocks without weights."""
     blocks = 1 + max((int(i) for name in names for i in re.findall(r"\.(\d{1,6})\.", name)), default=-1)
     for name in ("id2label", "label2id"):
         if not isinstance(plain.get(name, {}) or {}, dict):
@@ -207,53 +206,54 @@ def check_values(path: Path, plain: dict[str, Any], names: list[str]) -> None:
         if math.isnan(value):
             raise CheckpointError(f"{path}: {key} is nan; accepted: a number")
         if re.search(r"(layers?|block_count)$", key) and value > max(_DEEP, blocks):
-            held = f"the weights hold {blocks} blocks" if names else f"accepted: at most {_DEEP:,}"
-            raise CheckpointError(f"{path}: {key} is {value:,}; {held}")
+            limit = f"the weights hold {blocks} blocks" if names else f"accepted: at most {_DEEP:,}"
+            raise CheckpointError(f"{path}: {key} is {value:,}; {limit}")
 
 
 def _leaves(plain: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a JSON object and of nested ones. The values of a list have the list's key."""
-    left: list[tuple[str, Any]] = list(plain.items())
-    while left:
-        key, value = left.pop()
+    """The keys and values of a JSON object and of nested objects. Values in a list have the list's key."""
+    pending: list[tuple[str, Any]] = list(plain.items())
+    while pending:
+        key, value = pending.pop()
         if isinstance(value, dict):
-            left += value.items()
+            pending += value.items()
         elif isinstance(value, list):
-            left += [(key, entry) for entry in value]
+            pending += [(key, entry) for entry in value]
         else:
             yield key, value
 
 
 def check_sizes(path: Path, auto_class: str, config: PreTrainedConfig) -> None:
-    """Compares the model that the config describes with the weights, before memory is taken for it.
+    """Compares the model that the config describes with the weights, before memory is allocated.
 
-    The model is made on the meta device, where tensors have shapes alone.
+    The model is built on the meta device, where tensors have only shapes.
 
     Raises:
-        CheckpointError: the config asks for several times the parameters that the files hold, or integers are
-            stored where the model has weights.
+        CheckpointError: the config describes several times the parameters that the files hold, or weights are
+            stored as integers.
     """
     stored: dict[str, Stored] = {}
     for file in safetensors_files(path):
         stored |= stored_tensors(file)
     check_values(path, config.to_dict(), list(stored))
-    made = _shapes_alone(auto_class, config)
-    if made is None:
+    model = _meta_model(auto_class, config)
+    if model is None:
         return
     quantised = _is_quantised(path, config)
     if stored and not quantised:
-        held = sum(math.prod(tensor.shape) for tensor in stored.values())
-    else:  # packed: at least 1 bit and a half a parameter
+        stored_count = sum(math.prod(tensor.shape) for tensor in stored.values())
+    else:  # packed: at least 1.5 bits per parameter
         files = [*path.glob("*.safetensors"), *path.glob("*.gguf"), *path.glob("pytorch_model*.bin")]
-        held = 5 * sum(file.stat().st_size for file in files)
-    parameters = dict(made.named_parameters())
+        stored_count = 5 * sum(file.stat().st_size for file in files)
+    parameters = dict(model.named_parameters())
     described = sum(parameter.numel() for parameter in parameters.values())
-    if described > 3 * held + _SPARE:
+    if described > 3 * stored_count + _SPARE:
         raise CheckpointError(
             f"{path}: config.json describes a model of {described:,} parameters,"
-            f" and the weights hold {held:,}"
+            f" and the weights hold {stored_count:,}"
         )
-    if (buffers := sum(buffer.numel() for buffer in made.buffers())) > max(_BUFFERS, 3 * held):
+    buffers = sum(buffer.numel() for buffer in model.buffers())
+    if buffers > max(_BUFFERS, 3 * stored_count):
         raise CheckpointError(
             f"{path}: config.json describes tables of {buffers:,} numbers; accepted: {_BUFFERS:,}"
         )
@@ -272,26 +272,26 @@ def _is_quantised(path: Path, config: PreTrainedConfig) -> bool:
         return False
     method = plain.get("quant_method") if isinstance(plain, dict) else getattr(plain, "quant_method", None)
     if str(getattr(method, "value", method)) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-        # transformers would leave it aside, and take the packed numbers for weights
+        # transformers would ignore the method and read the packed numbers as weights
         raise CheckpointError(
             f"{path}: quantization_config: method {method!r}; accepted: one that transformers has"
         )
     return True
 
 
-def _shapes_alone(auto_class: str, config: PreTrainedConfig) -> PreTrainedModel | None:
-    """The model on the meta device; `None` for a class that comes with the folder's code."""
+def _meta_model(auto_class: str, config: PreTrainedConfig) -> PreTrainedModel | None:
+    """The model on the meta device; `None` if its class comes with the code in the folder."""
     factory = model_class(auto_class)
     if hasattr(factory, "_model_mapping") and type(config) not in factory._model_mapping:
         return None
     make = getattr(factory, "from_config", None) or factory._from_config
     with torch.device("meta"), no_init_weights():
-        made: PreTrainedModel = make(config)
-    return made
+        model: PreTrainedModel = make(config)
+    return model
 
 
 def check_finite(where: str, model: PreTrainedModel) -> None:
-    """Raises `CheckpointError` where a weight is nan or infinite: nothing can be learned from it."""
+    """Raises `CheckpointError` if a weight is NaN or infinite, because nothing can be learned from it."""
     for name, parameter in model.named_parameters():
         if parameter.is_meta or not parameter.is_floating_point() or parameter.numel() == 0:
             continue

@@ -1,7 +1,7 @@
-"""Folders of sentence-transformers: `modules.json` says which modules make an embedding.
+"""Folders of sentence-transformers: `modules.json` lists the modules that compute an embedding.
 
-The Transformer module is a model of transformers. What follows it (pooling, dense layers, normalisation) and
-what stands before it (prompts, lower case, a length) is described in JSON files beside it.
+The Transformer module is a model of transformers. JSON files beside it describe the modules after it
+(pooling, dense layers, normalisation) and the preprocessing (prompts, lower case, a maximum length).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _POOLINGS: dict[str, Pooling] = {
     "mean_tokens": "mean",
     "lasttoken": "last",
 }
-_WITHOUT_EFFECT = ("Normalize", "Dropout")  # on the direction of an embedding, once trained
+_WITHOUT_EFFECT = ("Normalize", "Dropout")  # modules that do not change the direction of an embedding
 
 
 @dataclass(frozen=True)
 class SentenceFolder:
-    """What the folder says of its embeddings.
+    """The description of embeddings in a folder.
 
     Args:
         source: the folder, or the hub id.
-        pooling: how token states become one vector; `None` where Vigreux has no such pooling.
-        poolings: the folder's own names of it.
-        others: modules behind the pooling that change the embedding (a dense layer), by their types.
-        normalised: the vectors have length 1.
-        max_length: tokens of a text at most.
-        before: what sentence-transformers does with a text first, and Vigreux does not.
+        pooling: how token states become one vector; `None` if Vigreux does not have this pooling.
+        poolings: the folder's names of the pooling.
+        others: types of modules after the pooling that change the embedding (a dense layer).
+        normalised: whether the vectors have length 1.
+        max_length: maximum number of tokens in a text.
+        preprocessing: notes on preprocessing in sentence-transformers that Vigreux does not do.
     """
 
     source: str
@@ -48,44 +48,43 @@ class SentenceFolder:
     others: tuple[str, ...]
     normalised: bool
     max_length: int | None
-    before: tuple[str, ...]
+    preprocessing: tuple[str, ...]
 
     def pooling_or_refuse(self) -> Pooling:
-        """The pooling, where it and a normalisation are all that stands behind the model.
+        """The pooling, if only pooling and normalisation follow the model.
 
         Raises:
-            CheckpointError: another pooling or another module; names the way to train without it.
+            CheckpointError: the pooling is another one, or other modules follow.
         """
         if self.others:
             raise CheckpointError(
                 f"{self.source}: {', '.join(self.others)} follows the pooling and is not read;"
-                " accepted: Transformer,"
-                " Pooling, Normalize, or an explicit task.pooling, which trains on the pooled states before"
-                " it"
+                " accepted: Transformer, Pooling, Normalize, or an explicit task.pooling, which trains on the"
+                " pooled states before it"
             )
         if self.pooling is None:
-            found = " and ".join(self.poolings) or "none"
+            poolings = " and ".join(self.poolings) or "none"
             raise CheckpointError(
-                f"{self.source}: its pooling is {found};"
+                f"{self.source}: its pooling is {poolings};"
                 " accepted: cls, mean, lasttoken, or an explicit task.pooling"
             )
         return self.pooling
 
     def notes(self, pooling: Pooling) -> list[str]:
-        """What the user should know of embeddings that are pooled by `pooling`."""
-        lines = list(self.before)
+        """Notes for the user about embeddings that are pooled by `pooling`."""
+        lines = list(self.preprocessing)
         if self.others:
             lines.append(f"{', '.join(self.others)} behind the pooling is left out: task.pooling is given")
         if self.pooling != pooling:
-            found = " and ".join(self.poolings) or "none"
-            lines.append(f"the folder's pooling is {found}, and {pooling} is used, as asked")
+            poolings = " and ".join(self.poolings) or "none"
+            lines.append(f"the folder's pooling is {poolings}, and {pooling} is used, as asked")
         if self.normalised:
             lines.append("the teacher's vectors have length 1, the student's do not: compare them by cosine")
         return [f"{self.source}: {line}" for line in lines]
 
 
 def transformer_folder(path: Path) -> Path:
-    """The folder of the transformer: `path`, or in the older layout a folder in it (`modules.json`)."""
+    """The folder of the transformer: `path`, or in the older layout a subfolder (`modules.json`)."""
     try:
         if (path / "config.json").exists():
             return path
@@ -93,15 +92,18 @@ def transformer_folder(path: Path) -> Path:
         if (path / MODULES).is_file():
             inside = path / _relative(_modules(_read(path, MODULES), path / MODULES)[0], path / MODULES)
         return inside if (inside / "config.json").exists() else path
-    except OSError:  # a name that is too long, a folder that may not be entered: who opens it says so
+    except OSError:  # the name is too long, or a folder may not be entered; opening it reports this
         return path
 
 
 def read_sentence_folder(source: str, *, revision: str | None = None) -> SentenceFolder | None:
-    """What a local folder or hub id says of its embeddings; `None` where it is not of sentence-transformers.
+    """Reads the description of embeddings in a local folder or hub model.
+
+    Returns:
+        The description, or `None` if the folder is not of sentence-transformers.
 
     Raises:
-        CheckpointError: a file of it is damaged, or its first module is no transformer.
+        CheckpointError: a file in it is damaged, or its first module is not a transformer.
     """
     if os.path.isdir(source) and not (Path(source) / MODULES).is_file():
         source = str(transformer_folder(Path(source)))
@@ -119,9 +121,9 @@ def read_sentence_folder(source: str, *, revision: str | None = None) -> Sentenc
         names = _pooling_names(_mapping(_find(source, config, revision), f"{source}/{config}"))
     transformer = _relative(modules[0], where)
     settings = _find(source, f"{transformer}/sentence_bert_config.json".lstrip("/"), revision)
-    more = _find(source, "config_sentence_transformers.json", revision)
+    prompt_settings = _find(source, "config_sentence_transformers.json", revision)
     settings = _mapping(settings or {}, f"{source}/sentence_bert_config.json")
-    more = _mapping(more or {}, f"{source}/config_sentence_transformers.json")
+    prompt_settings = _mapping(prompt_settings or {}, f"{source}/config_sentence_transformers.json")
     length = settings.get("max_seq_length")
     return SentenceFolder(
         source=source,
@@ -130,14 +132,15 @@ def read_sentence_folder(source: str, *, revision: str | None = None) -> Sentenc
         others=tuple(kind for kind in kinds[1:] if kind not in ("Pooling", *_WITHOUT_EFFECT)),
         normalised="Normalize" in kinds,
         max_length=length if type(length) is int and length > 0 else None,
-        before=_before(settings, more),
+        preprocessing=_preprocessing_notes(settings, prompt_settings),
     )
 
 
-def _before(settings: dict[str, Any], more: dict[str, Any]) -> tuple[str, ...]:
-    """What the library does with a text first."""
+def _preprocessing_notes(settings: dict[str, Any], prompt_settings: dict[str, Any]) -> tuple[str, ...]:
+    """Notes on preprocessing that sentence-transformers does and Vigreux does not."""
     lines = []
-    prompts, default = more.get("prompts"), more.get("default_prompt_name")
+    prompts = prompt_settings.get("prompts")
+    default = prompt_settings.get("default_prompt_name")
     if isinstance(prompts, dict) and any(prompts.values()):
         names = ", ".join(f"{name} {str(text)[:40]!r}" for name, text in list(prompts.items())[:4] if text)
         usual = f", of which {default!r} is its default" if default else ""
@@ -148,7 +151,7 @@ def _before(settings: dict[str, Any], more: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _pooling_names(config: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the poolings that are on; several are put behind one another."""
+    """The names of the active poolings. The vectors of several poolings are concatenated."""
     mode = config.get("pooling_mode")
     if isinstance(mode, str):
         return (mode,)
@@ -162,7 +165,7 @@ def _pooling_names(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _find(source: str, name: str, revision: str | None) -> Any:
-    """A JSON file of a folder or hub id; `None` where it has none."""
+    """The content of a JSON file in a folder or hub model; `None` if the file does not exist."""
     if os.path.isdir(source):
         return _read(Path(source), name) if (Path(source) / name).is_file() else None
     from transformers.utils import cached_file
@@ -177,7 +180,7 @@ def _find(source: str, name: str, revision: str | None) -> Any:
                 _raise_exceptions_for_connection_errors=False,
                 _raise_exceptions_for_gated_repo=False,
             )
-    except (OSError, ValueError):  # no such model: its loading says so
+    except (OSError, ValueError):  # the model does not exist; loading it reports this
         return None
     return None if path is None else _read(Path(path).parent, Path(path).name)
 
@@ -209,7 +212,7 @@ def _mapping(plain: Any, where: str) -> dict[str, Any]:
 
 
 def _relative(module: dict[str, Any], where: Any) -> str:
-    """The module's folder inside the model's."""
+    """The module's folder, relative to the model's folder."""
     path = module.get("path", "")
     if not isinstance(path, str) or path.startswith("/") or ".." in Path(path).parts:
         raise CheckpointError(f"{where}: path {path!r}; accepted: a folder inside the model's")

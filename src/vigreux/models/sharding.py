@@ -1,4 +1,4 @@
-"""Shards a model's weights over the processes (FSDP2): every block is gathered when it runs."""
+"""Shards a model's weights over the processes (FSDP2). Each block is gathered when it runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.distributed.fsdp import fully_shard
 
 
 def spread_(model: nn.Module, units: Iterable[nn.Module], device: torch.device) -> None:
-    """Leaves each process a part of every weight of `model`, in place.
+    """Shards every weight of `model` over the processes, in place.
 
     Args:
-        model: what is called, and gathers what no unit holds.
-        units: modules inside that are gathered by themselves, while they run.
-        device: where the weights are to be; a unit at a time is moved there whole.
+        model: the module that is called. It gathers the weights that are in no unit.
+        units: submodules that are gathered separately, while they run.
+        device: the device of the shards. Whole units are moved to it, one at a time.
     """
     mesh = init_device_mesh(device.type, (PartialState().num_processes,))
     for unit in (*units, model):
@@ -28,7 +28,7 @@ def spread_(model: nn.Module, units: Iterable[nn.Module], device: torch.device) 
 class Spread(nn.Module):
     """A sharded model. Any view of it can run inside `forward`, where the weights are gathered.
 
-    A view is a copy of the modules on its way (see `views`), so that the model's own `forward` need not run.
+    A view copies the modules on its path (see `views`), so the `forward` of the model itself does not run.
     """
 
     def __init__(self, model: nn.Module, blocks: Iterable[nn.Module], device: torch.device) -> None:

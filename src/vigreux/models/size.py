@@ -1,4 +1,4 @@
-"""How large a model is."""
+"""The size of a model, in parameters and bytes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A student of the teacher's family: the teacher's config with smaller sizes, and random weights by seed."""
+"""A student of the teacher's family: the teacher's config with smaller sizes, and random weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vigreux.models.families import model_class
 from vigreux.models.layer_settings import follow_layers_, paired_layers
 from vigreux.models.text_config import text_config
 
-# How families name their feed-forward size (hidden size, layers and heads go through the config's own
-# attribute_map).
+# The names of the feed-forward size in different families. The attribute_map of a config covers the names of
+# hidden size, layers and heads.
 INTERMEDIATE = ("intermediate_size", "ffn_dim", "d_ff", "n_inner", "hidden_dim", "ffn_hidden_size")
-# Sizes that follow the hidden size where the teacher has them equal to it. Where it has not (an embedding
-# narrower than the blocks, with a projection between), the student keeps the teacher's.
+# Sizes that follow the hidden size if they equal it in the teacher. Otherwise (an embedding narrower than the
+# blocks, with a projection between) the student keeps the teacher's.
 FOLLOW_HIDDEN = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size", "pooler_output_size")
-# What transformers raises for an impossible config: attributes without a setter, its checks, wrong sizes.
+# Errors of transformers for impossible configs: attributes without a setter, failed checks, wrong sizes.
 _IMPOSSIBLE = (
     AttributeError,
     TypeError,
@@ -60,16 +60,16 @@ def make_student(
 
 
 def build(config: PreTrainedConfig, auto_class: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
-    """A float32 model with random weights that depend on `seed` alone. The global random state stays.
+    """Builds a float32 model with random weights that depend only on `seed`. Keeps the global random state.
 
     Args:
         config: the model's config; not changed.
-        auto_class: an `AutoModel…` class or a model class of transformers, by name.
-        seed: of the weights.
+        auto_class: the name of an `AutoModel…` class or of a model class of transformers.
+        seed: seed of the weights.
         kwargs: passed on to `from_config` (`attn_implementation`).
 
     Raises:
-        ConfigError: no such class, none for this family, or a config that no model can be made of.
+        ConfigError: the class does not exist or does not have this family, or the config is impossible.
     """
     factory = model_class(auto_class)
     make = getattr(factory, "from_config", None) or factory._from_config
@@ -103,30 +103,30 @@ def student_config(
     intermediate: int | None = None,
     from_layers: Sequence[int] | None = None,
 ) -> PreTrainedConfig:
-    """The teacher's config with other sizes; those not given stay the teacher's, or follow the hidden size.
+    """The teacher's config with other sizes. Unset sizes stay the teacher's, or follow the hidden size.
 
-    A model of text and images gives the config of its text part.
+    For a model of text and images, the result is based on its text config.
 
     Args:
-        config: the teacher's; not changed.
+        config: the teacher's config; not changed.
         layers: number of blocks.
         hidden: hidden size.
-        heads: attention heads. Default: as many as keep the teacher's head size, else the largest divisor of
-            `hidden` that is at most the teacher's number. Key-value heads keep the teacher's grouping where
-            it divides.
+        heads: attention heads. Default: the number that keeps the teacher's head size, or else the largest
+            divisor of `hidden` that is at most the teacher's number. Key-value heads keep the teacher's
+            grouping if it divides the number of heads.
         intermediate: feed-forward size. Default: the teacher's ratio to the hidden size, rounded.
-        from_layers: the teacher block (0-based) whose settings each student block takes. Default: spread
-            evenly, with every kind of block among them (`paired_layers`).
+        from_layers: the teacher block (0-based) whose settings each student block takes. Default: evenly
+            spaced blocks of all kinds (`paired_layers`).
 
     Raises:
-        ConfigError: hidden not divisible by heads, a head size that rotary positions cannot halve, no
-            feed-forward size to set, a family that cannot be cut this way.
+        ConfigError: hidden is not divisible by heads, rotary positions cannot halve the head size, or the
+            family has no feed-forward size to set or cannot be made smaller this way.
     """
     teacher = text_config(config)
     if {"encoder_layers", "decoder_layers"} <= vars(teacher).keys():
         raise ConfigError(
-            f"student: the family {teacher.model_type!r} has an encoder and a decoder, and sizes for one"
-            " alone do not make a smaller one; accepted: student.model, a model of your own"
+            f"student: the family {teacher.model_type!r} has an encoder and a decoder, and these sizes"
+            " describe only one of them; accepted: student.model, a model of your own"
         )
     with cannot_be(config):
         student = copy.deepcopy(teacher)
@@ -138,7 +138,7 @@ def student_config(
             if getattr(teacher, name, None) == teacher.hidden_size:
                 setattr(student, name, width)
         student.hidden_size = width
-        _set_initial_spread(student, width)
+        _set_initial_std(student, width)
         student._name_or_path = ""
         if teacher is not config:
             _take_outer_settings(student, config)
@@ -150,7 +150,7 @@ def student_config(
 
 
 def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) -> None:
-    """Copies settings of the outer config: missing ids of tokens, tied embeddings, classes."""
+    """Copies settings of the outer config: missing token ids, tied embeddings, classes."""
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         if getattr(student, name, None) is None and getattr(config, name, None) is not None:
             setattr(student, name, getattr(config, name))
@@ -158,14 +158,14 @@ def _take_outer_settings(student: PreTrainedConfig, config: PreTrainedConfig) ->
     student.id2label, student.label2id = copy.copy(config.id2label), copy.copy(config.label2id)
 
 
-def _set_initial_spread(student: PreTrainedConfig, width: int) -> None:
+def _set_initial_std(student: PreTrainedConfig, width: int) -> None:
     """Sets the standard deviation of random weights to `max(teacher's, 1 / √width)`.
 
-    That is a gain of at least 1 (LeCun et al. 1998, section 4.6).
+    This is a gain of at least 1 (LeCun et al. 1998, section 4.6).
 
-    transformers' usual 0.02 was chosen for wide models. In a narrow one it leaves a block's output so small
-    beside the residual that what attention gathers is lost in it (results/defaults.json, "random weights of
-    std 0.02").
+    The usual 0.02 of transformers was chosen for wide models. In a narrow model, a block's output is then so
+    small beside the residual that the output of attention has no effect (results/defaults.json, "random
+    weights of std 0.02").
     """
     for name in ("initializer_range", "init_std"):
         if (usual := getattr(student, name, None)) is not None:
@@ -193,7 +193,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
         return
     if not hasattr(teacher, "num_attention_heads"):
         raise ConfigError(
-            f"student.heads: the family {teacher.model_type!r} has no attention heads; accepted: leave it out"
+            f"student.heads: the family {teacher.model_type!r} has no attention heads; leave it out"
         )
     by_block = [
         name for name in vars(teacher) if "heads" in name and isinstance(getattr(teacher, name), list)
@@ -204,7 +204,7 @@ def _set_heads(student: PreTrainedConfig, teacher: PreTrainedConfig, hidden: int
             f" accepted: {teacher.hidden_size}, the teacher's, without student.heads"
         )
     head_dim = getattr(teacher, "head_dim", None)
-    # Gemma, Qwen3, T5-11B: the heads times their size is not the hidden size.
+    # Gemma, Qwen3, T5-11B: heads times head size is not the hidden size.
     decoupled = head_dim is not None and head_dim != teacher.hidden_size // teacher.num_attention_heads
     heads = _number_of_heads(teacher, hidden, heads, decoupled=decoupled)
     student.num_attention_heads = heads
@@ -234,8 +234,8 @@ def _number_of_heads(teacher: PreTrainedConfig, hidden: int, heads: int | None, 
         heads = max((count for count in possible if count <= most), default=None)
     if heads is not None and heads in possible:
         return heads
-    asked = heads or 1
-    nearest = min(possible, key=lambda count: abs(count - asked), default=None)
+    target = heads or 1
+    nearest = min(possible, key=lambda count: abs(count - target), default=None)
     message = f"student.heads: hidden size {hidden} does not divide into {heads or 'any number of'} heads"
     if heads and hidden % heads == 0:
         message += " of an even rotary size"
@@ -245,7 +245,7 @@ def _number_of_heads(teacher: PreTrainedConfig, hidden: int, heads: int | None, 
 
 
 def _rotates(config: PreTrainedConfig, head_size: int) -> bool:
-    """Rotary positions turn pairs of coordinates, so the part of the head they act on must be even."""
+    """Whether rotary positions work with this head size: they rotate an even number of coordinates."""
     rope = getattr(config, "rope_parameters", None)
     if not rope:
         return True
@@ -266,10 +266,10 @@ def _set_intermediate(
         raise ConfigError(
             f"student.intermediate: the family {teacher.model_type!r} has no feed-forward size to set"
         )
-    if isinstance(size, (list, tuple)):  # a size a block; `_set_layers` has chosen the student's blocks
+    if isinstance(size, (list, tuple)):  # one size per block; `_set_layers` has selected the student's blocks
         sizes = [
-            intermediate or round(of_block * hidden / teacher.hidden_size)
-            for of_block in getattr(student, name)
+            intermediate or round(block_size * hidden / teacher.hidden_size)
+            for block_size in getattr(student, name)
         ]
         setattr(student, name, sizes)
         return

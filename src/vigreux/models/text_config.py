@@ -1,4 +1,4 @@
-"""The config that holds a language model's sizes: a model of text and images keeps them one level down."""
+"""The config that holds a language model's sizes. A model of text and images nests it one level down."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vigreux.errors import ConfigError
 
 
 def text_config(model: nn.Module | PreTrainedConfig) -> Any:
-    """The text part of a model's config; for most models the config itself.
+    """The text config within a model's config. For most models this is the config itself.
 
     Raises:
-        ConfigError: the config has several text parts.
+        ConfigError: the config has several text configs.
     """
     config: Any = model if isinstance(model, PreTrainedConfig) else model.config
     if not isinstance(config, PreTrainedConfig):
@@ -23,5 +23,5 @@ def text_config(model: nn.Module | PreTrainedConfig) -> Any:
         return config.get_text_config()
     except ValueError as error:
         raise ConfigError(
-            f"the config of {config.model_type!r} has several text models; accepted: a model with one"
+            f"the config of {config.model_type!r} has several text models; use a model with one"
         ) from error

@@ -1,4 +1,4 @@
-"""The networks of the theory: one hidden layer of rectified linear units."""
+"""Two-layer networks, as in the theory: one hidden layer of rectified linear units."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TwoLayer(nn.Module):
         n: length of an input.
         width: hidden units m.
         classes: logits K.
-        seed: of the initial weights: U(±1/√n) for W and b, U(±1/√m) for A and c.
-        dtype: of the parameters.
+        seed: seed of the initial weights: U(±1/√n) for W and b, U(±1/√m) for A and c.
+        dtype: dtype of the parameters.
     """
 
     def __init__(
@@ -36,11 +36,9 @@ class TwoLayer(nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.hidden, self.output = (
-            _linear(n, width, dtype, generator),
-            _linear(width, classes, dtype, generator),
-        )
-        self.requires_grad_(False)  # the online kernels know their gradients
+        self.hidden = _linear(n, width, dtype, generator)
+        self.output = _linear(width, classes, dtype, generator)
+        self.requires_grad_(False)  # the kernels compute the gradients
 
     @property
     def n(self) -> int:
@@ -59,7 +57,7 @@ class TwoLayer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The dtype of the parameters."""
         return self.hidden.weight.dtype
 
     def hidden_states(self, x: Tensor, *, before_relu: bool = False) -> Tensor:
@@ -75,26 +73,26 @@ class TwoLayer(nn.Module):
         return self.hidden.weight.data, self.hidden.bias.data, self.output.weight.data, self.output.bias.data
 
     def save(self, directory: Path) -> None:
-        """Writes model.safetensors and config.json into `directory`, which is made."""
+        """Writes model.safetensors and config.json to `directory`, which is created if necessary."""
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
         write_atomic(
             directory / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()})
         )
-        described = {"model_type": MODEL_TYPE, "n": self.n, "width": self.width, "classes": self.classes}
-        write_atomic(directory / CONFIG, json.dumps(described, indent=1))
+        config = {"model_type": MODEL_TYPE, "n": self.n, "width": self.width, "classes": self.classes}
+        write_atomic(directory / CONFIG, json.dumps(config, indent=1))
 
     def load_weights(self, directory: Path) -> None:
-        """Takes over the weights in `directory`.
+        """Loads the weights in `directory`.
 
         Raises:
-            CheckpointError: missing or damaged weights, or those of another shape.
+            CheckpointError: the weights are missing, damaged or of another shape.
         """
         weights = _read_weights(directory)
-        for name, own in self.state_dict().items():
-            if weights[name].shape != own.shape:
+        for name, value in self.state_dict().items():
+            if weights[name].shape != value.shape:
                 raise CheckpointError(
-                    f"{directory}: {name} is {tuple(weights[name].shape)}; accepted: {tuple(own.shape)}"
+                    f"{directory}: {name} is {tuple(weights[name].shape)}; accepted: {tuple(value.shape)}"
                 )
         self.load_state_dict(weights)
 
@@ -103,21 +101,23 @@ class TwoLayer(nn.Module):
         """The network that `save` wrote.
 
         Raises:
-            CheckpointError: no such directory, no two-layer network, or damaged weights.
+            CheckpointError: the directory does not exist or holds no two-layer network, or the weights are
+                damaged.
         """
         directory = Path(directory)
         try:
-            described = json.loads((directory / CONFIG).read_text())
+            config = json.loads((directory / CONFIG).read_text())
         except OSError as error:
             raise CheckpointError(
                 f"{directory}: no {CONFIG}; accepted: a directory that vigreux teach or distill wrote"
             ) from error
         except ValueError as error:
             raise CheckpointError(f"{directory / CONFIG}: is damaged ({error})") from error
-        kind = described.get("model_type") if isinstance(described, dict) else None
-        if kind != MODEL_TYPE:
+        model_type = config.get("model_type") if isinstance(config, dict) else None
+        if model_type != MODEL_TYPE:
             raise CheckpointError(
-                f"{directory}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task"
+                f"{directory}: model type {model_type!r};"
+                f" accepted: {MODEL_TYPE!r}, a network of a parity task"
             )
         weights = _read_weights(directory)
         (width, n), classes = weights["hidden.weight"].shape, len(weights["output.bias"])
@@ -140,9 +140,9 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: missing or damaged ({' '.join(str(error).split())})") from error
-    wanted = {"hidden.weight": 2, "hidden.bias": 1, "output.weight": 2, "output.bias": 1}
-    if {name: value.dim() for name, value in weights.items()} != wanted:
+    dimensions = {"hidden.weight": 2, "hidden.bias": 1, "output.weight": 2, "output.bias": 1}
+    if {name: value.dim() for name, value in weights.items()} != dimensions:
         raise CheckpointError(
-            f"{path}: holds {', '.join(sorted(weights)[:4])}; accepted: {', '.join(wanted)}"
+            f"{path}: holds {', '.join(sorted(weights)[:4])}; accepted: {', '.join(dimensions)}"
         )
     return weights

@@ -1,9 +1,8 @@
 """Views of a network that share its parameters: its first blocks, its logits, its pooled embedding.
 
 A view is a shallow copy of the modules on the path from the model to its list of blocks. The blocks, the
-embeddings and everything else are the same objects, so training a view trains the model, and the model itself
-is not changed. The train and eval modes of the copied modules belong to the view; those of all other modules
-are shared.
+embeddings and everything else are the same objects, so training a view trains the model. The structure of the
+model does not change. The copied modules have their own train and eval modes; all other modules share theirs.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from vigreux.models.layout import Layout, block_list, find_layout, num_blocks, p
 from vigreux.models.placed import without_hook_
 
 
-class _Exit(Exception):  # noqa: N818 - not an error, but the way out of a forward pass
+class _Exit(Exception):  # noqa: N818 - not an error: it ends a forward pass
     """Carries a hidden state out of the forward pass."""
 
     def __init__(self, hidden: Tensor) -> None:
@@ -32,24 +31,24 @@ class _Exit(Exception):  # noqa: N818 - not an error, but the way out of a forwa
 
 
 class _ExitBefore(nn.Module):
-    """Takes the place of the first dropped block, and leaves the forward pass with that block's input.
+    """Replaces the first dropped block, and ends the forward pass with that block's input.
 
-    Hidden state `s` is by definition the input of block `s + 1`, so nothing that an architecture does after
-    its blocks can change it (T5 applies dropout after its last norm, ViT pools). The module carries the
-    dropped block's plain attributes, because some models read them to choose the block's arguments
+    Hidden state `s` is by definition the input of block `s + 1`. Nothing that an architecture does after its
+    blocks can change it (T5 applies dropout after its last norm, ViT pools). The module has the plain
+    attributes of the dropped block, because some models read them to choose the block's arguments
     (ModernBERT's `attention_type`).
     """
 
     def __init__(self, dropped: nn.Module) -> None:
         super().__init__()
         for name, value in vars(dropped).items():
-            is_accelerates = name == "forward"
-            if name not in self.__dict__ and not name.startswith("_") and not is_accelerates:
+            is_hooked = name == "forward"  # set on an instance by accelerate's hook
+            if name not in self.__dict__ and not name.startswith("_") and not is_hooked:
                 self.__dict__[name] = value
         self._dropped_class = type(dropped)
 
     def __getattr__(self, name: str) -> Any:
-        """Makes set-up methods of the dropped block (BigBird's kind of attention) do nothing."""
+        """Makes set-up methods of the dropped block do nothing (BigBird sets the kind of attention)."""
         dropped = self.__dict__.get("_dropped_class")
         if name[0] != "_" and callable(getattr(dropped, name, None)):
             return lambda *args, **kwargs: None
@@ -60,7 +59,7 @@ class _ExitBefore(nn.Module):
 
 
 class _ExitAfter(_ExitBefore):
-    """Takes the place of the last block: runs it, and leaves the forward pass with its output."""
+    """Replaces the last block: runs it, and ends the forward pass with its output."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__(block)
@@ -71,7 +70,7 @@ class _ExitAfter(_ExitBefore):
 
 
 def input_names(model: nn.Module) -> frozenset[str]:
-    """The inputs that both the whole model and its base model name, so that every view accepts them."""
+    """The inputs that both the whole model and its base model accept, and therefore every view."""
     path = _base_path(model)
     base = model.get_submodule(path) if path else getattr(model, "base_model", model)
     names = CalledModel(model).input_names & CalledModel(base).input_names
@@ -93,13 +92,13 @@ class HiddenView(CalledModel):
 
 
 class PooledView(Recomputing, nn.Module):
-    """`view(batch)` is one vector a sample, (B, H): the last hidden states, pooled, without pooler or head.
+    """`view(batch)` is one vector per sample, (B, H): the pooled last hidden states, without pooler or head.
 
     Args:
         model: The model.
         pooling: `mean` averages over the positions of `attention_mask`, `cls` takes position 0, `last` takes
             the last position that is not padding.
-        layout: Where the blocks are; by default found.
+        layout: The layout of the model. Default: `find_layout`.
     """
 
     def __init__(self, model: nn.Module, pooling: Pooling = "mean", layout: Layout | None = None) -> None:
@@ -121,17 +120,17 @@ class PooledView(Recomputing, nn.Module):
 
 
 class LogitsView(CalledModel):
-    """The whole model's logits; for language models only at the positions where a loss counts.
+    """The whole model's logits. For language models, optionally only at the positions that a loss uses.
 
     With `positions`, a hook on the base model replaces the last hidden states (B, T, H) by the selected ones
-    (1, N, H) *before* the output head. The hook lives for one call. So any head that works position by
-    position processes N rows instead of B·T.
+    (1, N, H) *before* the output head. A head that works position by position then processes N rows instead
+    of B·T. The hook exists only during the call.
 
     Args:
         model: The model with its head. The output of a torch module counts as its logits.
-        layout: Where the base model is; by default found. Without one (an architecture that is not
-            recognised, a torch module) the positions are selected after the head: the same logits at a higher
-            cost.
+        layout: The layout of the model. Default: `find_layout`. If there is none (an unrecognised
+            architecture, a torch module), the positions are selected after the head, which gives the same
+            logits at a higher cost.
     """
 
     def __init__(self, model: nn.Module, layout: Layout | None = None) -> None:
@@ -156,14 +155,14 @@ class LogitsView(CalledModel):
     def head_input(
         self, batch: Batch, head: nn.Module, positions: Tensor | None = None, *, after: str | None = None
     ) -> Tensor:
-        """The input (N, d) of `head`, the last layer, which itself does not run.
+        """The input (N, d) of `head`, the last layer. The head itself does not run.
 
         Args:
             batch: The batch.
             head: The output head.
-            positions: The positions that count; `None` is all of B·T.
-            after: A module inside the last block after which everything works position by position. Positions
-                that do not count are dropped there.
+            positions: The selected positions; `None` selects all of B·T.
+            after: A module inside the last block after which the model works position by position. The other
+                positions are dropped there.
         """
         index = None if positions is None else _flat_index(positions)
         handles = [head.register_forward_pre_hook(_exit_with_input)]
@@ -184,7 +183,7 @@ class LogitsView(CalledModel):
 
 
 class JointView(LogitsView):
-    """`view(batch, positions)`: logits as of `LogitsView`, and hidden state `depth` (B, T, H)."""
+    """`view(batch, positions)`: the logits of `LogitsView`, and hidden state `depth` (B, T, H)."""
 
     def __init__(
         self, model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True
@@ -204,7 +203,7 @@ class JointView(LogitsView):
 
 
 def _base_path(model: nn.Module) -> str:
-    """The path of the base model; empty where the blocks are not found, or the model has no head."""
+    """The path of the base model; empty if the blocks are not found or the model has no head."""
     try:
         return find_layout(model).base
     except ConfigError:
@@ -240,7 +239,7 @@ def _exit_with_input(module: nn.Module, args: Any) -> None:
 
 
 def _recomputes(model: nn.Module) -> bool:
-    """Whether blocks run again in the backward pass, when a hook that lived for the forward pass is gone."""
+    """Whether blocks run again in the backward pass, after hooks of the forward pass have been removed."""
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
@@ -250,12 +249,12 @@ def _recomputes(model: nn.Module) -> bool:
 def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_norm: bool = True) -> HiddenView:
     """The view of the first `depth` blocks. Its output is hidden state `depth` of the model, bit for bit.
 
-    At the last depth and without `final_norm`, it is the input of the final norm (or of whatever follows the
-    blocks).
+    At the last depth, without `final_norm`, the output is the input of the final norm (or of the first module
+    after the blocks).
 
-    The view shares the model's parameters. It neither runs nor contains later blocks, heads, poolers, or
-    norms that the hidden state does not pass: every parameter of the view gets a gradient, as distributed
-    data parallel demands.
+    The view shares the model's parameters. It neither runs nor contains later blocks, heads, poolers or norms
+    that the hidden state does not pass. Every parameter of the view therefore gets a gradient, as distributed
+    data parallel requires.
 
     Raises:
         ConfigError: `depth` is outside 0..L, the blocks are not found (`find_layout`), or there is no final
@@ -271,14 +270,16 @@ def cut(model: nn.Module, depth: int, layout: Layout | None = None, *, final_nor
         raise ConfigError(
             f"hidden.final_norm: {type(model).__name__} has no norm after its last block; accepted: true"
         )
-    runs_to_the_end = is_last and bool(layout.after)  # the norm must run, and with it the base model's ending
+    runs_to_the_end = is_last and bool(
+        layout.after
+    )  # the norm must run, and with it the end of the base model
     first_blocks = copy.copy(blocks)
     first_blocks._modules = dict(list(blocks._modules.items())[:depth])
     is_inside_another = not isinstance(model, PreTrainedModel) and any(
         isinstance(model.get_submodule(path), PreTrainedModel) for path in parents(layout.blocks)
     )
     if is_inside_another and is_last and depth and not runs_to_the_end:
-        # The model may count its blocks, and then never calls one behind them.
+        # The model may count its blocks, and then never call a block after them.
         first_blocks._modules[str(depth - 1)] = _ExitAfter(blocks[-1])
     elif not runs_to_the_end:
         first_blocks._modules[str(depth)] = _ExitBefore(blocks[min(depth, len(blocks) - 1)])
@@ -316,7 +317,7 @@ def _edited(module: nn.Module, edits: dict[str, nn.Module | None]) -> nn.Module:
 
 
 def _without_parameters(module: nn.Module) -> nn.Module:
-    """A copy with constants for parameters: at depth 0 the model calls it, but nothing uses its output."""
+    """A copy with constants as parameters. At depth 0 the model calls it, but does not use its output."""
     constant = copy.copy(module)
     constant._modules = {
         name: child and _without_parameters(child) for name, child in module._modules.items()

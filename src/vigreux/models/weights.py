@@ -1,4 +1,4 @@
-"""Weights as a hash, by which they are known again; loads no transformers."""
+"""A hash that identifies weights. This module does not import transformers."""
 
 from __future__ import annotations
 
