@@ -88,7 +88,7 @@ def test_tables_and_help(probe, run, capsys):
     [
         (["grams", "x"], "unknown value 'grams'; did you mean 'ngrams'?"),
         (["ngrams", "nowhere"], "nowhere: not a run folder"),
-        (["ngrams", "RUN", "--positions", "300"], "in no sentence does a 2-gram fit"),
+        (["ngrams", "RUN", "--positions", "300"], "no sentence has room for a 2-gram"),
         (["ngrams", "RUN", "--n", "two"], "--n: 'two'; accepted: whole numbers with commas"),
         (["ngrams", "RUN", "--n", "1"], "n: (1,); accepted: lengths of n-grams from 2"),
         (["nonterminals", "RUN", "--training", "0"], "--training: 0; accepted: a whole number from 1"),

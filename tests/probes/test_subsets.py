@@ -5,14 +5,14 @@ from math import comb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigreux.probes.subsets import _combination, choose_monomials, places
+from vigreux.probes.subsets import _combination, choose_monomials, subset_groups
 from vigreux.tasks.synthetic.parity import HierarchicalParity, Parity
 
 ALL = {"degree": 3, "feature_degree": None, "inside": 10**6, "outside": 10**6}
 
 
 def chosen(task, seed=0, **changed):
-    among = places(task, **(ALL | changed))
+    among = subset_groups(task, **(ALL | changed))
     return among, choose_monomials(task, among, seed)
 
 

@@ -1,8 +1,9 @@
-"""Accuracy of a grammar model's predictions by boundary level: how many of its ancestors a token ends.
+"""Accuracy of a grammar model by boundary level, the number of ancestors that a token ends.
 
-A token of boundary level l is the last token of its ancestors at levels 1 … l; level 0 is inside all of them.
-The higher the level, the more of a sentence a model must know to predict the token or what follows it. In
-arXiv 2410.05464 the accuracy "at level l" is that of tokens which end at least l levels: `at_least`.
+A token of boundary level l is the last token of its ancestors at levels 1 … l. A token of level 0 ends no
+ancestor. The higher the level, the more of a sentence a model must know to predict the token or its
+successor. In arXiv 2410.05464, the accuracy "at level l" covers tokens that end at least l levels, as in
+`at_least`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class LevelAccuracy:
-    """Predictions of the tokens of one level: their number, and the number of right ones."""
+    """The number of predicted tokens of one level, and the number of correct predictions."""
 
     level: int
     right: int
@@ -28,7 +29,7 @@ class LevelAccuracy:
 
     @property
     def accuracy(self) -> float:
-        """right / count; nan where the level has no token."""
+        """right / count; NaN if the level has no token."""
         return self.right / self.count if self.count else float("nan")
 
 
@@ -36,8 +37,8 @@ def accuracy_by_level(batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]])
     """Accuracy of next-token or masked predictions at each boundary level from 0 to the largest that occurs.
 
     Args:
-        batches: Triples of one shape, arrays or tensors on the CPU: the predicted ids (the logits' argmax),
-            the labels aligned with them (−100 where nothing is predicted), and the boundary level of each
+        batches: Triples of arrays, or of tensors on the CPU, of one shape: the predicted ids (the argmax of
+            the logits), the aligned labels (−100 where nothing is predicted), and the boundary level of each
             label's token.
 
     Raises:
@@ -66,13 +67,13 @@ def accuracy_by_level(batches: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]])
 
 
 def at_least(scores: Sequence[LevelAccuracy], level: int) -> LevelAccuracy:
-    """All levels from `level` up, taken together: the tokens that end a non-terminal of `level`."""
+    """The sum over all levels from `level` up: the tokens that end a non-terminal of `level`."""
     above = [score for score in scores if score.level >= level]
     return LevelAccuracy(level, sum(score.right for score in above), sum(score.count for score in above))
 
 
 def _add_levels(counts: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """`counts` by level plus the tokens of `levels`; longer where a higher level occurs."""
+    """Adds the tokens of `levels` to `counts` by level. The result is longer if a higher level occurs."""
     total = np.bincount(levels.astype(np.int64), minlength=len(counts))
     total[: len(counts)] += counts
     return total

@@ -1,16 +1,16 @@
-"""Which products of input coordinates a network's output depends on.
+"""Correlations of a network's output with products of input coordinates.
 
 The measure is `c_A = E[g(x) χ_A(x)]` with `χ_A(x) = Π_{i∈A} x_i` and x ~ U({±1}^n).
 
-g is a number read from the logits (`Readout`). Up to n = 20 the expectation is the mean over all 2^n inputs,
-by a Walsh–Hadamard transform; beyond, it is estimated from fresh inputs by the sample covariance of g and
-χ_A. Its mean is c_A, since E[χ_A] = 0, and g's own mean adds no noise to it. As χ_A² = 1, its variance needs
-no fourth moment (Kendall & Stuart 1, section 13.1):
+g is a number that is read from the logits (`Readout`). Up to n = 20 the expectation is the mean over all 2^n
+inputs, computed by a Walsh–Hadamard transform. Beyond, the sample covariance of g and χ_A on fresh inputs
+estimates it. The mean of that estimate is c_A, since E[χ_A] = 0, and the mean of g adds no noise. Its
+variance needs no fourth moment, since χ_A² = 1 (Kendall & Stuart 1, section 13.1):
 
     Var = (N σ_g² − (N − 2) c_A²) / (N (N − 1))
 
-Measure of arXiv 2410.05464, section 3.2: a teacher's correlations with single support variables rise inside
-its phase transition.
+The measure is that of arXiv 2410.05464, section 3.2: a teacher's correlations with single support variables
+rise during its phase transition.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor
 from vigreux.errors import CheckpointError, ConfigError, unknown
 from vigreux.kernels.forward import SignForward
 from vigreux.models.two_layer import TwoLayer
-from vigreux.probes.subsets import Monomial, Where, choose_monomials, places
+from vigreux.probes.subsets import Monomial, Where, choose_monomials, subset_groups
 from vigreux.tasks.synthetic.bits import BitStream
 from vigreux.tasks.synthetic.parity import BooleanTask
 
@@ -36,30 +36,31 @@ Network = Callable[[Tensor], Tensor]  # (N, n) ±1 → logits (N, K)
 Readout = Literal["difference", "probability", "tanh"]
 Method = Literal["auto", "exact", "monte-carlo"]
 
-EXACT_UP_TO = 20  # 2^20 inputs; g on all of them takes 8 MB a class
-_DEGREE = 3  # beyond it only subsets of one feature are probed
-_ROWS = 4096  # monomials of one matrix product
-FAST_BLOCK = 4096  # inputs of one forward pass of a two-layer network
+EXACT_UP_TO = 20  # 2^20 inputs; g on all of them takes 8 MB per class
+_DEGREE = 3  # above this degree, only subsets of one feature are probed
+_ROWS = 4096  # monomials per matrix product
+FAST_BLOCK = 4096  # inputs per forward pass of a two-layer network
 _Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
 class MonomialSettings:
-    """What is read from the network, which subsets are probed, and on which inputs.
+    """The readout of the network, the subsets to probe, and the inputs.
 
     Args:
-        readout: g(x) of class c, with logits f: `difference`, f_c less the mean of the others (K = 2: f_1 −
-            f_0); `probability`, softmax(f)_c; `tanh`, tanh((f_1 − f_0) / 2) = 2 p(y = 1) − 1, for two
-            classes. A network with a single output gives the difference itself.
-        classes: c, each with records of its own; `None` is class 1 of two, or every class of more.
-        degree: largest size of A in and out of the support, 1 to 3. Degree 1 is always complete.
-        feature_degree: largest size of A within one feature; `None` is the whole feature.
-        inside: subsets of one size inside the support, at most; a random draw where there are more.
-        outside: the same for subsets outside, and for those across its border.
+        readout: g(x) of class c, with logits f. `difference` is f_c minus the mean of the others (K = 2:
+            f_1 − f_0), `probability` is softmax(f)_c, and `tanh`, for two classes, is tanh((f_1 − f_0) / 2) =
+            2 p(y = 1) − 1. The output of a network with a single logit is the difference.
+        classes: the classes c. `None` is class 1 of two classes, or every class of more than two.
+        degree: largest size of A inside and outside the support, 1 to 3. Degree 1 is always complete.
+        feature_degree: largest size of A within one feature; `None` is the size of the feature.
+        inside: maximum number of subsets per size inside the support. If there are more, a random sample is
+            probed.
+        outside: the same for subsets outside the support, and for subsets that are only partly inside.
         method: `auto` is exact up to n = 20.
-        samples: fresh inputs of the Monte Carlo estimate.
-        block: inputs of one forward pass.
-        seed: of the inputs and of the draws of subsets.
+        samples: number of fresh inputs for the Monte Carlo estimate.
+        block: inputs per forward pass.
+        seed: seed of the inputs and of the random samples of subsets.
     """
 
     readout: Readout = "difference"
@@ -85,15 +86,15 @@ class MonomialSettings:
             )
         if self.feature_degree is not None and self.feature_degree < 1:
             raise ConfigError(f"probe.feature_degree: {self.feature_degree}; accepted: from 1")
-        least = {"inside": 0, "outside": 0, "samples": 2, "block": 1, "seed": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"probe.{name}: {getattr(self, name)}; accepted: from {low}")
+        minima = {"inside": 0, "outside": 0, "samples": 2, "block": 1, "seed": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"probe.{name}: {getattr(self, name)}; accepted: from {minimum}")
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """c_A of one class, with its 95 % interval (`low` = `value` = `high` where exact)."""
+    """c_A of one class, with its 95 % interval (`low` = `value` = `high` if exact)."""
 
     subset: tuple[int, ...]
     where: Where
@@ -107,7 +108,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many subsets of a size and place exist, and how many of them were probed."""
+    """The number of subsets of one size and position, and how many of them were probed."""
 
     degree: int
     where: Where
@@ -117,7 +118,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class MonomialSummary:
-    """|c_A| of one degree over all classes, for a line of JSON; `None` where nothing of that kind was probed.
+    """|c_A| of one degree over all classes, for a line of JSON; `None` if no such subset was probed.
 
     Attributes:
         degree: size of A.
@@ -126,7 +127,7 @@ class MonomialSummary:
         ratio: in_mean / out_mean.
         z: (in_mean − out_mean) / standard deviation of |c| outside.
         features: mean inside each feature.
-        products: of each feature's whole product, whatever `degree`; the largest over classes.
+        products: |c_A| of each feature's full product, whatever `degree`: the largest over classes.
     """
 
     degree: int
@@ -145,11 +146,11 @@ class MonomialProbe:
     """All correlations of one network.
 
     Attributes:
-        correlations: class by class, by rising degree.
-        coverage: what share of the subsets they are.
-        inputs: number of inputs, 2^n where `exact`.
-        exact: over the whole hypercube.
-        features: the task's.
+        correlations: the correlations by class, in order of degree.
+        coverage: the number of subsets and of probed subsets, by size and position.
+        inputs: number of inputs; 2^n if `exact`.
+        exact: whether the mean is over the whole hypercube.
+        features: the features of the task.
     """
 
     correlations: tuple[Correlation, ...]
@@ -159,16 +160,16 @@ class MonomialProbe:
     features: tuple[tuple[int, ...], ...]
 
     def summary(self, degree: int = 1) -> MonomialSummary:
-        """Of the subsets of one size."""
-        found = [c for c in self.correlations if c.degree == degree]
-        inside = [abs(c.value) for c in found if c.where == "in"]
-        outside = [abs(c.value) for c in found if c.where == "out"]
+        """The summary of the subsets of one size."""
+        correlations = [c for c in self.correlations if c.degree == degree]
+        inside = [abs(c.value) for c in correlations if c.where == "in"]
+        outside = [abs(c.value) for c in correlations if c.where == "out"]
         in_mean, out_mean = _mean(inside), _mean(outside)
         ratio = z = None
         if in_mean is not None and out_mean is not None:
-            spread = pstdev(outside)
+            deviation = pstdev(outside)
             ratio = in_mean / out_mean if out_mean else None
-            z = (in_mean - out_mean) / spread if spread else None
+            z = (in_mean - out_mean) / deviation if deviation else None
         return MonomialSummary(
             degree=degree,
             in_mean=in_mean,
@@ -178,7 +179,8 @@ class MonomialProbe:
             ratio=ratio,
             z=z,
             features=tuple(
-                _mean([abs(c.value) for c in found if c.feature == j]) for j in range(len(self.features))
+                _mean([abs(c.value) for c in correlations if c.feature == j])
+                for j in range(len(self.features))
             ),
             products=tuple(
                 max(
@@ -197,18 +199,18 @@ def _mean(values: Sequence[float]) -> float | None:
 def probe_monomials(
     network: Network, task: BooleanTask, settings: MonomialSettings | None = None
 ) -> MonomialProbe:
-    """The correlations of a network with the monomials that `settings` ask for.
+    """The correlations of a network with the monomials that `settings` select.
 
     Args:
-        network: (N, n) ±1 → logits (N, K), K the task's classes, or (N, 1) for two classes. Called without
-            gradients; its inputs have the type of `network.dtype` where it has one, float32 otherwise.
-        task: n, classes and the features whose union is the support.
-        settings: `None` is the defaults.
+        network: (N, n) ±1 → logits (N, K), where K is the number of classes, or (N, 1) for two classes. It is
+            called without gradients. Its inputs have the dtype `network.dtype`, or else float32.
+        task: n, the classes, and the features, whose union is the support.
+        settings: the settings; `None` selects the defaults.
 
     Raises:
-        ConfigError: an exact probe beyond n = 20, a class outside the task, `tanh` with more than two
-            classes, or a network for another n or K.
-        CheckpointError: logits that are not finite.
+        ConfigError: the probe is exact with n above 20, a class is outside the task, `tanh` is used with more
+            than two classes, or the network has another n or K.
+        CheckpointError: the logits are not finite.
     """
     settings = settings or MonomialSettings()
     exact = settings.method == "exact" or (settings.method == "auto" and task.n <= EXACT_UP_TO)
@@ -217,35 +219,35 @@ def probe_monomials(
             f"probe.method: exact with task.n = {task.n}; accepted: n up to {EXACT_UP_TO}, or monte-carlo"
         )
     classes = _classes(task, settings)
-    among = places(
+    groups = subset_groups(
         task,
         degree=settings.degree,
         feature_degree=settings.feature_degree,
         inside=settings.inside,
         outside=settings.outside,
     )
-    monomials = choose_monomials(task, among, settings.seed)
+    monomials = choose_monomials(task, groups, settings.seed)
     read = _reader(network, task, settings.readout, classes)
     if exact:
-        # a two-layer network's fast pass holds no hidden units, so a block may be long; a row's logits are
-        # the same in any
+        # the fast pass of a two-layer network stores no hidden units, so a block may be long; the logits of a
+        # row do not depend on the block
         block = max(settings.block, FAST_BLOCK) if isinstance(network, TwoLayer) else settings.block
         values, halves = _exact(read, task.n, monomials, block)
     else:
         values, halves = _sampled(read, task.n, monomials, settings)
     correlations = tuple(
         Correlation(m.subset, m.where, len(m.subset), m.feature, c, value, value - half, value + half)
-        for c, of_class, widths in zip(classes, values.T.tolist(), halves.T.tolist())
-        for m, value, half in zip(monomials, of_class, widths)
+        for c, class_values, class_halves in zip(classes, values.T.tolist(), halves.T.tolist())
+        for m, value, half in zip(monomials, class_values, class_halves)
     )
     probed = Counter((len(m.subset), m.where) for m in monomials)
-    coverage = tuple(Coverage(p.degree, p.where, probed[p.degree, p.where], p.existing) for p in among)
+    coverage = tuple(Coverage(g.degree, g.where, probed[g.degree, g.where], g.existing) for g in groups)
     return MonomialProbe(
         correlations, coverage, 2**task.n if exact else settings.samples, exact, task.features
     )
 
 
-# --- what is read from the network --------------------------------------------------------------------------
+# --- readout ------------------------------------------------------------------------------------------------
 
 
 def _classes(task: BooleanTask, settings: MonomialSettings) -> tuple[int, ...]:
@@ -266,10 +268,10 @@ def _classes(task: BooleanTask, settings: MonomialSettings) -> tuple[int, ...]:
 def _reader(
     network: Network, task: BooleanTask, readout: Readout, classes: tuple[int, ...]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """(B, n) int8 → g (B, C) float64."""
-    takes = getattr(network, "n", task.n)
-    if takes != task.n:
-        raise ConfigError(f"probe: the network takes inputs of length {takes}; accepted: task.n = {task.n}")
+    """A function from inputs (B, n) int8 to g (B, C) float64."""
+    n = getattr(network, "n", task.n)
+    if n != task.n:
+        raise ConfigError(f"probe: the network takes inputs of length {n}; accepted: task.n = {task.n}")
     logits_of = _logits_of(network)
 
     def read(X: np.ndarray) -> np.ndarray:
@@ -277,9 +279,9 @@ def _reader(
         if logits.shape == (len(X), 1) and task.classes == 2:
             logits = torch.cat((-logits / 2, logits / 2), dim=1)
         if logits.shape != (len(X), task.classes):
-            found = " × ".join(map(str, logits.shape))
+            shape = " × ".join(map(str, logits.shape))
             raise ConfigError(
-                f"probe: the network gives {found} logits for {len(X)} inputs;"
+                f"probe: the network gives {shape} logits for {len(X)} inputs;"
                 f" accepted: {task.classes} an input"
             )
         if not logits.isfinite().all():
@@ -292,7 +294,7 @@ def _reader(
 
 
 def _logits_of(network: Network) -> Callable[[np.ndarray], Tensor]:
-    """(B, n) int8 → (B, K) float64; a two-layer network by its fast forward pass."""
+    """A function from inputs (B, n) int8 to logits (B, K) float64, fast for two-layer networks."""
     if isinstance(network, TwoLayer):
         fast = SignForward(*network.parameters_in_order())
         return lambda X: fast.logits(X).to(torch.float64)
@@ -323,7 +325,7 @@ def _exact(
     monomials: Sequence[Monomial],
     block: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """c_A (A, C) as means over the hypercube, `block` inputs at a time, and half widths of 0."""
+    """c_A (A, C) as means over the hypercube, `block` inputs at a time, and half-widths of 0."""
     blocks = [read(hypercube(n, first, min(block, 2**n - first))) for first in range(0, 2**n, block)]
     coefficients = walsh_hadamard(np.concatenate(blocks).T) / 2**n  # (C, 2^n)
     values = coefficients[:, [sum(1 << i for i in m.subset) for m in monomials]].T
@@ -331,7 +333,7 @@ def _exact(
 
 
 def hypercube(n: int, first: int, count: int) -> np.ndarray:
-    """(count, n) int8: inputs `first` … of the 2^n. Coordinate i of input t is −1 where bit i of t is set."""
+    """Inputs `first` … of the 2^n, (count, n) int8. Coordinate i of input t is −1 if bit i of t is set."""
     codes = np.arange(first, first + count)
     return 1 - 2 * (codes[:, None] >> np.arange(n) & 1).astype(np.int8)
 
@@ -353,11 +355,14 @@ def _sampled(
     monomials: Sequence[Monomial],
     settings: MonomialSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample covariances of g and χ_A (A, C), and the half widths of their 95 % intervals."""
-    stream, N, indices = BitStream(n, settings.seed, "probe"), settings.samples, list(_indices(monomials))
-    shift = read(stream.block(0, 1))  # (1, C); sums of what is left of g lose no digits to a large mean
+    """Sample covariances of g and χ_A (A, C), and the half-widths of their 95 % intervals."""
+    stream = BitStream(n, settings.seed, "probe")
+    N = settings.samples
+    indices = list(_indices(monomials))
+    shift = read(stream.block(0, 1))  # (1, C); g − shift has a small mean, so its sums keep their digits
     C = shift.shape[1]
-    g_sum, g_squares, products = np.zeros(C), np.zeros(C), np.zeros((len(monomials), C + 1))
+    g_sum, g_squares = np.zeros(C), np.zeros(C)
+    products = np.zeros((len(monomials), C + 1))
     for first in range(0, N, settings.block):
         X = stream.block(first, min(settings.block, N - first))
         g = read(X) - shift
@@ -366,13 +371,13 @@ def _sampled(
         products += _monomial_sums(X, np.column_stack((g, np.ones(len(g)))), indices)
     variance = (g_squares - g_sum**2 / N) / (N - 1)
     values = (products[:, :-1] - products[:, -1:] * g_sum / N) / (N - 1)
-    # where g is a multiple of χ_A, c² = σ², so that no true variance is smaller; an estimate can be
-    of_estimate = np.maximum(N * variance - (N - 2) * values**2, 2 * variance) / (N * (N - 1))
-    return values, _Z * np.sqrt(of_estimate)
+    # The smallest true variance is that of g = a multiple of χ_A, with c² = σ². An estimate may be smaller.
+    estimate_variance = np.maximum(N * variance - (N - 2) * values**2, 2 * variance) / (N * (N - 1))
+    return values, _Z * np.sqrt(estimate_variance)
 
 
 def _indices(monomials: Sequence[Monomial]) -> Iterator[np.ndarray]:
-    """(rows, degree) coordinates of the monomials in order, in arrays of one degree and ≤ `_ROWS` rows."""
+    """The coordinates of the monomials in order, in arrays (≤ `_ROWS`, degree) of one degree."""
     start = 0
     while start < len(monomials):
         degree, stop = len(monomials[start].subset), start
@@ -384,10 +389,11 @@ def _indices(monomials: Sequence[Monomial]) -> Iterator[np.ndarray]:
 
 def _monomial_sums(X: np.ndarray, G: np.ndarray, indices: Iterable[np.ndarray]) -> np.ndarray:
     """`Σ_x χ_A(x) G(x)`: X (B, n) int8, G (B, C) → (A, C)."""
-    rows, sums = np.ascontiguousarray(X.T), []
+    rows = np.ascontiguousarray(X.T)
+    sums = []
     for index in indices:
         chi = rows[index[:, 0]]  # (A, B)
-        for place in range(1, index.shape[1]):
-            chi *= rows[index[:, place]]
+        for column in range(1, index.shape[1]):
+            chi *= rows[index[:, column]]
         sums.append(chi.astype(np.float64) @ G)
     return np.concatenate(sums)

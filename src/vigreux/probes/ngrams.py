@@ -1,14 +1,14 @@
-"""How far a masked language model looks, measured by what it predicts with and without the near n-gram.
+"""The range of context that a masked language model uses: predictions with and without a near n-gram.
 
 For a masked position p and the span of an n-gram around it (arXiv 2410.05464):
 
-    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )       large: the model relies on the
-    near n-gram M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )     small: the near
-    n-gram is all it uses
+    M_robust(n) = TV( P(x_p | all but p),  P(x_p | all but the span) )
+    M_close(n)  = TV( P(x_p | all but p),  P(x_p | the span without p) )
 
-TV is the total variation ½ ‖·‖₁. The released code reports ‖·‖₁, which is `convention="l1"`. Two departures
-from it: special tokens stay visible in the last distribution, and we average over sentences, not over all
-positions at once.
+A large M_robust means that the model relies on the near n-gram. A small M_close means that the model uses
+only the near n-gram. TV is the total variation ½ ‖·‖₁. The released code reports ‖·‖₁, which is
+`convention="l1"`. We depart from it twice: special tokens stay visible in the last distribution, and we
+average over sentences, not over all positions at once.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from vigreux.models.views import LogitsView
 from vigreux.stats import mean_interval
 
 Convention = Literal["half", "l1"]
-# a batch and N positions, counted through its B · T tokens → logits (N, V)
+# a batch and N indices into its B · T tokens → logits (N, V)
 Predict = Callable[[dict[str, Tensor], Tensor], Tensor]
 _PAPER_POSITIONS = tuple(range(30, 450, 30))
 
 
 @dataclass(frozen=True)
 class NgramSettings:
-    """Which n-grams are probed, and where.
+    """The n-grams and positions to probe.
 
     Args:
         n: Lengths of n-grams, from 2.
-        positions: Positions p in a sentence, special tokens counted. A position is skipped where its span
+        positions: Positions p in a sentence, counting special tokens. A position is skipped if its span
             leaves the sentence or contains a special token.
         convention: `half` is ½ ‖·‖₁, from 0 to 1; `l1` is ‖·‖₁, from 0 to 2.
-        attend_masked: Whether masked positions are attended to. The released code hides them by the attention
-            mask.
-        batch_size: Rows of a forward pass.
+        attend_masked: Whether the model attends to masked positions. The released code hides them with the
+            attention mask.
+        batch_size: Rows per forward pass.
     """
 
     n: tuple[int, ...] = (2, 3, 4, 5)
@@ -70,9 +70,9 @@ class NgramScore:
     Args:
         n: Length of the n-gram.
         robust, close: M_robust and M_close.
-        robust_interval, close_interval: Half-widths of their 95 % intervals over sentences; `None` with one
+        robust_interval, close_interval: Half-widths of their 95 % intervals over sentences; `None` for one
             sentence.
-        sentences, places: Numbers of sentences and of positions.
+        sentences, places: Numbers of sentences and of probed positions.
     """
 
     n: int
@@ -100,13 +100,13 @@ def probe_ngrams(
 
     Args:
         predict: The model (see `predictor`).
-        sentences: Token ids (T,) of every sentence, as the model reads them.
-        mask_id: The mask token.
-        special: Ids that are never masked: they say nothing about a sentence but its length.
+        sentences: Token ids (T,) of each sentence, as the model reads them.
+        mask_id: Id of the mask token.
+        special: Ids that are never masked, because they only mark the ends of a sentence.
         settings: N-grams and positions.
 
     Returns:
-        One score for every n of the settings.
+        One score for each n in the settings.
 
     Raises:
         ConfigError: no sentence has a position whose spans fit.
@@ -114,26 +114,26 @@ def probe_ngrams(
     scores = []
     special_ids = np.asarray(special)
     for n in settings.n:
-        spots = []  # (sentence, position)
+        samples = []  # (sentence, position)
         for i, ids in enumerate(sentences):
-            spots += [(i, p) for p in settings.positions if _fits(ids, p, n, special_ids)]
-        if not spots:
+            samples += [(i, p) for p in settings.positions if _fits(ids, p, n, special_ids)]
+        if not samples:
             raise ConfigError(
-                f"positions: {settings.positions}: in no sentence does a {n}-gram fit about one;"
-                " accepted: smaller ones"
+                f"positions: {settings.positions}: no sentence has room for a {n}-gram around one;"
+                " use smaller positions"
             )
-        pairs = _distances(predict, sentences, spots, n, mask_id, special_ids, settings)
-        distances = np.array(list(pairs))  # (spots, 2)
-        sentence_of = np.array([i for i, _ in spots])
+        pairs = _distances(predict, sentences, samples, n, mask_id, special_ids, settings)
+        distances = np.array(list(pairs))  # (samples, 2)
+        sentence_of = np.array([i for i, _ in samples])
         means = np.array([distances[sentence_of == i].mean(axis=0) for i in np.unique(sentence_of)])
         robust, robust_interval = mean_interval(means[:, 0].tolist())
         close, close_interval = mean_interval(means[:, 1].tolist())
-        scores.append(NgramScore(n, robust, close, robust_interval, close_interval, len(means), len(spots)))
+        scores.append(NgramScore(n, robust, close, robust_interval, close_interval, len(means), len(samples)))
     return scores
 
 
 def _fits(ids: np.ndarray, position: int, n: int, special: np.ndarray) -> bool:
-    """Whether the span lies in the sentence without covering it, and contains no special token."""
+    """Whether the span is within the sentence, shorter than it, and free of special tokens."""
     span = span_of(position, n)
     inside = span.start >= 0 and span.stop <= len(ids) and len(ids) > n
     return inside and not np.isin(ids[span.start : span.stop], special).any()
@@ -143,7 +143,7 @@ def predictor(model: nn.Module) -> Predict:
     """The logits of a Hugging Face masked language model at chosen positions, in evaluation mode.
 
     Raises:
-        ConfigError: the model predicts from the left alone.
+        ConfigError: the model predicts only from the left.
     """
     causal_classes = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     if type(model).__name__ in causal_classes or getattr(model.config, "is_decoder", False):
@@ -167,24 +167,23 @@ def predictor(model: nn.Module) -> Predict:
 
 
 def _distances(
-    predict: Predict, sentences: Sequence[np.ndarray], spots: Sequence[tuple[int, int]], n: int, mask_id: int,
-    special: np.ndarray, settings: NgramSettings,
+    predict: Predict, sentences: Sequence[np.ndarray], samples: Sequence[tuple[int, int]], n: int,
+    mask_id: int, special: np.ndarray, settings: NgramSettings,
 ) -> Iterator[tuple[float, float]]:  # fmt: skip
-    """M_robust and M_close at every spot (sentence, position)."""
+    """M_robust and M_close of each sample (sentence, position)."""
     scale = 0.5 if settings.convention == "half" else 1.0
-    spots_per_batch = max(1, settings.batch_size // 3)  # every spot takes three rows
-    for first in range(0, len(spots), spots_per_batch):
+    samples_per_batch = max(1, settings.batch_size // 3)  # each sample takes three rows
+    for first in range(0, len(samples), samples_per_batch):
         rows, masks, positions = [], [], []
-        for i, position in spots[first : first + spots_per_batch]:
+        for i, position in samples[first : first + samples_per_batch]:
             for mask in _masks(sentences[i], position, n, special):
                 rows.append(sentences[i])
                 masks.append(mask)
                 positions.append(position)
         batch, row_starts = _batch(rows, masks, mask_id, settings.attend_masked)
-        logits = predict(batch, row_starts + torch.tensor(positions))  # (3 · spots, V)
-        all_but_position, all_but_span, span_alone = (
-            logits.double().softmax(-1).unflatten(0, (-1, 3)).unbind(1)
-        )
+        logits = predict(batch, row_starts + torch.tensor(positions))  # (3 · samples, V)
+        probabilities = logits.double().softmax(-1).unflatten(0, (-1, 3))  # (samples, 3, V)
+        all_but_position, all_but_span, span_alone = probabilities.unbind(1)
         robust = (all_but_position - all_but_span).abs().sum(-1) * scale
         close = (all_but_position - span_alone).abs().sum(-1) * scale
         yield from zip(robust.tolist(), close.tolist())
@@ -193,7 +192,7 @@ def _distances(
 def _masks(
     ids: np.ndarray, position: int, n: int, special: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What three rows mask, (T,) bool: the position; its n-gram; everything but the rest of its n-gram."""
+    """The masks (T,) bool of three rows: the position, its n-gram, and all but the rest of its n-gram."""
     alone = np.zeros(len(ids), bool)
     alone[position] = True
     gram = np.zeros(len(ids), bool)
@@ -204,7 +203,7 @@ def _masks(
 def _batch(
     rows: Sequence[np.ndarray], masks: Sequence[np.ndarray], mask_id: int, attend: bool
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """input_ids and attention_mask (B, T), and where each row begins in B · T."""
+    """input_ids and attention_mask (B, T), and the index in B · T at which each row begins."""
     longest = max(map(len, rows))
     ids = np.full((len(rows), longest), mask_id)
     attention = np.zeros((len(rows), longest), np.int64)

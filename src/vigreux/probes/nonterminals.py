@@ -1,14 +1,14 @@
-"""Which ancestors of a token a linear probe reads from a model's hidden states.
+"""A linear probe that predicts a token's ancestors from a model's hidden states.
 
-The attention of the probe sees positions only.
+The attention of the probe depends only on positions.
 
 For a sentence's hidden states h_1 … h_T and H heads (Allen-Zhu and Li, "Physics of language models: part 1";
 the probe of arXiv 2410.05464):
 
     logits_i = Σ_h Σ_j a^h_ij W^h h_j + b,     a^h_i = softmax_j( ⟨q^h_i, k^h_j⟩ )
 
-q^h and k^h are learned vectors of positions, so the weights of the mixture do not depend on the sentence. W^h
-maps to levels × symbols; every level is a separate classification. The released probe shares q and k, counts
+q^h and k^h are learned vectors of positions, so the attention weights do not depend on the sentence. W^h maps
+to levels × symbols, and each level is a separate classification. The released probe shares q and k, counts
 padding, and normalises over i instead of j.
 """
 
@@ -29,12 +29,12 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Hidden states, and the ancestors to read from them.
+    """Hidden states, and the ancestors to predict from them.
 
     Args:
         hidden: (N, T, d) hidden states of N sentences, padded.
         mask: (N, T) bool, True at tokens.
-        ancestors: (N, T, levels) int64 numbers of symbols, −100 where there is nothing to predict.
+        ancestors: (N, T, levels) int64 symbol ids, −100 where there is nothing to predict.
     """
 
     hidden: Tensor
@@ -42,21 +42,21 @@ class ProbeData:
     ancestors: Tensor
 
     def rows(self, rows: slice) -> ProbeData:
-        """Some of the sentences."""
+        """The data of some sentences."""
         return ProbeData(self.hidden[rows], self.mask[rows], self.ancestors[rows])
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How the probe is made and trained.
+    """The size and training of the probe.
 
     Args:
         heads: Attention heads.
-        rank: Length of the vectors of positions.
+        rank: Length of the position vectors.
         epochs: Passes over the training sentences.
         rate: Learning rate of Adam.
-        batch: Sentences of a step.
-        seed: Seed of weights and order.
+        batch: Sentences per step.
+        seed: Seed of the weights and of the order of sentences.
     """
 
     heads: int = 16
@@ -79,8 +79,8 @@ class NonterminalScores:
     """Held-out accuracy at every level, from level 1 up.
 
     Args:
-        accuracy: Share of tokens whose ancestor is predicted.
-        majority: The same share for a guess that is always the most frequent symbol of the training tokens.
+        accuracy: Share of tokens whose ancestor is predicted correctly.
+        majority: The same share if the prediction is always the most frequent symbol of the training tokens.
     """
 
     accuracy: list[float]
@@ -103,11 +103,11 @@ class PositionProbe(nn.Module):
         length = hidden.shape[1]
         scores = self.queries[:, :length] @ self.keys[:, :length].transpose(1, 2)  # (H, T, T)
         scores = scores / math.sqrt(self.queries.shape[-1])
-        # The numerators of the softmax are the same for all sentences; the denominators sum over a sentence's
-        # tokens.
+        # The numerators of the softmax are the same for all sentences. The denominators sum over the tokens
+        # of a sentence.
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         tokens = mask[:, None, :, None].to(hidden.dtype)  # (N, 1, T, 1)
-        # The values are narrower than the hidden states, so they are mixed in place of these.
+        # The values are narrower than the hidden states, so mixing the values is cheaper.
         values = torch.einsum("ntd,hds->nhts", hidden, self.values)
         mixed = (weights @ (tokens * values)) / (weights @ tokens)  # (N, H, T, levels · symbols)
         return mixed.sum(1).add(self.bias).unflatten(-1, self.shape)
@@ -150,7 +150,7 @@ def _accuracy(probe: PositionProbe, data: ProbeData, batch: int) -> list[float]:
 
 
 def _majority(train: Tensor, held_out: Tensor) -> list[float]:
-    """The accuracy of one guess at every level: the most frequent symbol of the training tokens."""
+    """The accuracy at each level of always predicting the most frequent symbol of the training tokens."""
     tokens = train.flatten(0, 1)  # (N · T, levels)
     guesses = [tokens[tokens[:, level] != IGNORE, level].mode().values for level in range(tokens.shape[1])]
     return _accuracy_by_level(held_out == torch.stack(guesses), held_out)
@@ -162,7 +162,7 @@ def _accuracy_by_level(correct: Tensor, ancestors: Tensor) -> list[float]:
 
 
 def joined(batches: Sequence[ProbeData]) -> ProbeData:
-    """Batches, padded to one length, as one."""
+    """Joins batches into one, padded to one length."""
     longest = max(batch.hidden.shape[1] for batch in batches)
 
     def concatenate(tensors: Sequence[Tensor], value: float) -> Tensor:

@@ -1,7 +1,8 @@
 """The three phases of a training loss: a first plateau, a sharp drop, a slow end (arXiv 2410.05464).
 
-`vigreux.selection` finds transitions that stand out against what lies around them; a grammar's loss falls on
-after its drop, and often no stretch does. Here the loss is only taken apart by how fast it falls. Pure.
+`vigreux.selection` finds transitions that stand out from their surroundings. A grammar's loss keeps falling
+after its drop, so often no transition stands out. This module divides the loss only by how fast it falls. Its
+functions are pure.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import numpy as np
 
 from vigreux.errors import DataError
 
-WINDOW = 5  # evaluations over which a slope is measured
-SHARE = 1 / 3  # of the largest speed: what is as fast as this belongs to the drop
-NOISE = 10  # times the noise of an evaluation: what a drop is at least
+WINDOW = 5  # evaluations per slope
+SHARE = 1 / 3  # the lowest speed within the drop, as a share of the largest speed
+NOISE = 10  # the smallest drop, in multiples of the noise of an evaluation
 
 
 @dataclass(frozen=True)
 class Phases:
-    """Phase 1 ends at `start`, phase 2 is the drop, phase 3 begins at `end`; in steps.
+    """Phase 1 ends at `start`, phase 2 is the drop, and phase 3 begins at `end`. All are steps.
 
     Args:
-        start, end: of the drop.
-        middle: where the loss has gone half its way down between them.
+        start, end: the first and last step of the drop.
+        middle: the step at which the loss has fallen half the way between them.
     """
 
     start: float
@@ -33,15 +34,15 @@ class Phases:
 
 
 def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
-    """The drop: the stretch about the fastest fall in which the loss falls at least `SHARE` as fast as there.
+    """Finds the drop: the interval around the fastest fall with at least `SHARE` of its speed.
 
-    A fresh network first learns how often each class occurs, which is fast as well: speeds count from the
-    first on that is a third or less of the largest after it. A speed is the slope of a straight line through
-    `WINDOW` evaluations.
+    A new network first learns the class frequencies, which is also fast. Speeds therefore count from the
+    first one that is at most `SHARE` of the largest later speed. A speed is the slope of a straight line
+    through `WINDOW` evaluations.
 
     Raises:
-        DataError: too few evaluations, a loss that has no plateau before it falls, or no fall that stands out
-            against its noise.
+        DataError: there are too few evaluations, the loss has no plateau before it falls, or no fall exceeds
+            its noise.
     """
     x, y = np.asarray(steps, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if len(x) < 3 * WINDOW:
@@ -49,15 +50,14 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
     half = WINDOW // 2
     at = x[half : len(x) - half]
     speed = np.array([-np.polyfit(x[i : i + WINDOW], y[i : i + WINDOW], 1)[0] for i in range(len(at))])
-    later = np.maximum.accumulate(speed[::-1])[::-1]  # the largest from here on
+    later = np.maximum.accumulate(speed[::-1])[::-1]  # the largest speed from each point on
     slow = np.flatnonzero(speed <= SHARE * later)
-    rest = speed[slow[0] :] if len(slow) else speed[:0]
-    if len(rest) < WINDOW or rest.max() <= max(rest[0], 0):
+    counted = speed[slow[0] :] if len(slow) else speed[:0]
+    if len(counted) < WINDOW or counted.max() <= max(counted[0], 0):
         raise DataError(
-            "phases: the loss has no plateau before it falls;"
-            " accepted: evaluations from the beginning, more often"
+            "phases: the loss has no plateau before it falls; evaluate from the beginning and more often"
         )
-    top = slow[0] + int(rest.argmax())
+    top = slow[0] + int(counted.argmax())
     fast = speed >= SHARE * speed[top]
     first, last = top, top
     while first > slow[0] and fast[first - 1]:
@@ -66,9 +66,8 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
         last += 1
     start, end = float(at[first]), float(at[last])
     levels = np.interp([start, end], x, y)
-    noise = np.std(np.diff(y[slow[0] :], 2)) / np.sqrt(
-        6
-    )  # second differences of independent noise have 6 times its variance
+    # second differences of independent noise have 6 times its variance
+    noise = np.std(np.diff(y[slow[0] :], 2)) / np.sqrt(6)
     if levels[0] - levels[1] < NOISE * noise:
         raise DataError(
             f"phases: the loss falls by {levels[0] - levels[1]:.3g} at most,"
@@ -80,9 +79,9 @@ def loss_phases(steps: Sequence[float], loss: Sequence[float]) -> Phases:
 
 
 def inflection(steps: Sequence[float], robust: Sequence[float], tolerance: float = 0.0) -> float | None:
-    """The step of the largest M_robust, smoothed over three values: there it turns from rising to falling.
+    """The step of the largest M_robust, smoothed over three values, at which it turns from rising to falling.
 
-    `None` where it does not rise to there, and fall after it, by more than `tolerance` (such as two
+    `None` unless M_robust rises to this step and falls after it by more than `tolerance` (for instance two
     half-widths of its interval).
     """
     values = np.convolve(
