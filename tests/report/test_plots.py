@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.report.fake import Fake, write_compare
 from vigreux.report.plots import (
     XAxis,
-    _spread,
+    _without_overlap,
     comparison_figure,
     curves_figure,
     explained_variance_figure,
@@ -151,7 +151,7 @@ def test_png_files_for_both_schemes(compared, tmp_path):
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.05, 0.2)), min_size=1, max_size=8))
 def test_labels_do_not_overlap_and_stay_where_they_can(wanted_and_heights):
     wanted, heights = zip(*sorted(wanted_and_heights))
-    places = _spread(wanted, heights)
+    places = _without_overlap(wanted, heights)
     for i in range(len(places) - 1):
         assert places[i + 1] - places[i] >= (heights[i] + heights[i + 1]) / 2 - 1e-9
     if all(b - a >= (h + k) / 2 for a, b, h, k in zip(wanted, wanted[1:], heights, heights[1:])):

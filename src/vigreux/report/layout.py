@@ -1,4 +1,4 @@
-"""How tables are written: Markdown for pages, and rich tables for the terminal."""
+"""Renders tables: Markdown for pages, and rich tables for the terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def terminal_table(
     justify: Literal["left", "right"] = "left",
     title: str | None = None,
 ) -> Table:
-    """A table for the terminal, in which no text is read as markup.
+    """A table for the terminal. Texts are not read as markup.
 
     Args:
         header: The names of the columns.

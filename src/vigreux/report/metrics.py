@@ -1,4 +1,4 @@
-"""Metrics of held-out data: their names in words, which way is better, and how numbers are written."""
+"""Metrics on held-out data: their names in words, their direction, and their number format."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from vigreux.config.task_kinds import METRICS, SPECS, recorded_kind
 
-# What the words in a name say of a metric that `METRICS` does not hold: a folder of another version can have
-# some.
+# Words in the name of a metric that `METRICS` lacks, as in a run folder of another version.
 _SHARES = ("accuracy", "agreement")  # between 0 and 1, written in per cent
 _HIGHER_IS_BETTER = (*_SHARES, "similarity", "cosine", "correlation", "variance")
 
@@ -19,8 +18,8 @@ class Metric:
     """One held-out metric.
 
     Args:
-        name: as the records of metrics.jsonl call it.
-        higher_is_better: which way is better.
+        name: its name in the records of metrics.jsonl.
+        higher_is_better: whether a higher value is better.
     """
 
     name: str
@@ -28,31 +27,31 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> Metric:
-        """The metric with the direction that `METRICS` or its name says."""
+        """The metric, with the direction from `METRICS` or from its name."""
         if name in METRICS:
             return cls(name, METRICS[name].higher_is_better)
         return cls(name, any(word in name for word in _HIGHER_IS_BETTER))
 
     @property
     def is_share(self) -> bool:
-        """Whether values lie between 0 and 1 and are written in per cent."""
+        """Whether values are between 0 and 1 and are written in per cent."""
         if self.name in METRICS:
             return METRICS[self.name].is_share
         return any(word in self.name for word in _SHARES)
 
     @property
     def words(self) -> str:
-        """The name as it stands in a sentence."""
+        """The name as used in a sentence."""
         words = METRICS[self.name].words if self.name in METRICS else ""
         return words or self.name.replace("_", " ").replace("-", " ")
 
     @property
     def arrow(self) -> str:
-        """↑ where higher is better, ↓ where lower is."""
+        """↑ if higher is better, ↓ if lower is."""
         return "↑" if self.higher_is_better else "↓"
 
     def format(self, value: float | None, interval: float | None = None) -> str:
-        """`90.3 % ± 0.4`, `4.781 ± 0.012`, or – for what was not measured."""
+        """`90.3 % ± 0.4`, `4.781 ± 0.012`, or – without a value."""
         if value is None:
             return "–"
         if self.is_share:
@@ -68,7 +67,7 @@ class Metric:
 
 
 def main_metric(config: Mapping[str, Any], measured: Mapping[str, float]) -> Metric:
-    """The metric that judges the task of a run; where it was not measured, the first one that was."""
+    """The main metric of a run's task. If it was not measured, the first measured metric."""
     kind = recorded_kind(config)
     name = SPECS[kind].metric if kind in SPECS else "loss"
     return Metric.named(name if name in measured else next(iter(measured), name))

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, from run folders alone."""
+"""The report: one self-contained HTML page, generated only from run folders."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vigreux.run.folder import StageRecord
 from vigreux.secrets import redact
 from vigreux.units import human_flops, human_time
 
-_OPEN_RUNS = 2  # with more runs than this each is folded away
+_OPEN_RUNS = 2  # with more runs than this, the sections of the runs are collapsed
 
 
 def write_report(run_paths: Sequence[Path | str], output: Path | str) -> Path:
     """Writes the page and returns its path.
 
     Args:
-        run_paths: run folders, or compare folders (a compare.json and the runs it names).
-        output: an .html file, or a folder that gets report.html.
+        run_paths: run folders, or compare folders (a compare.json and the runs in it).
+        output: an .html file, or a folder for report.html.
 
     Raises:
         CheckpointError: a run folder is missing or damaged, or the output cannot be written.
@@ -42,7 +42,7 @@ def write_report(run_paths: Sequence[Path | str], output: Path | str) -> Path:
 
 
 def render(experiment: Experiment) -> str:
-    """The page as text."""
+    """The page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -69,7 +69,7 @@ def render(experiment: Experiment) -> str:
 
 
 def _comparison_svgs(experiment: Experiment) -> list[str]:
-    """The held-out metric against FLOPs and against steps, once there is something to compare."""
+    """The held-out metric against FLOPs and against steps, if there are several groups."""
     if len(experiment.groups) < 2:
         return []
     names = words.listed(list(experiment.groups))
@@ -87,19 +87,14 @@ def _comparison_svgs(experiment: Experiment) -> list[str]:
 
 def _variance_svg(experiment: Experiment) -> str:
     figure = explained_variance_figure(experiment)
-    return (
-        to_svg(
-            figure,
-            "variance",
-            "Explained variance of each hidden stage; the numbers are in the stage tables.",
-        )
-        if figure
-        else ""
-    )
+    if figure is None:
+        return ""
+    description = "Explained variance of each hidden stage; the numbers are in the stage tables."
+    return to_svg(figure, "variance", description)
 
 
 def _run(run: Run, index: int, metric: Metric) -> dict[str, Any]:
-    """What the template shows of one run."""
+    """The template's values for one run."""
     from markupsafe import Markup
 
     curves = [

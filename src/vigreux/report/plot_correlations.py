@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 5.2, 5.0  # inches at 72 dots, as wide as the other figures
-_LINES = 10  # of single subsets, before their mean takes their place
+_LINES = 10  # maximum number of lines of single subsets; above it, only their mean and range are drawn
 
 Record = Mapping[str, Any]
-Line = list[float]  # |c|, one a record
+Line = list[float]  # |c|, one per record
 
 
 def correlations_figure(
@@ -31,31 +31,31 @@ def correlations_figure(
     transition: tuple[int, int] | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Held-out accuracy above, |correlations| below, against the teacher's steps.
+    """Draws held-out accuracy above and |correlations| below, against the teacher's steps.
 
-    Inside the support: a thin line a subset and their mean; from eleven subsets on, the mean in a band from
-    the smallest to the largest; with several features, the mean of each, numbered from 1. Outside: the mean
-    in a band from 0 to the largest.
+    Inside the support, each subset has a thin line, and the mean a thick one. With more than ten subsets, a
+    band from the smallest to the largest replaces the thin lines. With several features, each has a line for
+    its mean, numbered from 1. Outside the support, the mean is in a band from 0 to the largest.
 
     Args:
-        records: one a checkpoint: `step`, `accuracy` (a share, or None) and `correlations`, each with
-            `subset`, `where` (in, out, mixed), `degree`, `feature` and `value`. Of several classes the
-            largest |value|: a deep node of a tree shows in two leaves alone.
-        degree: which subsets.
-        transition: first and last step of the phase transition, shaded.
+        records: one per checkpoint: `step`, `accuracy` (a share, or None) and `correlations`, each with
+            `subset`, `where` (in, out, mixed), `degree`, `feature` and `value`. The largest |value| over
+            classes is drawn, because a deep node of a tree affects only two leaves.
+        degree: size of the subsets to draw.
+        transition: first and last step of the phase transition, which is shaded.
         theme: light or dark.
 
     Raises:
-        DataError: no records, or none of this degree inside the support.
+        DataError: there are no correlations of this degree inside the support.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     records = sorted(records, key=lambda record: record["step"])
     inside, outside = _lines(records, "in", degree), _lines(records, "out", degree)
-    unit, label = (
-        (1e6, "million steps of the teacher") if records[-1]["step"] >= 2e6 else (1.0, "steps of the teacher")
-    )
+    unit, label = 1.0, "steps of the teacher"
+    if records[-1]["step"] >= 2e6:
+        unit, label = 1e6, "million steps of the teacher"
     steps = [record["step"] / unit for record in records]
     with rc_context(rc(theme)):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
@@ -82,7 +82,7 @@ def save_correlations(
     degree: int = 1,
     transition: tuple[int, int] | None = None,
 ) -> list[Path]:
-    """Writes NAME-light.png and NAME-dark.png; arguments as for `correlations_figure`."""
+    """Writes NAME-light.png and NAME-dark.png. See `correlations_figure` for the other arguments."""
     paths = []
     for scheme, theme in (("light", LIGHT), ("dark", DARK)):
         paths.append(directory / f"{name}-{scheme}.png")
@@ -95,24 +95,24 @@ def save_correlations(
 # --- lines --------------------------------------------------------------------------------------------------
 
 
-Subset = tuple[int | None, tuple[int, ...]]  # with the feature that contains it
+Subset = tuple[int | None, tuple[int, ...]]  # the feature that contains it, and the subset
 
 
 def _lines(records: Sequence[Record], where: str, degree: int) -> dict[Subset, Line]:
     """|c| at each record, the largest over classes."""
     lines: dict[Subset, Line] = {}
     for number, record in enumerate(records):
-        found: dict[Subset, float] = {}
+        values: dict[Subset, float] = {}
         for c in record["correlations"]:
             if c["where"] == where and c["degree"] == degree:
                 key = (c["feature"], tuple(c["subset"]))
-                found[key] = max(found.get(key, 0.0), abs(c["value"]))
-        if number and found.keys() != lines.keys():
+                values[key] = max(values.get(key, 0.0), abs(c["value"]))
+        if number and values.keys() != lines.keys():
             raise DataError(
                 f"correlations: step {record['step']} has other subsets than the first;"
                 " accepted: the same at every step"
             )
-        for key, value in found.items():
+        for key, value in values.items():
             lines.setdefault(key, []).append(value)
     if where == "in" and not lines:
         raise DataError(
@@ -127,7 +127,7 @@ def _mean(lines: Sequence[Line]) -> Line:
 
 
 def _by_feature(lines: Mapping[Subset, Line]) -> dict[int, Line]:
-    """The mean inside each feature; subsets across features are in none."""
+    """The mean within each feature. Subsets that span several features are left out."""
     features = sorted({feature for feature, _ in lines if feature is not None})
     return {j: _mean([line for (feature, _), line in lines.items() if feature == j]) for j in features}
 

@@ -22,15 +22,16 @@ def selection_figure(
     available: Sequence[int] = (),
     theme: Theme = LIGHT,
 ) -> Figure:
-    """The curve over its steps.
+    """Draws the curve, its transitions and the chosen checkpoints.
 
     Args:
-        curve: as it was evaluated.
-        metric: what the curve is of.
-        transitions: shaded from a tenth to nine tenths of the way.
-        choices: a dot on the curve each, named by its step and the share of the transition's way made there.
-        available: steps of all checkpoints, ticks along the bottom.
-        theme: its colours.
+        curve: the evaluated curve.
+        metric: the metric of the curve.
+        transitions: the transitions, shaded from a tenth to nine tenths of the way.
+        choices: the chosen checkpoints, drawn as dots. Their labels are the step and the share of the
+            transition completed at that step.
+        available: steps of all checkpoints, drawn as ticks along the bottom.
+        theme: light or dark.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def selection_figure(
 
 
 def _mark(axes: Axes, curve: Curve, choices: Sequence[Choice], theme: Theme) -> None:
-    """Dots on the curve for the checkpoints of one transition, named on the free side of the curve."""
+    """Draws dots for the checkpoints of one transition, labelled on the free side of the curve."""
     import numpy as np
 
     steps = [choice.step for choice in choices]
@@ -64,7 +65,7 @@ def _mark(axes: Axes, curve: Curve, choices: Sequence[Choice], theme: Theme) -> 
         axes.axvline(step, color=theme.warn, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.plot(steps, values, "o", color=theme.warn, markersize=7)
     right = steps[0] < curve.steps.mean()
-    low = right == curve.rises  # what comes after a rise is high, so that the lower right is free
+    low = right == curve.rises  # after a rise the curve is high, so the lower right is free
     axes.annotate(
         "\n".join(f"{short(choice.step)} at {100 * choice.way:.0f} %" for choice in choices),
         (steps[-1] if right else steps[0], float(values.mean())),

@@ -1,4 +1,4 @@
-"""The figures of a report: each as wide as a phone, so that two stand beside each other on a desktop."""
+"""The figures of a report. Each is as wide as a phone, so two fit side by side on a desktop."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 X = Literal["global_step", "flops", "seconds"]
 XS: dict[X, str] = {"global_step": "steps", "flops": "FLOPs", "seconds": "time"}
 
-_WIDTH = (
-    5.2  # inches at 72 dots: 374 units, a phone's width, so that 11-point text is as large as it says there
-)
+# Inches at 72 dots: 374 units, the width of a phone, so that 11-point text has its nominal size there.
+_WIDTH = 5.2
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
@@ -44,7 +43,7 @@ def _new_figure(height: float, rows: int, theme: Theme) -> Iterator[tuple[Figure
 
 @dataclass(frozen=True)
 class XAxis:
-    """What a record is plotted against, and the unit that keeps its numbers short."""
+    """The quantity on the x axis, and a unit that keeps its numbers short."""
 
     key: X
     unit: float
@@ -64,11 +63,11 @@ class XAxis:
         return cls(key, 1.0, "step", largest)
 
     def of(self, record: Mapping[str, Any]) -> float:
-        """The record's place on this axis."""
+        """The record's position on this axis."""
         return record[self.key] / self.unit
 
     def set(self, axes: Axes) -> None:
-        """Ticks and label."""
+        """Sets ticks and label."""
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -86,48 +85,50 @@ def _set_y(axes: Axes, metric: Metric) -> None:
 
 
 def _label_ends(axes: Axes, theme: Theme, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes every line's name at its end (x, y, name, colour). Names that would touch move apart."""
+    """Writes each line's name at its end (x, y, name, colour). Names that would touch move apart."""
     points = axes.get_window_extent().height / axes.figure.dpi * 72
     low, high = axes.get_ylim()
     for near in _clusters(sorted(ends), 0.3 * axes.get_xlim()[1]):
         near = sorted(near, key=lambda end: end[1])
         texts = [textwrap.fill(name, 15) for _, _, name, _ in near]
         heights = [(high - low) * 13 * (text.count("\n") + 1) / points for text in texts]
-        for (x, _, _, color), text, place in zip(near, texts, _spread([y for _, y, _, _ in near], heights)):
+        label_ys = _without_overlap([y for _, y, _, _ in near], heights)
+        for (x, _, _, color), text, label_y in zip(near, texts, label_ys):
             box = {"facecolor": theme.ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
             axes.annotate(
-                text, (x, place), (7, 0), textcoords="offset points", va="center", color=color, bbox=box
+                text, (x, label_y), (7, 0), textcoords="offset points", va="center", color=color, bbox=box
             )
 
 
 def _clusters(
     ends: Sequence[tuple[float, float, str, str]], reach: float
 ) -> list[list[tuple[float, float, str, str]]]:
-    """Ends, by rising x, in groups whose names could touch: less than `reach` from one to the next."""
+    """Groups line ends, sorted by x, whose names could touch: neighbours are less than `reach` apart."""
     clusters = [[ends[0]]] if ends else []
-    for before, end in pairwise(ends):
-        if end[0] - before[0] < reach:
+    for previous, end in pairwise(ends):
+        if end[0] - previous[0] < reach:
             clusters[-1].append(end)
         else:
             clusters.append([end])
     return clusters
 
 
-def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Centres near the rising `wanted` ones such that labels of these heights do not overlap.
+def _without_overlap(centres: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """New centres, near the given ascending ones, so that labels of these heights do not overlap.
 
-    Neighbours that touch form a block, placed at the mean of what its members want (pool adjacent violators).
+    Neighbours that touch form a block at the mean of its members' positions (pool adjacent violators).
     """
-    blocks: list[tuple[float, int]] = []  # mean of (wanted − offset), number of members
-    offsets, edge = [], 0.0
+    blocks: list[tuple[float, int]] = []  # mean of (centre − offset), number of members
+    offsets = []
+    edge = 0.0
     for height in heights:
         offsets.append(edge + height / 2)
         edge += height
-    for want, offset in zip(wanted, offsets):
-        mean, n = want - offset, 1
+    for centre, offset in zip(centres, offsets):
+        mean, n = centre - offset, 1
         while blocks and blocks[-1][0] > mean:
-            before, m = blocks.pop()
-            mean, n = (mean * n + before * m) / (n + m), n + m
+            previous_mean, m = blocks.pop()
+            mean, n = (mean * n + previous_mean * m) / (n + m), n + m
         blocks.append((mean, n))
     starts = [mean for mean, n in blocks for _ in range(n)]
     return [start + offset for start, offset in zip(starts, offsets)]
@@ -137,8 +138,10 @@ def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def comparison_figure(experiment: Experiment, x: X = "flops", theme: Theme = LIGHT) -> Figure:
-    """The held-out metric against FLOPs, steps or seconds: a line a curriculum, the mean over seeds in a band
-    from the lowest to the highest seed, the teacher dashed."""
+    """The held-out metric against FLOPs, steps or seconds, with one line per curriculum.
+
+    A line is the mean over seeds, in a band from the lowest to the highest seed. The teacher is dashed.
+    """
     metric = experiment.metric
     axis = _axis_of(experiment.runs, x)
     curves = {group: seed_curve(runs, metric.name, axis) for group, runs in experiment.groups.items()}
@@ -160,7 +163,7 @@ def comparison_figure(experiment: Experiment, x: X = "flops", theme: Theme = LIG
         axis.set(axes)
         _set_y(axes, metric)
         axes.set_ylim(_limits(curves.values(), teacher))
-        figure.draw_without_rendering()  # so that the axes' height is known to the labels
+        figure.draw_without_rendering()  # the labels need the height of the axes
         _label_ends(axes, theme, ends)
     return figure
 
@@ -172,7 +175,7 @@ def _axis_of(runs: Sequence[Run], x: X) -> XAxis:
 def seed_curve(
     runs: Sequence[Run], metric: str, axis: XAxis
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """x, mean, lowest and highest over seeds, at steps that all (finished, if any) runs evaluated."""
+    """x, mean, lowest and highest over seeds, at steps that all runs evaluated (finished runs, if any)."""
     by_step = [
         {
             record["global_step"]: (axis.of(record), record[metric])
@@ -185,7 +188,7 @@ def seed_curve(
     points = [[run[step] for run in by_step] for step in steps]
     values = [[value for _, value in seeds] for seeds in points]
     return (
-        [sum(at for at, _ in seeds) / len(seeds) for seeds in points],
+        [sum(x for x, _ in seeds) / len(seeds) for seeds in points],
         [sum(seeds) / len(seeds) for seeds in values],
         [min(seeds) for seeds in values],
         [max(seeds) for seeds in values],
@@ -193,34 +196,32 @@ def seed_curve(
 
 
 def _limits(curves: Iterable[tuple[list[float], ...]], teacher: float | None) -> tuple[float, float]:
-    """Fits the y axis to the last three quarters of every line, where lines differ."""
-    seen = [
-        value
-        for xs, _, low, high in curves
-        for at, *pair in zip(xs, low, high)
-        if at >= xs[-1] / 4
-        for value in pair
-    ]
-    seen += [] if teacher is None else [teacher]
-    bottom, top = min(seen, default=0.0), max(seen, default=1.0)
+    """Fits the y axis to the last three quarters of each line, where the lines differ."""
+    values: list[float] = []
+    for xs, _, low, high in curves:
+        for x, lowest, highest in zip(xs, low, high):
+            if x >= xs[-1] / 4:
+                values += [lowest, highest]
+    if teacher is not None:
+        values.append(teacher)
+    bottom, top = min(values, default=0.0), max(values, default=1.0)
     margin = 0.07 * (top - bottom) or 0.05
     return bottom - margin, top + margin
 
 
 def teacher_value(runs: Sequence[Run], metric: Metric) -> float | None:
-    """The final teacher's score on the same held-out data, where a run measured it."""
-    return next((run.summary.teacher_metrics[metric.name] for run in runs if _has_teacher(run, metric)), None)  # type: ignore[union-attr]
-
-
-def _has_teacher(run: Run, metric: Metric) -> bool:
-    return run.summary is not None and metric.name in run.summary.teacher_metrics
+    """The final teacher's score on the same held-out data, if a run measured it."""
+    for run in runs:
+        if run.summary is not None and metric.name in run.summary.teacher_metrics:
+            return run.summary.teacher_metrics[metric.name]
+    return None
 
 
 # --- one run, stage by stage --------------------------------------------------------------------------------
 
 
 def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme = LIGHT) -> Figure:
-    """One run: training loss, held-out metric, and the explained variance of hidden stages; stages shaded."""
+    """Training loss, held-out metric and explained variance of hidden stages of one run, by shaded stage."""
     axis = _axis_of([run], x)
     panels: list[tuple[str, Callable[[Axes], None]]] = [
         ("Training loss", lambda axes: _draw_loss(axes, run, axis, theme))
@@ -249,9 +250,9 @@ def curves_figure(run: Run, metric: Metric, x: X = "global_step", theme: Theme =
 
 
 def _draw_loss(axes: Axes, run: Run, axis: XAxis, theme: Theme) -> None:
-    """A line a stage: losses of different targets do not join.
+    """Draws one line per stage, because losses of different targets are not comparable.
 
-    The axis is logarithmic if they differ much.
+    The axis is logarithmic if the losses differ much.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -289,7 +290,7 @@ def _draw_metric(axes: Axes, run: Run, metric: Metric, axis: XAxis, theme: Theme
 
 
 def _stage_spans(run: Run, axis: XAxis) -> dict[str, tuple[float, float]]:
-    """Where each stage that left records starts and ends on the x axis, in order."""
+    """The start and end on the x axis of each stage that has records, in order."""
     spans: dict[str, tuple[float, float]] = {}
     end = 0.0
     for record in run.metrics:
@@ -300,7 +301,7 @@ def _stage_spans(run: Run, axis: XAxis) -> dict[str, tuple[float, float]]:
 
 
 def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: bool) -> None:
-    """Shades every other stage, and names stages above the first panel, by number where names do not fit."""
+    """Shades every other stage, and labels stages above the first panel by name, or by number to fit."""
     spans = _stage_spans(run, axis)
     if len(spans) < 2:
         return
@@ -328,9 +329,9 @@ def _shade_stages(axes: Axes, run: Run, axis: XAxis, theme: Theme, *, named: boo
 
 
 def explained_variance_figure(experiment: Experiment, theme: Theme = LIGHT) -> Figure | None:
-    """The explained variance of every hidden stage, a dot a seed. At 0 it learned no more than the mean.
+    """The explained variance of each hidden stage, one dot per seed; `None` without hidden stages.
 
-    None when no stage matched hidden states.
+    At 0, a stage learned no more than the mean.
     """
     rows: dict[tuple[str, str], list[float]] = {}
     for run in experiment.runs:

@@ -1,4 +1,4 @@
-"""Run folders and compare folders, read into the plain values that tables, plots and the page are made of."""
+"""Reads run folders and compare folders into plain values for tables, plots and the page."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from vigreux.run.folder import RunFolder, StageRecord, Summary
 from vigreux.run.identity import relevant
 from vigreux.secrets import redact
 
-MOST_RECORDS = 10_000  # of a run, in figures
+MOST_RECORDS = 10_000  # maximum number of records per run in figures
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder as it was when it was read.
+    """The contents of one run folder when it was read.
 
     Args:
         path: the folder.
-        group: the curriculum's name; runs of one group differ by their seed alone.
-        seed: the run's.
+        group: the name of the curriculum. Runs of one group differ only in their seed.
+        seed: the seed of the run.
         status: finished, running, stopped or failed.
-        info: run.json.
-        config: what was asked.
+        info: the content of run.json.
+        config: the configuration of the run.
         curriculum: the stages as plain values.
-        metrics: every record of metrics.jsonl.
+        metrics: the records of metrics.jsonl.
         stages: the finished stages.
-        summary: how it ended; None while it has not.
+        summary: the summary of a finished run, otherwise None.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run among others: its group and seed."""
+        """The name of the run: its group and seed."""
         return f"{self.group}, seed {self.seed}"
 
     @property
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def evaluations(self) -> list[Mapping[str, Any]]:
-        """Held-out evaluations of the whole student. Those of a hidden stage measure another loss."""
+        """Held-out evaluations of the whole student. Evaluations in hidden stages measure another loss."""
         hidden = {stage["name"] for stage in self.curriculum if "hidden" in stage["target"]}
         return [
             record for record in self.metrics if record["kind"] == "eval" and record["stage"] not in hidden
@@ -72,11 +72,11 @@ class Experiment:
     """Runs that are reported together.
 
     Args:
-        runs: all of them, in the order given.
-        metric: what they are judged by.
-        baseline: the group that the others are measured against.
-        budget: what each might spend, in words.
-        missing: runs that a compare folder names and that have not started.
+        runs: the runs, in the order of the arguments.
+        metric: the main metric.
+        baseline: the group that the other groups are compared with.
+        budget: the budget of each run, in words.
+        missing: runs in a compare folder that have not started.
     """
 
     runs: tuple[Run, ...]
@@ -87,7 +87,7 @@ class Experiment:
 
     @property
     def groups(self) -> dict[str, list[Run]]:
-        """Runs by group, both in the order given."""
+        """Runs by group, both in the order of `runs`."""
         return {
             group: [run for run in self.runs if run.group == group]
             for group in dict.fromkeys(r.group for r in self.runs)
@@ -95,7 +95,7 @@ class Experiment:
 
 
 def read_experiment(paths: Sequence[Path | str]) -> Experiment:
-    """Reads run folders, and compare folders with those of the runs they name that have started.
+    """Reads run folders, and compare folders with their started runs.
 
     Raises:
         CheckpointError: a run folder is missing or damaged, or no run of a compare folder has started.
@@ -127,11 +127,11 @@ def _read_compare(path: Path) -> dict[str, Any]:
         plain = json.loads(read_bounded(path, LARGEST_FILE))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged ({error})") from error
-    if isinstance(plain, dict) and (
-        lacking := [key for key in Comparison.__annotations__ if key not in plain]
-    ):
-        accepted = ", ".join(Comparison.__annotations__)
-        raise CheckpointError(f"{path}: {lacking[0]} is missing; accepted: {accepted}")
+    if isinstance(plain, dict):
+        missing = [key for key in Comparison.__annotations__ if key not in plain]
+        if missing:
+            accepted = ", ".join(Comparison.__annotations__)
+            raise CheckpointError(f"{path}: {missing[0]} is missing; accepted: {accepted}")
     compare: dict[str, Any] = checked(path, Comparison, plain)
     if outside := [name for name in compare["runs"] if name in (".", "..")]:
         raise CheckpointError(f"{path}: runs: {outside[0]!r}; accepted: names of folders inside")
@@ -161,22 +161,23 @@ def _read_run(path: Path) -> Run:
 
 
 def _shown_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most as many records as a figure can show: of a long run, evenly spaced ones and the last."""
+    """At most as many records as a figure can show. A long run keeps evenly spaced records and the last."""
     if len(records) <= MOST_RECORDS:
         return records
-    places = range(len(records))
-    kinds = [[i for i in places if (records[i]["kind"] == "eval") == held_out] for held_out in (False, True)]
-    return [records[i] for i in sorted(i for kind in kinds for i in thinned(kind, MOST_RECORDS // 2))]
+    evaluations = [i for i, record in enumerate(records) if record["kind"] == "eval"]
+    others = [i for i, record in enumerate(records) if record["kind"] != "eval"]
+    limit = MOST_RECORDS // 2
+    return [records[i] for i in sorted([*thinned(others, limit), *thinned(evaluations, limit)])]
 
 
 def _grouped(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Runs that differ by their seed alone, by name. Other runs of the same name get their folder's name."""
+    """Groups runs that differ only in their seed. Ambiguous group names get the name of a folder."""
     seen: Counter[str] = Counter()
     keys: list[tuple[str, str]] = []
     for run in runs:
         settings = json.dumps(_without_seed(run.config), sort_keys=True, default=str)
         repeat = f"{run.group} {run.seed} {settings}"
-        keys.append((run.group, f"{settings} {seen[repeat]}"))  # the same seed again is no second seed
+        keys.append((run.group, f"{settings} {seen[repeat]}"))  # a repeated seed starts another group
         seen[repeat] += 1
     groups = list(dict.fromkeys(keys))
     ambiguous = {name for name, n in Counter(name for name, _ in groups).items() if n > 1}
@@ -208,10 +209,10 @@ def _metric_of(runs: Sequence[Run]) -> Metric:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    """The run's last held-out metrics: its summary's, or while there is none the last evaluation's."""
+    """The run's last held-out metrics: those of its summary, or else of its last evaluation."""
     if run.summary is not None:
         return dict(run.summary.metrics)
-    beside = {
+    other_keys = {
         "kind",
         "stage",
         "step",
@@ -223,4 +224,4 @@ def final_metrics(run: Run) -> dict[str, float]:
         "explained_variance",
     }
     last = run.evaluations[-1] if run.evaluations else {}
-    return {key: value for key, value in last.items() if key not in beside and value is not None}
+    return {key: value for key, value in last.items() if key not in other_keys and value is not None}

@@ -1,8 +1,8 @@
-"""The colours of plots and page, light and dark, and a figure turned into SVG that follows the page's scheme.
+"""The light and dark colours of plots and page, and the conversion of figures to SVG with these colours.
 
-The five series colours keep a distance of at least 24 (CIE Lab) from each other as seen with normal sight,
-protanopia, deuteranopia and tritanopia (Machado et al. 2009, severity 1), and a contrast of at least 4.5 with
-the page, so that labels can have the colour of their line.
+The five series colours have a distance of at least 24 (CIE Lab) from each other in normal vision,
+protanopia, deuteranopia and tritanopia (Machado et al. 2009, severity 1). Their contrast with the page is at
+least 4.5, so labels can have the colour of their line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by use; the page has a CSS variable for each."""
+    """Colours by use. The page has a CSS variable for each colour."""
 
     ground: str
     ink: str
@@ -36,7 +36,7 @@ class Theme:
     series5: str
 
     def series(self, index: int) -> dict[str, Any]:
-        """Colour and dashes of line `index`; from the sixth on the colours come again, dashed."""
+        """Colour and dashes of line `index`. From the sixth line on, colours repeat with dashes."""
         colors = (self.series1, self.series2, self.series3, self.series4, self.series5)
         return {"color": colors[index % 5], "linestyle": ("-", (0, (4, 1.5)), (0, (1, 1.2)))[index // 5 % 3]}
 
@@ -74,7 +74,7 @@ DARK = Theme(
 
 
 def rc(theme: Theme) -> Any:
-    """Matplotlib settings: text stays text, `$` in a name is a dollar sign, and only the axes have lines."""
+    """Matplotlib settings: text stays text, `$` is literal, and only the x axis has a line."""
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": "vigreux",
@@ -111,9 +111,9 @@ def rc(theme: Theme) -> Any:
 def to_svg(figure: Figure, prefix: str, description: str) -> str:
     """The figure (drawn in `LIGHT`) as an `<svg>` for an HTML page.
 
-    Its colours become the page's CSS variables, its size the page's matter, its ids start with `prefix`
-    (several figures share a page), and nothing in it points outside the page. `description` is what a screen
-    reader says.
+    The colours become CSS variables of the page, and the page sets the size. Ids start with `prefix`, because
+    several figures share a page. The SVG has no references to other documents. Screen readers read
+    `description`.
     """
     from html import escape
 
@@ -141,12 +141,12 @@ def to_svg(figure: Figure, prefix: str, description: str) -> str:
 
 
 def _group_safe(text: str) -> str:
-    """`text` as the replacement of a regular expression."""
+    """Escapes `text` for use as the replacement of a regular expression."""
     return text.replace("\\", "\\\\")
 
 
 def save_png(figure: Figure, path: Path, theme: Theme) -> None:
-    """The figure (drawn in `theme`) on the theme's ground, for a README."""
+    """Writes the figure (drawn in `theme`) on the background of the theme, for a README."""
     from io import BytesIO
 
     from matplotlib import rc_context

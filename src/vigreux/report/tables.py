@@ -1,4 +1,4 @@
-"""The comparison table: one row for each curriculum, over its seeds, as text, Markdown or HTML."""
+"""The comparison table, with one row per curriculum over its seeds, as text, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from vigreux.units import human_bytes, human_flops, human_time
 if TYPE_CHECKING:
     from rich.table import Table
 
-OTHERS = 3  # metrics beside the main one in the table; the section of each run has all of them
+OTHERS = 3  # maximum number of other metrics in the table; the sections of the runs show all metrics
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One curriculum. Numbers are means over the finished runs, and None if there is none.
+    """One curriculum. Numbers are means over the finished runs, or None without finished runs.
 
     Args:
         group: The name of the curriculum.
         finished: The number of finished runs.
         total: The number of runs.
-        metrics: Held-out metrics by name, with half their 95 % intervals (None: a single seed).
-        difference: The difference of the main metric to the baseline, paired by seed.
+        metrics: Held-out metrics by name, with the half-width of the 95 % interval (None for one seed).
+        difference: The difference from the baseline in the main metric, paired by seed.
         flops: FLOPs of student and teacher together.
         seconds: Wall time.
         steps: Optimiser steps.
         bytes_kept: Bytes of teacher weights that the curriculum needs.
-        best: Whether its mean of the main metric is the best of the table.
+        best: Whether its mean of the main metric is the best in the table.
     """
 
     group: str
@@ -64,7 +64,7 @@ class ComparisonTable:
 
 
 def comparison_table(experiment: Experiment) -> ComparisonTable:
-    """One row for each group, in the order of the experiment; its numbers are of finished runs."""
+    """One row per group, in the order of the experiment. Numbers are from finished runs."""
     groups = experiment.groups
     baseline = experiment.baseline if experiment.baseline in groups else None
     baseline_runs = groups[baseline] if baseline else []
@@ -103,12 +103,12 @@ def _row(group: str, runs: Sequence[Run], baseline_runs: Sequence[Run], metric: 
 
 
 def finished(runs: Sequence[Run]) -> list[Run]:
-    """The runs whose numbers are final."""
+    """The finished runs."""
     return [run for run in runs if run.status == "finished"]
 
 
 def paired_difference(runs: Sequence[Run], baseline_runs: Sequence[Run], metric: Metric) -> Estimate | None:
-    """Mean and interval of `run − baseline` over the seeds that both have; None without such a seed."""
+    """Mean and interval of `run − baseline` over common seeds; None without common seeds."""
     by_seed = {run.seed: _value(run, metric) for run in finished(baseline_runs)}
     values = []
     baseline_values = []
@@ -125,11 +125,11 @@ def _value(run: Run, metric: Metric) -> float | None:
     return run.summary.metrics.get(metric.name) if run.summary else None
 
 
-# --- how it is written ------------------------------------------------------------------------------------
+# --- rendering ----------------------------------------------------------------------------------------------
 
 
 def cells(table: ComparisonTable) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text; all renderings use them."""
+    """Header and rows as text. All renderings use them."""
     measured = dict.fromkeys(name for row in table.rows for name in row.metrics)
     others = [name for name in measured if name != table.metric.name][:OTHERS]
     columns: list[tuple[str, Callable[[Row], str]]] = [
@@ -173,7 +173,7 @@ def _in_words(value: float | None, words: Callable[[float], str]) -> str:
 
 
 def to_rich(table: ComparisonTable) -> Table:
-    """A table for the terminal; the best curriculum in bold."""
+    """A table for the terminal, with the best curriculum in bold."""
     header, rows = cells(table)
     rendered = terminal_table(header, rows, justify="right")
     for line, row in zip(rendered.rows, table.rows):
@@ -182,7 +182,7 @@ def to_rich(table: ComparisonTable) -> Table:
 
 
 def to_text(table: ComparisonTable, width: int = 160) -> str:
-    """The terminal's table as plain text."""
+    """The terminal table as plain text."""
     from io import StringIO
 
     from rich.console import Console
@@ -193,7 +193,7 @@ def to_text(table: ComparisonTable, width: int = 160) -> str:
 
 
 def to_markdown(table: ComparisonTable) -> str:
-    """A Markdown table; the best curriculum in bold."""
+    """A Markdown table, with the best curriculum in bold."""
     header, rows = cells(table)
     for row, texts in zip(table.rows, rows):
         if row.best:
@@ -203,7 +203,7 @@ def to_markdown(table: ComparisonTable) -> str:
 
 
 def to_html(table: ComparisonTable) -> str:
-    """A `<table>`. Every text is escaped; the best curriculum has the class `best`."""
+    """A `<table>`. Texts are escaped, and the best curriculum has the class `best`."""
     header, rows = cells(table)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = []

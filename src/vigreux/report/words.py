@@ -1,6 +1,4 @@
-"""The report in plain words: what was distilled, into what, how good it is, what it cost, and what went
-wrong.
-"""
+"""The report in plain words: teacher, student, quality, cost, and what went wrong."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ from vigreux.units import human, human_bytes, human_flops, human_time
 
 
 def title(experiment: Experiment) -> str:
-    """What the page is called."""
+    """The title of the page."""
     groups = list(experiment.groups)
     if len(groups) > 1:
         return f"Comparison of {listed(groups)}"
-    return f"Distillation by {groups[0]}" if _taught(experiment.runs) else "Training on labels"
+    return f"Distillation by {groups[0]}" if _has_teacher(experiment.runs) else "Training on labels"
 
 
-def _taught(runs: Sequence[Run]) -> bool:
+def _has_teacher(runs: Sequence[Run]) -> bool:
     """Whether any stage has a teacher."""
     return any(stage.get("teacher") != "labels" for run in runs for stage in run.curriculum)
 
@@ -34,46 +32,45 @@ def listed(names: Sequence[str]) -> str:
 
 
 def summary(experiment: Experiment, table: ComparisonTable) -> list[str]:
-    """The opening paragraph, a sentence an entry."""
-    body = (
-        _one_group(experiment, table.rows[0]) if len(table.rows) == 1 else _several_groups(experiment, table)
-    )
-    return [_what(experiment), *body]
+    """The sentences of the opening paragraph."""
+    if len(table.rows) == 1:
+        body = _one_group(experiment, table.rows[0])
+    else:
+        body = _several_groups(experiment, table)
+    return [_models_and_task(experiment), *body]
 
 
-def _what(experiment: Experiment) -> str:
+def _models_and_task(experiment: Experiment) -> str:
     """Teacher, student and task."""
-    config, parameters = experiment.runs[0].config, _parameters(experiment.runs)
+    config = experiment.runs[0].config
+    teacher_parameters, student_parameters = _parameters(experiment.runs)
     task, teacher, student = (config.get(key) or {} for key in ("task", "teacher", "student"))
     source = f"The teacher {_name(teacher['model'])}" if teacher.get("model") else "The teacher"
-    source += _count(parameters[0])
-    sizes = [
-        f"{student[key]} {word}"
-        for key, word in (("layers", "layers"), ("heads", "heads"))
-        if student.get(key)
-    ]
-    sizes += [
-        f"{words} {student[key]}"
-        for key, words in (("hidden", "hidden size"), ("width", "width"))
-        if student.get(key)
-    ]
-    into = (
-        f"the student {_name(student['model'])}"
-        if student.get("model")
-        else "a student" + (f" of {', '.join(sizes)}" if sizes else "")
-    )
-    into += _count(parameters[1])
-    about = _about(task)
-    data = f" on {_names(task['data'])}" if task.get("data") else ""
-    alone = f"{into[0].upper()}{into[1:]} was trained on labels, without a teacher"
-    made = f"{source} was distilled into {into}" if _taught(experiment.runs) else alone
-    return f"{made}{f', for {about}{data}' if about else ''}."
+    source += _count(teacher_parameters)
+    if student.get("model"):
+        target = f"the student {_name(student['model'])}"
+    else:
+        sizes = [f"{student[key]} {key}" for key in ("layers", "heads") if student.get(key)]
+        sizes += [
+            f"{words} {student[key]}"
+            for key, words in (("hidden", "hidden size"), ("width", "width"))
+            if student.get(key)
+        ]
+        target = "a student" + (f" of {', '.join(sizes)}" if sizes else "")
+    target += _count(student_parameters)
+    if _has_teacher(experiment.runs):
+        sentence = f"{source} was distilled into {target}"
+    else:
+        sentence = f"{target[0].upper()}{target[1:]} was trained on labels, without a teacher"
+    purpose = _task_words(task)
+    if purpose:
+        data = f" on {_names(task['data'])}" if task.get("data") else ""
+        sentence += f", for {purpose}{data}"
+    return f"{sentence}."
 
 
-def _about(task: Mapping[str, Any]) -> str:
-    """The task in words. The kind itself where this version does not know it: text of a run folder is no
-    format.
-    """
+def _task_words(task: Mapping[str, Any]) -> str:
+    """The task in words, or its kind if this version does not know the kind."""
     kind = str(task.get("kind") or "")
     if kind not in SPECS:
         return kind
@@ -84,7 +81,7 @@ def _about(task: Mapping[str, Any]) -> str:
 
 
 def _parameters(runs: Sequence[Run]) -> tuple[int | None, int | None]:
-    """Of teacher and student, from the first run that counted them."""
+    """The numbers of parameters of teacher and student, from the first run that counted them."""
     counted = [
         (s.teacher_parameters, s.student_parameters) for s in (run.summary for run in runs) if s is not None
     ]
@@ -135,7 +132,7 @@ def _several_groups(experiment: Experiment, table: ComparisonTable) -> list[str]
 
 
 def _against_baseline(best: Row, table: ComparisonTable) -> str:
-    """Whether the seeds tell the best from the baseline."""
+    """Whether the seeds show a difference between the best curriculum and the baseline."""
     if best.group == table.baseline:
         return f"No curriculum did better than the baseline, {table.baseline}."
     if best.difference is None:
@@ -150,8 +147,7 @@ def _against_baseline(best: Row, table: ComparisonTable) -> str:
     if abs(mean) <= half:
         return (
             f"{against} (95 % interval over paired seeds): the interval contains 0, so these seeds do not"
-            " show a"
-            " difference."
+            " show a difference."
         )
     return f"{against} (95 % interval over paired seeds), which excludes 0."
 
@@ -162,18 +158,17 @@ def _teacher(experiment: Experiment) -> str:
 
 
 def _cost(row: Row, runs: Sequence[Run]) -> str:
-    """What one run cost."""
+    """The cost of one run."""
     assert row.flops is not None
     assert row.seconds is not None
     assert row.bytes_kept is not None
     device = finished(runs)[0].info.get("device")
     where = f" on {device}" if device else ""
-    both = " (student and teacher)" if _taught(runs) else ""
+    both = " (student and teacher)" if _has_teacher(runs) else ""
     stored = f"{human_bytes(round(row.bytes_kept))} of" if row.bytes_kept else "no"
     return (
         f"A run cost {human_flops(row.flops)}{both} and {human_time(row.seconds)}{where}, and needs {stored}"
-        " teacher"
-        " weights kept."
+        " teacher weights kept."
     )
 
 
@@ -183,7 +178,7 @@ def a(noun: str) -> str:
 
 
 def status_words(run: Run) -> str:
-    """A run that has not finished, in words."""
+    """The status of an unfinished run, in words."""
     done = f"{len(run.stages)} of {len(run.curriculum)} stages done"
     if run.status == "failed":
         return f"the run {run.name} failed ({run.info['failure']}; {done})"
@@ -193,7 +188,7 @@ def status_words(run: Run) -> str:
 
 
 def warnings(experiment: Experiment) -> list[str]:
-    """What must not be overlooked: runs that did not finish, and hidden stages that learned nothing."""
+    """Warnings about unfinished runs, and about hidden stages that learned nothing."""
     lines = [
         f"{status_words(run)}; its numbers are not in the table."
         for run in experiment.runs
@@ -218,18 +213,20 @@ def learned_nothing(explained_variance: float | None) -> bool:
 
 
 def signed(value: float | None) -> str:
-    """Two decimals with a proper minus."""
+    """Two decimals, with a minus sign instead of a hyphen."""
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def facts(run: Run, metric: Metric) -> list[tuple[str, str]]:
-    """What is known of one run, as name and value."""
+    """The facts of one run, as names and values."""
     teacher: Mapping[str, Any] = run.summary.teacher_metrics if run.summary else {}
     lines = [("seed", str(run.seed))]
     for name, value in final_metrics(run).items():
-        of = Metric.named(name) if name != metric.name else metric
-        beside = f" (teacher {of.format(teacher[name])})" if name in teacher else ""
-        lines.append((f"held-out {of.words}", of.format(value) + beside))
+        named_metric = metric if name == metric.name else Metric.named(name)
+        text = named_metric.format(value)
+        if name in teacher:
+            text += f" (teacher {named_metric.format(teacher[name])})"
+        lines.append((f"held-out {named_metric.words}", text))
     if run.summary is not None:
         s = run.summary
         lines += [
@@ -245,7 +242,7 @@ def facts(run: Run, metric: Metric) -> list[tuple[str, str]]:
 
 
 def environment(run: Run) -> list[tuple[str, str]]:
-    """Where and how the run was made."""
+    """The environment and command of the run."""
     versions = ", ".join(
         f"{package} {version}" for package, version in run.info["versions"].items() if version
     )
