@@ -1,4 +1,4 @@
-"""What the loop asks of the code that trains. Each kind of student has one `Backend`.
+"""The interface between the loop and the code that trains. Each kind of student has one `Backend`.
 
 There are two: `vigreux.backends.transformer` and `vigreux.backends.two_layer`.
 """
@@ -23,13 +23,13 @@ from vigreux.run.folder import Summary
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a run's summary says of its models.
+    """The facts about its models that a run's summary states.
 
     Args:
-        student_parameters: number of the student's parameters.
-        bytes_kept: bytes of teacher weights that the curriculum needs, the final teacher's included.
+        student_parameters: the number of the student's parameters.
+        bytes_kept: bytes of all teacher weights that the curriculum needs, including the final teacher's.
         teacher_bytes: bytes of the final teacher's weights alone.
-        teacher_parameters: number of the final teacher's parameters; `None` without a teacher.
+        teacher_parameters: the number of the final teacher's parameters; `None` without a teacher.
         teacher_metrics: the final teacher's held-out metrics.
         notes: what the user should know.
     """
@@ -47,13 +47,13 @@ class StageRun:
     """One stage of a run, as the loop hands it to the backend that trains it.
 
     Args:
-        index: the stage's place in the curriculum, from 0.
-        steps: steps at most; a plateau ends the stage earlier.
-        total_steps: steps of all stages of the run.
-        directory: where the stage's checkpoints go.
-        checkpoint: the checkpoint to go on from; `None` at the stage's start.
-        recorder: takes the losses, the evaluations and the checkpoints.
-        progress: shows the stage's bar.
+        index: the stage's index in the curriculum, from 0.
+        steps: the maximum number of steps; a plateau can end the stage earlier.
+        total_steps: the steps of all stages of the run.
+        directory: the directory of the stage's checkpoints.
+        checkpoint: the checkpoint to continue from; `None` at the stage's start.
+        recorder: records the losses, the evaluations and the checkpoints.
+        progress: shows the stage's progress bar.
     """
 
     index: int
@@ -66,21 +66,21 @@ class StageRun:
 
 
 class OpenStage(Protocol):
-    """A stage that is ready to train: its part of the student, its loss and its teacher are in memory."""
+    """A stage that is ready to train: its layers of the student, its loss and its teacher are in memory."""
 
     @property
     def matched(self) -> str:
-        """What the stage matches of its teacher, for a note: "states", "logits"."""
+        """The teacher's output that the stage matches, for a note: "states", "logits"."""
         ...
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
-        """The number of an evaluation that a plateau is judged by: the stage's own held-out loss."""
+        """The value that decides whether the stage is on a plateau: its held-out loss."""
         ...
 
     def train(self, run: StageRun) -> int:
         """Trains until `run.steps` or a plateau, from `run.checkpoint` if there is one.
 
-        It must save a checkpoint at the last step, and evaluate there.
+        It must evaluate and save a checkpoint at the last step.
 
         Returns:
             The stage's last step.
@@ -92,15 +92,15 @@ class Backend(Protocol):
     """Trains one student through the stages of one curriculum, a stage at a time.
 
     The loop (`vigreux.loop.run`) decides what runs next and writes the run folder. A backend knows its
-    models and its data. The first process alone calls `fingerprints`, `plan`, `save`, `save_state`, `facts`
+    models and its data. Only the first process calls `fingerprints`, `plan`, `save`, `save_state`, `facts`
     and `finish`. All processes call the other methods.
     """
 
     curriculum: Curriculum
     device: str = "cpu"
-    keep_checkpoints: bool = False  # all of a stage, not only the last
+    keep_checkpoints: bool = False  # whether all checkpoints of a stage stay, or only the last
     first_process: bool = True  # whether this process writes the run folder
-    smaller: str  # what a user can make smaller when memory runs out
+    smaller: str  # the setting that a user can make smaller when memory runs out
 
     @property
     @abstractmethod
@@ -114,11 +114,11 @@ class Backend(Protocol):
 
     @abstractmethod
     def check(self, *, resume: bool) -> None:
-        """Raises for everything that can be refused before the run folder is made."""
+        """Raises an error for everything that can be refused before the run folder is created."""
 
     @abstractmethod
     def fingerprints(self) -> dict[str, str]:
-        """Name → hash of what the run is made from; a resume compares them."""
+        """Name → hash of everything that the run depends on; a resume compares them."""
 
     @abstractmethod
     def plan(self) -> list[StagePlan]:
@@ -138,34 +138,34 @@ class Backend(Protocol):
 
     @abstractmethod
     def load(self, directory: Path) -> None:
-        """Takes the student's weights from `directory`."""
+        """Loads the student's weights from `directory`."""
 
     @abstractmethod
     def facts(self) -> ModelFacts:
-        """What the summary says of student and teacher."""
+        """The facts about student and teacher for the summary."""
 
     def finish(self, directory: Path, summary: Summary) -> None:
-        """Writes the finished student into `directory`, with all that its users need beside the weights."""
+        """Writes the finished student into `directory`, with all files that its users need."""
         self.save(directory)
 
-    # what only some backends need
+    # Only some backends need the methods below.
 
     def prepare(self) -> None:
-        """Is called before the first stage, when the run folder exists."""
+        """Prepares the backend. The loop calls it before the first stage, when the run folder exists."""
         return
 
     def wait(self) -> None:
-        """Waits until every process of the run is here."""
+        """Waits until every process of the run has reached this call."""
         return
 
     def hands_on(self, index: int) -> bool:
-        """Whether stage `index` hands more than weights on to the next one, such as the optimiser's state."""
+        """Whether stage `index` passes more than weights to the next one, such as the optimiser's state."""
         return False
 
     def save_state(self, directory: Path) -> None:
-        """Writes what the last stage hands on beside weights."""
+        """Writes the state that the last stage passes on in addition to the weights."""
         return
 
     def load_state(self, directory: Path) -> None:
-        """Takes up what `save_state` wrote."""
+        """Loads the state that `save_state` wrote."""
         return

@@ -1,4 +1,4 @@
-"""How a run ends that cannot go on: its folder says so, and errors of files and memory become one line."""
+"""Reports the failure of a run: its folder records it, and file and memory errors become one line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vigreux.run.folder import RunFolder
 
 @contextmanager
 def reported_failures(root: Path, folder: RunFolder | None, *, smaller: str) -> Iterator[None]:
-    """Marks the run in `root` as failed if an error ends it.
+    """Marks the run in `root` as failed if an error stops it.
 
     Args:
         root: the run folder's path.
         folder: the run folder, open for writing; `None` on all processes but the first.
-        smaller: what a user can make smaller when memory runs out.
+        smaller: the setting that a user can make smaller when memory runs out.
 
     Raises:
         TrainingError: the disk is full, or there is too little memory.
@@ -41,7 +41,7 @@ def reported_failures(root: Path, folder: RunFolder | None, *, smaller: str) -> 
 
 
 def _in_one_line(root: Path, error: Exception, smaller: str) -> VigreuxError | None:
-    """An error of files or memory as one line; `None` for any other."""
+    """A file or memory error as one line; `None` for any other error."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return TrainingError(

@@ -14,16 +14,16 @@ from vigreux.plan.cost import StepCost
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage of a run will do: how many steps, and what each costs."""
+    """The number of steps of one stage, and the cost of one step."""
 
     steps: int
     cost: StepCost
 
 
 def plan_text(plan: Sequence[StagePlan]) -> str:
-    """The plan as plan.json holds it.
+    """The plan as plan.json stores it.
 
-    Measured seconds differ from one measurement to the next, so a resume must keep to the first plan.
+    Measured seconds differ from one measurement to the next, so a resumed run must use the first plan.
     """
     return json.dumps([dataclasses.asdict(stage) for stage in plan], indent=1)
 

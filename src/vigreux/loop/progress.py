@@ -1,4 +1,4 @@
-"""What the loop counts and shows: what a run has spent, when a stage is on a plateau, one bar a stage."""
+"""What the loop counts and shows: the cost of a run so far, plateaus, and a progress bar for each stage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vigreux.plan.cost import StepCost
 
 @dataclass
 class Totals:
-    """What a run has spent so far, over all stages.
+    """The cost of a run so far, over all stages.
 
-    Seconds are training time; evaluating and saving do not count.
+    Seconds are training time; evaluation and saving do not count.
     """
 
     steps: int = 0
@@ -25,7 +25,7 @@ class Totals:
     seconds: float = 0.0
 
     def after(self, steps: int, cost: StepCost, samples_per_step: int, seconds: float) -> Totals:
-        """These and `steps` more steps of one cost, that took `seconds`."""
+        """The totals after `steps` more steps, each of cost `cost`, which took `seconds` together."""
         return Totals(
             self.steps + steps,
             self.samples + steps * samples_per_step,
@@ -36,9 +36,13 @@ class Totals:
 
 
 def on_plateau(duration: Duration, losses: Sequence[float]) -> bool:
-    """Whether none of the last `patience` losses is below the best of the earlier ones by `min_delta` of it.
+    """Whether the last `patience` losses are no better than the best earlier one.
 
-    `losses` are those of the stage's evaluations; a duration that is no plateau never is on one.
+    A loss is better if it is smaller by more than the fraction `min_delta` of the best earlier loss.
+
+    Args:
+        duration: the stage's duration. The result is `False` if its unit is not "plateau".
+        losses: the losses of the stage's evaluations, in order.
     """
     patience = int(duration.value)
     if duration.unit != "plateau" or len(losses) <= patience:
@@ -47,7 +51,7 @@ def on_plateau(duration: Duration, losses: Sequence[float]) -> bool:
 
 
 def progress_bar(disable: bool) -> Progress:
-    """The bar that all stages of a run share."""
+    """The progress display that all stages of a run share."""
     return Progress(
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=None),
@@ -60,18 +64,18 @@ def progress_bar(disable: bool) -> Progress:
 
 
 class StageBar:
-    """The bar of one stage: steps, steps a second, time left, loss."""
+    """The progress bar of one stage: steps, steps per second, time left, loss."""
 
     def __init__(self, progress: Progress, name: str, steps: int, done: int) -> None:
         self._progress = progress
         self._task = progress.add_task(name, total=steps, completed=done, loss="", rate="")
 
     def show_step(self, step: int) -> None:
-        """Moves the bar."""
+        """Moves the bar to `step`."""
         speed = self._progress.tasks[self._progress.task_ids.index(self._task)].speed
         rate = f"{speed:,.1f} steps/s" if speed else ""
         self._progress.update(self._task, completed=step, rate=rate)
 
     def show_loss(self, loss: float) -> None:
-        """Shows the training loss that was logged last."""
+        """Shows the last logged training loss."""
         self._progress.update(self._task, loss=f"loss {loss:.4g}")

@@ -1,4 +1,4 @@
-"""What a stage records while it trains: losses, evaluations, checkpoints; and when it is on a plateau."""
+"""Records the losses, evaluations and checkpoints of a stage, and detects a plateau."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vigreux.run.folder import RunFolder
 
 
 class Recorder:
-    """Writes the records of one stage, and counts what the stage has spent.
+    """Writes the records of one stage, and counts its cost.
 
     Args:
-        folder: where records go; `None` on all processes but the first.
+        folder: the run folder that gets the records; `None` on all processes but the first.
         stage: the stage that runs.
-        start: what the run had spent when the stage began.
-        cost: what one step costs.
-        samples_per_step: training samples of one step.
-        plateau_loss: the number of an evaluation that a plateau is judged by.
-        keep: how many checkpoints of the stage stay; `None` keeps all.
+        start: the run's totals when the stage began.
+        cost: the cost of one step.
+        samples_per_step: the number of training samples of one step.
+        plateau_loss: returns the value of an evaluation that decides whether the stage is on a plateau.
+        keep: the number of checkpoints of the stage to keep; `None` keeps all.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class Recorder:
         self.samples_per_step = samples_per_step
         self.plateau_loss = plateau_loss
         self.keep = keep
-        self.seconds = start.seconds  # of training in the whole run; the backend adds to it
+        self.seconds = start.seconds  # training time of the whole run; the backend adds to it
         self.losses: list[float] = []
         self.evaluations: list[Mapping[str, Any]] = []
 
     def restore(self, records: list[dict[str, Any]]) -> None:
-        """Takes up the run's records after a resume, so that plateaus and seconds go on where they were.
+        """Restores the losses, evaluations and seconds of the stage from the run's records, after a resume.
 
-        The stages before this one may have been trained again since, and may have taken longer. So this
-        stage's seconds are counted from the last record of the stage before it, not from `start`.
+        The earlier stages may have been trained again and may have taken longer. So this stage's seconds
+        count from the last record of the previous stage, not from `start`.
         """
-        began = 0.0
+        previous_end = 0.0
         for record in records:
             if record["stage"] != self.stage.name:
-                began = record["seconds"]
+                previous_end = record["seconds"]
                 continue
-            self.seconds = self.start.seconds + record["seconds"] - began
+            self.seconds = self.start.seconds + record["seconds"] - previous_end
             if record["kind"] == "train":
                 self.losses.append(record["loss"])
             else:
@@ -77,9 +77,9 @@ class Recorder:
         self._write("eval", step, metrics)
 
     def seal(self, checkpoint: Path) -> None:
-        """Makes a written checkpoint count, and deletes older ones. The first process calls it.
+        """Marks a written checkpoint as complete, and deletes older ones. Only the first process calls it.
 
-        The checkpoint gets a copy of the records until now, and then its manifest.
+        The checkpoint gets a copy of the records so far, and then its manifest.
         """
         assert self.folder is not None, "only the first process writes"
         self.folder.copy_metrics(checkpoint)
@@ -92,7 +92,7 @@ class Recorder:
         return on_plateau(self.stage.duration, [self.plateau_loss(metrics) for metrics in self.evaluations])
 
     def totals(self, step: int) -> Totals:
-        """What the run has spent after `step` steps of this stage."""
+        """The run's totals after `step` steps of this stage."""
         return self.start.after(step, self.cost, self.samples_per_step, self.seconds - self.start.seconds)
 
     def _write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -116,8 +116,8 @@ class Recorder:
 def held_out_loss(evaluation: Mapping[str, Any]) -> float:
     """The held-out loss of an evaluation.
 
-    A loss that was not finite is infinite here. A file holds null in its place, so that a run sees the same
-    plateau with and without a resume.
+    A loss that is not finite counts as infinite. A file stores it as null. So a run detects the same plateau
+    with and without a resume.
     """
     loss = evaluation["loss"]
     return loss if loss is not None and math.isfinite(loss) else math.inf

@@ -1,4 +1,4 @@
-"""What the loop puts into a run folder and takes from it: whole stages, the first weights, the student."""
+"""Saves to and restores from a run folder: undamaged stages, the first weights, the finished student."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from vigreux.run.checkpoints import (
 )
 from vigreux.run.folder import STUDENT, RunFolder, StageRecord
 
-CARRIED = "carried"  # in a stage's folder: what the stage hands on beside weights
+CARRIED = "carried"  # in a stage's folder: the state that the stage passes on in addition to the weights
 
 
 def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Callable[[int], bool]) -> None:
-    """Leaves only what is whole in a run folder: stages, checkpoints, and the metrics until the last one.
+    """Removes damaged stages and checkpoints from a run folder, and the metrics after the last checkpoint.
 
-    A stage that left something damaged is trained again from its last whole checkpoint, or from its start.
-    The stages after it go on from their own checkpoints. Samples, masks and dropout are functions of the
-    seed, so the bits are the same.
+    A damaged stage is trained again from its last undamaged checkpoint, or from its start. The later stages
+    continue from their own checkpoints. Samples, masks and dropout are functions of the seed, so the
+    results are identical to the bit.
 
     Args:
-        folder: the run, open for writing.
-        curriculum: its stages.
-        hands_on: whether a stage hands on more than weights, by its index.
+        folder: the run folder, open for writing.
+        curriculum: the run's stages.
+        hands_on: takes a stage's index; returns whether the stage passes on more than weights.
     """
     finished = folder.stages()
     damaged = [i for i, record in enumerate(finished) if not _is_whole(folder, i, record, hands_on(i))]
@@ -49,7 +49,7 @@ def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Ca
     directories = [folder.stage_dir(i, stage.name) for i, stage in enumerate(curriculum)]
     for directory in directories:
         drop_damaged(directory)
-    # the run goes on inside the first stage that is not finished, or where the stage before it ended
+    # The run continues inside the first unfinished stage, or at the end of the stage before it.
     index = len(finished)
     checkpoint = latest_checkpoint(directories[index]) if index < len(directories) else None
     if checkpoint is None and index > 0:
@@ -60,7 +60,7 @@ def restore_whole_stages(folder: RunFolder, curriculum: Curriculum, hands_on: Ca
 
 
 def _is_whole(folder: RunFolder, index: int, record: StageRecord, hands_on: bool) -> bool:
-    """Whether a finished stage still has all that the next stage starts from."""
+    """Whether a finished stage still has everything that the next stage starts from."""
     directory = folder.stage_dir(index, record.name)
     checkpoint = latest_checkpoint(directory)
     if checkpoint is None or step_of(checkpoint) != record.steps:
@@ -69,7 +69,7 @@ def _is_whole(folder: RunFolder, index: int, record: StageRecord, hands_on: bool
 
 
 def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], Any]) -> None:
-    """Saves the student's first weights, so that a resume starts from them, whatever student it is handed.
+    """Saves the student's first weights, so that a resumed run starts from them, whatever student it gets.
 
     Raises:
         CheckpointError: the saved weights are missing or damaged, the run has no checkpoint, and this student
@@ -79,7 +79,7 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], A
     if not verify_manifest(initial):
         return
     if folder.stages() or folder.checkpoints():
-        return  # the run goes on from these, unless all of them turn out to be damaged
+        return  # the run continues from these, unless all of them turn out to be damaged
     stored = folder.info().get("fingerprints", {}).get(STUDENT)
     if stored is not None and stored != weights_in_memory(student):
         raise CheckpointError(
@@ -92,7 +92,7 @@ def keep_initial(folder: RunFolder, student: nn.Module, save: Callable[[Path], A
 
 
 def save_finished_student(folder: RunFolder, save: Callable[[Path], None]) -> None:
-    """Puts the finished model into the run folder, whole or not at all."""
+    """Puts the finished model into the run folder, completely or not at all."""
     temporary = folder.unfinished_student
     shutil.rmtree(temporary, ignore_errors=True)
     save(temporary)

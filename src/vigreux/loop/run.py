@@ -1,6 +1,6 @@
 """The life of a run, from start or resume through its stages to the finished student.
 
-Every backend runs through here. `vigreux.loop.backend` says what the loop asks of it.
+All backends run through this module. `vigreux.loop.backend` defines their interface.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def start_or_resume(
     resume: bool,
     quiet: bool,
 ) -> Summary | None:
-    """Starts or resumes the run in `root`. Nothing is written before everything is checked.
+    """Starts or resumes the run in `root`. All checks come before the first write.
 
     Args:
         backend: trains the student.
         root: the run folder.
-        config: what was asked, as plain values.
-        defaults: what `config` is where nothing is asked.
-        name: the curriculum's name in tables; default from `config`.
-        resume: resume the run in `root`.
+        config: the configuration, as plain values.
+        defaults: the default configuration, as plain values.
+        name: the curriculum's name in tables; the default comes from `config`.
+        resume: whether to resume the run in `root`.
         quiet: no progress bar.
 
     Returns:
@@ -58,14 +58,15 @@ def start_or_resume(
         backend.wait()
         run_stages(backend, None, root, quiet=True)
         return None
-    stages, prints = to_plain(backend.curriculum), backend.fingerprints()
+    stages = to_plain(backend.curriculum)
+    fingerprints = backend.fingerprints()
     if resume:
-        folder = RunFolder.resume(root, config, stages, defaults=defaults, fingerprints=prints)
+        folder = RunFolder.resume(root, config, stages, defaults=defaults, fingerprints=fingerprints)
     else:
-        # the plan first: until the budget is known to buy every stage, no folder is made
+        # The plan comes first: no folder is created before the budget is known to cover every stage.
         plan = plan_text(backend.plan())
         folder = RunFolder.create(
-            root, config, stages, name=name, device=backend.device, plan=plan, fingerprints=prints
+            root, config, stages, name=name, device=backend.device, plan=plan, fingerprints=fingerprints
         )
     backend.wait()
     with folder:
@@ -85,8 +86,8 @@ def run_stages(
         quiet: no progress bar.
 
     Raises:
-        TrainingError: a loss is not finite, the disk is full, or there is too little memory. What was
-            finished stays, and the run can be resumed.
+        TrainingError: a loss is not finite, the disk is full, or there is too little memory. Finished stages
+            stay, and the run can be resumed.
     """
     with reported_failures(root, folder, smaller=backend.smaller):
         if folder is not None:
@@ -108,7 +109,7 @@ def run_stages(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all stages of a run share."""
+    """The objects that all stages of a run share."""
 
     backend: Backend
     folder: RunFolder | None
@@ -118,14 +119,16 @@ class _Run:
 
 
 def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
-    """Trains one stage, or takes up what it left if it is finished; returns what the run has spent then."""
-    backend, folder = run.backend, run.folder
-    stage, planned = backend.curriculum[index], run.plan[index]
+    """Trains one stage, or loads its result if it is finished; returns the run's totals after it."""
+    backend = run.backend
+    folder = run.folder
+    stage = backend.curriculum[index]
+    planned = run.plan[index]
     directory = RunFolder(run.root).stage_dir(index, stage.name)
     finished = RunFolder.open(run.root).stages()
     if index < len(finished):
-        if index == len(finished) - 1:  # only the last one's student is needed
-            _take_up(backend, index, directory)
+        if index == len(finished) - 1:  # only the student of the last finished stage is needed
+            _load_finished_stage(backend, index, directory)
         record = finished[index]
         return start.after(record.steps, planned.cost, backend.samples_per_step, record.seconds)
     checkpoint = latest_checkpoint(directory)
@@ -134,7 +137,7 @@ def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
     keep = None if backend.keep_checkpoints else 1
     if folder is not None and checkpoint is not None:
         folder.restore_metrics(checkpoint, start.steps + step_of(checkpoint), say=False)
-        if keep is not None:  # a kill may come between a new checkpoint and the deletion of the older ones
+        if keep is not None:  # a killed run may have saved a checkpoint without deleting the older ones
             rotate(directory, keep)
     with backend.open_stage(index) as opened:
         recorder = Recorder(
@@ -150,7 +153,7 @@ def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
         recorder.restore(RunFolder.open(run.root).metrics())
         steps = planned.steps
         if checkpoint is not None and recorder.on_plateau():
-            steps = step_of(checkpoint)  # the stage ended here; the kill came before its record
+            steps = step_of(checkpoint)  # the stage ended here; the run was killed before its record
         total_steps = sum(stage_plan.steps for stage_plan in run.plan)
         with _naming_the_checkpoint(stage, directory):
             steps = opened.train(
@@ -158,7 +161,7 @@ def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
             )
     if folder is not None:
         if backend.hands_on(index):
-            _hand_on(backend, directory / CARRIED)
+            _save_carried_state(backend, directory / CARRIED)
         folder.finish_stage(_record(recorder, opened, steps, checkpoint_path(directory, steps), run.root))
     backend.wait()  # the other processes read the record
     return recorder.totals(steps)
@@ -166,19 +169,19 @@ def _run_stage(run: _Run, index: int, start: Totals) -> Totals:
 
 @contextmanager
 def _naming_the_checkpoint(stage: Stage, directory: Path) -> Iterator[None]:
-    """Adds the stage and its last good checkpoint to the message of a failure."""
+    """Adds the stage and its last good checkpoint to the message of a `TrainingError`."""
     try:
         yield
     except TrainingError as error:
         last = latest_checkpoint(directory)
-        good = "no checkpoint of this stage was reached"
+        checkpoint_note = "no checkpoint of this stage was reached"
         if last is not None:
-            good = f"the last good checkpoint is {last}"
-        raise TrainingError(f"stage {stage.name!r}: {error}; {good}") from error
+            checkpoint_note = f"the last good checkpoint is {last}"
+        raise TrainingError(f"stage {stage.name!r}: {error}; {checkpoint_note}") from error
 
 
-def _take_up(backend: Backend, index: int, directory: Path) -> None:
-    """Loads what the finished stage `index` left in `directory`."""
+def _load_finished_stage(backend: Backend, index: int, directory: Path) -> None:
+    """Loads the result of the finished stage `index` from `directory`."""
     checkpoint = latest_checkpoint(directory)
     assert checkpoint is not None, "restore_whole_stages drops a stage without a checkpoint"
     backend.load(checkpoint)
@@ -186,8 +189,8 @@ def _take_up(backend: Backend, index: int, directory: Path) -> None:
         backend.load_state(directory / CARRIED)
 
 
-def _hand_on(backend: Backend, carried: Path) -> None:
-    """Saves what a stage hands on beside weights."""
+def _save_carried_state(backend: Backend, carried: Path) -> None:
+    """Saves the state that a stage passes on in addition to the weights."""
     shutil.rmtree(carried, ignore_errors=True)
     carried.mkdir(parents=True)
     backend.save_state(carried)
@@ -195,8 +198,9 @@ def _hand_on(backend: Backend, carried: Path) -> None:
 
 
 def _record(recorder: Recorder, opened: OpenStage, steps: int, checkpoint: Path, root: Path) -> StageRecord:
-    """What stages.jsonl says of a finished stage; warns of one that learned nothing."""
-    stage, cost = recorder.stage, recorder.cost
+    """The record of a finished stage for stages.jsonl; warns if the stage learned nothing."""
+    stage = recorder.stage
+    cost = recorder.cost
     explained = recorder.evaluations[-1].get("explained_variance")
     notes: tuple[str, ...] = ()
     if explained is not None and explained <= 0:
@@ -223,7 +227,7 @@ def _record(recorder: Recorder, opened: OpenStage, steps: int, checkpoint: Path,
 
 
 def _finish(backend: Backend, folder: RunFolder | None, totals: Totals) -> dict[str, float]:
-    """Evaluates the student, and puts it and the summary into the run folder."""
+    """Evaluates the student, and writes it and the summary into the run folder."""
     metrics = backend.evaluate()
     if folder is not None:
         facts = backend.facts()
