@@ -25,13 +25,12 @@ from vigreux.models.layout import named_layout, num_blocks
 def make_setup(
     config: RunConfig, materials: Materials, stored: Mapping[Projection, Tensor] | None = None
 ) -> Setup:
-    """One run: the curriculum fitted to both models, and the student with its first weights.
+    """Sets up one run: the curriculum fitted to both models, and the student with its first weights.
 
     Args:
-        config: of the run.
-        materials: what it shares with others.
-        stored: the projections that the signals of a cache went through, which the student's start must use,
-            too.
+        config: the run's configuration.
+        materials: the objects that the run shares with others.
+        stored: the projections of a cache's signals. The student's first weights must use them, too.
     """
     config = materials.settled(config)
     materials.hold_teacher(config)

@@ -1,4 +1,4 @@
-"""The student of a configuration, and how it starts."""
+"""The student of a configuration, and its first weights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from vigreux.tasks.task import Task
 
 
 def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
-    """The student, from `student.model` or with random weights of the seed, and notes for the user."""
-    settings, teacher = config.student, materials.model
+    """The student, from `student.model` or with random weights from the seed, and notes for the user."""
+    settings = config.student
+    teacher = materials.model
     if settings.model is not None:
         return _start_model(settings.model, config, materials)
     student = sizes.make_student(
@@ -44,13 +45,15 @@ def make_student(config: RunConfig, materials: Materials) -> tuple[PreTrainedMod
         from_layers=settings.from_layers if settings.init == "teacher-layers" else None,
         seed=config.seed,
     )
-    if student.can_generate():  # end tokens and settings of sampling, which the config does not hold
+    if student.can_generate():  # end tokens and sampling settings, which are not in the config
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student, []
 
 
 def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[PreTrainedModel, list[str]]:
-    source, teacher, settings = local(model), materials.model, config.student
+    source = local(model)
+    teacher = materials.model
+    settings = config.student
     start = start_config(settings)
     assert start is not None
     options: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
@@ -81,9 +84,9 @@ def _start_model(model: str, config: RunConfig, materials: Materials) -> tuple[P
 def load_with_new_head(
     source: str, auto_class: str, classes: Classes, seed: int, **options: Any
 ) -> PreTrainedModel:
-    """A classifier of these classes from a model without a head, or with a head of another size.
+    """Loads a classifier of these classes from a model without a head, or with a head of another size.
 
-    The new head is random; `seed` is its seed.
+    The new head has random weights from `seed`.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -108,21 +111,21 @@ def start_from_teacher_(
     layout: Layout | None = None,
     from_layers: Sequence[int] | None = None,
 ) -> list[str]:
-    """Gives `student` first weights made from the teacher; returns notes for the user.
+    """Initialises `student` from the teacher; returns notes for the user.
 
     Args:
-        student: changed in place. With `random` it stays as it is.
-        teacher: of the student's family.
+        student: the model to change in place. With `random` it stays as it is.
+        teacher: a model of the student's family.
         init: random, projected-embeddings or teacher-layers (see `StudentConfig`).
-        task: gives the rows on which the teacher is tried.
-        projection: of the curriculum's hidden stages, for projected embeddings.
-        projections: of the run; its matrices are those of the hidden stages.
-        layout: where the student's blocks are; default found.
-        from_layers: teacher block (0-based) for each student block, for teacher-layers; default evenly
+        task: its rows are used to check the teacher.
+        projection: the projection of the curriculum's hidden stages, for projected embeddings.
+        projections: the run's projections; its hidden stages use the same matrices.
+        layout: the position of the student's blocks; by default it is detected.
+        from_layers: teacher block (0-based) for each student block, for teacher-layers; by default evenly
             spread.
 
     Raises:
-        ConfigError: student and teacher do not fit the start that is asked for.
+        ConfigError: student and teacher do not fit `init`.
     """
     if init == "random":
         return []
@@ -133,7 +136,7 @@ def start_from_teacher_(
     if init == "teacher-layers":
         layers = from_layers or evenly_copied_layers(text_config(model), num_blocks(student, layout))
         return copy_layers_(student, model, layers, **layouts)
-    if projection.kind == "learned":  # trained with its stage, so unknown before it: its first value is taken
+    if projection.kind == "learned":  # it is trained with its stage, so only its first value is known here
         projection = Projection("gaussian", projection.seed)
     widths = hidden_size(model, teacher.layout), hidden_size(student, layout)
     matrix = projections.matrix(projection, TeacherRef.final(), *widths)

@@ -1,4 +1,4 @@
-"""From a `TeachConfig` to a run: a model to train on the labels."""
+"""Sets up a run from a `TeachConfig`: a model that is trained on the labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vigreux.tasks.synthetic.build import generated_tokenizer, is_generated
 from vigreux.tasks.task import Task
 from vigreux.tasks.tokenizers import train_tokenizer
 
-OF_FAMILY = "student: "  # how `student_config` begins what it says of a family
+FAMILY_PREFIX = "student: "  # `student_config` begins its messages about a family with this
 
 
 @doing("making the model and its data")
@@ -85,9 +85,9 @@ def _tokenizer(config: TeachConfig, documents: Documents) -> Any:
 def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] | None, list[str]]:
     """Class id → name, and notes.
 
-    They are the classes of the classifier to start from if the labels are its classes, else those of the
-    labels. A head with the same number of classes continues; a head with another number starts anew (see
-    `load_model`).
+    If the labels are the classes of the classifier to start from, its classes are used, else those of the
+    labels. A head with the same number of classes keeps its weights. A head with another number is replaced
+    by a new one (see `load_model`).
     """
     class_names = BUILDERS[config.task.kind].class_names
     if class_names is None:
@@ -108,8 +108,7 @@ def _classes(config: TeachConfig, documents: Documents) -> tuple[dict[int, str] 
     if len(of_start) != len(of_data):
         return of_data, [
             f"model.start: its head has {len(of_start)} outputs, the data {len(of_data)} classes: a new head"
-            " is"
-            " made"
+            " is made"
         ]
     if is_generic(names):
         return dict(enumerate(of_start)), []
@@ -127,7 +126,7 @@ def _model(config: ModelConfig, kind: TaskKind, task: Task, tokenizer: Any, seed
     if config.start is None:
         return build(_random_config(config, kind, tokenizer, labels), auto_class, seed)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # of a head that the checkpoint lacks
+        torch.manual_seed(seed)  # for a head that the checkpoint lacks
         return load_model(
             local(config.start),
             auto_class,
@@ -141,16 +140,16 @@ def _model(config: ModelConfig, kind: TaskKind, task: Task, tokenizer: Any, seed
 def _random_config(
     config: ModelConfig, kind: TaskKind, tokenizer: Any, labels: dict[str, Any]
 ) -> PreTrainedConfig:
-    """The family's own config with our sizes, the tokenizer's ids and the task's labels."""
+    """The family's config with the configured sizes, the tokenizer's ids and the task's labels."""
     assert config.family is not None
     if config.family not in CONFIG_MAPPING:
-        near = get_close_matches(config.family, list(CONFIG_MAPPING), n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
+        suggestions = get_close_matches(config.family, list(CONFIG_MAPPING), n=1)
+        hint = f" did you mean {suggestions[0]!r}?" if suggestions else ""
         accepted = "a model type of transformers, such as bert, gpt2 or llama"
         raise ConfigError(f"model.family: unknown value {config.family!r};{hint} accepted: {accepted}")
     family = AutoConfig.for_model(config.family)
     if SPECS[kind].is_causal and hasattr(family, "is_decoder"):
-        family.is_decoder = True  # an encoder that is asked for the next token must not see it
+        family.is_decoder = True  # an encoder that predicts the next token must not see it
     check_kind(kind, family, "model.family")
     family.vocab_size = len(tokenizer)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"):
@@ -160,7 +159,7 @@ def _random_config(
         setattr(family, name, value)
     if config.dropout is not None:
         _set_dropout(family, config.dropout)
-    # what a family does not have is not set where nobody asked for it
+    # A size that the family does not have is set only if the user asked for it.
     without_heads = not hasattr(family, "num_attention_heads") and config.heads == ModelConfig().heads
     intermediate = config.intermediate
     if intermediate is None and any(hasattr(family, name) for name in INTERMEDIATE):
@@ -176,7 +175,7 @@ def _random_config(
 
 
 def _set_dropout(family: PreTrainedConfig, share: float) -> None:
-    """Every dropout that the family has; a `None` among them is a default that follows another one."""
+    """Sets every dropout of the family. A dropout of `None` follows another one and stays as it is."""
     names = [
         name for name, value in family.to_dict().items() if "drop" in name and isinstance(value, (int, float))
     ]
@@ -188,12 +187,12 @@ def _set_dropout(family: PreTrainedConfig, share: float) -> None:
 
 @contextmanager
 def _field_names(prefix: str) -> Iterator[None]:
-    """What is said of `student.heads` elsewhere is said of `model.heads` here."""
+    """Renames fields in errors: `student.heads` becomes `model.heads`."""
     try:
         yield
     except ConfigError as error:
         message = str(error).removeprefix(prefix)
-        if message.startswith(OF_FAMILY):  # a student can be a model of one's own; here there is no other way
-            reason = message.removeprefix(OF_FAMILY).rpartition("; accepted")[0]
+        if message.startswith(FAMILY_PREFIX):  # a student may be the user's model, a teacher here may not
+            reason = message.removeprefix(FAMILY_PREFIX).rpartition("; accepted")[0]
             message = f"family: {reason}; accepted: other sizes, or another family"
         raise ConfigError(f"model.{message}") from error

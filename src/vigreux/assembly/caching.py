@@ -1,4 +1,4 @@
-"""From a configuration to a cache of its teacher's signals, and from a cache to a run without the teacher."""
+"""Writes a cache of a teacher's signals from a configuration, and sets up runs that use it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ from vigreux.tasks.fingerprint import data_fingerprint
 from vigreux.tasks.task import Task
 from vigreux.units import human_bytes
 
-HELD_OUT, PROJECTIONS = "held-out", "projections"
+HELD_OUT = "held-out"
+PROJECTIONS = "projections"
+# the fields of the task that determine which rows exist and what they contain
 TASK_FIELDS = (
     "kind",
     "max_length",
@@ -67,19 +69,20 @@ TASK_FIELDS = (
     "attend_masked",
     "boundary_level",
     "pooling",
-)  # what rows there are, and of what
+)
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What `vigreux cache` is about to write.
+    """A cache that `vigreux cache` is about to write.
 
     Args:
-        store: the cache, begun or gone on with.
-        setup: of the run that it is for.
-        signals: what is written.
+        store: the cache, new or resumed.
+        setup: the setup of the run that the cache is for.
+        signals: the signals to write.
         size: bytes of all signals, estimated from the first batches.
-        lock: of the cache's directory, which the first process holds for all of them until `close`.
+        materials: the teacher and the data.
+        lock: the lock of the cache's directory. The first process holds it for all of them until `close`.
     """
 
     store: CacheStore
@@ -92,13 +95,14 @@ class Capture:
     @property
     def samples_left(self) -> int:
         """Samples of this process's share of the missing shards."""
-        state, manifest = PartialState(), self.store.manifest
+        state = PartialState()
+        manifest = self.store.manifest
         share = {"process": state.process_index, "processes": state.num_processes}
         shards = ((split, self.store.missing(split, **share)) for split in SPLITS)
         return sum(len(manifest.keys(split, number)) for split, numbers in shards for number in numbers)
 
     def run(self, advance: Callable[[int], None] = lambda samples: None) -> None:
-        """Writes what is missing: each process its shards, the first one also what belongs to no sample."""
+        """Writes what is missing: each process its shards, the first one also the files beside the shards."""
         state = PartialState()
         if state.is_main_process:
             self._write_beside()
@@ -114,7 +118,7 @@ class Capture:
         self.close()
 
     def close(self) -> None:
-        """Lets another process write the cache."""
+        """Releases the lock, so that another process can write the cache."""
         self.lock.release()
 
     def _write_beside(self) -> None:
@@ -136,7 +140,7 @@ def begin_capture(config: RunConfig) -> Capture:
     """Loads the teacher and begins, or resumes, the cache that `config` names.
 
     Raises:
-        ConfigError: no path, a stage without a teacher alone, more bytes than the disk has.
+        ConfigError: there is no path, no stage asks a teacher for anything, or the disk has too little space.
         CacheError: the directory holds a cache of something else, or another process writes it.
     """
     if config.cache.path is None:
@@ -152,7 +156,7 @@ def begin_capture(config: RunConfig) -> Capture:
     materials = load_materials(config)
     config = materials.settled(config)
     damaged = stored = None
-    if (root / MANIFEST).exists():  # its shards went through its projections
+    if (root / MANIFEST).exists():  # existing shards have used the stored projections
         store = CacheStore.open(root)
         try:
             stored = cached_projections(store, student_width(config, materials))
@@ -185,7 +189,7 @@ def begin_capture(config: RunConfig) -> Capture:
             raise _busy(root) from busy
         store = CacheStore.create(root, manifest)
         if damaged is not None:
-            _without_projections(store, setup, damaged)
+            _repair_projections(store, setup, damaged)
     PartialState().wait_for_everyone()
     return Capture(CacheStore.create(root, manifest), setup, signals, size, materials, lock)
 
@@ -197,7 +201,7 @@ def _manifest(
     steps: Sequence[int] | None,
     fits: dict[str, str],
 ) -> Manifest:
-    """Of a cache by stream if the `steps` of each stage are known, else by index."""
+    """The manifest of a cache: by stream if the `steps` of each stage are known, else by index."""
     spans = {
         cached.name: [list(span) for span in cached.spans] for cached in signals if cached.spans is not None
     }
@@ -218,12 +222,12 @@ def _busy(root: Path) -> CacheError:
     )
 
 
-def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -> None:
-    """Repairs damaged projections: if they cannot be made again as they were, all shards are rebuilt."""
+def _repair_projections(store: CacheStore, setup: Setup, damaged: CacheError) -> None:
+    """Repairs damaged projections. If they cannot be reproduced exactly, all shards are rebuilt."""
     if not any(store.root.glob("*/shard-*.json")):
-        return  # nothing went through them yet
-    again = hashlib.sha256(save(_projections(setup))).hexdigest()
-    if again == store.recorded(PROJECTIONS):
+        return  # no shard has used them yet
+    digest = hashlib.sha256(save(_projections(setup))).hexdigest()
+    if digest == store.recorded(PROJECTIONS):
         warnings.warn(f"{str(damaged).split(';')[0]}: it is made again", UserWarning, stacklevel=3)
         return
     warnings.warn(
@@ -236,7 +240,7 @@ def _without_projections(store: CacheStore, setup: Setup, damaged: CacheError) -
 
 
 def _projections(setup: Setup) -> dict[str, Tensor]:
-    """By name, as the cache holds them."""
+    """The run's projections by name, as the cache stores them."""
     return {
         f"{spec.kind}/{spec.seed}": matrix.detach().cpu().contiguous()
         for spec, matrix in run_projections(setup).of_final().items()
@@ -246,8 +250,8 @@ def _projections(setup: Setup) -> dict[str, Tensor]:
 def _check_space(root: Path, size: int) -> None:
     existing = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    written = sum(path.stat().st_size for path in root.rglob("*.safetensors")) if root.exists() else 0
-    if size - written > free:
+    cached = sum(path.stat().st_size for path in root.rglob("*.safetensors")) if root.exists() else 0
+    if size - cached > free:
         raise ConfigError(
             f"cache.path: {root}: takes about {human_bytes(size)}, and {human_bytes(free)} are free;"
             " accepted: more room, cache.precision int8, cache.logits top with a smaller cache.k"
@@ -255,7 +259,7 @@ def _check_space(root: Path, size: int) -> None:
 
 
 def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[TeacherRef]) -> dict[str, str]:
-    """Fingerprints of all that the signals depend on: data, batches, tokenizer and the teachers' weights."""
+    """Fingerprints of everything that the signals depend on: data, task, tokenizer and teachers' weights."""
     prints = {
         "data": data_fingerprint(task, str(config.task.data)),
         "task": hash_of({name: getattr(config.task, name) for name in TASK_FIELDS}),
@@ -278,7 +282,7 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
         weights = f"{source}@{config.teacher.revision}"
         if Path(source).is_dir():
             weights = weights_fingerprint(source)
-        if config.teacher.options:  # a quantised model gives other signals from the same weights
+        if config.teacher.options:  # a quantised model gives different signals from the same weights
             weights += f" {hash_of(config.teacher.options)}"
         prints[f"teacher ({ref})"] = weights
     return prints
@@ -288,7 +292,7 @@ def fingerprints(config: RunConfig, task: Task, tokenizer: Any, refs: list[Teach
 
 
 def cached_projections(store: CacheStore, width: int | None) -> dict[Projection, torch.Tensor]:
-    """The projections to students of `width` that the cache's hidden states went through."""
+    """The projections to students of `width` that were applied to the cache's hidden states."""
     plain = store.read_beside(PROJECTIONS)
     with readable(store.root / f"{PROJECTIONS}.safetensors"):
         projections = {}
@@ -300,12 +304,12 @@ def cached_projections(store: CacheStore, width: int | None) -> dict[Projection,
 
 
 def student_width(config: RunConfig, materials: Materials) -> int:
-    """Of the student that `config` asks for."""
+    """The width of the student that `config` asks for."""
     return config.student.hidden or hidden_size(materials.model, materials.teacher.layout)
 
 
 def open_cache(config: RunConfig, materials: Materials) -> CacheStore:
-    """The cache that a run names. Raises `CacheError` where it is none, or was made for something else."""
+    """The cache that a run names. Raises `CacheError` if it is no cache, or was made for something else."""
     assert config.cache.path is not None
     store = CacheStore.open(Path(config.cache.path))
     config = materials.settled(config)
@@ -323,15 +327,13 @@ def _ref(name: str) -> TeacherRef:
     text = name.removeprefix("teacher (").removesuffix(")")
     if text == "final":
         return TeacherRef.final()
-    return (
-        TeacherRef.checkpoint(int(text.split()[1]))
-        if text.startswith("checkpoint ")
-        else TeacherRef.other(text)
-    )
+    if text.startswith("checkpoint "):
+        return TeacherRef.checkpoint(int(text.split()[1]))
+    return TeacherRef.other(text)
 
 
 def learn_from_cache(setup: Setup, store: CacheStore) -> None:
-    """Gives a setup the cache in place of its teachers.
+    """Replaces the teachers of a setup by the cache.
 
     Raises:
         CacheError: a stage reads samples of a stream that were not written for it.
@@ -352,9 +354,11 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
     spans = stage_spans(setup, resolve_steps(setup.curriculum, steps or 0, **setup.sizes))
     for stage, (first, end) in zip(setup.curriculum, spans):
         for signal in matcher_of(stage.target).signals:
-            names = [signal_name(stage.teacher, signal, before_head=before) for before in (False, True)]
-            written = [name for name in names if name in store.manifest.signals]
-            if written and not any(store.manifest.has(name, first, end) for name in written):
+            names = [
+                signal_name(stage.teacher, signal, before_head=before_head) for before_head in (False, True)
+            ]
+            cached = [name for name in names if name in store.manifest.signals]
+            if cached and not any(store.manifest.has(name, first, end) for name in cached):
                 raise CacheError(
                     f"{store.root}: stage {stage.name!r} reads samples {first:,} to {end:,} of the stream,"
                     " which were not written for it; accepted: the curriculum and steps that the cache was"
@@ -363,7 +367,7 @@ def _check_spans(setup: Setup, store: CacheStore) -> None:
 
 
 def cached_held_out(config: RunConfig, task: Task, store: CacheStore) -> HeldOut:
-    """Evaluation beside the teacher's answers, which were written."""
+    """Evaluation against the teacher's stored answers."""
     size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
     pooling = config.task.pooling or "mean"
     plain = store.read_beside(HELD_OUT)

@@ -1,4 +1,4 @@
-"""Pooling and length of texts, as the folder of a teacher from sentence-transformers has them."""
+"""Pooling and maximum length, as the folder of a teacher from sentence-transformers states them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vigreux.models.sentence_folder import read_sentence_folder
 
 
 def settled(config: RunConfig) -> tuple[TaskConfig, list[str]]:
-    """The task with its pooling and length settled, and what the user should know.
+    """The task with its pooling and length settled, and notes for the user.
 
-    An explicit `task.pooling` counts; without one the folder's does, or the mean where there is no such
-    folder. Texts are cut where the folder cuts them.
+    An explicit `task.pooling` takes precedence over the folder's pooling. Without either, the pooling is the
+    mean. Texts are cut to the folder's maximum length.
 
     Raises:
-        CheckpointError: the folder's embeddings are made in a way that Vigreux does not have.
+        CheckpointError: Vigreux does not support the folder's way of making embeddings.
     """
     task = config.task
     folder = None

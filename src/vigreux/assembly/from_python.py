@@ -1,4 +1,4 @@
-"""The task of models and data from Python: what is learned, from which rows."""
+"""The task of models and data from Python: what is learned, and from which rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def task_from_python(
     tokenizer: PreTrainedTokenizerBase | None,
     kind: TaskKind | None,
 ) -> Task:
-    """The task of `vigreux.distill`: by the student's class, unless `kind` names it; see there for the data.
+    """The task of `vigreux.distill`: `kind`, or the kind of the student's class. See there for the data.
 
     Raises:
         ConfigError: no task fits the models, or the models do not match.
@@ -54,8 +54,7 @@ def task_from_python(
         if _is_pair(data):
             raise DataError(
                 f"{name}: a pair of tensors is for torch modules; accepted for a {type(student).__name__}:"
-                " rows with"
-                f" input_ids (or the model {WITHOUT_TEXT})"
+                f" rows with input_ids (or the model {WITHOUT_TEXT})"
             )
     if tokenizer is None:
         raise ConfigError("processing_class: missing; accepted: the tokenizer of student and teacher")
@@ -70,7 +69,7 @@ def task_from_python(
 
 
 def _tensor_task(student: nn.Module, teacher: nn.Module | None, train: Any, held_out: Any) -> Task:
-    """Classification of tensors by modules that are called as `module(inputs)`, tried on the first rows."""
+    """Classification of tensors by modules that are called as `module(inputs)`; checks the first rows."""
     for name, data in (("train_dataset", train), ("eval_dataset", held_out)):
         if not _is_pair(data):
             name_of = "nothing" if data is None else f"a {type(data).__name__}"
@@ -92,9 +91,7 @@ def _is_pair(data: Any) -> bool:
 
 
 def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
-    """The number of outputs per row of a torch module, from its outputs for the first two rows of
-    `inputs`.
-    """
+    """The number of outputs per row of a torch module, measured on the first two rows of `inputs`."""
     weights = next(model.parameters(), None)
     if weights is None:
         raise ConfigError(
@@ -113,7 +110,8 @@ def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
         ) from error
     finally:
         model.train(training)
-    output = output if isinstance(output, Tensor) else _first(output)
+    if not isinstance(output, Tensor):
+        output = _first(output)
     if output is None or output.dim() != 2 or len(output) != len(rows):
         shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
         raise ConfigError(
@@ -129,7 +127,7 @@ def _outputs(where: str, model: nn.Module, inputs: Tensor) -> int:
 
 
 def _first(output: Any) -> Tensor | None:
-    """The first element of an output that is no tensor: views take it for the logits."""
+    """The first element of an output that is not a tensor: views read the logits from it."""
     try:
         first = output[0]
     except (TypeError, KeyError, IndexError):
@@ -140,7 +138,7 @@ def _first(output: Any) -> Tensor | None:
 def other_teacher_class(source: str, teacher: nn.Module | None, kind: AnyTaskKind) -> str:
     """The class that loads a checkpoint of the teacher's run or another model.
 
-    It is the teacher's class for a model of its family, else the class of the model's family for the task.
+    For a model of the teacher's family it is the teacher's class, else the family's class for the task.
     """
     name = type(teacher).__name__
     if not SPECS[kind].reads_tokens:

@@ -1,4 +1,4 @@
-"""The kind of task that models from Python are for, by their classes, and what their rows must fit."""
+"""The kind of task of models from Python, by their classes, and the limits on their input rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ HEADS: dict[str, TaskKind] = {SPECS[kind].model_table: kind for kind in TASK_KIN
 _HEADS_IN_WORDS = [f"{SPECS[kind].head} ({kind})" for kind in HEADS.values()]
 ACCEPTED = (
     f"a model with a head for {', '.join(_HEADS_IN_WORDS[:-1])} or {_HEADS_IN_WORDS[-1]}, or one without a"
-    " head"
-    " (embedding)"
+    " head (embedding)"
 )
 WITHOUT_TEXT = "wrapped in a torch module that is called as module(inputs), with pairs of tensors"
 
@@ -47,7 +46,7 @@ def _named_sort(model: nn.Module) -> str:
     return f"{type(model).__name__} ({sort})"
 
 
-def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: TaskKind | None) -> TaskKind:
+def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, stated: TaskKind | None) -> TaskKind:
     """The kind of task: that of the student's class, or `asked` if the class does not say.
 
     Raises:
@@ -56,10 +55,10 @@ def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: 
     """
     student_kind = kind_of("student", student)
     name = type(student).__name__
-    if asked is not None and student_kind is not None and asked != student_kind:
-        hint = "; for embeddings its base_model" if asked == "embedding" else ""
-        raise ConfigError(f"task: {asked!r}, and the student is a {name}; accepted: {student_kind!r}{hint}")
-    kind = asked or student_kind
+    if stated is not None and student_kind is not None and stated != student_kind:
+        hint = "; for embeddings its base_model" if stated == "embedding" else ""
+        raise ConfigError(f"task: {stated!r}, and the student is a {name}; accepted: {student_kind!r}{hint}")
+    kind = stated or student_kind
     if kind is None:
         raise ConfigError(
             f"task: missing, and the class {name} does not say it; accepted: {', '.join(TASK_KINDS)}"
@@ -68,23 +67,20 @@ def task_kind(student: PreTrainedModel, teacher: PreTrainedModel | None, asked: 
         if model is not None and not SPECS[kind].has_classes and _has_encoder_and_decoder(model):
             raise ConfigError(
                 f"{where}: {type(model).__name__} has an encoder and a decoder, which no task trains"
-                " together; accepted:"
-                f" {ACCEPTED}"
+                f" together; accepted: {ACCEPTED}"
             )
     if teacher is not None and SPECS[kind].has_logits:
         teacher_kind = kind_of("teacher", teacher)
         if teacher_kind is not None and teacher_kind != kind:
             raise ConfigError(
                 f"teacher: {type(teacher).__name__} is for {teacher_kind}, the student for {kind}; accepted:"
-                " a"
-                f" teacher for {kind}"
+                f" a teacher for {kind}"
             )
     return kind
 
 
 def kind_of(where: str, model: PreTrainedModel) -> TaskKind | None:
-    """The kind of task of a model, by its class or the classes that it inherits from; `None` if these do not
-    say.
+    """The kind of task of a model, by its class and base classes; `None` if these do not determine it.
 
     Raises:
         ConfigError: the model reads no texts, or no kind of task trains its head.
@@ -93,8 +89,7 @@ def kind_of(where: str, model: PreTrainedModel) -> TaskKind | None:
     if model.main_input_name != "input_ids":
         raise ConfigError(
             f"{where}: {name} reads {model.main_input_name}, and no task takes these yet; accepted: a model"
-            " that reads"
-            f" texts, or it {WITHOUT_TEXT}"
+            f" that reads texts, or it {WITHOUT_TEXT}"
         )
     for parent in type(model).__mro__:
         for mapping, kind in HEADS.items():
@@ -140,7 +135,8 @@ def _class_names(mapping: str) -> set[str]:
 
 def model_inputs(where: str, model: PreTrainedModel, kind: TaskKind) -> ModelInputs:
     """The inputs of a model that rows must fit."""
-    embeddings, head = _part(model.get_input_embeddings), _part(model.get_output_embeddings)
+    embeddings = _embeddings_or_none(model.get_input_embeddings)
+    head = _embeddings_or_none(model.get_output_embeddings)
     config: Any = model.config.get_text_config()
     limits = {}
     if getattr(config, "type_vocab_size", 0):
@@ -169,7 +165,7 @@ def model_inputs(where: str, model: PreTrainedModel, kind: TaskKind) -> ModelInp
 _POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions", "position_embedding")
 
 
-def _part(get: Any) -> Any:
+def _embeddings_or_none(get: Any) -> Any:
     try:
         return get()
     except (NotImplementedError, AttributeError):

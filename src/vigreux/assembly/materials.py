@@ -1,4 +1,4 @@
-"""What the runs of one configuration share: the teacher, the data, the meaning of token ids and classes."""
+"""The objects that the runs of a configuration share: teacher, data, meaning of token ids and classes."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ from vigreux.tasks.task import Task
 
 @dataclass
 class Materials:
-    """What every run of one configuration shares: loaded once."""
+    """The objects that all runs of one configuration share. They are loaded once."""
 
     task: Task
-    task_config: TaskConfig  # with what the teacher's folder settles
+    task_config: TaskConfig  # with the pooling and length of the teacher's folder
     meaning: Meaning
     model: PreTrainedModel  # the teacher's
     teacher: LiveTeacher
     series: dict[int, str]
     held_out: HeldOut
     notes: list[str]
-    # matrices that were made, by (samples, batch size) of PCA: they depend on nothing else that differs
-    # between runs
+    # Projection matrices by (samples, batch size) of PCA. Nothing else that they depend on differs between
+    # runs.
     _projected: dict[tuple[int, int], dict[Any, Tensor]] = field(default_factory=dict)
 
     @property
     def tokenizer(self) -> Any:
-        """That every text of the run goes through."""
+        """The tokenizer of every text of the run."""
         return self.meaning.tokenizer
 
     def settled(self, config: RunConfig) -> RunConfig:
-        """The configuration of a run with what the teacher's folder settles."""
+        """The configuration of a run with the pooling and length of the teacher's folder."""
         return replace(config, task=self.task_config)
 
     def projections(
@@ -66,17 +66,17 @@ class Materials:
     ) -> Projections:
         """The fixed projections of a run.
 
-        PCA takes a pass of the teacher. Runs with equal steps share its matrices.
+        PCA needs forward passes of the teacher. Runs with equal steps share its matrices.
 
         Args:
-            config: `training` says how many samples a step has.
-            teachers: of the run.
-            stored: matrices that the signals of a cache went through.
+            config: its section `training` sets the number of samples per step.
+            teachers: the run's teachers.
+            stored: the matrices of a cache's signals.
         """
         samples = CALIBRATION_BATCHES * samples_per_step(config.training, process_count())
         batch_size = (DEFAULTS | config.training)["per_device_train_batch_size"]
-        made = self._projected.setdefault((samples, batch_size), {})
-        return Projections(teachers, self.task, samples, batch_size, stored, made)
+        shared_matrices = self._projected.setdefault((samples, batch_size), {})
+        return Projections(teachers, self.task, samples, batch_size, stored, shared_matrices)
 
     def release_teacher(self) -> None:
         """Frees the teacher's weights, for runs that learn from a cache; `hold_teacher` loads them again."""
@@ -84,7 +84,7 @@ class Materials:
             self.model.to("meta")  # type: ignore[arg-type]
 
     def hold_teacher(self, config: RunConfig) -> None:
-        """Makes sure that the teacher's weights are there: a student's first weights come from them."""
+        """Loads the teacher's weights if they were freed: a student's first weights come from them."""
         if not is_placed(self.model) and next(self.model.parameters()).is_meta:
             self.model = load_teacher(local(config.teacher.model), config, config.teacher.revision)
             take_padding(self.meaning, self.model)
@@ -93,34 +93,39 @@ class Materials:
 
 def load_materials(config: RunConfig) -> Materials:
     """Loads teacher, tokenizer and data, and checks the series of checkpoints."""
-    own = config.teacher
+    teacher_config = config.teacher
     check_training(config.training)
     task_config, notes = settled(config)
     config = replace(config, task=task_config)
-    source = local(own.model)
-    tokenizer = load_tokenizer(source, revision=own.revision, trust_remote_code=own.trust_remote_code)
-    model = load_teacher(source, config, own.revision)
+    source = local(teacher_config.model)
+    tokenizer = load_tokenizer(
+        source, revision=teacher_config.revision, trust_remote_code=teacher_config.trust_remote_code
+    )
+    model = load_teacher(source, config, teacher_config.revision)
     check_length(config.task.max_length, model)
     meaning = _meaning(config, model, tokenizer)
     match = meaning.match(model.config, "teacher.model")
     names = None if meaning.classes is None else dict(enumerate(meaning.classes))
     with doing("reading the data"):
         task = build_task(config.task, tokenizer, id2label=names, by_name=match.order is not None)
-    _check_named(task, meaning)
+    _check_class_names(task, meaning)
     readers = [Reader.of_model("teacher.model", model)]
     if (start := start_config(config.student)) is not None:
         readers.append(Reader.of_config("student.model", start, config.task.kind))
-        begun = config.student
-        remote: dict[str, Any] = {"revision": begun.revision, "trust_remote_code": begun.trust_remote_code}
-        notes += compare_tokenizer(meaning, str(begun.model), start, "student.model", **remote)
+        student_config = config.student
+        loading: dict[str, Any] = {
+            "revision": student_config.revision,
+            "trust_remote_code": student_config.trust_remote_code,
+        }
+        notes += compare_tokenizer(meaning, str(student_config.model), start, "student.model", **loading)
         _check_rows(readers, tokenizer)
     meaning, task, of_tokens = settle_token_ids(meaning, task, readers)
     saved = (model.config.architectures or [type(model).__name__])[0]
     if not task.spec.has_logits and saved != type(model).__name__:
         notes.append(f"teacher.model: was saved as {saved}; an embedding task does not use its head")
-    series, of_series = checkpoint_series(own.checkpoints, source)
+    series, of_series = checkpoint_series(teacher_config.checkpoints, source)
     notes += [*of_tokens, *of_series, *([] if match.note is None else [match.note])]
-    teacher = live(model, own, match.order)
+    teacher = live(model, teacher_config, match.order)
     assert task_config.pooling is not None
     size = (DEFAULTS | config.training)["per_device_eval_batch_size"]
     held_out = HeldOut(task, teacher, task_config.pooling, size)
@@ -129,26 +134,26 @@ def load_materials(config: RunConfig) -> Materials:
 
 @doing("loading the teacher")
 def load_teacher(source: str, config: RunConfig, revision: str | None = None) -> PreTrainedModel:
-    own = config.teacher
-    found = load_config(source, revision=revision, trust_remote_code=own.trust_remote_code)
-    check_kind(config.task.kind, found, source)
+    """Loads the final teacher, a checkpoint of its run or another model, with the class for the task."""
+    teacher_config = config.teacher
+    model_config = load_config(source, revision=revision, trust_remote_code=teacher_config.trust_remote_code)
+    check_kind(config.task.kind, model_config, source)
     return load_model(
         source,
-        task_class(config.task.kind, found),
+        task_class(config.task.kind, model_config),
         revision=revision,
-        dtype=own.dtype,
-        allow_pickle=own.allow_pickle,
-        trust_remote_code=own.trust_remote_code,
-        **own.options,
+        dtype=teacher_config.dtype,
+        allow_pickle=teacher_config.allow_pickle,
+        trust_remote_code=teacher_config.trust_remote_code,
+        **teacher_config.options,
     )
 
 
 def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | None = None) -> LiveTeacher:
     """The teacher on its device: `teacher.device`, or the device that training uses.
 
-    A model that is quantised or placed by its options stays where it is.
-
-    `class_order` brings its logits into the order of the run's classes.
+    A model that is quantised or placed by its options stays where it is. `class_order` puts its logits into
+    the order of the run's classes.
     """
     layout = None
     if config.blocks is not None:
@@ -169,7 +174,7 @@ def live(model: nn.Module, config: TeacherConfig, class_order: Sequence[int] | N
         if config.sharded and process_count() > 1:
             return LiveTeacher(model, layout, spread_on=device, class_order=class_order)
         return LiveTeacher(model.to(device), layout, class_order=class_order)
-    except (RuntimeError, AssertionError) as error:  # how torch says that a device is not there
+    except (RuntimeError, AssertionError) as error:  # torch raises these for a missing device
         raise ConfigError(
             f"teacher.device: {config.device!r} cannot be used ({error}); accepted: cpu, cuda, cuda:1"
         ) from error
@@ -183,35 +188,35 @@ def other_teacher(name: str, config: RunConfig, meaning: Meaning) -> LiveTeacher
 
 
 def _check_rows(readers: Sequence[Reader], tokenizer: Any) -> None:
-    """Raises `ConfigError` if a student's own model has fewer tokens than the teacher and its tokenizer."""
+    """Raises `ConfigError` if `student.model` has fewer tokens than the teacher and its tokenizer."""
     teacher, student = readers
-    needed = min(len(tokenizer), teacher.rows or len(tokenizer))
-    if student.rows is not None and student.rows < needed:
+    required = min(len(tokenizer), teacher.rows or len(tokenizer))
+    if student.rows is not None and student.rows < required:
         raise ConfigError(
             f"student.model: its vocabulary has {student.rows} rows;"
-            f" accepted: at least {needed}, the teacher's"
+            f" accepted: at least {required}, the teacher's"
         )
 
 
 def _meaning(config: RunConfig, teacher: PreTrainedModel, tokenizer: Any) -> Meaning:
-    """What the run's models agree on: the classes are the teacher's, or those of the student's own model."""
+    """The tokens and classes of the run: the classes are the teacher's, or those of `student.model`."""
     kind = config.task.kind
     if not SPECS[kind].has_classes:
         return Meaning(kind, tokenizer)
-    theirs = classes_of(teacher.config, "teacher.model")
+    teacher_classes = classes_of(teacher.config, "teacher.model")
     if (start := start_config(config.student)) is None or not has_head(kind, start):
-        return Meaning(kind, tokenizer, theirs, "teacher.model")
+        return Meaning(kind, tokenizer, teacher_classes, "teacher.model")
     student = classes_of(start, "student.model")
-    return Meaning(kind, tokenizer, run_classes(student, theirs), "student.model")
+    return Meaning(kind, tokenizer, run_classes(student, teacher_classes), "student.model")
 
 
-def _check_named(task: Task, meaning: Meaning) -> None:
-    """Raises `ConfigError` where a law's classes are not the run's, in its order."""
+def _check_class_names(task: Task, meaning: Meaning) -> None:
+    """Raises `ConfigError` if a synthetic task's classes are not the run's classes in the same order."""
     if task.id2label is None or meaning.classes is None:
         return
-    own = named_classes(task.id2label, "task.data")
-    if match_classes(own, meaning.classes, "task.data", meaning.named_by).order is not None:
+    task_classes = named_classes(task.id2label, "task.data")
+    if match_classes(task_classes, meaning.classes, "task.data", meaning.named_by).order is not None:
         raise ConfigError(
             f"{meaning.named_by}: its classes are in another order than those of task.data;"
-            f" accepted: {', '.join(own)}"
+            f" accepted: {', '.join(task_classes)}"
         )

@@ -1,7 +1,7 @@
 """The meaning of token ids and outputs in a run, on which all its models must agree.
 
-The run has the classes of the student, because the users of the student read its config. The logits of
-teachers are brought into this order.
+The classes of the run are the student's, because the users of the student read its config. The logits of
+teachers are put into this order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Meaning:
         classes: names of the classes in the order of the run's labels and logits; `None` for kinds without
             classes.
         named_by: the owner of these names, for messages.
-        token_ids: the ids in batches are below this number.
+        token_ids: all ids in batches are below this number.
         pad_id: the id that pads a batch.
     """
 
@@ -55,7 +55,5 @@ def meaning_from_python(task: Task, tokenizer: PreTrainedTokenizerBase | None) -
 
 
 def run_classes(student: Classes, teacher: Classes) -> Classes:
-    """The classes of a run: the student's, or the teacher's names where the student's say no more
-    than ids.
-    """
+    """The classes of a run: the student's, or the teacher's if the student's names are mere ids."""
     return teacher if is_generic(student) and len(student) == len(teacher) else student

@@ -1,4 +1,4 @@
-"""One run on transformers, in its folder: what the commands, the claims and `vigreux.distill` share."""
+"""Runs one configuration on transformers in its folder, for the commands, the claims and the Python API."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def run_setup(
     resume: bool,
     quiet: bool,
 ) -> Summary | None:
-    """Starts or goes on with the run in `root`; gives its summary on the first process, `None` on the others.
+    """Starts or resumes the run in `root`; returns its summary on the first process, `None` on the others.
 
     Args:
         setup: models, data and settings.
         root: the run folder.
-        config: what was asked, as plain values.
+        config: the configuration, as plain values.
         held_out: scores the student, and the final teacher, on the held-out data.
-        defaults: what `config` is where nothing is asked.
-        name: of the curriculum in tables.
-        resume: go on with the run in `root`.
+        defaults: the default configuration, as plain values.
+        name: the curriculum's name in tables.
+        resume: whether to resume the run in `root`.
         quiet: no progress bars.
     """
 
@@ -62,7 +62,7 @@ def run_setup(
 def distill_one(
     materials: Materials, config: RunConfig, *, resume: bool, quiet: bool = False
 ) -> Summary | None:
-    """One student; the summary on the first process, `None` on the others."""
+    """Trains one student; returns the summary on the first process, `None` on the others."""
     held_out = materials.held_out
     if config.cache.path is None:
         setup = make_setup(config, materials)
@@ -85,7 +85,7 @@ def distill_one(
 
 
 def teach_one(config: TeachConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
-    """One teacher; the summary on the first process, `None` on the others."""
+    """Trains one teacher; returns the summary on the first process, `None` on the others."""
     setup = make_teaching_setup(config)
     held_out = HeldOut(setup.task, None, batch_size=setup.eval_batch_size)
     return run_setup(

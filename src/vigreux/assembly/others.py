@@ -1,7 +1,6 @@
-"""Models of a run beside the final teacher: what a student starts from, and the teachers that stages load
-later.
+"""Checks the other models of a run: the student's start, and the teachers that stages load later.
 
-They are checked by their configs and tokenizers before the first step.
+The checks read configs and tokenizers, before the first step.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ def check_other_teachers(
     """Checks the teachers that stages load later; returns notes.
 
     Args:
-        meaning: what the run's models agree on.
-        curriculum: whose stages name them.
+        meaning: the tokens and classes of the run.
+        curriculum: its stages name the teachers.
         series: step → source of the teacher's checkpoints.
-        trust_remote_code: run the Python code that a model brings.
+        trust_remote_code: whether to run the Python code in a model's repository.
 
     Raises:
-        ConfigError: a teacher of another kind, with other classes, another tokenizer or fewer tokens; the
+        ConfigError: a teacher has another kind, other classes, another tokenizer or fewer tokens; the
             message names its stage.
-        CheckpointError: a config that cannot be read, or a model without a tokenizer that could have another
-            than the run.
+        CheckpointError: a config cannot be read, or a model has no tokenizer and a vocabulary of another
+            size.
     """
     if not SPECS[meaning.kind].reads_tokens:
         return []
@@ -81,23 +80,22 @@ def compare_tokenizer(
     of_the_run: bool = False,
     **options: Any,
 ) -> list[str]:
-    """Whether a model reads the run's tokens; returns notes.
+    """Checks that a model reads the run's tokens; returns notes.
 
-    A directory without a tokenizer is taken to have the run's where it is a checkpoint of the teacher's run,
-    or where its vocabulary has the same size. A directory of weights alone is how training code often leaves
-    a model.
+    Training code often saves weights without a tokenizer. Such a model is assumed to use the run's tokenizer
+    if it is a checkpoint of the teacher's run, or if its vocabulary has the same size.
 
     Args:
-        meaning: with the run's tokenizer.
-        source: of the model.
-        config: of the model.
+        meaning: contains the run's tokenizer.
+        source: the model's directory or hub id.
+        config: the model's config.
         where: names the model in messages.
-        of_the_run: it is a checkpoint of the final teacher's run.
-        options: of `load_tokenizer`.
+        of_the_run: whether the model is a checkpoint of the final teacher's run.
+        options: options of `load_tokenizer`.
 
     Raises:
-        ConfigError: a token id that means another token.
-        CheckpointError: no tokenizer, and a vocabulary of another size.
+        ConfigError: a token id stands for another token.
+        CheckpointError: the model has no tokenizer, and a vocabulary of another size.
     """
     assert meaning.tokenizer is not None
     tokenizer = _tokenizer_of(local(source), **options)
@@ -106,12 +104,12 @@ def compare_tokenizer(
     if of_the_run:
         return []
     text: Any = config.get_text_config()
-    rows, tokens = getattr(text, "vocab_size", None), len(meaning.tokenizer)
+    rows = getattr(text, "vocab_size", None)
+    tokens = len(meaning.tokenizer)
     if rows != tokens:
         raise CheckpointError(
             f"{where}: no tokenizer, and a vocabulary of {rows} tokens, where the teacher's has {tokens};"
-            " accepted: a"
-            " directory with its tokenizer"
+            " accepted: a directory with its tokenizer"
         )
     return [f"{where}: has no tokenizer, and is taken to have the teacher's, of the same size"]
 

@@ -1,4 +1,4 @@
-"""What a configuration costs: one report for `vigreux plan`, whatever kind of student it is about."""
+"""Reports the cost of a configuration for `vigreux plan`, for every kind of student."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CacheReport:
-    """A cache of the teacher's signals against the live teacher.
+    """Compares a cache of the teacher's signals with the live teacher.
 
     Args:
         price: FLOPs and bytes of both.
         rate: FLOP/s of the machine that the times are for.
         machine: the machine, in words.
-        students: how many students share the teacher.
-        lines: what else there is to say, a line each.
+        students: the number of students that share the teacher.
+        lines: further remarks, one per line.
     """
 
     price: CachePrice
@@ -44,9 +44,9 @@ class PlanReport:
 
     Args:
         curriculum: the stages.
-        cost: what they cost.
-        lines: models, time and memory, a line each.
-        cache: what a cache would cost; `None` where no cache can be made, or no teacher is asked.
+        cost: the cost of the stages.
+        lines: models, time and memory, one per line.
+        cache: the cost of a cache; `None` if no cache can be made, or no stage has a teacher.
     """
 
     curriculum: Curriculum
@@ -57,12 +57,12 @@ class PlanReport:
 
 @singledispatch
 def price(config: Any, options: Mapping[str, Any]) -> PlanReport:
-    """The plan of a configuration. No weight is loaded, and nothing is trained.
+    """The plan of a configuration. Loads no weights and trains nothing.
 
     Args:
-        config: of a run that learns from a teacher.
-        options: `hardware` (the machines to price it for, or `None`) and `students` (how many share a
-            teacher); two-layer networks have neither.
+        config: the configuration of a run that learns from a teacher.
+        options: `hardware` (the machines to price the run for, or `None`) and `students` (the number that
+            share a teacher); two-layer networks have neither.
     """
     raise TypeError(f"no plan for a {type(config).__name__}")
 
@@ -85,7 +85,8 @@ def _price_transformer(config: RunConfig, options: Mapping[str, Any]) -> PlanRep
     ):
         size = f"{model.parameters:,} parameters, {model.layers} blocks of {model.hidden}"
         lines.append(f"{name}: {size}, {human_flops(flops)}")
-    seconds, rate = human_time(plan.cost.seconds or 0), human_flops(plan.rate)
+    seconds = human_time(plan.cost.seconds or 0)
+    rate = human_flops(plan.rate)
     needs = "weights, gradients, optimiser states, activations of one batch"
     lines += [
         f"time: about {seconds} for {human_flops(plan.cost.flops)} (matrix products run at {rate}/s here)",
@@ -101,7 +102,7 @@ def _price_transformer(config: RunConfig, options: Mapping[str, Any]) -> PlanRep
 
 
 def _series(config: RunConfig) -> dict[int, str]:
-    """The teacher's checkpoints. A plan does not fetch those that are on the hub."""
+    """The teacher's checkpoints. A plan does not download those on the hub."""
     from vigreux.assembly.sources import checkpoint_series, local
     from vigreux.distillation.series import find_series
 
@@ -117,9 +118,10 @@ def _cache_report(plan: Plan, price: CachePrice, cluster: Cluster | None, studen
 
     if cluster is None:
         return CacheReport(price, plan.rate / OVERHEAD, "here", students)
-    teacher, student = plan.teacher.parameters, plan.student.parameters
+    teacher = plan.teacher.parameters
+    student = plan.student.parameters
     lines = []
-    # Weights alone: activations come on top. A student that is sharded is whole on each device, too
+    # Weights only, without activations. A sharded student also has a whole copy on each device
     # (backends/transformer/sharding.py).
     for model, size, whole_copy in (
         ("teacher (bfloat16)", 2 * teacher, 0),

@@ -1,4 +1,4 @@
-"""What a probe reads: the models of a run folder, and held-out samples of the task that the run learned."""
+"""The inputs of a probe: the models of a run folder, and held-out samples of the run's task."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ProbedModel:
     step: int | None = None
 
     def model(self) -> Any:
-        """The model with its head, where it trains."""
+        """The model with its head, on the training device."""
         model = load_model(self.path, self.task.spec.auto_class)
         return model.to(training_device())  # type: ignore[arg-type]
 
@@ -65,7 +65,7 @@ def models_of_run(run: Path, *, series: bool) -> list[ProbedModel]:
 
     Raises:
         CheckpointError: the path is no run folder, or it holds no finished model.
-        ConfigError: the run is not one on a transformer.
+        ConfigError: the run's student is not a transformer.
     """
     folder = RunFolder.open(run)
     task = _task_of(folder)
@@ -92,7 +92,7 @@ def _task_of(folder: RunFolder) -> TaskConfig:
             f"{folder.path}: a run on {section.get('kind')!r};"
             " accepted for this probe: a run on a transformer"
         )
-    # A later version may have written fields that this one does not have.
+    # A later version may have written fields that this version does not have.
     names = {field.name for field in fields(TaskConfig)}
     return TaskConfig(**{name: value for name, value in section.items() if name in names})
 
@@ -120,7 +120,7 @@ def boundary_batches(probed: ProbedModel, batch_size: int = 128) -> Iterator[tup
     task = build_task(probed.task, probed.tokenizer())
     view = LogitsView(probed.model().eval())
     device = training_device()
-    # Labels stand where they are predicted: one position before their token in a causal model.
+    # A label is stored at the position that predicts it: one before its token in a causal model.
     ahead = int(task.spec.is_causal)
     for first, batch in zip(range(0, len(task.held_out), batch_size), task.eval_batches(batch_size)):
         rows = len(batch["labels"])

@@ -1,4 +1,4 @@
-"""Turns down what the libraries underneath print, so that what matters can be seen."""
+"""Reduces the output of other libraries, so that Vigreux's messages stand out."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Errors only from transformers, accelerate and datasets, and no bars of theirs."""
+    """Limits transformers, accelerate and datasets to errors, and disables their progress bars."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging

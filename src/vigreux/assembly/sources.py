@@ -1,4 +1,4 @@
-"""Where models are loaded from, and the device that they go to."""
+"""Resolves where models are loaded from, and the device that they go to."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def local(source: str) -> str:
 def checkpoint_series(
     checkpoints: str | Sequence[str] | None, final: str
 ) -> tuple[dict[int, str], list[str]]:
-    """Step → directory of the checkpoints before the final teacher, and a note where the series goes on to
-    that one.
+    """Step → directory of the checkpoints before the final teacher, and notes.
+
+    A checkpoint with the final teacher's weights is left out, and a note says so.
 
     Raises:
         CheckpointError: a checkpoint is missing or damaged, or two hold the same weights.
@@ -38,29 +39,31 @@ def checkpoint_series(
     fingerprint = cache(weights_fingerprint)
     series = {step: snapshot(source) for step, source in find_series(checkpoints).items()}
     check_series(series, fingerprint)
-    if not any(
-        Path(final).glob("*.safetensors")
-    ):  # a hub id, or a plan of a model whose weights are not here
+    # Weights may be missing for a hub id, and when a model is only planned.
+    if not any(Path(final).glob("*.safetensors")):
         return series, []
-    same = [step for step in series if fingerprint(series[step]) == fingerprint(final)]
-    notes = [f"checkpoint {step} of the series is the final teacher, and is used as that" for step in same]
-    return {step: source for step, source in series.items() if step not in same}, notes
+    duplicates = [step for step in series if fingerprint(series[step]) == fingerprint(final)]
+    notes = [
+        f"checkpoint {step} of the series is the final teacher, and is used as that" for step in duplicates
+    ]
+    return {step: source for step, source in series.items() if step not in duplicates}, notes
 
 
 def check_steps(config: RunConfig, series: Mapping[int, str]) -> None:
-    """Raises `ConfigError` where a step is named that holds the final teacher's weights, and so is no step of
-    the series.
+    """Raises `ConfigError` if a stage names a step that holds the final teacher's weights.
+
+    Such a step is not part of the series.
     """
     if config.teacher.checkpoints is None:
         return
-    same = find_series(config.teacher.checkpoints).keys() - series.keys()
+    duplicates = find_series(config.teacher.checkpoints).keys() - series.keys()
     stages = stated_curriculum(config.curriculum) or ()
-    named = [
+    steps = [
         *(config.checkpoints or ()),
         *(stage.teacher.step for stage in stages if stage.teacher.step is not None),
     ]
-    for step in named:
-        if step in same:
+    for step in steps:
+        if step in duplicates:
             accepted = ", ".join(map(str, sorted(series))) or "none, as the series has no other"
             raise ConfigError(
                 f"checkpoints: {step} holds the final teacher's weights, and is used as that; accepted:"
@@ -69,8 +72,9 @@ def check_steps(config: RunConfig, series: Mapping[int, str]) -> None:
 
 
 def snapshot(source: str) -> str:
-    """A directory as it is; `hub-id@revision` is fetched into the hub's cache first, as a series is checked
-    before step 0.
+    """A directory as it is; a `hub-id@revision` is first downloaded into the hub's cache.
+
+    A series must be complete before step 0, because all its checkpoints are checked there.
 
     Raises:
         CheckpointError: it cannot be fetched.
@@ -89,14 +93,14 @@ def snapshot(source: str) -> str:
 
 
 def training_device() -> torch.device:
-    """Where this process trains."""
+    """The device on which this process trains."""
     from accelerate import PartialState
 
     return PartialState().device
 
 
 def start_config(config: StudentConfig) -> PreTrainedConfig | None:
-    """The config of the model that the student starts from; `None` for a student that is made."""
+    """The config of the model that the student starts from; `None` for a newly built student."""
     if config.model is None:
         return None
     return load_config(

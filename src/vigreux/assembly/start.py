@@ -1,7 +1,7 @@
-"""What a command does with one configuration: checks it, looks at its output folder, and runs it.
+"""Checks a configuration, inspects its output folder, and runs it.
 
 There are three types of configuration: a student's run (`RunConfig`), a teacher's run (`TeachConfig`) and a
-two-layer network's run (`TwoLayerConfig`). What differs between them is a function that is chosen by the type
+two-layer network's run (`TwoLayerConfig`). Functions that differ between them are chosen by the type
 (`functools.singledispatch`).
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Config = RunConfig | TeachConfig | TwoLayerConfig
 
-# what messages say is accepted
+# accepted values, for messages
 MODELS = "a directory made by save_pretrained, a hub id, or an asset"
 DATA = "a text or table file, a directory of them, a datasets name, or an asset"
 TEACHERS = "a finished run of vigreux teach, or a folder with its model.safetensors and config.json"
@@ -42,8 +42,8 @@ def check_required(config: Config, *, data: bool = True) -> None:
     """Checks what can be checked before models and data are loaded.
 
     Args:
-        config: of any command.
-        data: Whether the command needs `task.data`.
+        config: the configuration of any command.
+        data: whether the command needs `task.data`.
 
     Raises:
         ConfigError: a required field is missing, or a setting has no effect or a wrong value.
@@ -99,7 +99,8 @@ def _check_two_layer(config: TwoLayerConfig, *, data: bool = True) -> None:
 def _check_coordinates(config: TwoLayerConfig) -> None:
     """Raises `ConfigError` if the teacher's run learned other coordinates than the student is scored on.
 
-    The setup checks the shapes: another n, or another number of classes. A folder of weights tells no more.
+    The setup checks the shapes: n and the number of classes. A folder with only weights gives no more
+    information.
     """
     from vigreux.backends.two_layer.build import make_task
 
@@ -140,7 +141,7 @@ def check_configuration(config: Config) -> None:
 
 @singledispatch
 def _check_setup(config: Config) -> None:
-    """Builds what takes no time to build."""
+    """Builds the parts of a setup that are quick to build."""
 
 
 @_check_setup.register(TwoLayerConfig)
@@ -173,8 +174,8 @@ def check_training_starts(configs: Iterable[Config]) -> None:
 def already_finished(config: Config, *, resume: bool) -> bool:
     """Whether the output folder holds this run, finished, so that a resume has nothing to do.
 
-    With several processes, only the first one looks at the folder for a new run. It creates files there,
-    which the others would refuse.
+    With several processes, only the first one checks the folder of a new run. It creates files there, which
+    the others would refuse.
 
     Raises:
         ConfigError: without `resume` the folder is not empty; with `resume` it holds no run, or another run.
@@ -198,24 +199,24 @@ def already_finished(config: Config, *, resume: bool) -> bool:
 
 
 def first_process() -> bool:
-    """Whether this process writes files and prints. `accelerate launch` sets the rank of its processes."""
+    """Whether this process writes files and messages. `accelerate launch` sets the rank of its processes."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class ConfigRunner:
-    """Runs configurations one after the other. Teacher and data are loaded once for runs that share them."""
+    """Runs configurations one after the other. Runs with the same teacher and data share them in memory."""
 
     def __init__(self) -> None:
-        """Loads nothing yet."""
+        """Starts with nothing loaded."""
         self._materials: Materials | None = None
         self._loaded_for = ""
 
     def run(self, config: Config, *, resume: bool, quiet: bool = False) -> Summary | None:
-        """One run in its folder; the summary on the first process, `None` on the others."""
+        """Does one run in its folder; returns the summary on the first process, `None` on the others."""
         return _run(config, self, resume=resume, quiet=quiet)
 
     def materials(self, config: RunConfig) -> Materials:
-        """What a run shares with others: that of the last run, if this one needs the same."""
+        """The shared objects of a run: those of the last run, if this run needs the same."""
         from vigreux.assembly.materials import load_materials
 
         needs = repr((config.task, config.teacher, config.student, config.training, config.cache))

@@ -1,8 +1,8 @@
-"""The token ids of a run: each has an embedding in all models, and one of them pads batches.
+"""Checks the token ids of a run: each has an embedding in all models, and one of them pads batches.
 
-Behind an attention mask any id within the embeddings serves. Decoders that classify are the exception: they
-take the logits at the last token that is not `config.pad_token_id`, so a batch must be padded with this very
-id.
+The attention mask hides padding, so any id with an embedding can pad. Decoders that classify are the
+exception: they take the logits at the last token that is not `config.pad_token_id`, so a batch must be padded
+with exactly this id.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Reader:
     """A model that reads the batches.
 
     Args:
-        where: names it in messages.
-        config: its config (of the text part); its `pad_token_id` may be set.
-        rows: of its token embeddings; `None`: not known.
-        by_padding: whether it finds the end of a text by `config.pad_token_id`.
+        where: names the model in messages.
+        config: the model's config (of the text part); its `pad_token_id` may be changed.
+        rows: the number of its token embeddings; `None` if unknown.
+        by_padding: whether the model finds the end of a text by `config.pad_token_id`.
     """
 
     where: str
@@ -44,14 +44,14 @@ class Reader:
 
     @classmethod
     def of_model(cls, where: str, model: Any) -> Reader:
-        """From the model itself."""
+        """The reader of a model in memory."""
         base = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters wrap it
         config = base.config
         return cls(where, config.get_text_config(), embedding_rows(base), finds_end_by_padding(type(base)))
 
     @classmethod
     def of_config(cls, where: str, config: PreTrainedConfig, kind: AnyTaskKind) -> Reader:
-        """From the config of a model that is loaded later."""
+        """The reader of a model that is loaded later, from its config."""
         text: Any = config.get_text_config()
         head = model_class(SPECS[kind].auto_class)._model_mapping.get(type(config), None)
         return cls(
@@ -60,13 +60,13 @@ class Reader:
 
     @property
     def pad_id(self) -> int | None:
-        """The padding id that its config names, where it has an embedding for it."""
+        """The padding id in the config, if it has an embedding."""
         pad: int | None = getattr(self.config, "pad_token_id", None)
         return pad if pad is not None and 0 <= pad < (self.rows or pad + 1) else None
 
 
 def embedding_rows(model: nn.Module) -> int | None:
-    """How many token ids a model has an embedding for; `None` where it has no table of tokens."""
+    """The number of token ids with an embedding; `None` if the model has no embedding table of tokens."""
     try:
         table: Any = model.get_input_embeddings()  # type: ignore[operator]
     except (NotImplementedError, AttributeError):
@@ -91,8 +91,9 @@ def finds_end_by_padding(model: type[nn.Module]) -> bool:
 def settle_python(
     student: nn.Module, teacher: nn.Module | None, task: Task, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[Meaning, Task, list[str]]:
-    """For models from Python: what they agree on, the task with its padding, and all notes so far."""
-    meaning, notes = meaning_from_python(task, tokenizer), list(task.notes)
+    """For models from Python: their tokens and classes, the task with its padding, and all notes so far."""
+    meaning = meaning_from_python(task, tokenizer)
+    notes = list(task.notes)
     if not task.spec.reads_tokens:
         return meaning, task, notes
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
@@ -107,18 +108,19 @@ def settle_token_ids(
     """Checks the token ids of a task against the models that read them, and chooses the padding id.
 
     Args:
-        meaning: its tokenizer can get a padding token.
+        meaning: the tokens and classes of the run; its tokenizer may get a padding token.
         task: a task of texts, with their ids.
-        readers: student and final teacher; the configs of those that find the end of a text by padding get
-            its id.
+        readers: student and final teacher. A model that finds the end of a text by padding gets the padding
+            id in its config.
 
     Returns:
-        `meaning` with the ids that models need which are loaded later, the task with its padding, and notes.
+        `meaning` with the ids that models loaded later must have, the task with its padding, and notes.
 
     Raises:
         ConfigError: a token has no embedding, or the models do not agree on the padding.
     """
-    tokenizer, collate = meaning.tokenizer, task.collate
+    tokenizer = meaning.tokenizer
+    collate = task.collate
     assert tokenizer is not None
     rows = min((reader.rows for reader in readers if reader.rows is not None), default=None)
     notes: list[str] = []
@@ -139,22 +141,19 @@ def settle_token_ids(
 
 
 def check_token_ids(meaning: Meaning, reader: Reader) -> None:
-    """Raises `ConfigError` where a model that is loaded later cannot read the run's batches; see
-    `settle_token_ids`.
-    """
+    """Raises `ConfigError` if a model that is loaded later cannot read the batches (`settle_token_ids`)."""
     if reader.rows is not None and meaning.token_ids > reader.rows:
         assert meaning.tokenizer is not None
         raise ConfigError(_no_embedding(reader.where, reader.rows, meaning.token_ids - 1, meaning.tokenizer))
     if reader.by_padding and reader.pad_id not in (None, meaning.pad_id):
         raise ConfigError(
             f"{reader.where}: its config has pad_token_id {reader.pad_id}, by which it finds the end of a"
-            " text, and"
-            f" batches are padded with {meaning.pad_id}; accepted: the same id"
+            f" text, and batches are padded with {meaning.pad_id}; accepted: the same id"
         )
 
 
 def take_padding(meaning: Meaning, model: nn.Module) -> None:
-    """Sets the padding id of a model that finds the end of a text by it and has none."""
+    """Sets the padding id in the config of a model that needs it to find the end of a text and has none."""
     reader = Reader.of_model("", model)
     if reader.by_padding and reader.pad_id is None and meaning.pad_id is not None:
         reader.config.pad_token_id = meaning.pad_id
@@ -163,7 +162,7 @@ def take_padding(meaning: Meaning, model: nn.Module) -> None:
 def _choose_padding(
     task: Task, tokenizer: PreTrainedTokenizerBase, readers: Sequence[Reader], rows: int | None
 ) -> tuple[int, list[str]]:
-    """The id that pads a batch, and notes; `rows` token ids have an embedding in all models."""
+    """The id that pads a batch, and notes. The first `rows` token ids have an embedding in all models."""
     if not any(reader.by_padding for reader in readers):
         return _hidden_padding(tokenizer, readers, rows)
     token_fits = tokenizer.pad_token_id is not None and (rows is None or tokenizer.pad_token_id < rows)
@@ -177,10 +176,8 @@ def _choose_padding(
         if token_fits and tokenizer.pad_token_id != pad:
             raise ConfigError(
                 f"{where}: its config has pad_token_id {pad}, its tokenizer pads with"
-                f" {tokenizer.pad_token_id};"
-                " accepted: one id (config.pad_token_id, tokenizer.pad_token), because the model finds the"
-                " end"
-                " of a text by it"
+                f" {tokenizer.pad_token_id}; accepted: one id (config.pad_token_id, tokenizer.pad_token),"
+                " because the model finds the end of a text by it"
             )
         notes = [] if token_fits else [f"batches are padded with id {pad}, as {where} is configured"]
     if tokenizer.pad_token_id != pad and pad in tokenizer.all_special_ids:
@@ -194,7 +191,7 @@ def _choose_padding(
 def _hidden_padding(
     tokenizer: PreTrainedTokenizerBase, readers: Sequence[Reader], rows: int | None
 ) -> tuple[int, list[str]]:
-    """The padding id for models that need none in particular: the attention mask hides it. And notes."""
+    """The padding id for models that need no particular one, as the attention mask hides it; and notes."""
     of_tokenizer = tokenizer.pad_token_id
     candidates = [of_tokenizer, *(reader.pad_id for reader in readers), tokenizer.eos_token_id, 0]
     pad = next(i for i in candidates if i is not None and (rows is None or i < rows))
@@ -233,21 +230,19 @@ def _new_padding(task: Task, tokenizer: PreTrainedTokenizerBase, where: str, row
     if pad is None or (rows is not None and pad >= rows):
         raise ConfigError(
             f"{where}: neither its config nor its tokenizer has a padding token, and a classifier of this"
-            " kind"
-            " finds the end of a text by it; accepted: config.pad_token_id"
+            " kind finds the end of a text by it; accepted: config.pad_token_id"
         )
     if _occurs(task, pad):
         raise ConfigError(
             f"{where}: its config has no padding token, and the tokenizer's"
             f" {tokenizer.convert_ids_to_tokens(pad)!r} stands in the texts; accepted: config.pad_token_id,"
-            " of"
-            " a token that no text holds"
+            " of a token that no text holds"
         )
     return int(pad)
 
 
 def _tables(task: Task) -> list[TokenTable]:
-    """The stored texts. Samples that are drawn from a law hold symbols of its tokenizer alone."""
+    """The stored texts. Synthetic samples contain only symbols of their tokenizer."""
     return [examples for examples in (task.train, task.held_out) if isinstance(examples, TokenTable)]
 
 
@@ -263,6 +258,5 @@ def _no_embedding(where: str, rows: int, token: int, tokenizer: PreTrainedTokeni
     name = tokenizer.convert_ids_to_tokens(token)
     return (
         f"{where}: has embeddings for {rows} tokens, and {name!r} is number {token}; accepted: a model as"
-        " large as its"
-        f" tokenizer, which has {len(tokenizer)} (resize_token_embeddings)"
+        f" large as its tokenizer, which has {len(tokenizer)} (resize_token_embeddings)"
     )
