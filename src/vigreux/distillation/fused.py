@@ -1,9 +1,10 @@
-"""A language model's loss on logits, from the inputs of the output heads; all logits are never held.
+"""A language model's loss on logits, computed from the inputs of the output heads, one chunk at a time.
 
-A chunk of rows at a time: student's and teacher's logits, the loss, its gradient in the logits (which takes
-the place of the student's), and from it the gradients of hidden states, head weight and bias. All is done on
-the way forward, so that no logits are computed twice; what is kept for the backward pass is as large as the
-hidden states and the head. Equal to `losses.logits_loss` of the full logits up to rounding.
+The logits of all rows are never in memory together. For each chunk of rows, the forward pass computes the
+logits of student and teacher, the loss, and its gradient in the logits, which overwrites the student's
+logits. From it follow the gradients of hidden states, head weight and bias. So no logits are computed twice,
+and the memory for the backward pass is that of the hidden states and the head. The result equals
+`losses.logits_loss` of the full logits up to rounding.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from vigreux.distillation.losses import label_rows, logits_rows
 from vigreux.distillation.signals.base import ChunkedLogits
 from vigreux.models.heads import Head
 
-# Bytes of one chunk's logits (rows × V). A chunk reads and writes the whole gradient of the head once, so
-# that few are better; two such blocks are alive at a time.
+# Bytes of one chunk's logits (rows × V). Each chunk reads and writes the whole gradient of the head once, so
+# few chunks are better. Two such blocks exist at a time.
 CHUNK_BYTES = 2**25
-FEWEST_ROWS = 32  # below, matrix products lose more than memory is worth
+FEWEST_ROWS = 32  # with fewer rows, matrix products slow down by more than the saved memory is worth
 
 
 def fused_loss(
@@ -38,11 +39,11 @@ def fused_loss(
     """() the loss of `losses.logits_loss` (or the cross-entropy with the labels), summed over the rows.
 
     Args:
-        hidden: (N, d_S) what the student's head is given.
-        head: of the student.
+        hidden: (N, d_S) the input of the student's head.
+        head: the student's head.
         target: how logits are compared; `None` for labels alone.
         teacher: rows → the teacher's logits (n, V) of these rows; `None` for labels alone.
-        labels: (N,), where the target needs them.
+        labels: (N,), if the target needs them.
         common_classes: see `losses.fit_classes`.
     """
     return _Fused.apply(hidden, head.weight, head.bias, head, target, teacher, labels, common_classes)
@@ -63,13 +64,13 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         parts = list(chunks(len(hidden), weight.shape[0], total.element_size()))
-        # the first chunk overwrites, so that zeros would be one more pass
+        # The first chunk overwrites the buffers, so filling them with zeros would be a wasted pass.
         make = torch.empty_like if parts else torch.zeros_like
         of_hidden, of_weight, of_bias = (
-            make(x) if x is not None and needed else None
-            for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
+            make(x) if x is not None and needs_gradient else None
+            for x, needs_gradient in zip((hidden, weight, bias), ctx.needs_input_grad[:3])
         )
-        # holds every chunk's logits, and then their gradient
+        # The buffer holds each chunk's logits, and then their gradient.
         buffer = hidden.new_empty(parts[0].stop if parts else 0, weight.shape[0])
         for rows in parts:
             chunk_hidden = hidden[rows]
@@ -100,22 +101,22 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
-        # in place: the gradients are as large as the head, and nobody else has them
+        # In place: the gradients are as large as the head, and nothing else refers to them.
         gradients = (
             None if saved is None else saved.mul_(of_total.to(saved.dtype)) for saved in ctx.saved_tensors
         )
         return (*gradients, *(None,) * 5)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
-    """`total += left @ right`, or `total = left @ right`. Under autocast the product is in half precision."""
-    same = left.dtype == right.dtype == total.dtype
+def _add_product(total: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
+    """`total += a @ b`, or `total = a @ b` with `first`. Under autocast the product is in half precision."""
+    same_dtype = a.dtype == b.dtype == total.dtype
     if first:
-        torch.mm(left, right, out=total) if same else total.copy_(left @ right.to(left.dtype))
-    elif same:
-        total.addmm_(left, right)
+        torch.mm(a, b, out=total) if same_dtype else total.copy_(a @ b.to(a.dtype))
+    elif same_dtype:
+        total.addmm_(a, b)
     else:
-        total += left @ right.to(left.dtype)
+        total += a @ b.to(a.dtype)
 
 
 def chunks(rows: int, classes: int, bytes_each: int) -> Iterator[slice]:

@@ -2,11 +2,11 @@
 
 The caller sums over the rows that count and divides by their global number.
 
-Rows are the flattened positions that carry a loss; no row here is padding. Half-precision inputs are computed
-in float32, float64 stays float64. Natural logarithms throughout. No gradient flows into the teacher.
+Rows are the flattened positions that carry a loss; no row is padding. Half-precision inputs are computed in
+float32; float64 stays float64. All logarithms are natural. No gradient flows into the teacher.
 
-Where textbooks differ: the papers' "KL" is the soft cross-entropy, the forward KL plus the teacher's entropy
-(equal gradients); the factor `student_temperature²` is applied in `logits_loss` alone.
+Differences from textbooks: the papers' "KL" is the soft cross-entropy, which is the forward KL plus the
+teacher's entropy and has the same gradient. Only `logits_loss` applies the factor `student_temperature²`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from vigreux.curriculum import Divergence, Logits
 
 IGNORED_LABEL = -100
 
-# A teacher probability below this counts as this where its logarithm is needed: the smallest normal float32,
-# logarithm −87.3. It keeps the reverse KL against an (almost) one-hot teacher finite: at most 87.3.
+# A lower bound on teacher probabilities before their logarithm is taken: the smallest normal float32, with
+# the logarithm −87.3. It keeps the reverse KL against an (almost) one-hot teacher finite: at most 87.3.
 PROBABILITY_FLOOR = torch.finfo(torch.float32).tiny
 
 # Elements of (N, C) taken at once. On a CPU the temporaries of such a chunk stay in the cache. At C = 50,257,
 # N = 512, float32, one thread, the soft cross-entropy forward and backward takes 0.58 of the time of
 # `-(softmax(f_T) * log_softmax(f_S)).sum(-1)` and 0.33 of `kl_div`'s; beside the logits 2 arrays of (N, C)
 # are held at the peak, against 3 and 5. Accelerators want few launches.
-_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 2**18, 2**26
+_CHUNK_ON_CPU = 2**18
+_CHUNK_ELSEWHERE = 2**26
 
 
 # --- labels -------------------------------------------------------------------------------------------------
@@ -49,10 +50,10 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None = None) -> Tensor:
     """`softmax(logits / temperature)` over the last dimension, (N, C) → (N, C), for any positive temperature.
 
-    As the temperature falls to 0 the mass goes to the largest logit, in equal shares where several are
-    exactly the largest (in bfloat16 that is common). `top_k` keeps the k largest logits and renormalises; of
-    equal ones at the k-th place the lowest classes stay.
-    A logit of −inf is a class that has no probability (for instance one that a top-k cache did not keep).
+    As the temperature falls to 0, the mass goes to the largest logit, or in equal shares to several equal
+    ones (common in bfloat16). `top_k` keeps the k largest logits and renormalises. Of equal logits at rank k,
+    those of the lowest classes stay. A logit of −inf is a class without probability, for instance one that a
+    top-k cache did not store.
     """
     logits = at_least_float32(logits.detach())
     if top_k is not None and top_k < logits.shape[-1]:
@@ -61,22 +62,22 @@ def teacher_probabilities(logits: Tensor, temperature: float, top_k: int | None 
 
 
 def _divided(logits: Tensor, temperature: float) -> Tensor:
-    """The logits over the temperature, less their row's maximum, so that nothing can overflow to +inf."""
+    """The logits divided by the temperature, minus their row's maximum, so that none overflows to +inf."""
     if temperature == 1:
         return logits
     shifted = logits - logits.amax(dim=-1, keepdim=True)  # (N, C), at most 0
-    # torch divides by multiplying with the reciprocal, which is infinite below `tiny`, and 0 · inf is no
-    # number.
+    # torch divides by multiplying with the reciprocal. Below `tiny` it is infinite, and 0 · inf is nan.
     return shifted.div_(max(temperature, torch.finfo(shifted.dtype).tiny))
 
 
 def _keep_largest(logits: Tensor, k: int) -> Tensor:
-    """The logits with all but the k largest of each row at −inf.
+    """The logits with all but the k largest of each row set to −inf.
 
-    `topk` promises no order among equals, so these are counted.
+    `topk` guarantees no order among equal logits, so these are counted.
     """
     kth = torch.topk(logits, k, dim=-1).values[:, -1:]  # (N, 1)
-    above, equal = logits > kth, logits == kth  # (N, C)
+    above = logits > kth  # (N, C)
+    equal = logits == kth  # (N, C)
     missing = k - above.sum(dim=-1, keepdim=True)  # (N, 1)
     keep = above | (equal & (equal.cumsum(dim=-1) <= missing))
     return logits.masked_fill(~keep, -math.inf)
@@ -86,10 +87,9 @@ def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None
     """The teacher's logits (N, C_T) over the student's classes, (N, classes).
 
     Vocabularies are padded to different sizes. Only the first `common_classes` (default: the smaller of both
-    sizes) mean the same in both. The teacher is renormalised over these. The student's further classes keep
-    their place in its softmax, with teacher
-    probability 0: left out, they would stay untrained, and an untrained logit can win when the student is
-        used.
+    sizes) mean the same in both. The teacher is renormalised over these. The student's other classes stay in
+    its softmax, with teacher probability 0. Without this they would stay untrained, and an untrained logit
+    can be the largest when the student is used.
     """
     common = min(classes, teacher.shape[-1]) if common_classes is None else common_classes
     assert common <= min(classes, teacher.shape[-1]), (
@@ -101,9 +101,9 @@ def fit_classes(teacher: Tensor, classes: int, common_classes: int | None = None
 
 # --- divergences of the student's distribution q from the teacher's p ---------------------------------------
 
-# From log q and p, both (N, C), of which log q may be overwritten: the loss (N,) and its gradient in the
-# logits behind q (N, C). The explicit gradients save half of the temporaries that autograd would keep, and
-# have no 0 · inf to avoid. A class with p = 0 adds nothing.
+# A formula takes log q and p, both (N, C), and may overwrite log q. It returns the loss (N,) and its gradient
+# (N, C) in the logits of q. Explicit gradients need half of the temporaries that autograd would keep, and
+# they contain no 0 · inf. A class with p = 0 adds nothing.
 _Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -125,9 +125,9 @@ def _forward_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """`KL(q ‖ p) = Σ_c q_c (log q_c − log p_c)`, with `p_c` at least `PROBABILITY_FLOOR` in its logarithm.
 
-    The floor acts where the teacher all but excludes a class (low temperatures, `top_k`). The true value
-    tends to infinity there; this one is at most 87.3 and pulls the student out of such classes with one fixed
-    strength.
+    The floor matters if the teacher almost excludes a class (low temperatures, `top_k`). The true value tends
+    to infinity then. With the floor it is at most 87.3, and the pull on the student away from such classes
+    has a fixed strength.
     """
     q = log_q.exp()
     ratio = log_q - p.clamp_min(PROBABILITY_FLOOR).log()
@@ -137,7 +137,8 @@ def _reverse_kl(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 def _jensen_shannon(log_q: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """`½ KL(p ‖ m) + ½ KL(q ‖ m)`, `m = ½ (p + q)`: symmetric in p and q, from 0 to log 2."""
-    q, log_p = log_q.exp(), p.clamp_min(PROBABILITY_FLOOR).log()
+    q = log_q.exp()
+    log_p = p.clamp_min(PROBABILITY_FLOOR).log()
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     ratio = log_q - log_m
     from_student = (q * ratio).sum(dim=-1)
@@ -162,7 +163,7 @@ def _of_chunk(
     student_temperature: float,
     top_k: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss (N,) and gradient (N, C) in `student / student_temperature`, for as many rows as fit the cache."""
+    """Loss (N,) and gradient (N, C) in `student / student_temperature`, for one chunk of rows."""
     log_q = _log_softmax(_divided(at_least_float32(student), student_temperature))
     return formula(log_q, teacher_probabilities(teacher, temperature, top_k).to(log_q.dtype))
 
@@ -178,7 +179,7 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
 
 
 class _Divergence(torch.autograd.Function):
-    """A formula over chunks of rows; the gradient is computed on the way forward and is all that is kept."""
+    """A formula over chunks of rows. The forward pass computes the gradient and saves nothing else."""
 
     @staticmethod
     def forward(
@@ -201,7 +202,8 @@ class _Divergence(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 gradient[chunk] = of_chunk
         ctx.save_for_backward(gradient)
-        ctx.student_temperature, ctx.student_dtype = student_temperature, student.dtype
+        ctx.student_temperature = student_temperature
+        ctx.student_dtype = student.dtype
         return loss
 
     @staticmethod
@@ -213,7 +215,7 @@ class _Divergence(torch.autograd.Function):
 
 
 def divergence(student: Tensor, teacher: Tensor, target: Logits) -> Tensor:
-    """The divergence that `target` names, of logits (N, C), (N, C) → (N,).
+    """The divergence that `target` names, from logits (N, C), (N, C) → (N,).
 
     `p = softmax(teacher / temperature)`, after `top_k` (see `teacher_probabilities`), and
     `q = softmax(student / student_temperature)`.
@@ -242,10 +244,11 @@ def logits_loss(
     Args:
         student: logits (N, C_S).
         target: divergence, temperatures, top_k and alpha; see `vigreux.curriculum.Logits`.
-        teacher: logits (N, C_T), always needed as `alpha < 1`; where `C_T ≠ C_S` see `fit_classes`.
-        labels: (N,), needed where `alpha > 0`. A label of −100 adds no cross-entropy (its row still has its
-            divergence).
-        common_classes: classes that mean the same in both, by default the smaller of `C_S` and `C_T`.
+        teacher: logits (N, C_T), always needed because `alpha < 1`; see `fit_classes` for `C_T ≠ C_S`.
+        labels: (N,), needed if `alpha > 0`. A row with the label −100 has no cross-entropy, only its
+            divergence.
+        common_classes: the number of classes that mean the same in both, by default the smaller of `C_S` and
+            `C_T`.
     """
     assert teacher is not None, "alpha < 1 needs a teacher"
     teacher = fit_classes(teacher, student.shape[-1], common_classes)
@@ -269,7 +272,8 @@ def logits_rows(
 ) -> tuple[Tensor, Tensor]:
     """The loss (N,) of `logits_loss` and its gradient in the student's logits (N, C), which it overwrites."""
     loss = student.new_empty(len(student), dtype=torch.promote_types(student.dtype, torch.float32))
-    formula, student_temperature = FORMULAS[target.divergence], target.student_temperature
+    formula = FORMULAS[target.divergence]
+    student_temperature = target.student_temperature
     for chunk in _chunks(student):
         chunk_teacher = fit_classes(teacher[chunk], student.shape[-1], common_classes)
         of_chunk, gradient = _of_chunk(
@@ -283,7 +287,8 @@ def logits_rows(
             of_labels, mixed = _label_chunk(student[chunk], labels[chunk])
             of_chunk += target.alpha * of_labels
             gradient.add_(mixed, alpha=target.alpha)
-        loss[chunk], student[chunk] = of_chunk, gradient
+        loss[chunk] = of_chunk
+        student[chunk] = gradient
     return loss, student
 
 
@@ -305,5 +310,5 @@ def _label_chunk(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 as they are."""
+    """Converts half precision to float32; float32 and float64 stay as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

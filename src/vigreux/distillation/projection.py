@@ -1,11 +1,11 @@
 """Projections from the teacher's width to the student's: random matrices, PCA, and learned ones.
 
-Random matrices are functions of kind, widths and seed alone.
+Random matrices depend only on kind, widths and seed.
 
-All keep the mean variance per coordinate, exactly or in expectation over the matrix: `mean_j Var((h P)_j) =
-mean_i Var(h_i)`. So `E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their ratios (Johnson and
-Lindenstrauss 1984). PCA alone does not: it looks for the directions of large variance. Source of the method:
-curriculum extraction, arXiv 2503.17494.
+Every kind except PCA keeps the mean variance per coordinate, exactly or in expectation over the matrix:
+`mean_j Var((h P)_j) = mean_i Var(h_i)`. So `E ‖h P‖² = (d_S / d_T) ‖h‖²`, and inner products keep their
+ratios (Johnson and Lindenstrauss 1984). PCA selects the directions of large variance instead. Source of the
+method: curriculum extraction, arXiv 2503.17494.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vigreux.curriculum import Projection
 from vigreux.errors import ConfigError
 
-_DRAWN = 1024  # rows of random numbers held at a time
+_DRAWN = 1024  # rows of random numbers in memory at a time
 
 
 def projection_matrix(
@@ -28,7 +28,7 @@ def projection_matrix(
 ) -> Tensor:
     """The matrix `P` (d_T, d_S) of `h_S ≈ h_T P`, float32 on the CPU.
 
-    It is the same in every process, whatever the global generator.
+    It is the same in every process and does not depend on the global random generator.
 
     Args:
         spec: kind and seed.
@@ -39,11 +39,11 @@ def projection_matrix(
             * `sparse`: each teacher coordinate goes to `ceil(d_S / sqrt(d_T))` coordinates drawn without
               replacement, with random signs (density 1 / sqrt(d_T): Li, Hastie and Church 2006; a fixed
               number per row: Kane and Nelson, arXiv 1012.1577). A student coordinate reads about `sqrt(d_T)`
-                  teacher coordinates, and none with a chance of about `exp(−sqrt(d_T))`.
+              teacher coordinates. With a probability of about `exp(−sqrt(d_T))` it reads none.
             * `pca`: the orthonormal directions of largest variance of `hidden` about its mean, in falling
               order, each with its largest entry positive; where `d_S > d_T` the further columns are 0.
             * `identity`: equal widths only.
-            * `learned`: where a `LearnedProjection` starts: the Gaussian matrix.
+            * `learned`: the start of a `LearnedProjection`, which is the Gaussian matrix.
         d_teacher, d_student: the widths d_T and d_S.
         hidden: batches of the teacher's states (N, d_T); needed by `pca`, ignored by all others.
 
@@ -55,8 +55,7 @@ def projection_matrix(
         return _identity(d_teacher, d_student)
     if spec.kind == "pca":
         return _pca(d_teacher, d_student, hidden)
-    # Drawn in float64: float32 normals go through vector instructions that differ between machines in the
-    # last bit.
+    # Drawn in float64: float32 normals use vector instructions, and their last bit differs between machines.
     generator = torch.Generator().manual_seed(spec.seed)
     random = {"gaussian": _gaussian, "learned": _gaussian, "orthogonal": _orthogonal, "sparse": _sparse}
     return random[spec.kind](d_teacher, d_student, generator).to(torch.float32)
@@ -67,34 +66,33 @@ def _gaussian(d_teacher: int, d_student: int, generator: torch.Generator) -> Ten
 
 
 def _orthogonal(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
-    tall, thin = max(d_teacher, d_student), min(d_teacher, d_student)
+    tall = max(d_teacher, d_student)
+    thin = min(d_teacher, d_student)
     Q, R = torch.linalg.qr(torch.randn(tall, thin, generator=generator, dtype=torch.float64))
-    Q *= (
-        R.diagonal().sign()
-    )  # the unique factor with a positive diagonal of R is uniform, and the same for every LAPACK
+    # The unique factor with a positive diagonal of R is uniform, and the same for every LAPACK.
+    Q *= R.diagonal().sign()
     return Q if d_student <= d_teacher else Q.T * math.sqrt(d_student / d_teacher)
 
 
 def _sparse(d_teacher: int, d_student: int, generator: torch.Generator) -> Tensor:
-    places, values = _sparse_entries(d_teacher, d_student, generator)
-    return torch.zeros(d_teacher, d_student, dtype=torch.float64).scatter_(1, places, values)
+    columns, values = _sparse_entries(d_teacher, d_student, generator)
+    return torch.zeros(d_teacher, d_student, dtype=torch.float64).scatter_(1, columns, values)
 
 
 def sparse_projection(spec: Projection, d_teacher: int, d_student: int) -> Tensor:
-    """`Pᵀ` (d_S, d_T) of the kind `sparse` in compressed rows, without ever being dense; float32.
+    """`Pᵀ` (d_S, d_T) of the kind `sparse` in compressed rows, never built as a dense matrix; float32.
 
-    A row of `P` has `ceil(d_S / sqrt(d_T))` entries, so that `P h` costs less than the layer that `h` comes
-    from.
+    A row of `P` has `ceil(d_S / sqrt(d_T))` entries, so `P h` costs less than the layer that computes `h`.
     """
     assert spec.kind == "sparse"
-    places, values = _sparse_entries(d_teacher, d_student, torch.Generator().manual_seed(spec.seed))
-    order = places.flatten().argsort(stable=True)  # by student unit, then by teacher unit
-    ends = torch.bincount(places.flatten(), minlength=d_student).cumsum(0)
+    columns, values = _sparse_entries(d_teacher, d_student, torch.Generator().manual_seed(spec.seed))
+    order = columns.flatten().argsort(stable=True)  # by student unit, then by teacher unit
+    ends = torch.bincount(columns.flatten(), minlength=d_student).cumsum(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
             torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
-            order // places.shape[1],
+            order // columns.shape[1],
             values.flatten()[order].to(torch.float32),
             (d_student, d_teacher),
             check_invariants=False,
@@ -112,16 +110,16 @@ def _per_row(d_teacher: int, d_student: int) -> int:
 
 
 def _sparse_entries(d_teacher: int, d_student: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(d_T, n) n student coordinates of each teacher coordinate, and the entries of `P` there, float64."""
+    """(d_T, n) the n student coordinates of each teacher coordinate, and their entries of `P`, float64."""
     per_row = _per_row(d_teacher, d_student)
     rows = (
         torch.rand(min(_DRAWN, d_teacher - i), d_student, generator=generator, dtype=torch.float64)
         for i in range(0, d_teacher, _DRAWN)
     )
-    places = torch.cat([drawn.topk(per_row, dim=1).indices for drawn in rows])
+    columns = torch.cat([block.topk(per_row, dim=1).indices for block in rows])
     signs = 2.0 * torch.randint(2, (d_teacher, per_row), generator=generator) - 1
     scale = math.sqrt(d_student / (d_teacher * per_row))
-    return places, scale * signs.to(torch.float64)
+    return columns, scale * signs.to(torch.float64)
 
 
 def _identity(d_teacher: int, d_student: int) -> Tensor:
@@ -156,15 +154,14 @@ def _pca(d_teacher: int, d_student: int, hidden: Iterable[Tensor] | None) -> Ten
 
 
 def _scatter(batches: Iterable[Tensor], width: int) -> tuple[int, Tensor]:
-    """Number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64.
+    """The number of rows, and Σ (h − mean)ᵀ (h − mean) (d, d) in float64.
+
 
     Batches are merged one by one (Chan, Golub and LeVeque 1979).
     """
-    count, mean, scatter = (
-        0,
-        torch.zeros(width, dtype=torch.float64),
-        torch.zeros(width, width, dtype=torch.float64),
-    )
+    count = 0
+    mean = torch.zeros(width, dtype=torch.float64)
+    scatter = torch.zeros(width, width, dtype=torch.float64)
     for batch in batches:
         rows = batch.detach().to("cpu", torch.float64)  # (N, d)
         delta = rows.mean(dim=0) - mean
@@ -181,9 +178,9 @@ class LearnedProjection(nn.Module):
 
     It is trained with its stage and discarded after it.
 
-    The direction matters: a learned map of the teacher's states could shrink them, and with them the student,
-    to nothing at loss 0; a map of the student's has the teacher's own states as its fixed target (FitNets,
-    arXiv 1412.6550, section 2.2).
+    The direction matters. A learned map of the teacher's states could shrink them, and with them the
+    student's, to zero at loss 0. A map of the student's states has the teacher's states as a fixed target
+    (FitNets, arXiv 1412.6550, section 2.2).
 
     `W` (d_S, d_T) starts as the transpose of the Gaussian matrix of the same seed: for a student that starts
     at `h_T P` (projected embeddings) this is close to the least-squares way back.

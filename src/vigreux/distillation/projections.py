@@ -1,18 +1,18 @@
 """The fixed projections of a run: one matrix for each kind, teacher and pair of widths.
 
-The student's start, its hidden stages, a cache and the evaluation of embeddings all ask the same object. Its
-answers depend on the teacher, the data and the sizes of a step. They do not depend on what the process did
-earlier.
+The student's start, its hidden stages, a cache and the evaluation of embeddings all use the same object. Its
+matrices depend on the teacher, the data and the sizes of a step, and not on what the process did earlier.
 
 **The definition of PCA.** The principal components of the teacher's hidden states of *all* layers together:
 the embeddings and the output of every block, at every token of the first samples. There are three reasons:
 
-* Layers add to one residual stream, in one set of coordinates, and so does the student. If each stage had a
-  basis of its own, a student's block would have to turn the state from one basis into the next.
-* A student whose embeddings start as the teacher's times the matrix needs the same matrix in its stages.
+* All layers add to one residual stream in one set of coordinates, in the teacher and in the student. If each
+  stage had its own basis, a student's block would have to rotate the state from one basis into the next.
+* If a student's embeddings start as the teacher's times the matrix, its stages need the same matrix.
 * A matrix must not depend on which stage a resumed run starts with, or on how the student starts.
 
-The layers of a torch module may have different widths. Then the layers of the same width count.
+
+The layers of a torch module may have different widths. Then PCA uses the layers of the same width.
 
 The method is curriculum extraction (arXiv 2503.17494), which projects every layer at random. PCA is Vigreux's
 addition.
@@ -39,16 +39,16 @@ Key = tuple[Projection, TeacherRef, int, int]
 
 @dataclass(frozen=True)
 class Projections:
-    """Gives the matrix of a projection; it makes each matrix once.
+    """Returns the matrix of a projection, and computes each matrix once.
 
     Args:
-        teachers: of the run. PCA reads their hidden states.
-        task: its training samples are those on which PCA looks at the teacher.
-        samples: how many of them.
+        teachers: the run's teachers. PCA reads their hidden states.
+        task: PCA runs the teacher on its training samples.
+        samples: the number of these samples.
         batch_size: samples of one forward pass of the teacher.
-        stored: matrices of the final teacher that a cache's signals went through. They are used as they are.
-        made: the matrices so far. Runs that share teachers, task and sizes may share it, as each matrix
-            depends on these alone.
+        stored: the final teacher's matrices that a cache's signals went through. They are used unchanged.
+        made: the matrices so far. Runs with equal teachers, task and sizes may share it, because the matrices
+            depend only on these.
     """
 
     teachers: Teachers
@@ -61,11 +61,11 @@ class Projections:
     def matrix(self, spec: Projection, teacher: TeacherRef, d_teacher: int, d_student: int) -> Tensor:
         """`P` (d_T, d_S) of `h_S ≈ h_T P`, float32.
 
-        A checkpoint of the teacher's run uses the final teacher's matrix: they share their coordinates.
-        Another model has its own.
+        A checkpoint of the teacher's run uses the final teacher's matrix, because both share coordinates.
+        Another model has its own matrix.
 
         Raises:
-            ConfigError: see `projection_matrix`; the teacher's states have no (rows, tokens, width).
+            ConfigError: see `projection_matrix`; or the teacher's states are not (rows, tokens, width).
         """
         if teacher.kind == "checkpoint" and self.teachers.final is not None:
             teacher = TeacherRef.final()
@@ -83,11 +83,11 @@ class Projections:
         return self.made[key]
 
     def of_final(self) -> dict[Projection, Tensor]:
-        """The final teacher's matrices, stored and made so far, by their projection."""
-        made = {
+        """The final teacher's matrices so far, stored or computed, by their projection."""
+        computed = {
             spec: matrix for (spec, teacher, _, _), matrix in self.made.items() if teacher.kind == "final"
         }
-        return {**self.stored, **made}
+        return {**self.stored, **computed}
 
     def _states(self, teacher: LiveTeacher, width: int) -> Iterator[Tensor]:
         """(N, width) the hidden states that PCA sees, one batch and layer at a time."""
@@ -96,9 +96,8 @@ class Projections:
         for start in range(0, len(stream), self.batch_size):
             stop = min(start + self.batch_size, len(stream))
             batch = self.task.collate([stream[i] for i in range(start, stop)])
-            positions = self.task.token_positions(
-                batch
-            )  # (B, T); `None` for a torch module: one row a sample
+            # (B, T); `None` for a torch module, which has one row per sample
+            positions = self.task.token_positions(batch)
             hidden, _ = teacher.several(batch, layers, None, None)
             for layer in layers:
                 states = hidden[layer]

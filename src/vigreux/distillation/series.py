@@ -1,4 +1,4 @@
-"""A series of checkpoints of the teacher's run: found, and checked before step 0."""
+"""Finds the checkpoints of a teacher's run, and checks them before step 0."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
         sources = list(spec)
     series: dict[int, str] = {}
     for source in sources:
-        found = _STEP.search(source.rstrip("/").rpartition("/")[2].rpartition("@")[2])
-        if found is None:
+        match = _STEP.search(source.rstrip("/").rpartition("/")[2].rpartition("@")[2])
+        if match is None:
             raise ConfigError(
                 f"teacher.checkpoints: {source!r} has no step in its name;"
                 " accepted: names that end in a number"
             )
-        if (step := int(found[1])) in series:
+        if (step := int(match[1])) in series:
             raise ConfigError(
                 f"teacher.checkpoints: {series[step]!r} and {source!r} have the same step, {step}"
             )
@@ -49,16 +49,16 @@ def find_series(spec: str | Sequence[str]) -> dict[int, str]:
 
 
 def check_series(series: Mapping[int, str], fingerprint: Callable[[str], str]) -> None:
-    """Raises `CheckpointError` unless every checkpoint loads and no two hold the same weights.
+    """Raises `CheckpointError` unless every checkpoint loads and no two have the same weights.
 
-    `fingerprint` loads a checkpoint and gives a hash of its weights; published series have held duplicates
-    under different names.
+    `fingerprint` loads a checkpoint and returns a hash of its weights. Published series have contained
+    duplicates under different names.
     """
-    seen: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for step, source in series.items():
-        mark = fingerprint(source)
-        if mark in seen:
+        digest = fingerprint(source)
+        if digest in sources:
             raise CheckpointError(
-                f"teacher.checkpoints: {source!r} (step {step}) holds the same weights as {seen[mark]!r}"
+                f"teacher.checkpoints: {source!r} (step {step}) holds the same weights as {sources[digest]!r}"
             )
-        seen[mark] = source
+        sources[digest] = source

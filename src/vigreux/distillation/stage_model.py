@@ -1,4 +1,4 @@
-"""What one stage trains: a view of the student, and the loss between it and the teacher's signal."""
+"""The module that one stage trains: a view of the student, and its loss against the teacher's signal."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vigreux.tasks.task import Batch, Task
 
 
 class StageModel(nn.Module):
-    """A view of the student with the stage's loss behind it: wrappers (DDP, autocast) see one forward pass.
+    """A view of the student with the stage's loss, so that wrappers (DDP, autocast) see one forward pass.
 
-    `forward(batch, signal)` gives the loss *summed* over the rows that count; the Trainer divides by their
+    `forward(batch, signal)` returns the loss *summed* over the rows that count. The Trainer divides by their
     number over all micro-batches and processes. The view shares its parameters with the student. A fixed
-    projection is a buffer that is never saved; a learned one is trained here and thrown away with the stage.
+    projection is a buffer that is never saved. A learned one is trained here and discarded with the stage.
 
     Args:
-        view: the part of the student that is trained.
-        matcher: of the stage's target.
-        task: says which positions count.
-        projection: of hidden states and embeddings: a matrix (d_T, d_S), or one that is learned; `None` where
-            a cache's rows are projected already.
-        statistics: of the projected targets.
-        heads: of both models, where the loss on logits is computed from hidden states.
+        view: the layers of the student that are trained.
+        matcher: the matcher of the stage's target.
+        task: defines which positions count.
+        projection: the projection of hidden states and embeddings: a matrix (d_T, d_S), or a learned one;
+            `None` if a cache's rows are already projected.
+        statistics: the statistics of the projected targets.
+        heads: the heads of both models, if the loss on logits is computed from hidden states.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class StageModel(nn.Module):
             self.projection = projection
 
     def signal(self, source: SignalSource | None, batch: Batch) -> Signal:
-        """What `forward` compares with. It is asked outside the trained module; `None` for labels."""
+        """The signal for `forward`, computed outside the trained module; `None` for labels."""
         return self.matcher.ask(source, self.task, batch, before_head=self.heads is not None)
 
     def forward(self, batch: Batch, signal: Signal) -> Tensor:
@@ -63,16 +63,14 @@ class StageModel(nn.Module):
         return self.matcher.loss(self, batch, signal)
 
     def count_rows(self, batch: Batch) -> Tensor:
-        """() int64: the rows that a batch adds to the loss."""
+        """() int64: the number of rows that a batch adds to the loss."""
         return self.matcher.count_rows(self.task, batch)
 
     def vector_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(N, d_S), (N, d_T) → (N,): the student's rows compared with `s · h P`.
+        """(N, d_S), (N, d_T) → (N,): the loss of the student's rows against `s · h P`.
 
-        Through a learned projection, they are compared with `s · h`.
-
-        A learned projection stands on the student's side, where it cannot shrink the targets to nothing, and
-        is float32 whatever the student's dtype.
+        With a learned projection, the target is `s · h`. The learned projection maps the student's rows, so
+        it cannot shrink the targets to zero. It is float32 for every dtype of the student.
         """
         vectors = self.matcher.vectors
         assert vectors is not None
@@ -89,7 +87,7 @@ class StageModel(nn.Module):
     def target_variance(self) -> float | None:
         """The variance of the scaled targets about their mean, averaged over dimensions.
 
-        `None` where the loss is no share of it: for logits, for a joint target, for a cosine distance.
+        `None` if the loss is not a share of the variance: for logits, a joint target or a cosine distance.
         """
         vectors = self.matcher.vectors
         if self.statistics is None or vectors is None or not self.matcher.explains_variance:
@@ -119,15 +117,15 @@ def measure_targets(
     projection: Tensor | LearnedProjection | None,
     stage: str,
 ) -> TargetStatistics | None:
-    """The statistics of the projected targets, which set their scale; `None` where no vectors are compared.
+    """The statistics of the projected targets, which set their scale; `None` if no vectors are compared.
 
     Args:
-        matcher: of the stage's target.
-        task: says which positions count.
+        matcher: the matcher of the stage's target.
+        task: defines which positions count.
         source: the teacher.
-        batches: gives those that are measured: the first ones of the stream.
+        batches: returns the batches to measure, the first of the stream.
         projection: see `StageModel`.
-        stage: its name, for errors.
+        stage: the stage's name, for errors.
 
     Raises:
         DataError: no row of these batches counts.
@@ -137,7 +135,7 @@ def measure_targets(
         return None
     matrix = projection if isinstance(projection, Tensor) else None
 
-    def measured() -> Iterator[TargetStatistics]:  # one batch of hidden states is held at a time
+    def measured() -> Iterator[TargetStatistics]:  # one batch of hidden states is in memory at a time
         for batch in batches():
             rows = source.rows(vectors, task, batch)
             assert isinstance(rows, Tensor)
@@ -148,7 +146,6 @@ def measure_targets(
     if not statistics:
         raise DataError(
             f"stage {stage!r}: the first batches have no labelled token to measure the scale of the targets"
-            " on;"
-            " accepted: hidden.positions 'all', or rows with labels among the first"
+            " on; accepted: hidden.positions 'all', or rows with labels among the first"
         )
     return reduce(TargetStatistics.merge, statistics)

@@ -1,6 +1,6 @@
 """The losses on hidden states and embeddings, each returned per row (N,), and the scale of their targets.
 
-Half-precision inputs are computed in float32, float64 stays float64. No gradient flows into the teacher.
+Half-precision inputs are computed in float32; float64 stays float64. No gradient flows into the teacher.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ def mean_squared_error(student: Tensor, target: Tensor) -> Tensor:
 def cosine_distance(student: Tensor, target: Tensor) -> Tensor:
     """`1 − h_S · t / (‖h_S‖ ‖t‖)`, (N, d), (N, d) → (N,), from 0 to 2; the lengths of the rows do not count.
 
-    A common scale of the targets changes nothing; the scaling `per-dimension` does, as it changes their
-    direction. A row
-    of zeros has the distance 1. Source: DistilBERT, arXiv 1910.01108, section 3 (`L_cos`).
+    A common scale of the targets changes nothing. The scaling `per-dimension` does, because it changes their
+    direction. A row of zeros has the distance 1. Source: DistilBERT, arXiv 1910.01108, section 3 (`L_cos`).
     """
     return 1 - F.cosine_similarity(at_least_float32(student), at_least_float32(target.detach()), dim=-1)
 
 
-# the divergences of hidden states, by their name in a curriculum
+# the divergences of hidden states, by their names in a curriculum
 VECTOR_LOSSES: dict[HiddenDivergence, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": mean_squared_error,
     "cosine": cosine_distance,
@@ -42,8 +41,8 @@ VECTOR_LOSSES: dict[HiddenDivergence, Callable[[Tensor, Tensor], Tensor]] = {
 def explained_variance(loss: float, variance: float) -> float:
     """`1 − loss / variance`, with the mean `mean_squared_error` and the `scaled_variance` of its targets.
 
-    1 is a perfect match, 0 no better than the targets' mean, below 0 worse. Targets that do not vary leave
-    nothing to explain: 0.
+    1 is a perfect match, 0 is no better than the targets' mean, and below 0 is worse. For targets that do not
+    vary the result is 0.
     """
     return 1 - loss / variance if variance > 0 else 0.0
 
@@ -52,7 +51,7 @@ def explained_variance(loss: float, variance: float) -> float:
 class TargetStatistics:
     """Count, mean and spread of target rows (N, d), in float64 on the CPU.
 
-    `target_statistics` makes them, and `merge` adds them up.
+    `target_statistics` computes them, and `merge` combines those of two sets of rows.
     """
 
     count: int
@@ -71,16 +70,17 @@ class TargetStatistics:
 
     def merge(self, other: TargetStatistics) -> TargetStatistics:
         """The statistics of both sets of rows (Chan, Golub and LeVeque 1979)."""
-        count, delta = self.count + other.count, other.mean - self.mean
+        count = self.count + other.count
+        delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
         squares = self.squares + other.squares + delta.square() * (self.count * other.count / count)
         return TargetStatistics(count, mean, squares)
 
     def scale(self, scaling: Scaling) -> Tensor:
-        """What `scale_targets` divides by: () or (d,), never 0.
+        """The divisor of `scale_targets`: () or (d,), never 0.
 
-        A dimension whose spread is under a millionth of the overall one (a padded or dead one) is divided by
-        the overall one, so that rounding noise is not blown up to a target.
+        A dimension whose standard deviation is under a millionth of the overall one (a padded or dead one) is
+        divided by the overall one, so that rounding noise is not amplified to a target.
         """
         overall = torch.tensor(math.sqrt(self.variance) or 1.0, dtype=torch.float64)
         if scaling == "none":
@@ -90,14 +90,14 @@ class TargetStatistics:
         return torch.where(self.std > 1e-6 * overall, self.std, overall)
 
     def scaled_variance(self, scaling: Scaling) -> float:
-        """The `variance` that the targets have once scaled: what a stage's loss is held against."""
+        """The `variance` of the scaled targets, with which a stage's loss is compared."""
         return float((self.std / self.scale(scaling)).square().mean())
 
 
 def target_statistics(rows: Tensor) -> TargetStatistics:
     """The statistics of target rows (N, d), N ≥ 1.
 
-    Over a stream, one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics,
+    For a stream, with one batch in memory: `functools.reduce(TargetStatistics.merge, map(target_statistics,
     batches))`.
     """
     rows = rows.detach().to("cpu", torch.float64)
@@ -108,11 +108,11 @@ def target_statistics(rows: Tensor) -> TargetStatistics:
 def scale_targets(rows: Tensor, statistics: TargetStatistics, scaling: Scaling) -> Tensor:
     """Target rows (N, d) divided by a standard deviation.
 
-    `unit` takes that of all numbers, `per-dimension` that of each dimension; `none` leaves the rows as they
-    are.
+    `unit` uses the standard deviation of all numbers, and `per-dimension` that of each dimension. `none` does
+    not change the rows.
 
-    Not centred, so that the target stays a linear image of the teacher's state. A student whose embeddings
-    start as the teacher's times the projection then starts at a multiple of its target, which a shift would
-    undo; and a shift is what a network without biases cannot easily make.
+    The rows are not centred, so that the target stays a linear image of the teacher's state. Then a student
+    whose embeddings start as the teacher's times the projection starts at a multiple of its target. A shift
+    would undo this, and a network without biases cannot easily produce a shift.
     """
     return rows if scaling == "none" else rows / statistics.scale(scaling).to(rows.device, rows.dtype)

@@ -81,7 +81,7 @@ def test_what_was_made_for_something_else(store):
         CacheStore.create(store.root, replace(MADE, fits={"data": "a", "teacher": "c"}))
     with pytest.raises(CacheError, match="was made with another data and another teacher"):
         MADE.check_fits({"data": "x", "teacher": "y"}, store.root)
-    with pytest.raises(CacheError, match="holds other signals"):
+    with pytest.raises(CacheError, match="contains different signals"):
         CacheStore.create(store.root, replace(MADE, shard_samples=5))
     assert CacheStore.create(store.root, MADE).manifest == MADE
 

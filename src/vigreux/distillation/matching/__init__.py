@@ -1,8 +1,8 @@
-"""What each target means for Hugging Face models and torch modules: one matcher a target.
+"""Implements each target for Hugging Face models and torch modules: one matcher per target.
 
-A matcher owns all that the target changes: the view of the student, what is asked of the teacher, the loss,
-the form in a cache, the cost, and the checks against the task. `matcher_of` is the one place that looks at a
-target's type.
+A matcher defines everything that depends on the target: the view of the student, the teacher's signal, the
+loss, the form in a cache, the cost, and the checks against the task. Only `matcher_of` looks at a target's
+type.
 """
 
 from __future__ import annotations

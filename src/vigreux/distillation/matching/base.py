@@ -1,4 +1,4 @@
-"""The interface of matchers, and what several of them share."""
+"""The interface of matchers, and their common code."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from vigreux.tasks.task import Batch, Task
 
 @dataclass(frozen=True)
 class Heads:
-    """The output heads of both models, for a loss that never holds all logits (see `distillation.fused`).
+    """The output heads of both models, for a loss in chunks of logits (see `distillation.fused`).
 
     Args:
-        student: where its head is.
+        student: the student's head.
         teacher: turns the teacher's rows into logits, some rows at a time; `None` for labels.
     """
 
@@ -40,40 +40,38 @@ class Heads:
 
 
 class StageParts(Protocol):
-    """What a loss is made from; `StageModel` holds it."""
+    """The parts of a stage that a loss needs; `StageModel` provides them."""
 
     view: Any
     task: Task
     heads: Heads | None
 
     def vector_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(N, d_S), (N, d_T) → (N,): hidden states or embeddings compared, projected and scaled."""
+        """(N, d_S), (N, d_T) → (N,): the loss of hidden states or embeddings, projected and scaled."""
 
 
 class Matcher(ABC):
-    """What a target asks of the student and the teacher, the loss between them, and its cost."""
+    """A target's view of the student, its signals of the teacher, the loss between them, and the cost."""
 
-    signals: tuple[
-        TeacherSignal, ...
-    ] = ()  # what is asked of the teacher, in the order in which `loss` takes it
+    signals: tuple[TeacherSignal, ...] = ()  # the teacher's signals, in the order in which `loss` takes them
     vectors: VectorMatcher | None = None  # the hidden states or embeddings that are compared
-    trains_whole: bool = True  # False: a stage leaves the head untrained, so the student is not evaluated
+    trains_whole: bool = True  # False: the stage does not train the head, so the student is not evaluated
     has_held_out_loss: bool = False  # whether the stage's own loss is measured on held-out data
-    explains_variance: bool = False  # whether 1 − loss / variance of the targets is a share of the variance
+    explains_variance: bool = False  # whether 1 − loss / variance is the explained share of the variance
     is_fusable: bool = False  # whether the loss can be computed from the inputs of both output heads
-    final_norm: bool = True  # whether a last hidden state has gone through the final norm
+    final_norm: bool = True  # whether the last hidden state includes the final norm
 
     @abstractmethod
     def check(self, task: Task, stage: str) -> None:
-        """Raises `ConfigError` where the task has nothing of what the stage matches."""
+        """Raises `ConfigError` if the task does not have what the stage matches."""
 
     @abstractmethod
     def view(self, student: nn.Module, depth: int | None, layout: Layout | None) -> nn.Module:
-        """The part of the student that a stage of this depth trains."""
+        """The view of the student that a stage of this depth trains."""
 
     @abstractmethod
     def positions(self, task: Task, batch: Batch) -> Tensor | None:
-        """(B, T) True where the loss counts; `None` where each sample is one row."""
+        """(B, T) True where the loss counts; `None` if each sample is one row."""
 
     @abstractmethod
     def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
@@ -81,18 +79,18 @@ class Matcher(ABC):
 
     @abstractmethod
     def student_depth(self, depth: int | None, blocks: int) -> int | None:
-        """Blocks of the student that run, of so many; `None`: the whole student with its head."""
+        """The number of the student's `blocks` that run; `None`: the whole student with its head."""
 
     @abstractmethod
     def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
-        """Blocks of the teacher that run in each forward pass; `None`: the whole teacher with its head."""
+        """The number of teacher blocks that each forward pass runs; `None`: the whole teacher with its head."""
 
     def ask(
         self, source: SignalSource | None, task: Task, batch: Batch, *, before_head: bool = False
     ) -> Signal:
-        """What `loss` compares the student with.
+        """The signal that `loss` compares the student with.
 
-        With `before_head`, the loss makes logits of it, some rows at a time.
+        With `before_head`, the loss turns the signal into logits, some rows at a time.
         """
         if source is None:
             return None
@@ -100,7 +98,7 @@ class Matcher(ABC):
         return rows[0] if len(rows) == 1 else rows
 
     def count_rows(self, task: Task, batch: Batch) -> Tensor:
-        """() int64: the rows that a batch adds to the loss, over which the mean is taken."""
+        """() int64: the number of rows that a batch adds to the loss, for the mean over all rows."""
         positions = self.positions(task, batch)
         if positions is None:
             return torch.tensor(len(next(iter(batch.values()))))
@@ -117,7 +115,7 @@ class SignalMatcher(Matcher, TeacherSignal):
 
 
 class VectorMatcher(SignalMatcher, VectorSignal):
-    """Matches hidden states or embeddings: rows of both models, compared number by number."""
+    """Matches hidden states or embeddings: compares the rows of both models entry by entry."""
 
     has_held_out_loss = True
     explains_variance = True
@@ -129,15 +127,15 @@ class VectorMatcher(SignalMatcher, VectorSignal):
 
     @property
     def row_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Student's rows (N, d), targets (N, d) → the loss of each row (N,)."""
+        """The student's rows (N, d), targets (N, d) → the loss of each row (N,)."""
         return mean_squared_error
 
     def cache_form(self, config: CacheConfig, width: int, *, over_vocabulary: bool) -> Format:
-        """Dense rows, projected where the projection is fixed."""
+        """Dense rows, projected if the projection is fixed."""
         return Dense(width, config.precision)
 
 
 def labels_at(batch: Batch, positions: Tensor | None) -> Tensor | None:
-    """(N,) the labels at the positions that count; `None` of data without labels."""
+    """(N,) the labels at the positions that count; `None` for data without labels."""
     labels = batch.get("labels")
     return labels if labels is None or positions is None else labels[positions]

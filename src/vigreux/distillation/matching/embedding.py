@@ -18,7 +18,8 @@ class EmbeddingMatcher(VectorMatcher):
 
     def __init__(self, target: Embedding) -> None:
         self.target = target
-        self.projection, self.scaling = target.projection, target.scaling
+        self.projection = target.projection
+        self.scaling = target.scaling
 
     def check(self, task: Task, stage: str) -> None:
         """See `Matcher.check`."""
@@ -29,7 +30,7 @@ class EmbeddingMatcher(VectorMatcher):
             )
 
     def view(self, student: nn.Module, depth: int | None, layout: Layout | None) -> nn.Module:
-        """The whole student, its states pooled."""
+        """The whole student with pooled hidden states."""
         return PooledView(student, self.target.pooling, layout)
 
     def positions(self, task: Task, batch: Batch) -> Tensor | None:
@@ -41,7 +42,7 @@ class EmbeddingMatcher(VectorMatcher):
         return teacher.embedding(batch, self.target.pooling)
 
     def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
-        """() the summed squared distance, averaged over dimensions."""
+        """() the squared distance, averaged over dimensions and summed over rows."""
         assert isinstance(signal, Tensor)
         return stage.vector_loss(stage.view(batch), signal).sum()
 

@@ -1,6 +1,6 @@
-"""Hidden states: those of one teacher layer, projected to the width of the student's state.
+"""Hidden states of one teacher layer, projected to the width of the student's state.
 
-The student's view ends after `depth` blocks, so later blocks and the head neither run nor are held.
+The student's view ends after `depth` blocks, so later blocks and the head do not run and need no memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class HiddenMatcher(VectorMatcher):
 
     def __init__(self, target: Hidden) -> None:
         self.target = target
-        self.projection, self.scaling = target.projection, target.scaling
+        self.projection = target.projection
+        self.scaling = target.scaling
         self.final_norm = target.final_norm
         self.state = (target.layer, target.final_norm)
         self.explains_variance = target.divergence == "mse"
@@ -50,11 +51,11 @@ class HiddenMatcher(VectorMatcher):
         return cut(student, depth, layout, final_norm=self.final_norm)
 
     def positions(self, task: Task, batch: Batch) -> Tensor | None:
-        """All tokens but padding, or those that are predicted."""
+        """All tokens except padding, or the predicted positions."""
         return task.token_positions(batch) if self.target.positions == "all" else task.positions(batch)
 
     def ask_model(self, teacher: Teacher, task: Task, batch: Batch, *, before_head: bool = False) -> Tensor:
-        """(N, d_T) hidden states. Those of a torch module are (B, d_T) already."""
+        """(N, d_T) hidden states. Those of a torch module already have the shape (B, d_T)."""
         states = teacher.hidden(batch, self.target.layer, final_norm=self.final_norm)
         positions = self.positions(task, batch)
         return states if positions is None else states[positions]
@@ -62,7 +63,8 @@ class HiddenMatcher(VectorMatcher):
     def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
         """() the summed divergence of the student's states from their targets."""
         assert isinstance(signal, Tensor)
-        states, positions = stage.view(batch), self.positions(stage.task, batch)
+        states = stage.view(batch)
+        positions = self.positions(stage.task, batch)
         return stage.vector_loss(states if positions is None else states[positions], signal).sum()
 
     def teacher_state(self, blocks: int) -> tuple[int, bool]:
@@ -82,7 +84,7 @@ class HiddenMatcher(VectorMatcher):
         return (self.target.layer,)
 
     def cache_name(self, *, before_head: bool) -> str:
-        """The layer and its projection; not the divergence, which does not change the rows."""
+        """The layer and its projection, without the divergence, which does not change the rows."""
         return str(replace(self.target, divergence="mse"))
 
     def rows_per_sample(self, tokens: int, predicted: float) -> float:

@@ -1,4 +1,4 @@
-"""Hidden states and logits at once, from one forward pass of the student and two of the teacher."""
+"""Hidden states and logits together, from one forward pass of the student and two of the teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class JointMatcher(Matcher):
 
     def __init__(self, target: Joint) -> None:
         self.target = target
-        self.logits, self.hidden = LogitsMatcher(target.logits), HiddenMatcher(target.hidden)
+        self.logits = LogitsMatcher(target.logits)
+        self.hidden = HiddenMatcher(target.hidden)
         self.vectors = self.hidden
         self.signals = (self.logits, self.hidden)
         self.final_norm = target.hidden.final_norm
@@ -36,20 +37,21 @@ class JointMatcher(Matcher):
         return JointView(student, depth, layout, final_norm=self.final_norm)
 
     def positions(self, task: Task, batch: Batch) -> Tensor | None:
-        """The positions that are predicted: the mean of the logits' loss is that of the stage."""
+        """The predicted positions: the stage's mean loss is taken over the rows of the logits."""
         return task.positions(batch)
 
     def loss(self, stage: StageParts, batch: Batch, signal: Signal) -> Tensor:
-        """() the summed loss on logits, plus `weight` times the hidden states' mean for each of its rows.
+        """() the summed loss on logits, plus for each of its rows `weight` times the mean loss of the states.
 
-        So the mean over the rows is `L_logits + weight · L_hidden`, where the second mean is over this
+        So the mean over the rows is `L_logits + weight · L_hidden`, with `L_hidden` the mean over this
         micro-batch.
         """
         assert isinstance(signal, tuple)
         teacher_logits, teacher_states = signal
         assert isinstance(teacher_logits, Tensor)
         assert isinstance(teacher_states, Tensor)
-        positions, tokens = self.positions(stage.task, batch), self.hidden.positions(stage.task, batch)
+        positions = self.positions(stage.task, batch)
+        tokens = self.hidden.positions(stage.task, batch)
         student_logits, states = stage.view(batch, positions)
         labels = labels_at(batch, positions)
         of_logits = logits_loss(student_logits, self.target.logits, teacher_logits, labels)
@@ -63,5 +65,5 @@ class JointMatcher(Matcher):
         return None
 
     def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
-        """The whole teacher, and once more the blocks before the hidden layer."""
+        """The whole teacher, and in a second pass the blocks up to the hidden layer."""
         return (*self.logits.teacher_depths(blocks), *self.hidden.teacher_depths(blocks))

@@ -48,5 +48,5 @@ class LabelsMatcher(Matcher):
         return None
 
     def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
-        """None runs."""
+        """No teacher runs."""
         return ()

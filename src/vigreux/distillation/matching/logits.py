@@ -1,7 +1,7 @@
 """Logits: the teacher's distribution over classes or tokens.
 
-Where there are many logits and both heads are linear layers, the loss comes from hidden states. It makes a
-chunk of logits at a time, so that never all of them are held (`distillation.fused`).
+With many classes and linear output heads, the loss is computed from hidden states, one chunk of logits at a
+time. So the logits of all rows are never in memory together (`distillation.fused`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LogitsMatcher(SignalMatcher):
         return task.positions(batch)
 
     def ask_model(self, teacher: Teacher, task: Task, batch: Batch, *, before_head: bool = False) -> Tensor:
-        """(N, C) logits, or (N, d_T) what the output head is given."""
+        """(N, C) logits, or (N, d_T) the input of the output head."""
         positions = task.positions(batch)
         if not before_head:
             return teacher.logits(batch, positions)
@@ -69,11 +69,11 @@ class LogitsMatcher(SignalMatcher):
         return (None,)
 
     def cache_name(self, *, before_head: bool) -> str:
-        """Logits have one name whatever their temperature, which the loss applies."""
+        """One name for all temperatures, because the loss applies the temperature."""
         return HEAD_INPUT if before_head else "logits"
 
     def cache_form(self, config: CacheConfig, width: int, *, over_vocabulary: bool) -> Format:
-        """What the head is given, or the top classes, of a vocabulary; all logits of a few classes."""
+        """For a vocabulary the head's input or the top classes; for a few classes all logits."""
         if not over_vocabulary:
             return Dense(width, "float32")
         if config.logits == "head-input":
@@ -92,7 +92,7 @@ class LogitsMatcher(SignalMatcher):
 
 
 def fused(stage: StageParts, heads: Heads, target: Logits | None, batch: Batch, signal: Signal) -> Tensor:
-    """() the summed loss on logits (`None`: with the labels alone), from what both output heads are given."""
+    """() the summed loss on logits (`None`: with the labels alone), from the inputs of both output heads."""
     positions = stage.task.positions(batch)
     assert positions is not None, "a vocabulary is predicted at positions"
     hidden = stage.view.head_input(batch, heads.student.module, positions, after=heads.student.after)
@@ -105,7 +105,7 @@ def fused(stage: StageParts, heads: Heads, target: Logits | None, batch: Batch, 
 
 
 def check_has_logits(target: Target, task: Task, stage: str) -> None:
-    """Raises `ConfigError` where the models of a task have no logits."""
+    """Raises `ConfigError` if the models of a task have no logits."""
     if not task.spec.has_logits:
         raise ConfigError(
             f"stage {stage!r}: learns {target}, and an embedding model has no logits;"

@@ -1,4 +1,4 @@
-"""What a stage asks of a teacher, and who answers: a live model or a cache."""
+"""The interface of a teacher's signals, which come from a live model or from a cache."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from vigreux.distillation.signals.formats import Format, TopRows
 from vigreux.models.heads import Head
 from vigreux.tasks.task import Batch, Task
 
-HEAD_INPUT = "head input"  # a cache's name for what the output head is given
+HEAD_INPUT = "head input"  # a cache's name for the input of the output head
 
 Rows = Tensor | TopRows
-Signal = Rows | tuple[Rows, ...] | None  # what a stage's loss compares with; `None` for labels
+Signal = Rows | tuple[Rows, ...] | None  # what a stage's loss compares the student with; `None` for labels
 ChunkedLogits = Callable[[slice], Tensor]  # some rows → their logits (n, C)
 
 
 class Teacher(Protocol):
-    """A model that gives signals: without gradients, on the batch's device, in the teacher's dtype."""
+    """A model that returns signals without gradients, on the batch's device, in the teacher's dtype."""
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
-        """(N, C): logits at the positions that count, or of every sample (`positions` is `None`)."""
+        """(N, C): logits at the positions that count, or of every sample if `positions` is `None`."""
 
     def hidden(self, batch: Batch, layer: int, *, final_norm: bool = True) -> Tensor:
         """(B, T, d_T): hidden states after block `layer`; deeper blocks do not run.
 
-        Of the last block, `final_norm` says whether the final norm is applied.
+        For the last block, `final_norm` says whether the final norm is applied.
         """
 
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
-        """(N, d_T): what the output head is given at the positions that count. The head must be known."""
+        """(N, d_T): the input of the output head at the positions that count. The head must be known."""
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
         """(B, d_T): pooled last hidden states."""
 
 
 class TeacherSignal(ABC):
-    """Rows of one kind that a teacher is asked for, and their form in a cache.
+    """One kind of rows from a teacher, and their form in a cache.
+
 
     The matchers of logits, hidden states and embeddings are such signals.
     """
@@ -52,32 +53,32 @@ class TeacherSignal(ABC):
 
     @abstractmethod
     def positions(self, task: Task, batch: Batch) -> Tensor | None:
-        """(B, T) True where a row is asked for; `None` where each sample is one row."""
+        """(B, T) True where the signal has a row; `None` if each sample is one row."""
 
     @abstractmethod
     def ask_model(self, teacher: Teacher, task: Task, batch: Batch, *, before_head: bool = False) -> Tensor:
-        """(N, …) the rows of a live teacher; with `before_head`, of logits, what its output head is given."""
+        """(N, …) the rows of a live teacher; with `before_head`, the head's input in place of logits."""
 
     @abstractmethod
     def cache_name(self, *, before_head: bool) -> str:
-        """The name of the rows in a cache, the teacher's name aside."""
+        """The name of the rows in a cache, without the teacher's name."""
 
     @abstractmethod
     def cache_form(self, config: CacheConfig, width: int, *, over_vocabulary: bool) -> Format:
-        """How a cache writes rows of `width` numbers, of a task whose classes are a vocabulary or a few."""
+        """How a cache writes rows of `width` numbers, for a task over a vocabulary or with few classes."""
 
     @abstractmethod
     def rows_per_sample(self, tokens: int, predicted: float) -> float:
-        """Rows of a sample of `tokens` tokens, of which `predicted` are predicted."""
+        """The number of rows of a sample with `tokens` tokens, of which `predicted` are predicted."""
 
     def decode(self, rows: Rows, head: Head | None) -> Tensor:
-        """(N, …) the rows from what a cache holds; `head` makes logits of what the output head is given."""
+        """(N, …) the rows from their form in a cache; `head` turns the head's input into logits."""
         assert isinstance(rows, Tensor)
         return rows
 
 
 class VectorSignal(TeacherSignal):
-    """Hidden states or embeddings, which a projection takes to the student's width."""
+    """Hidden states or embeddings, which a projection maps to the student's width."""
 
     projection: Projection
     scaling: Scaling
@@ -96,25 +97,25 @@ class SignalSource(Protocol):
 
     @property
     def projected(self) -> bool:
-        """Whether the rows of hidden states and embeddings have gone through their projection already."""
+        """Whether the rows of hidden states and embeddings are already projected."""
 
     def rows(self, signal: TeacherSignal, task: Task, batch: Batch, *, before_head: bool = False) -> Rows:
         """The rows of a signal for a batch.
 
         Args:
-            signal: what is asked for.
-            task: says which positions count.
+            signal: the kind of rows.
+            task: defines which positions count.
             batch: from the task's collator.
-            before_head: of logits, what `logits_by_chunk` turns into logits.
+            before_head: whether to return, for logits, the rows that `logits_by_chunk` takes.
         """
 
     def width(self, signal: VectorSignal) -> int:
-        """d_T, numbers a row of hidden states or embeddings."""
+        """d_T, the numbers per row of hidden states or embeddings."""
 
     def logits_by_chunk(self, batch: Batch, device: torch.device) -> Callable[[Rows], ChunkedLogits] | None:
-        """What turns rows `before_head` into logits, some rows at a time; `None` where that cannot be done.
+        """A function that turns rows `before_head` into logits in chunks; `None` if that is impossible.
 
         Args:
-            batch: on which the output head is tried.
-            device: of the student.
+            batch: a batch to check the output head on.
+            device: the student's device.
         """

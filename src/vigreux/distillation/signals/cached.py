@@ -1,7 +1,8 @@
-"""Teachers from a cache: `vigreux cache` wrote their signals once, and they are read by sample.
+"""Teachers from a cache: `vigreux cache` has written their signals, and batches read them by sample.
 
-Batches then carry the keys of their samples (`keyed`): a key is a place in the data, or a place in the stream
-of one seed where samples differ each time they come. Held-out samples count down from −1.
+Batches contain the keys of their samples (`keyed`). A key is the sample's index in the data, or its number in
+the stream of one seed if samples differ each time they are drawn. Keys of held-out samples count down from
+−1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SAMPLES = "sample_keys"  # (B,) int64 of a batch
 
 @dataclass(frozen=True)
 class KeyedCollator:
-    """A task's collator whose batches carry the keys of their samples."""
+    """A task's collator whose batches contain the keys of their samples."""
 
     collate: Collator
     by_stream: bool
@@ -37,23 +38,23 @@ class KeyedCollator:
 
 
 def keyed(task: Task, *, by_stream: bool) -> Task:
-    """The task with batches that carry the keys of their samples."""
+    """The task with batches that contain the keys of their samples."""
     return replace(task, collate=KeyedCollator(task.collate, by_stream))
 
 
 def signal_name(teacher: TeacherRef, signal: TeacherSignal, *, before_head: bool = False) -> str:
-    """The name of a signal in a cache, the same for every stage that can use it."""
+    """The name of a signal in a cache. It is the same for every stage that can use the signal."""
     return f"{teacher}: {signal.cache_name(before_head=before_head)}"
 
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """One teacher of a curriculum, from a cache. Hidden states and embeddings are projected already.
+    """One teacher of a curriculum, from a cache. Hidden states and embeddings are already projected.
 
     Args:
         store: the cache.
         ref: which teacher.
-        head: its output head, where what the head is given was written in place of logits.
+        head: its output head, if the cache stores the head's input in place of logits.
     """
 
     store: CacheStore
@@ -74,7 +75,7 @@ class CachedTeacher:
         return rows if before_head else signal.decode(rows, self.head)
 
     def width(self, signal: VectorSignal) -> int:
-        """See `SignalSource.width`. Raises `CacheError` where the cache has no such rows."""
+        """See `SignalSource.width`. Raises `CacheError` if the cache has no such rows."""
         form = self.store.form(signal_name(self.ref, signal))
         assert isinstance(form, Dense)
         return form.width
@@ -99,10 +100,10 @@ class CachedTeachers:
 
     Args:
         store: the cache.
-        device: of the students.
+        device: the students' device.
     """
 
-    final: None = None  # no live one
+    final: None = None  # a cache has no live teacher
 
     def __init__(self, store: CacheStore, device: torch.device) -> None:
         self.store = store
@@ -111,7 +112,7 @@ class CachedTeachers:
         self._heads: dict[TeacherRef, Head] = {}
 
     def check(self, ref: TeacherRef, stage: str) -> None:
-        """Nothing to check here: a missing signal is reported when the stage is built, before step 0."""
+        """Checks nothing: a missing signal is reported when the stage is built, before step 0."""
 
     def of(self, ref: TeacherRef) -> CachedTeacher | None:
         """The teacher of a stage; `None` for labels."""
@@ -133,14 +134,18 @@ def head_file(ref: TeacherRef) -> str:
 
 
 def head_to_plain(head: Head) -> dict[str, Tensor]:
-    """For `CacheStore.write_beside`."""
+    """The head as tensors, for `CacheStore.write_beside`."""
     plain = {"weight": head.weight, "scale": torch.tensor(head.scale, dtype=torch.float64)}
-    plain |= {} if head.bias is None else {"bias": head.bias}
-    return plain | ({} if head.cap is None else {"cap": torch.tensor(head.cap, dtype=torch.float64)})
+    if head.bias is not None:
+        plain["bias"] = head.bias
+    if head.cap is not None:
+        plain["cap"] = torch.tensor(head.cap, dtype=torch.float64)
+    return plain
 
 
 def head_from_plain(plain: dict[str, Tensor], device: torch.device) -> Head:
     """The inverse of `head_to_plain`."""
-    weight, bias = plain["weight"].to(device), plain.get("bias")
+    weight = plain["weight"].to(device)
+    bias = plain.get("bias")
     cap = float(plain["cap"]) if "cap" in plain else None
     return Head(weight, None if bias is None else bias.to(device), float(plain["scale"]), cap)

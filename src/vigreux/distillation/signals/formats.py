@@ -1,7 +1,7 @@
-"""How a cache writes a teacher's rows: dense, in full, half or 8 bits, or the most likely classes.
+"""The formats of a teacher's rows in a cache: dense with 32, 16 or 8 bits, or the most likely classes.
 
 A format encodes rows (N, …) into named tensors whose first dimension is N, and decodes any slice of them.
-What is lost is bounded and said (`error`).
+The loss of precision is bounded, and `error` states the bound.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Parts = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Dense:
-    """Rows of `width` numbers; in 8 bits each row has a scale of its own.
+    """Rows of `width` numbers; with 8 bits, each row has its own scale.
 
     Args:
-        width: numbers a row.
+        width: the numbers per row.
         precision: float32, bfloat16 or int8.
     """
 
@@ -45,7 +45,7 @@ class Dense:
 
     @property
     def bytes_per_row(self) -> int:
-        """What a row takes on disk."""
+        """The bytes of a row on disk."""
         return self.width * _BYTES[self.precision] + 4 * (self.precision == "int8")
 
     @property
@@ -55,7 +55,7 @@ class Dense:
 
     @property
     def error(self) -> str:
-        """What a number that was written can be off by."""
+        """The largest error of a stored number, in words."""
         return _ERRORS[self.precision]
 
     def encode(self, rows: Tensor) -> dict[str, Tensor]:
@@ -75,11 +75,11 @@ class Dense:
 
 @dataclass(frozen=True)
 class TopClasses:
-    """The log-probabilities of the `k` most likely of `classes`, and the mass that all others have together.
+    """The log-probabilities of the `k` most likely of `classes`, and the total mass of all others.
 
     Args:
-        classes: number of logits.
-        k: how many are kept.
+        classes: the number of logits.
+        k: the number of classes that are stored.
     """
 
     classes: int
@@ -91,12 +91,12 @@ class TopClasses:
 
     @property
     def width(self) -> int:
-        """Of a row that is encoded."""
+        """The width of a row before encoding."""
         return self.classes
 
     @property
     def bytes_per_row(self) -> int:
-        """What a row takes on disk: 4 bytes an id, 2 a log-probability, 4 for the rest."""
+        """The bytes of a row on disk: 4 per id, 2 per log-probability, 4 for the rest."""
         return 6 * self.k + 4
 
     @property
@@ -106,7 +106,7 @@ class TopClasses:
 
     @property
     def error(self) -> str:
-        """What is lost."""
+        """The loss of precision, in words."""
         return (
             f"log-probabilities of the {self.k} most likely to 1/2048 of themselves; the rest of the mass is"
             " spread evenly"
@@ -121,7 +121,7 @@ class TopClasses:
         return {"ids": ids.to("cpu", torch.int32), "log_p": top.to("cpu", torch.float16), "rest": rest.cpu()}
 
     def decode(self, parts: Parts) -> TopRows:
-        """The rows, dense only when they are asked for."""
+        """The rows, which become dense only when `TopRows.logits` is called."""
         return TopRows(parts["ids"], parts["log_p"], parts["rest"], self.classes)
 
 
@@ -139,14 +139,18 @@ class TopRows:
 
     def logits(self, rows: slice = slice(None)) -> Tensor:
         """(n, classes) float32 log-probabilities of some rows; all other classes share the rest equally."""
-        log_p, rest = self.log_p[rows].float(), self.rest[rows].float()
-        others = self.classes - log_p.shape[-1]
-        fill = rest - math.log(others) if others else torch.full_like(rest, -math.inf)
+        log_p = self.log_p[rows].float()
+        rest = self.rest[rows].float()
+        num_others = self.classes - log_p.shape[-1]
+        if num_others:
+            fill = rest - math.log(num_others)
+        else:
+            fill = torch.full_like(rest, -math.inf)
         dense = fill[:, None].repeat(1, self.classes)
         return dense.scatter_(-1, self.ids[rows].long(), log_p)
 
     def to(self, device: torch.device | str) -> TopRows:
-        """The same rows elsewhere."""
+        """The same rows on another device."""
         return TopRows(self.ids.to(device), self.log_p.to(device), self.rest.to(device), self.classes)
 
 
@@ -155,13 +159,13 @@ _KINDS: dict[str, type] = {"dense": Dense, "top": TopClasses}
 
 
 def to_plain(form: Format) -> dict[str, Any]:
-    """For the manifest."""
+    """The format as the manifest stores it."""
     kind = next(name for name, cls in _KINDS.items() if type(form) is cls)
     return {"kind": kind, **vars(form)}
 
 
 def from_plain(plain: Mapping[str, Any]) -> Format:
-    """The inverse of `to_plain`. Raises `KeyError` or `ValueError` for what it did not write."""
+    """The inverse of `to_plain`. Raises `KeyError` or `ValueError` for any other mapping."""
     options = dict(plain)
     form: Format = TypeAdapter(_KINDS[options.pop("kind")]).validate_python(options)
     return form

@@ -1,7 +1,7 @@
 """Live teachers: models that run on every batch.
 
 `Teachers` turns the `TeacherRef` of each stage into a live model: the final one, a checkpoint of its run, or
-another model. Only one checkpoint is held in memory at a time.
+another model. Only one checkpoint is in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class LiveTeacher:
     """A model that runs on every batch, frozen, in evaluation mode, on its own device.
 
     Args:
-        model: changed in place.
-        layout: where its blocks are; default found where it is needed.
-        spread_on: the device on which each of several processes is to hold a part of the weights (see
-            `spread_`); default each holds all, where they are.
-        class_order: of a classifier: for each class of the run the id that the model gives it (see
-            `tasks.classes`); default the same ids.
+        model: the model, which is changed in place.
+        layout: the position of its blocks; by default it is detected when it is needed.
+        spread_on: the device on which each of several processes holds a shard of the weights (see `spread_`);
+            by default each process holds all weights.
+        class_order: for a classifier, the model's id of each class of the run (see `tasks.classes`); by
+            default the ids are equal.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class LiveTeacher:
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.class_order = class_order
-        # A model that is not recognised can still teach by its logits. For all else its blocks must be named.
+        # An unrecognised architecture can still teach by its logits. All other signals need its blocks.
         self._layout = layout
-        # by hidden layer and final norm, or by pooling
+        # keys: (hidden layer, with the final norm), or a pooling
         self._views: dict[tuple[int, bool] | Pooling, nn.Module] = {}
         self._head: LinearHead | None = None
         self._looked = False
@@ -58,14 +58,14 @@ class LiveTeacher:
 
     @property
     def layout(self) -> Layout:
-        """Where the blocks are. Raises `ConfigError` for an architecture that is not recognised."""
+        """The position of the blocks. Raises `ConfigError` for an unrecognised architecture."""
         if self._layout is None:
             self._layout = find_layout(self.model)
         return self._layout
 
     @cached_property
     def _whole(self) -> LogitsView:
-        """An architecture that is not recognised gives its logits all the same."""
+        """The view of the whole model; it also works for an unrecognised architecture."""
         return LogitsView(self.model, self._layout)
 
     # --- a source of signals --------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ class LiveTeacher:
 
         def chunked(rows: Rows) -> ChunkedLogits:
             assert isinstance(rows, Tensor)
-            now = head.now()
-            return lambda chunk: now.logits(rows[chunk])
+            current_head = head.now()
+            return lambda chunk: current_head.logits(rows[chunk])
 
         return chunked
 
@@ -100,13 +100,12 @@ class LiveTeacher:
     def spread_(self) -> None:
         """Shards the weights over the processes, if `spread_on` names a device.
 
-        Until then the model is whole. From here on, all processes must ask for the same signals together.
+        After this, all processes must ask for the same signals together.
         """
         if self._spread_on is not None and self._spread is None:
             self._spread = Spread(self.model, block_list(self.model, self.layout), self._spread_on)
-            self._looked = (
-                False  # the first process may have looked for the head already, and looking takes all of them
-            )
+            # The first process may already have looked for the head alone. Now all must do it together.
+            self._looked = False
 
     def logits(self, batch: Batch, positions: Tensor | None) -> Tensor:
         """See `Teacher.logits`; the columns are the run's classes."""
@@ -124,7 +123,7 @@ class LiveTeacher:
         return self._run(self._views[key], batch)
 
     def find_head(self, batch: Batch) -> LinearHead | None:
-        """The output head, if it is a linear layer (see `heads.find_head`). It is looked for once."""
+        """The output head, if it is a linear layer (see `heads.find_head`). The result is cached."""
         if not self._looked:
             self._looked = True
             device = device_of(self.model)
@@ -135,7 +134,8 @@ class LiveTeacher:
     def head_input(self, batch: Batch, positions: Tensor) -> Tensor:
         """See `Teacher.head_input`."""
         assert self._head is not None, "see find_head"
-        view, head = self._whole, self._head
+        view = self._whole
+        head = self._head
         return self._run(
             lambda moved, at: view.head_input(moved, head.module, at, after=head.after), batch, positions
         )
@@ -150,33 +150,33 @@ class LiveTeacher:
         """Several signals of one forward pass.
 
         Args:
-            batch: of the task.
+            batch: a batch of the task.
             states: hidden states (layer, with the final norm).
             end: `logits`; `head`: the output head's input; `None`: nothing runs after the deepest state.
-            positions: of the end.
+            positions: the positions of `end`.
 
         Returns:
             The hidden states (B, T, d_T), and the end.
         """
         with tapped(self.model, states, self.layout) as tapped_states:
+            last: Tensor | None = None
             if end is None:
                 deepest = max(states)
-                last = None
-                # a cut view leaves before the block whose input this state is: the tap does not see it
+                # A cut view stops before the block whose input is this state, so the tap does not see it.
                 tapped_states.setdefault(deepest, self.hidden(batch, deepest[0], final_norm=deepest[1]))
             else:
-                last = (
-                    self.logits(batch, positions)
-                    if end == "logits"
-                    else self._whole_head_input(batch, positions)
-                )
+                if end == "logits":
+                    last = self.logits(batch, positions)
+                else:
+                    last = self._whole_head_input(batch, positions)
         source = next(iter(batch.values())).device
         return {state: rows.to(source) for state, rows in tapped_states.items()}, last
 
     def _whole_head_input(self, batch: Batch, positions: Tensor | None) -> Tensor:
-        """As `head_input`, but all positions go through the last block, where a tap may read them."""
+        """Like `head_input`, but all positions go through the last block, where a tap may read them."""
         assert self._head is not None
-        view, module = self._whole, self._head.module
+        view = self._whole
+        module = self._head.module
         return self._run(lambda moved, at: view.head_input(moved, module, at), batch, positions)
 
     def embedding(self, batch: Batch, pooling: Pooling) -> Tensor:
@@ -185,7 +185,7 @@ class LiveTeacher:
             self._views[pooling] = PooledView(self.model, pooling, self.layout)
         return self._run(self._views[pooling], batch)
 
-    # no_grad, not inference_mode: what the teacher gives is saved for the student's backward pass
+    # no_grad, not inference_mode: the teacher's outputs are saved for the student's backward pass
     @torch.no_grad()
     def _run(self, view: Callable[..., Tensor], batch: Batch, positions: Tensor | None = None) -> Tensor:
         source = next(iter(batch.values())).device
@@ -202,7 +202,7 @@ class Teachers:
     """Gives each stage its teacher.
 
     Args:
-        final: the trained teacher; `None` when every stage learns from labels.
+        final: the trained teacher; `None` if every stage learns from labels.
         checkpoints: step → directory or hub revision of the teacher's run.
         load: loads a checkpoint or another model, in evaluation mode, on the teacher's device.
     """
@@ -219,7 +219,7 @@ class Teachers:
         self._together = False
 
     def together(self) -> None:
-        """Shards the teachers that are to be sharded. All processes call this together."""
+        """Shards the teachers that have `spread_on`. All processes call this together."""
         self._together = True
         if self.final is not None:
             self.final.spread_()
@@ -241,7 +241,7 @@ class Teachers:
             )
 
     def of(self, ref: TeacherRef) -> LiveTeacher | None:
-        """The teacher of a stage; `None` for labels. A teacher that is not the final one is loaded now."""
+        """The teacher of a stage; `None` for labels. Loads the teacher unless it is the final one."""
         if ref.kind == "labels":
             return None
         if ref.kind == "final":
@@ -256,6 +256,6 @@ class Teachers:
 
 
 def state_width(model: nn.Module, layout: Layout, depth: int, final_norm: bool) -> int:
-    """Numbers of hidden state `depth`; without the final norm the last state is as wide as the blocks."""
+    """The width of hidden state `depth`; without the final norm the last state is as wide as the blocks."""
     blocks = num_blocks(model, layout)
     return hidden_size(model, layout, depth if final_norm else min(depth, blocks - 1))

@@ -1,11 +1,11 @@
 """A cache of teacher signals on disk: shards of encoded rows, their checksums, and a manifest.
 
-    cache.json                       which signals of which teacher on which data, and how they are written
+    cache.json                       the signals, their teachers, their data and their formats
     train/shard-00000.safetensors    the rows of `shard_samples` samples, the tensors of all signals
-    train/shard-00000.json           its size and SHA-256, written last: without it the shard does not count
+    train/shard-00000.json           its size and SHA-256, written last: without it the shard is missing
 
-cache.json has a checksum of its contents. Shards are memory-mapped and read by sample, in any order. A
-process compares each shard with its checksum when it first reads it.
+cache.json contains a checksum of itself. Shards are memory-mapped and read by sample, in any order. A process
+compares each shard with its checksum when it first reads it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a cache holds, and what it fits.
+    """The contents of a cache, and the fingerprints of the runs that it fits.
 
     Args:
-        fits: name → fingerprint of everything the signals are a function of (data, tokenizer, teacher,
+        fits: name → fingerprint of everything that the signals depend on (data, tokenizer, teacher,
             projections).
-        by: what a sample is called: its `index` in the data, or its place in the `stream` of one seed (where
-            every pass over the data draws other masks, and where samples have no end).
-        seed: of that stream; `None` by index.
-        samples: of each split.
-        shard_samples: of a shard.
-        signals: name → how its rows are written.
-        spans: name → the training samples [first, end) that have rows, where not all do: in a stream each
-            stage has its own.
+        by: the key of a sample: its `index` in the data, or its number in the `stream` of one seed. Streams
+            are for masks that are drawn anew in each pass over the data, and for endless samples.
+        seed: the seed of the stream; `None` by index.
+        samples: the number of samples of each split.
+        shard_samples: the number of samples of a shard.
+        signals: name → the format of its rows.
+        spans: name → the training samples [first, end) that have rows, if not all do: in a stream, each stage
+            has its own samples.
     """
 
     fits: dict[str, str]
@@ -67,7 +67,7 @@ class Manifest:
         return name not in self.spans or any(a <= first and end <= b for a, b in self.spans[name])
 
     def shards(self, split: Split) -> int:
-        """How many shards a split has."""
+        """The number of shards of a split."""
         return -(-self.samples[split] // self.shard_samples)
 
     def keys(self, split: Split, number: int) -> range:
@@ -76,11 +76,11 @@ class Manifest:
         return range(first, min(first + self.shard_samples, self.samples[split]))
 
     def check_fits(self, fits: Mapping[str, str], where: Path) -> None:
-        """Raises `CacheError` that names what is another than when the cache was made."""
-        other = [name for name in fits if self.fits.get(name) != fits[name]]
-        if other:
+        """Raises `CacheError` that names what has changed since the cache was made."""
+        changed = [name for name in fits if self.fits.get(name) != fits[name]]
+        if changed:
             raise CacheError(
-                f"{where}: was made with another {' and another '.join(other)};"
+                f"{where}: was made with another {' and another '.join(changed)};"
                 " accepted: a cache of this run's own"
             )
 
@@ -89,7 +89,7 @@ class Manifest:
 class CacheStore:
     """An open cache.
 
-    `CacheStore.create` begins a cache or resumes one that fits. `CacheStore.open` is for reading.
+    `CacheStore.create` starts a cache or resumes one that fits. `CacheStore.open` opens one for reading.
 
     Args:
         root: its directory.
@@ -103,17 +103,18 @@ class CacheStore:
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> CacheStore:
-        """The cache in `root`, made if there is none.
+        """The cache in `root`, created if there is none.
 
         Raises:
-            CacheError: there is one that was made for something else, or in another way.
+            CacheError: the cache in `root` was made for something else, or with other signals or sizes.
         """
         if (root / MANIFEST).exists():
             store = cls.open(root)
             store.manifest.check_fits(manifest.fits, root)
             if store.manifest != manifest:
                 raise CacheError(
-                    f"{root}: holds other signals, or as many of them; accepted: an empty directory"
+                    f"{root}: contains different signals or a different number of samples; use an empty"
+                    " directory"
                 )
             check_no_links(root)
             return store
@@ -132,12 +133,12 @@ class CacheStore:
 
     @classmethod
     def open(cls, root: Path) -> CacheStore:
-        """The cache in `root`. Raises `CacheError` where there is none that can be read."""
+        """The cache in `root`. Raises `CacheError` if there is none that can be read."""
         try:
             plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-            whole = is_whole(plain)
+            is_intact = is_whole(plain)
             plain = without_seal(plain)
-            if plain.pop("version") != VERSION and whole:
+            if plain.pop("version") != VERSION and is_intact:
                 raise CacheError(
                     f"{root}: was written by another version of Vigreux;"
                     f" accepted: version {VERSION} of caches"
@@ -152,11 +153,10 @@ class CacheStore:
             raise CacheError(
                 f"{root / MANIFEST}: is damaged; accepted: a directory of vigreux cache"
             ) from error
-        if not whole or manifest.shard_samples < 1 or set(manifest.samples) != set(SPLITS):
+        if not is_intact or manifest.shard_samples < 1 or set(manifest.samples) != set(SPLITS):
             raise CacheError(
-                f"{root / MANIFEST}: was changed since it was written (its checksum does not fit);"
-                " accepted: a directory"
-                " of vigreux cache as it was written"
+                f"{root / MANIFEST}: was changed since it was written (its checksum does not fit); accepted:"
+                " a directory of vigreux cache as it was written"
             )
         return cls(root, manifest)
 
@@ -166,7 +166,7 @@ class CacheStore:
         """Writes a shard, and then its checksum.
 
         Args:
-            split, number: which.
+            split, number: identify the shard.
             signals: name → the encoded rows of each of the shard's samples, in order.
         """
         tensors: dict[str, Tensor] = {}
@@ -174,8 +174,10 @@ class CacheStore:
             assert len(samples) == len(self.manifest.keys(split, number))
             counts = torch.tensor([len(next(iter(parts.values()))) for parts in samples])
             tensors[f"{name}:ends"] = counts.cumsum(0)
-            for part in samples[0]:
-                tensors[f"{name}:{part}"] = torch.cat([parts[part] for parts in samples]).contiguous()
+            for tensor_name in samples[0]:
+                tensors[f"{name}:{tensor_name}"] = torch.cat(
+                    [parts[tensor_name] for parts in samples]
+                ).contiguous()
         _write(self._path(split, number), tensors)
 
     def missing(
@@ -192,28 +194,28 @@ class CacheStore:
         return [number for number in shards if _problem(self._path(split, number), contents=contents)]
 
     def write_beside(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Writes what belongs to no sample (a projection, an output head), with its checksum."""
+        """Writes tensors that belong to no sample (projections, an output head), with their checksum."""
         _write(
             self.root / f"{name}.safetensors",
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
         )
 
     def read_beside(self, name: str) -> dict[str, Tensor]:
-        """What `write_beside` wrote. Raises `CacheError` where it is missing or damaged."""
+        """Reads what `write_beside` wrote. Raises `CacheError` if it is missing or damaged."""
         path = self.root / f"{name}.safetensors"
         _check(path)
         with readable(path):
             return load_file(path)
 
     def recorded(self, name: str) -> str | None:
-        """The SHA-256 that `write_beside` noted of a file, damaged or not; `None` where there is none."""
+        """The SHA-256 that `write_beside` recorded for a file, damaged or not; `None` if there is none."""
         try:
             return str(json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def drop_shards(self) -> None:
-        """Lets every shard count as missing: they were made with projections that cannot be had again."""
+        """Marks every shard as missing: they were made with projections that cannot be reproduced."""
         for split in SPLITS:
             for number in range(self.manifest.shards(split)):
                 with writing(self.root):
@@ -223,21 +225,22 @@ class CacheStore:
         return self.root / split / f"shard-{number:05d}.safetensors"
 
     def form(self, name: str) -> Format:
-        """How a signal is written. Raises `CacheError` where the cache does not have it."""
+        """The format of a signal. Raises `CacheError` if the cache does not have the signal."""
         if name not in self.manifest.signals:
-            held = ", ".join(self.manifest.signals)
+            available = ", ".join(self.manifest.signals)
             raise CacheError(
-                f"{self.root}: does not hold {name!r}; accepted: {held}, or vigreux cache for this curriculum"
+                f"{self.root}: does not hold {name!r}; accepted: {available}, or vigreux cache for this"
+                " curriculum"
             )
         return self.manifest.signals[name]
 
     # --- reading --------------------------------------------------------------------------------------------
 
     def read(self, split: Split, name: str, keys: Sequence[int]) -> Any:
-        """The decoded rows of some samples, one after the other: what the signal's format gives.
+        """The decoded rows of some samples in order, in the type that the signal's format returns.
 
         Raises:
-            CacheError: a sample or signal that the cache does not have, a shard that is missing or damaged.
+            CacheError: the cache lacks a sample or the signal, or a shard is missing or damaged.
         """
         form = self.form(name)
         pieces: dict[str, list[Tensor]] = {}
@@ -247,14 +250,14 @@ class CacheStore:
                     f"{self.root}: holds {self.manifest.samples[split]:,} samples, and sample {key:,} is"
                     " asked for"
                 )
-            number, place = divmod(key, self.manifest.shard_samples)
+            number, position = divmod(key, self.manifest.shard_samples)
             with readable(self._path(split, number)):
                 shard = self._shard(split, number)
                 ends = self._ends_of(split, number, name, shard)
-                rows = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
-                for part in form.parts:
-                    pieces.setdefault(part, []).append(shard.get_slice(f"{name}:{part}")[rows])
-        return form.decode({part: torch.cat(found) for part, found in pieces.items()})
+                rows = slice(int(ends[position - 1]) if position else 0, int(ends[position]))
+                for tensor_name in form.parts:
+                    pieces.setdefault(tensor_name, []).append(shard.get_slice(f"{name}:{tensor_name}")[rows])
+        return form.decode({tensor_name: torch.cat(slices) for tensor_name, slices in pieces.items()})
 
     def _ends_of(self, split: Split, number: int, name: str, shard: Any) -> Tensor:
         key = (split, number, name)
@@ -276,7 +279,7 @@ class CacheStore:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns the errors of a file with unexpected contents into one line; its checksum may still fit."""
+    """Turns errors from a file with unexpected contents into one line; its checksum may still match."""
     try:
         yield
     except (
@@ -295,8 +298,9 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """The checksum goes last; that of a damaged file that is replaced goes first."""
-    data, record = save(dict(tensors)), path.with_suffix(".json")
+    """Removes the checksum of a file that is replaced, then writes the file, and its checksum last."""
+    data = save(dict(tensors))
+    record = path.with_suffix(".json")
     with writing(path):
         record.unlink(missing_ok=True)
     write_atomic(path, data)
