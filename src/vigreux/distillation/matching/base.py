@@ -83,7 +83,7 @@ class Matcher(ABC):
 
     @abstractmethod
     def teacher_depths(self, blocks: int) -> tuple[int | None, ...]:
-        """The number of teacher blocks that each forward pass runs; `None`: the whole teacher with its head."""
+        """The teacher's blocks that each forward pass runs; `None`: the whole teacher with its head."""
 
     def ask(
         self, source: SignalSource | None, task: Task, batch: Batch, *, before_head: bool = False

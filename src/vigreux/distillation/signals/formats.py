@@ -142,10 +142,7 @@ class TopRows:
         log_p = self.log_p[rows].float()
         rest = self.rest[rows].float()
         num_others = self.classes - log_p.shape[-1]
-        if num_others:
-            fill = rest - math.log(num_others)
-        else:
-            fill = torch.full_like(rest, -math.inf)
+        fill = rest - math.log(num_others) if num_others else torch.full_like(rest, -math.inf)
         dense = fill[:, None].repeat(1, self.classes)
         return dense.scatter_(-1, self.ids[rows].long(), log_p)
 
