@@ -50,8 +50,9 @@ class TransformerBackend(Backend):
 
     Args:
         setup: models, data and settings.
-        evaluate: gives the held-out metrics of the student; called on every process.
-        teacher_metrics: gives the final teacher's on the same data, asked for after the last evaluation.
+        evaluate: returns the student's held-out metrics; called on every process.
+        teacher_metrics: returns the final teacher's metrics on the same data; called after the last
+            evaluation.
     """
 
     smaller = "batch or student"
@@ -80,25 +81,25 @@ class TransformerBackend(Backend):
 
     @property
     def samples_per_step(self) -> int:
-        """Over all processes and micro-batches."""
+        """Training samples of one step, over all processes and micro-batches."""
         return self.setup.samples_per_step
 
     def check(self, *, resume: bool) -> None:
-        """Checks settings, stages, budget and teachers, and tries the models on a few rows."""
+        """Checks settings, stages, budget and teachers, and runs the models on a few rows."""
         check_setup(self.setup)
         check_first_batch(self.setup, resume=resume)
         make_projections(self.setup)
 
     def fingerprints(self) -> dict[str, str]:
-        """Of the student's first weights, the rows, the tokenizer and the teachers."""
+        """Fingerprints of the student's first weights, the rows, the tokenizer and the teachers."""
         return run_fingerprints(self.setup)
 
     def plan(self) -> list[StagePlan]:
-        """Measures a step of each stage, and spends the budget on them."""
+        """Measures a step of each stage, and derives the steps that the budget allows."""
         return plan_stages(self.setup)
 
     def prepare(self) -> None:
-        """From here on all processes ask for the same teachers at the same time."""
+        """Shards the teachers. From here on all processes ask for the same teachers at the same time."""
         if isinstance(self.setup.teachers, Teachers):
             self.setup.teachers.together()
 
@@ -108,33 +109,33 @@ class TransformerBackend(Backend):
 
     @contextmanager
     def open_stage(self, index: int) -> Iterator[TransformerStage]:
-        """The stage's model and teacher; parameters that the stage freezes have no gradient meanwhile."""
+        """The stage's model and teacher. Parameters that the stage freezes have no gradient until it ends."""
         with self.setup.frozen(self.curriculum[index]):
             yield TransformerStage(self, index)
 
     def evaluate(self) -> dict[str, float]:
-        """By the task's metrics."""
+        """The student's held-out metrics, as the task defines them."""
         return self._evaluate(self.student)
 
     def save(self, directory: Path) -> None:
-        """As `from_pretrained` reads it; a torch module as its state dict."""
+        """Writes a student that `from_pretrained` reads, or the state dict of a torch module."""
         save_student(self.student, directory)
 
     def load(self, directory: Path) -> None:
-        """Tied weights stay tied."""
+        """Loads the weights that `save` wrote. Tied weights stay tied."""
         load_student(self.student, directory)
 
     def finish(self, directory: Path, summary: Summary) -> None:
-        """The student with its tokenizer and its card."""
+        """Writes the student with its tokenizer and its model card."""
         save_student(self.student, directory, self.setup.processing_class)
         write_card(directory, self.setup, summary, RunReader(directory.parent).config())
 
     def hands_on(self, index: int) -> bool:
-        """Whether the optimiser's states of stage `index` are for a next one."""
+        """Whether the next stage continues with the optimiser's states of stage `index`."""
         return self.setup.optimizer == "carried" and index + 1 < len(self.curriculum)
 
     def save_state(self, directory: Path) -> None:
-        """The optimiser's states by the names of the student's parameters."""
+        """Writes the optimiser's states by the names of the student's parameters."""
         by_name = {
             name: self.carried[parameter]
             for name, parameter in self.student.named_parameters()
@@ -145,8 +146,8 @@ class TransformerBackend(Backend):
     def load_state(self, directory: Path) -> None:
         """Loads the states to the CPU: the Trainer moves them to its device."""
         by_name = torch.load(directory / STATES, weights_only=True, map_location="cpu")
-        named = dict(self.student.named_parameters())
-        self.carried = {named[name]: state for name, state in by_name.items()}
+        parameters = dict(self.student.named_parameters())
+        self.carried = {parameters[name]: state for name, state in by_name.items()}
 
     def facts(self) -> ModelFacts:
         """Sizes of student and teacher, and the bytes of the checkpoints that the curriculum uses."""
@@ -174,7 +175,8 @@ class TransformerStage:
     matched = "states"
 
     def __init__(self, backend: TransformerBackend, index: int) -> None:
-        self.backend, self.setup = backend, backend.setup
+        self.backend = backend
+        self.setup = backend.setup
         self.stage = backend.curriculum[index]
         sharded = self.setup.sharded and PartialState().num_processes > 1
         self.shards = ShardedStudent(self.setup) if sharded else None
@@ -184,15 +186,16 @@ class TransformerStage:
         self.model, self.teacher = build_stage(setup, self.stage)
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
-        """The held-out loss: of a hidden stage its own, else the whole student's."""
+        """The held-out loss: that of the stage for hidden targets, else that of the whole student."""
         return held_out_loss(evaluation)
 
     def train(self, run: StageRun) -> int:
-        """One `Trainer.train`; callbacks write the records."""
-        setup, start = self.setup, run.recorder.start
+        """Runs `Trainer.train` once; callbacks write the records."""
+        setup = self.setup
+        start = run.recorder.start
         every = setup.eval_every(self.stage, run.steps, run.total_steps)
         if not self.model.matcher.trains_whole and self.stage.duration.unit != "plateau":
-            every = run.steps  # at the end alone: its own loss says nothing about the student
+            every = run.steps  # only at the end, because the stage's loss says nothing about the student
         recording = RecordCallback(run.recorder, self._evaluate, every, self.model.target_variance)
         carried_schedule = None
         if setup.schedule == "carried":
@@ -226,16 +229,18 @@ class TransformerStage:
         if self.shards is not None:
             self.shards.gather_()
         if not matcher.trains_whole:
-            return metrics  # the view that is trained has no head, so the student has no loss of its own
+            return metrics  # the trained view has no head, so the student has no loss yet
         return metrics | self.backend.evaluate()
 
     @torch.no_grad()
     def _held_out(self) -> dict[str, float]:
         """The stage's own held-out loss, and its explained variance if the targets' variance is known."""
-        task, model = self.setup.task, self.model
+        task = self.setup.task
+        model = self.model
         training = model.training
         model.eval()
-        total, rows = 0.0, 0
+        total = 0.0
+        rows = 0
         for batch in task.eval_batches(self.setup.eval_batch_size):
             batch = {name: value.to(device_of(self.setup.student)) for name, value in batch.items()}
             total += float(model(batch, model.signal(self.teacher, batch)))

@@ -1,4 +1,4 @@
-"""The cost of one step of each stage, from the first batches, and the steps that a budget buys."""
+"""The cost of one step of each stage, from the first batches, and the steps that a budget allows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from vigreux.plan.cost import StepCost
 def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int = 2) -> StepCost:
     """Counts the FLOPs of a step of `stage` on the first batches; with `timed` also measures its seconds.
 
-    The student and the random numbers stay as they are.
+    The student and the random number generators do not change.
     """
-    # a copy, so that neither gradients nor optimiser steps touch the student; the teacher is shared
+    # A copy, so that gradients and optimiser steps do not touch the student. The teacher is shared.
     probe = dataclasses.replace(setup, student=copy.deepcopy(setup.student))
     with torch.random.fork_rng(), probe.frozen(stage):
         model, teacher = build_stage(probe, stage)
@@ -43,13 +43,13 @@ def step_cost(setup: Setup, stage: Stage, *, timed: bool = False, batches: int =
         if timed:
             micro_batches = setup.training.get("gradient_accumulation_steps", 1)
             seconds = _seconds(probe, stage, model, teacher) * micro_batches
-    # a step has this many micro-batches, over all processes
-    in_a_step = setup.samples_per_step // setup.batch_size / batches
-    return StepCost(student_flops * in_a_step, teacher_flops * in_a_step, seconds)
+    # micro-batches per step over all processes, divided by the number of batches counted above
+    factor = setup.samples_per_step // setup.batch_size / batches
+    return StepCost(student_flops * factor, teacher_flops * factor, seconds)
 
 
 def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batches: int = 4) -> float:
-    """Median wall time of a micro-batch and an optimiser step on one device, after one to warm up."""
+    """Median wall time of a micro-batch and an optimiser step on one device, after one warm-up."""
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
     times = []
     for batch, _ in zip(probe.batches(), range(batches + 1)):
@@ -65,7 +65,7 @@ def _seconds(probe: Setup, stage: Stage, model: StageModel, teacher: Any, batche
 
 
 def plan_stages(setup: Setup) -> list[StagePlan]:
-    """Measures every stage and spends the budget on them."""
+    """Measures every stage, and derives the steps that the budget allows."""
     costs = [step_cost(setup, stage, timed=setup.budget.seconds is not None) for stage in setup.curriculum]
     steps = steps_within(setup.budget, setup.curriculum, costs, **setup.sizes)
     return [StagePlan(*planned) for planned in zip(steps, costs)]

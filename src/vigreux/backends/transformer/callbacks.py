@@ -1,4 +1,4 @@
-"""Trainer callbacks of one stage: they record losses, evaluate, stop on a plateau, and move the bar."""
+"""Trainer callbacks of one stage. They record losses, evaluate, stop on a plateau, and move the bar."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vigreux.loop.recorder import Recorder
 
 
 class RecordCallback(TrainerCallback):
-    """Feeds a stage's recorder, and decides when to evaluate and, for a plateau duration, when to stop.
+    """Writes to a stage's recorder, and decides when to evaluate and, for a plateau, when to stop.
 
     Args:
         recorder: writes the records.
-        evaluate: gives the student's held-out metrics; called every `every` steps and at the end.
+        evaluate: returns the student's held-out metrics; called every `every` steps and at the end.
         every: steps between evaluations.
-        target_variance: of the stage's targets, for hidden and embedding targets.
+        target_variance: the variance of the stage's targets, for hidden and embedding targets.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RecordCallback(TrainerCallback):
         self.evaluate = evaluate
         self.every = every
         self.target_variance = target_variance
-        self._mark = 0.0  # when the time began that is not counted yet
+        self._mark = 0.0  # start of the training time that is not counted yet
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._mark = time.perf_counter()
@@ -49,7 +49,7 @@ class RecordCallback(TrainerCallback):
             if self.recorder.on_plateau() and not last:
                 control.should_training_stop = True
                 control.should_save = True
-        # A logged loss is the mean since the last log. At a checkpoint it starts anew, as after a resume.
+        # A logged loss is the mean since the last log. A checkpoint starts a new mean, as a resume would.
         control.should_log |= control.should_save
         self._mark = time.perf_counter()
 

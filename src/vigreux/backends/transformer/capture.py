@@ -33,15 +33,15 @@ from vigreux.tasks.task import Batch
 
 @dataclass(frozen=True)
 class CachedSignal:
-    """One signal of one teacher, as a cache holds it.
+    """One signal of one teacher, as a cache stores it.
 
     Args:
-        name: in the cache.
-        ref: which teacher.
-        signal: what is asked of it.
-        form: how it is written.
-        projection: (d_T, d_S) of hidden states and embeddings; `None` leaves them as they are.
-        before_head: whether what the output head is given is written, in place of logits.
+        name: the signal's name in the cache.
+        ref: the teacher.
+        signal: the kind of rows.
+        form: the format of the rows.
+        projection: (d_T, d_S) of hidden states and embeddings; `None` leaves them unprojected.
+        before_head: whether the cache stores the output head's input in place of logits.
         spans: the training samples [first, end) that have rows; `None`: all.
     """
 
@@ -63,16 +63,16 @@ class CachedSignal:
 def signals_to_cache(
     setup: Setup, config: CacheConfig, steps: Sequence[int] | None = None
 ) -> list[CachedSignal]:
-    """The signals that the stages of a curriculum ask for, without repeats.
+    """The signals that the stages of a curriculum ask for, without duplicates.
 
     Args:
-        setup: of the run.
-        config: how they are written.
-        steps: of each stage, where samples are those of one stream. Then each signal is written for the
-            samples of its stages, and for those that the scale of targets is measured on.
+        setup: the run's setup.
+        config: defines the formats.
+        steps: the steps of each stage, for a cache by stream. Then each signal has rows for the samples of
+            its stages, and for the samples on which the scale of targets is measured.
 
     Raises:
-        ConfigError: a format that does not fit.
+        ConfigError: a format does not fit the teacher.
     """
     signals: dict[str, CachedSignal] = {}
     spans = [None] * len(setup.curriculum) if steps is None else stage_spans(setup, steps)
@@ -98,7 +98,7 @@ def stage_spans(setup: Setup, steps: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def joined_spans(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """In order, those that touch as one."""
+    """The spans in order; spans that touch or overlap are merged."""
     joined: list[tuple[int, int]] = []
     for first, end in sorted(spans):
         if joined and first <= joined[-1][1]:
@@ -121,11 +121,15 @@ def _cached_signal(
     matrix = None
     if not signal.is_logits and isinstance(model.projection, Tensor):
         matrix = model.projection
-    # the width of the rows is known once a teacher gives some
-    bare = CachedSignal(name, stage.teacher, signal, Dense(1), matrix, before_head)
-    width = matrix.shape[1] if matrix is not None else _all_rows(setup, teacher, [bare], batch)[0].shape[-1]
+    # The width of the rows is only known from a teacher's rows.
+    unformatted = CachedSignal(name, stage.teacher, signal, Dense(1), matrix, before_head)
+    width = (
+        matrix.shape[1]
+        if matrix is not None
+        else _all_rows(setup, teacher, [unformatted], batch)[0].shape[-1]
+    )
     form = signal.cache_form(config, width, over_vocabulary=setup.task.spec.over_vocabulary)
-    return replace(bare, form=form)
+    return replace(unformatted, form=form)
 
 
 def capture(
@@ -137,14 +141,15 @@ def capture(
     processes: int = 1,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> None:
-    """Makes the missing and damaged shards of this process.
+    """Writes the missing and damaged shards of this process.
 
     Args:
         setup: task and teachers.
         signals: see `signals_to_cache`.
-        store: where to.
-        process, processes: the number of this process and of all; a shard's number decides who makes it.
-        advance: called with the number of samples that are done.
+        store: the cache.
+        process, processes: this process's number, and the number of processes; a shard's number decides which
+            process writes it.
+        advance: called with the number of samples that were written.
     """
     teachers = {ref: setup.teachers.of(ref) for ref in dict.fromkeys(cached.ref for cached in signals)}
     for split in SPLITS:
@@ -164,14 +169,16 @@ def _shard(
     """Signal → the encoded rows of each sample of a shard."""
     encoded: dict[str, list[Parts]] = {cached.name: [] for cached in signals}
     device = device_of(setup.student)
-    every, size = store.manifest.keys(split, number), setup.eval_batch_size
-    for keys in (every[first : first + size] for first in range(0, len(every), size)):
+    shard_keys = store.manifest.keys(split, number)
+    size = setup.eval_batch_size
+    for first in range(0, len(shard_keys), size):
+        keys = shard_keys[first : first + size]
         batch = setup.task.collate(samples_of(setup, split, keys, by_stream=store.manifest.by == "stream"))
         batch = {name: value.to(device) for name, value in batch.items()}
         for ref, teacher in teachers.items():
             assert isinstance(teacher, LiveTeacher)
-            asked = [cached for cached in signals if cached.ref == ref and cached.covers(split, keys)]
-            for cached, rows in zip(asked, _all_rows(setup, teacher, asked, batch)):
+            requested = [cached for cached in signals if cached.ref == ref and cached.covers(split, keys)]
+            for cached, rows in zip(requested, _all_rows(setup, teacher, requested, batch)):
                 if cached.projection is not None:
                     rows = rows.float() @ cached.projection.to(rows.device, torch.float32)
                 counts = _counts(setup, cached.signal, batch)
@@ -211,7 +218,7 @@ def _all_rows(
 
 
 def _counts(setup: Setup, signal: TeacherSignal, batch: Batch) -> Tensor:
-    """(B,) how many rows each sample has."""
+    """(B,) the number of rows of each sample."""
     positions = signal.positions(setup.task, batch)
     if positions is None:
         return torch.ones(len(next(iter(batch.values()))), dtype=torch.long)
@@ -224,7 +231,7 @@ def _split(parts: Parts, counts: Tensor) -> list[Parts]:
 
 
 def samples_of(setup: Setup, split: Split, keys: Sequence[int], *, by_stream: bool) -> list[Sample]:
-    """The samples that have these keys in a cache."""
+    """The samples with these keys in a cache."""
     if split == "held_out":
         return setup.task.held_out_samples(keys)
     if by_stream:
@@ -235,7 +242,7 @@ def samples_of(setup: Setup, split: Split, keys: Sequence[int], *, by_stream: bo
 
 
 def samples_needed(setup: Setup, steps: Sequence[int] | None) -> int:
-    """Training samples of a cache: those of the stream that a run of these steps reads, or all."""
+    """The number of training samples of a cache: those that a run of these steps reads, or all."""
     if steps is not None:
         return max(sum(steps), CALIBRATION_BATCHES) * setup.samples_per_step
     assert setup.task.train_samples is not None
@@ -243,9 +250,10 @@ def samples_needed(setup: Setup, steps: Sequence[int] | None) -> int:
 
 
 def bytes_of(setup: Setup, signals: Sequence[CachedSignal], train: int, held_out: int) -> int:
-    """About what all samples take, from the rows that those of the first batch have."""
+    """An estimate of the bytes of all samples, from the number of rows in the first batch."""
     batch = next(setup.batches())
-    size, total = len(next(iter(batch.values()))), 0.0
+    size = len(next(iter(batch.values())))
+    total = 0.0
     for cached in signals:
         positions = cached.signal.positions(setup.task, batch)
         rows = 1.0 if positions is None else int(positions.sum()) / size

@@ -1,7 +1,7 @@
 """The model card of a finished student: README.md with the hub's metadata.
 
-The metadata names only what the hub can link to: teachers and data sets with an id of the hub, no paths of
-this machine. Licence and languages are those of the teacher's own card.
+The metadata names only what the hub can link to: teachers and data sets with a hub id, and no local paths.
+Licence and languages come from the teacher's card.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vigreux.units import human_bytes, human_flops, human_time
 CARD = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
-# What `task.data` begins with if it names no data set: packages, and laws that samples are drawn from.
+# Prefixes of `task.data` that name no data set: packages, and synthetic tasks.
 _NO_DATA_SETS = frozenset({"None", "asset", "grammar", "parity", "hierarchical-parity"})
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{2,8}){0,3}")
 
@@ -33,10 +33,10 @@ def write_card(directory: Path, setup: Setup, summary: Summary, config: Mapping[
     """Writes the card into the student's directory.
 
     Args:
-        directory: of the student.
-        setup: what the run was made from.
-        summary: its result.
-        config: its configuration, as plain values (`RunReader.config`).
+        directory: the student's directory.
+        setup: the run's setup.
+        summary: the run's result.
+        config: the run's configuration, as plain values (`RunReader.config`).
     """
     data = _metadata(setup, summary, config)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_text(setup, summary)}")
@@ -63,7 +63,7 @@ def _metadata(setup: Setup, summary: Summary, config: Mapping[str, Any]) -> Mode
 
 
 def _is_hub_id(name: Any) -> bool:
-    """Whether a model's or data set's name has the form of a hub id and is no path of this machine."""
+    """Whether a model's or data set's name has the form of a hub id and is not a local path."""
     return isinstance(name, str) and _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
@@ -78,7 +78,7 @@ def _data_sets(sources: Any) -> list[str]:
 
 
 def _card_data(teacher: str) -> Mapping[str, Any]:
-    """The metadata of the teacher's card; empty if there is none that can be read. Nothing is fetched."""
+    """The metadata of the teacher's card; empty if no card can be read. Downloads nothing."""
     path = Path(teacher) / CARD
     if not path.is_file() and _is_hub_id(teacher):
         cached = try_to_load_from_cache(teacher, CARD)
@@ -90,7 +90,7 @@ def _card_data(teacher: str) -> Mapping[str, Any]:
 
 
 def _matching(value: Any, form: re.Pattern[str]) -> list[str] | None:
-    """The names of this form among the values of a field that holds one or several."""
+    """The values of a field (one value or a list) that match `form`; `None` if there are none."""
     values = value if isinstance(value, list) else [value]
     return [name for name in values if isinstance(name, str) and form.fullmatch(name)] or None
 
@@ -124,7 +124,7 @@ def _text(setup: Setup, summary: Summary) -> str:
 def _fenced(text: str) -> str:
     """A code block.
 
-    Its fence is longer than any row of backticks inside, so that no name can end the block.
+    Its fence is longer than any run of backticks inside, so that no name can end the block.
     """
     longest = max((len(row) for row in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -143,5 +143,5 @@ def _cell(value: float | None) -> str:
 
 
 def _in_line(text: str) -> str:
-    """Text that stays in its line and its cell, and that is no HTML."""
+    """Text on one line, escaped so that it stays in its table cell and is not read as HTML."""
     return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")

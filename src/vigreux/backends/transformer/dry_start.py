@@ -1,7 +1,7 @@
-"""The settings tried on a layer of sixteen weights, before anything is written.
+"""Tries the training settings on a layer of sixteen weights, before anything is written.
 
-What a setting needs (a package, a device, another setting) shows when the Trainer starts. Here it starts once
-on next to nothing, so that what fails is one line, and no run folder is left behind.
+A missing package, device or setting only shows when the Trainer starts. So it is started once on a tiny
+model. A failure is reported in one line, and no run folder is left behind.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def dry_start(
     samples: Any = None,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> None:
-    """Starts the Trainer, its optimiser, its schedule and what else `training` asks for; takes one step.
+    """Starts the Trainer with its optimiser, schedule and other settings of `training`; takes one step.
 
-    The state of the random number generators stays as it was.
+    The random number generators keep their state.
 
     Args:
         training: the settings, checked (see `check_training`).
-        steps: of the run, as far as they are known.
-        device: where the student is.
-        samples: the first samples, for data loading in processes of its own; without them that is not tried.
-        collate: makes a batch of them.
+        steps: the run's steps, as far as they are known.
+        device: the student's device.
+        samples: the first samples, to try data loading in separate processes; `None` skips this.
+        collate: makes a batch of samples.
 
     Raises:
-        ConfigError: a package or device is missing, or settings do not go together; names the setting.
+        ConfigError: a package or device is missing, or settings contradict each other; names the setting.
     """
     with tempfile.TemporaryDirectory() as directory, _unchanged_generators():
         args = stage_arguments(training, directory, steps, seed=0)
@@ -55,8 +55,8 @@ def dry_start(
         with _naming("report_to"):
             for callback in get_reporting_integration_callbacks(args.report_to):
                 callback()
-        args.report_to = []  # the trackers are tried
-        args.full_determinism = False  # it would stay on
+        args.report_to = []  # the trackers have been tried
+        args.full_determinism = False  # it would stay on for the whole process
         if args.torch_compile:
             with _naming("torch_compile"):
                 backend: Any = args.torch_compile_backend
@@ -102,19 +102,20 @@ def _check_device(args: TrainingArguments, device: torch.device) -> None:
 
 
 def _check_optimizer(args: TrainingArguments, model: nn.Module) -> None:
-    """Raises for settings that this optimiser does not read: transformers leaves them out without a word."""
-    asked, optimizer = _optimizer_settings(args, model), OptimizerNames(args.optim).value
+    """Raises `ConfigError` for settings that this optimiser ignores: transformers drops them silently."""
+    settings = _optimizer_settings(args, model)
+    optimizer = OptimizerNames(args.optim).value
     for name in ADAM:
         default = defaults_of()[name]
         without = _optimizer_settings(args, model, **{name: default})
-        if getattr(args, name) != default and without == asked:
+        if getattr(args, name) != default and without == settings:
             raise ConfigError(
                 f"training.{name}: has no effect with the optimiser {optimizer}; accepted: its default"
             )
     pairs = args.optim_args.replace(" ", "").split(",") if args.optim_args else []
     for pair in pairs:
-        others = ",".join(other for other in pairs if other != pair)
-        if _optimizer_settings(args, model, optim_args=others) == asked:
+        other_pairs = ",".join(other for other in pairs if other != pair)
+        if _optimizer_settings(args, model, optim_args=other_pairs) == settings:
             raise ConfigError(
                 f"training.optim_args: {pair!r} changes nothing for the optimiser {optimizer};"
                 " accepted: its own"
@@ -122,19 +123,19 @@ def _check_optimizer(args: TrainingArguments, model: nn.Module) -> None:
 
 
 def _optimizer_settings(args: TrainingArguments, model: nn.Module, **changes: Any) -> dict[str, Any]:
-    """What the optimiser is made with, were `changes` made to `args`."""
-    before = {name: getattr(args, name) for name in changes}
+    """The optimiser's settings if `changes` were made to `args`."""
+    original = {name: getattr(args, name) for name in changes}
     try:
         for name, value in changes.items():
             setattr(args, name, value)
         return Trainer.get_optimizer_cls_and_kwargs(args, model)[1]  # type: ignore[arg-type]
     finally:
-        for name, value in before.items():
+        for name, value in original.items():
             setattr(args, name, value)
 
 
 def _check_schedule(schedule: Any, steps: int) -> None:
-    """Asks for the rate over the whole run: some settings fail only in the middle."""
+    """Computes the rate at several steps of the run: some settings fail only in the middle."""
     for rate in getattr(schedule, "lr_lambdas", ()):
         for step in sorted({0, 1, steps // 4, steps // 2, steps - 1, steps}):
             if not np.isfinite(float(rate(step))):
@@ -142,10 +143,11 @@ def _check_schedule(schedule: Any, steps: int) -> None:
 
 
 def _checkpoint_activations(args: TrainingArguments, layer: nn.Module, device: torch.device) -> None:
-    """Hands torch what transformers hands it; two names are transformers' own."""
-    asked: Any = args.activation_checkpointing_kwargs
-    options: dict[str, Any] = dict(asked or {})
-    every, offload = options.pop("every_n_layers", 1), options.pop("offload", False)
+    """Calls torch with the options that transformers passes on; it reads two of them itself."""
+    configured: Any = args.activation_checkpointing_kwargs
+    options: dict[str, Any] = dict(configured or {})
+    every = options.pop("every_n_layers", 1)
+    offload = options.pop("offload", False)
     if type(every) is not int or every < 1 or type(offload) is not bool:
         raise ValueError(
             f"every_n_layers {every!r} and offload {offload!r}; accepted: a whole number from 1, a bool"
@@ -169,7 +171,7 @@ def _load_a_batch(args: TrainingArguments, samples: Any, collate: Callable[[list
 
 @contextmanager
 def _naming(name: str | None) -> Iterator[None]:
-    """Any error inside, as one line that names the setting."""
+    """Turns any error inside into one line that names the setting."""
     try:
         yield
     except ConfigError:
@@ -182,8 +184,9 @@ def _naming(name: str | None) -> Iterator[None]:
 
 @contextmanager
 def _unchanged_generators() -> Iterator[None]:
-    """Puts the random number generators back to where they were: the Trainer seeds them when it is made."""
-    python, numpy = random.getstate(), np.random.get_state()
+    """Restores the state of the random number generators, which the Trainer seeds."""
+    python = random.getstate()
+    numpy = np.random.get_state()
     devices = range(torch.cuda.device_count())
     try:
         with torch.random.fork_rng(devices=devices):

@@ -22,11 +22,11 @@ class HeldOut:
     """Scores students on a task's held-out data.
 
     Args:
-        task: the held-out batches.
-        teacher: whose answers students are compared with; `None` leaves agreement out.
-        pooling: of embeddings.
-        batch_size: samples a batch.
-        record: the teacher's answers, where they are at hand (from a cache) and the teacher is not.
+        task: provides the held-out batches.
+        teacher: the teacher whose answers students are compared with; `None` leaves out agreement.
+        pooling: the pooling of embeddings.
+        batch_size: samples per batch.
+        record: the teacher's answers from a cache, if there is no live teacher.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Hashes of what a run is made from: a resume needs the same data, tokenizer and teachers."""
+"""Hashes of everything that a run depends on: a resume needs the same data, tokenizer and teachers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run_fingerprints(setup: Setup) -> dict[str, str]:
     if isinstance(setup.teachers, CachedTeachers):
         return prints | {"cache": hash_of(setup.teachers.store.manifest.fits)}
     for ref in dict.fromkeys(stage.teacher for stage in setup.curriculum):
-        if (found := _of_teacher(setup.teachers, ref)) is not None:
-            prints[f"teacher ({ref})"] = found
+        if (fingerprint := _of_teacher(setup.teachers, ref)) is not None:
+            prints[f"teacher ({ref})"] = fingerprint
     return prints
 
 

@@ -1,4 +1,4 @@
-"""What is tried before a run begins: its models on a few rows, and whether a saved student opens again."""
+"""Checks before a run begins: its models run on a few rows, and a saved student opens again."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ from vigreux.models.layout import Layout, num_blocks
 from vigreux.models.placed import device_of
 from vigreux.models.size import weight_bytes
 
-LARGEST_SAVED = 2**28  # bytes of a student that is saved and opened whole; of a larger one the config alone
+LARGEST_SAVED = 2**28  # the largest student, in bytes, for which saving and opening is tried
 
 
 def check_first_batch(setup: Setup, *, resume: bool = False) -> None:
-    """Tries the models of a run on a few rows of its data.
+    """Runs the models of a run on a few rows of its data.
 
     Args:
-        setup: of the run.
-        resume: the run has begun, and its models were tried then. Only the rows are tried again.
+        setup: the run's setup.
+        resume: whether the run is resumed. Then its models were checked at its start, and only the rows are
+            checked again.
 
     Raises:
-        ConfigError: see `check_model`; or the saved student does not open again as it was.
+        ConfigError: see `check_model`; or the saved student differs when it is opened again.
     """
     for checked in _models(setup):
         check_model(checked, setup.task, setup.seed, rows_alone=resume)
     if resume:
         return
-    if PartialState().is_main_process:  # save_pretrained writes on the first process alone
+    if PartialState().is_main_process:  # save_pretrained writes only on the first process
         with undisturbed(setup.student), torch.no_grad():
             _check_opens(setup.student, small_batch(setup.task, setup.seed))
     if PartialState().num_processes > 1 and not setup.sharded:
@@ -59,9 +60,9 @@ def check_first_batch(setup: Setup, *, resume: bool = False) -> None:
 
 
 def _models(setup: Setup) -> Iterator[CheckedModel]:
-    """The student, the final teacher and other models that stages name, with the hidden states that are used.
+    """The student, the final teacher and other models of stages, with the hidden states that are used.
 
-    Checkpoints of the teacher's run have its architecture. They are not loaded here.
+    Checkpoints of the teacher's run have its architecture and are not loaded here.
     """
     student = setup.student
     of_student: list[tuple[int, bool]] = []
@@ -83,19 +84,19 @@ def _models(setup: Setup) -> Iterator[CheckedModel]:
         teacher = setup.teachers.of(ref) if isinstance(setup.teachers, Teachers) else None
         if teacher is None:
             continue
-        layout = _layout_of(teacher, needed=bool(signals))
+        layout = _layout_of(teacher, required=bool(signals))
         blocks = num_blocks(teacher.model, layout) if signals else 0
         states = [vectors.teacher_state(blocks) for vectors in signals]
         name = f"stage {teachers[ref]!r}: teacher" if ref in teachers else "teacher"
         yield CheckedModel(name, teacher.model, layout, _once(states))
 
 
-def _layout_of(teacher: LiveTeacher, *, needed: bool) -> Layout | None:
-    """`None` for an architecture that is not recognised, where no hidden state is needed."""
+def _layout_of(teacher: LiveTeacher, *, required: bool) -> Layout | None:
+    """The teacher's layout; `None` for an unrecognised architecture unless the layout is `required`."""
     try:
         return teacher.layout
     except ConfigError:
-        if needed:
+        if required:
             raise
         return None
 
@@ -108,14 +109,15 @@ def _once(states: Sequence[tuple[int, bool]]) -> tuple[tuple[int, bool], ...]:
 
 
 def _check_opens(model: nn.Module, batch: Batch) -> None:
-    """The student runs as a user calls it, and gives the same outputs once it is saved and opened again."""
+    """Checks that the student runs as a user calls it, and that its saved copy gives the same outputs."""
     if not isinstance(model, PreTrainedModel):
         return
     student: Any = model
     _check_adapters(student)
-    name, inputs = f"student: {type(student).__name__}", inputs_of(student, on_device_of(student, batch))
+    name = f"student: {type(student).__name__}"
+    inputs = inputs_of(student, on_device_of(student, batch))
     try:
-        expected = _first(student(**inputs))  # with a cache where the model has one
+        expected = _first(student(**inputs))  # with its cache of keys and values, if it has one
     except Exception as error:
         raise ConfigError(
             f"{name} cannot be run on its own ({short_error(error)}); accepted: other student.layers or"
@@ -134,21 +136,20 @@ def _check_opens(model: nn.Module, batch: Batch) -> None:
                 " from_pretrained can open"
             ) from error
         lost = _lost(student, opened)
-        opened.to("meta")  # lets go of the files
+        opened.to("meta")  # releases the files
     if lost:
         raise ConfigError(
             f"{name} loses {_listed(lost)} when it is saved and opened again; accepted: another student"
         )
     if differs(outputs, expected):
         raise ConfigError(
-            f"{name} gives other outputs once it is saved and opened again;"
-            " accepted: a model that from_pretrained"
-            " opens as it was"
+            f"{name} gives other outputs once it is saved and opened again; accepted: a model that"
+            " from_pretrained opens as it was"
         )
 
 
 def _check_adapters(student: Any) -> None:
-    """Refuses trained weights beside adapters: save_pretrained would write the adapters alone."""
+    """Refuses trained weights besides adapters: save_pretrained would write only the adapters."""
     if not getattr(student, "_hf_peft_config_loaded", False):
         return
     saved = {value.data_ptr() for value in student.get_adapter_state_dict().values()}
@@ -166,12 +167,12 @@ def _check_adapters(student: Any) -> None:
 
 
 def _lost(student: nn.Module, opened: nn.Module) -> list[str]:
-    """The trained parameters of the student that are missing or different in the opened copy."""
+    """The student's trained parameters that are missing or different in the opened copy."""
     copies = dict(opened.named_parameters())
     lost = []
     for name, parameter in student.named_parameters():
-        same = name in copies and torch.equal(copies[name].to(parameter), parameter)
-        if parameter.requires_grad and not same:
+        is_equal = name in copies and torch.equal(copies[name].to(parameter), parameter)
+        if parameter.requires_grad and not is_equal:
             lost.append(name)
     return lost
 
@@ -190,9 +191,10 @@ def _first(output: Any) -> Tensor:
 
 
 def _check_idle_parameters(setup: Setup, batch: Batch) -> None:
-    """Refuses parameters without a gradient: distributed data parallel waits for the gradients of all.
+    """Refuses parameters without a gradient: distributed data parallel waits for all gradients.
 
-    The view of a joint target gives two tensors, so it is not tried. It runs what the view of logits runs.
+    The view of a joint target returns two tensors, so it is skipped. It runs the same layers as the view of
+    logits.
     """
     batch = on_device_of(setup.student, batch)
     for stage in setup.curriculum:
@@ -207,6 +209,5 @@ def _check_idle_parameters(setup: Setup, batch: Batch) -> None:
             names = ", ".join(name.removeprefix("module.") for name in idle[:3])
             raise ConfigError(
                 f"stage {stage.name!r}: the student's {names} get no gradient, and several processes wait for"
-                " it;"
-                " accepted: one process, sharded: true, or a student without them"
+                " it; accepted: one process, sharded: true, or a student without them"
             )

@@ -1,9 +1,8 @@
-"""One model is tried on a few rows: lengths, hidden states, logits at chosen positions, causality.
+"""Checks one model on a few rows: lengths, hidden states, logits at chosen positions, causality.
 
-An architecture that Vigreux does not know can be wrong without an error, for example if a view leaves out a
-norm or if a state has its axes in another order. So each state and each view is compared with the model's own
-forward pass.
-Nothing is changed: neither weights, nor modes, nor the state of random numbers.
+With an unknown architecture, results can be wrong without an error, for example if a view leaves out a norm
+or a state has its axes in another order. So each state and each view is compared with the model's own forward
+pass. The checks do not change weights, modes or the random number generators.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView, cut
 from vigreux.tasks.task import Task
 
-ROWS, TOKENS = 2, 64  # of the batch on which views are compared
-CAUSAL = 2e-5  # of the largest logit: what rounding may move where later tokens differ
+# the size of the batch on which views are compared
+ROWS = 2
+TOKENS = 64
+CAUSAL = 2e-5  # largest change by rounding when later tokens differ, as a share of the largest logit
 _CROSS_ATTENTION = ("encoder_attn", "EncDecAttention", "crossattention")
 
 
@@ -36,9 +37,9 @@ class CheckedModel:
     """A model of the run.
 
     Args:
-        name: what the user calls it: student, teacher.
+        name: its name in messages: student, teacher.
         model: the model.
-        layout: where its blocks are; `None` for one that is not recognised and gives no hidden states.
+        layout: the position of its blocks; `None` for an unrecognised model without hidden states.
         states: the hidden states (depth, with the final norm) that the curriculum uses.
     """
 
@@ -49,13 +50,13 @@ class CheckedModel:
 
 
 def check_model(checked: CheckedModel, task: Task, seed: int = 0, *, rows_alone: bool = False) -> None:
-    """Tries one model on a few rows.
+    """Runs one model on a few rows.
 
     Args:
-        checked: the model, and what is used of it.
-        task: gives the rows.
-        seed: of their order.
-        rows_alone: leave out hidden states and causality.
+        checked: the model, and its hidden states in use.
+        task: provides the rows.
+        seed: the seed of their order.
+        rows_alone: whether to skip hidden states and causality.
 
     Raises:
         ConfigError: the model needs an encoder, cannot take the first rows or the longest one, or gives
@@ -73,18 +74,17 @@ def check_model(checked: CheckedModel, task: Task, seed: int = 0, *, rows_alone:
 
 
 def _check_decoder(checked: CheckedModel) -> None:
-    """Refuses a model with cross-attention: it was trained beside an encoder, and a task has none."""
+    """Refuses a model with cross-attention: it was trained with an encoder, and a task has none."""
     for path, _ in checked.model.named_modules():
         if path.rpartition(".")[2] in _CROSS_ATTENTION:
             raise ConfigError(
                 f"{checked.name}: {type(checked.model).__name__} attends to an encoder's states ({path}), and"
-                " a task"
-                " gives it none; accepted: models that are an encoder or a decoder alone"
+                " a task gives it none; accepted: models that are an encoder or a decoder alone"
             )
 
 
 def _check_runs(checked: CheckedModel, task: Task, batch: Batch) -> None:
-    """The small batch and the longest rows go through the whole model, and come out finite."""
+    """Checks that the whole model takes the small batch and the longest rows, with finite outputs."""
     view = LogitsView(checked.model, checked.layout)
     try:
         view(on_device_of(checked.model, batch))
@@ -104,8 +104,7 @@ def _check_runs(checked: CheckedModel, task: Task, batch: Batch) -> None:
         except Exception as error:
             raise ConfigError(
                 f"task.max_length: the {checked.name} cannot take rows of {length} tokens"
-                f" ({short_error(error)});"
-                " accepted: shorter rows"
+                f" ({short_error(error)}); accepted: shorter rows"
             ) from error
         if output.isnan().any() or (output == torch.inf).any():
             raise ConfigError(
@@ -115,10 +114,11 @@ def _check_runs(checked: CheckedModel, task: Task, batch: Batch) -> None:
 
 
 def _check_states(checked: CheckedModel, batch: Batch) -> None:
-    """The hidden states of the curriculum are what the blocks are given in the model's own forward pass."""
+    """Checks the curriculum's hidden states against the inputs of the blocks in the model's forward pass."""
     if not checked.states:
         return
-    model, layout = checked.model, checked.layout or find_layout(checked.model)
+    model = checked.model
+    layout = checked.layout or find_layout(model)
     batch = on_device_of(model, batch)
     family = f"{checked.name}: {type(model).__name__}"
     by_hand = "name its blocks by hand in teacher.blocks and what follows them in teacher.after_blocks"
@@ -143,8 +143,7 @@ def _check_states(checked: CheckedModel, batch: Batch) -> None:
         elif not isinstance(model, PreTrainedModel) and state.shape[-1] != width:
             raise ConfigError(
                 f"{family}: hidden state {depth} has the shape {tuple(state.shape)}, and vectors of {width}"
-                " are"
-                " needed; accepted: a curriculum without hidden stages, such as one-shot"
+                " are needed; accepted: a curriculum without hidden stages, such as one-shot"
             )
         try:
             view = cut(model, depth, layout, final_norm=norm)(batch)
@@ -161,10 +160,11 @@ def _check_states(checked: CheckedModel, batch: Batch) -> None:
 
 
 def _check_logits(checked: CheckedModel, task: Task, batch: Batch) -> None:
-    """Logits at chosen positions equal those at all positions; a causal model does not see later tokens."""
+    """Checks logits at chosen positions against those at all positions, and that causal models are causal."""
     if not task.spec.by_position:
         return
-    model, batch = checked.model, on_device_of(checked.model, batch)
+    model = checked.model
+    batch = on_device_of(model, batch)
     view = LogitsView(model, checked.layout)
     logits = view(batch)
     positions = task.token_positions(batch)
@@ -181,32 +181,31 @@ def _check_logits(checked: CheckedModel, task: Task, batch: Batch) -> None:
         if differs(chosen, logits[positions]):
             raise ConfigError(
                 f"{checked.name}: the head of {type(model).__name__} does not go position by position;"
-                " accepted:"
-                " models whose logits at a position are a function of its last hidden state"
+                " accepted: models whose logits at a position are a function of its last hidden state"
             )
     if not task.spec.is_causal or batch["input_ids"].shape[1] < 2:
         return
     row = {name: value[:1] for name, value in batch.items()}
-    ids, half = row["input_ids"].clone(), row["input_ids"].shape[1] // 2
+    ids = row["input_ids"].clone()
+    half = ids.shape[1] // 2
     ids[:, half:] = (ids[:, half:] + 1) % text_config(model).vocab_size
     expected = view(row)[:, :half]
     if differs(view(row | {"input_ids": ids})[:, :half], expected, close=CAUSAL):
         raise ConfigError(
             f"{checked.name}: in {type(model).__name__} a later token changes the logits of earlier ones, so"
-            " it sees"
-            " what it is to predict; accepted: a causal model, or task.kind masked-lm"
+            " it sees what it is to predict; accepted: a causal model, or task.kind masked-lm"
         )
 
 
 def _check_classes(checked: CheckedModel, task: Task, seed: int) -> None:
-    """A classifier gives a number for each class. Warns if a longer text beside a text changes its answer."""
+    """Checks the number of classes. Warns if a longer text in the batch changes the answer to a text."""
     if not task.spec.has_classes:
         return
     stream = task.stream(seed, 0, 8 * ROWS)
     samples = sorted((stream[i] for i in range(len(stream))), key=lambda sample: len(sample.example.inputs))
     view = LogitsView(checked.model, checked.layout)
     alone = view(on_device_of(checked.model, task.collate(samples[:1])))
-    beside = view(on_device_of(checked.model, task.collate([samples[0], samples[-1]])))[:1]
+    padded = view(on_device_of(checked.model, task.collate([samples[0], samples[-1]])))[:1]
     if alone.shape[-1] != task.num_labels:
         raise ConfigError(
             f"{checked.name}: {type(checked.model).__name__} gives {alone.shape[-1]} numbers a text, and"
@@ -214,13 +213,12 @@ def _check_classes(checked: CheckedModel, task: Task, seed: int) -> None:
             f" {task.num_labels} classes; accepted: a head of as many outputs as config.id2label has classes"
         )
     if task.spec.by_position:
-        beside = beside[:, : alone.shape[1]]
-    if alone.dtype == torch.float32 and differs(beside, alone):
-        change = float((beside - alone).abs().max())
+        padded = padded[:, : alone.shape[1]]
+    if alone.dtype == torch.float32 and differs(padded, alone):
+        change = float((padded - alone).abs().max())
         warnings.warn(
             f"{checked.name}: padding is not hidden from {type(checked.model).__name__}: beside a longer text"
-            " its"
-            f" answer to a text changes by {change:.2g}",
+            f" its answer to a text changes by {change:.2g}",
             stacklevel=2,
         )
 
@@ -246,7 +244,7 @@ def small_batch(task: Task, seed: int = 0) -> Batch:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes and the state of random numbers are as they were afterwards."""
+    """Sets evaluation mode; restores modes and random number generators afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng():
         try:
@@ -264,7 +262,7 @@ def on_device_of(model: nn.Module, batch: Batch) -> Batch:
 
 
 def short_error(error: BaseException) -> str:
-    """Its text in one line, cut to 160 characters."""
+    """The error's text on one line, cut to 160 characters."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""What a run will cost, from the configs of both models: counted on the meta device, nothing is loaded."""
+"""The cost of a run, from the configs of both models: counted on the meta device without loading weights."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from vigreux.plan.budget import steps_within
 from vigreux.plan.cost import Cost, StageCost, memory_estimate, samples_per_step
 from vigreux.plan.hardware import CachePrice
 
-# A training step takes longer than its FLOPs at the speed of one large matrix product: its own products are
-# smaller, and it normalises, takes softmaxes, copies and steps the optimiser. Measured on a busy CPU core: 5
-# to 8 times for BERT and Llama students of 3 × 192 with 30,522 tokens, whole or cut; 30 and more for models
-# so small that calling the operations is what takes time.
+# A training step takes longer than its FLOPs at the speed of one large matrix product. Its products are
+# smaller, and it also computes norms and softmaxes, copies, and updates weights. Measured on a busy CPU core:
+# 5 to 8 times as long for BERT and Llama students of 3 × 192 with 30,522 tokens, whole or cut; 30 times and
+# more for tiny models, where calling the operations dominates.
 OVERHEAD = 5.0
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model that is not built: its config and its size."""
+    """The config and the size of a model that is not built."""
 
     config: PreTrainedConfig
     auto_class: str
@@ -64,7 +64,7 @@ class Plan:
 def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
     """The plan of `config`, with the teacher's checkpoints `series` (step → directory or hub name).
 
-    Raises `ConfigError` as building the run would, and where only the data can tell how long a stage lasts.
+    Raises `ConfigError` like the run itself, and if the length of a stage depends on the data.
     """
     teacher, student = model_sizes(config)
     curriculum = from_config(
@@ -85,7 +85,7 @@ def make_plan(config: RunConfig, series: Mapping[int, str]) -> Plan:
 
 
 def model_sizes(config: RunConfig) -> tuple[ModelSize, ModelSize]:
-    """Teacher and student, as far as their configs tell."""
+    """The sizes of teacher and student, from their configs."""
     settings = config.student
     teacher = load_config(
         _local(config.teacher.model),
@@ -126,7 +126,8 @@ def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
     """FLOP/s of float32 matrix products on this machine's training device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a = torch.randn(size, size, device=device)
-    done, start = 0, time.perf_counter()
+    done = 0
+    start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         float((a @ a)[0, 0])  # reading a number waits for the device
         done += 1
@@ -192,30 +193,32 @@ def _steps(config: RunConfig, curriculum: Curriculum, per_step: list[StageCost])
 
 
 def cache_price(config: RunConfig, plan: Plan) -> CachePrice:
-    """What a cache of the teacher's signals would cost and save, counted as if each sample came once.
+    """The cost and the savings of a cache of the teacher's signals, as if each sample came once.
 
-    The teacher runs once for all signals of a sample, as deep as the deepest. By index every sample has every
-    signal (and where samples come again, the cache is smaller by as many times); in a stream each stage's
-    samples have its own.
+    The teacher runs once for all signals of a sample, up to the deepest one. By index, every sample has every
+    signal; if samples repeat, the cache is smaller by that factor. In a stream, the samples of a stage have
+    only the signals of that stage.
     """
     samples = [stage.steps * samples_per_step(config.training) for stage in plan.cost.stages]
     signals = [matcher_of(stage.target).signals for stage in plan.curriculum]
     stages = list(zip(samples, signals))
     if config.cache.by == "index" or (config.cache.by == "auto" and not config.task.spec.hides_tokens):
-        # stages that ask for the same share it
-        named = {
+        # stages with the same signal share it
+        by_name = {
             signal_name(stage.teacher, signal): signal
-            for stage, asked in zip(plan.curriculum, signals)
-            for signal in asked
+            for stage, of_stage in zip(plan.curriculum, signals)
+            for signal in of_stage
         }
-        stages = [(sum(samples), tuple(named.values()))]
-    size = sum(count * _signal_bytes(config, plan, signal) for count, asked in stages for signal in asked)
-    capture = sum(count * _capture_flops(config, plan, asked) for count, asked in stages if asked)
+        stages = [(sum(samples), tuple(by_name.values()))]
+    size = sum(
+        count * _signal_bytes(config, plan, signal) for count, of_stage in stages for signal in of_stage
+    )
+    capture = sum(count * _capture_flops(config, plan, of_stage) for count, of_stage in stages if of_stage)
     return CachePrice(size, capture, plan.cost.flops, plan.cost.student_flops)
 
 
 def _signal_bytes(config: RunConfig, plan: Plan, signal: TeacherSignal) -> float:
-    """Of one sample."""
+    """The bytes of a signal for one sample."""
     rows = signal.rows_per_sample(config.task.max_length, _predicted(config))
     over_vocabulary = config.task.spec.over_vocabulary
     cache = config.cache
@@ -232,7 +235,7 @@ def _signal_bytes(config: RunConfig, plan: Plan, signal: TeacherSignal) -> float
 
 
 def _capture_flops(config: RunConfig, plan: Plan, signals: Sequence[TeacherSignal]) -> float:
-    """Of one sample's forward pass through the teacher, as deep as its signals need."""
+    """The FLOPs of the teacher's forward pass for one sample, as deep as its signals need."""
     count = partial(view_flops, plan.teacher.config, plan.teacher.auto_class, seq=config.task.max_length)
     depths = [plan.teacher.layers if signal.state is None else signal.state[0] for signal in signals]
     if any(signal.is_logits for signal in signals) and not _through_head(config):
@@ -245,7 +248,7 @@ def _through_head(config: RunConfig) -> bool:
 
 
 def _share(config: RunConfig) -> float | None:
-    """The share of the positions that is predicted; `None` where samples are predicted."""
+    """The share of positions that is predicted; `None` for tasks that predict samples."""
     share = config.task.spec.predicted_share
     return None if share is None else share(config.task.max_length, config.task.mask_share)
 
@@ -259,7 +262,7 @@ def _predicted(config: RunConfig) -> float:
 
 
 def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes: int) -> int:
-    """Of the final teacher and the checkpoints in use; one on the hub counts as large as the teacher."""
+    """The bytes of the final teacher and the checkpoints in use; one on the hub counts like the teacher."""
     used = {series[stage.teacher.step] for stage in curriculum if stage.teacher.step is not None}
     learns = any(stage.teacher.kind != "labels" for stage in curriculum)
     return teacher_bytes * learns + sum(directory_bytes(source) or teacher_bytes for source in used)
@@ -268,8 +271,9 @@ def _bytes_kept(curriculum: Curriculum, series: Mapping[int, str], teacher_bytes
 def _memory(config: RunConfig, teacher: ModelSize, student: ModelSize) -> int:
     """Peak bytes: weights and optimiser of both models, and the activations of one micro-batch.
 
-    Activations are taken as 16 values a token and hidden unit of each student block (what its backward pass
-    keeps), one layer of the teacher's, and logits of both models at the positions that count, in float32.
+    Activations are estimated as 16 float32 values per token and hidden unit, for each student block (saved
+    for the backward pass) and one teacher layer, plus the float32 logits of both models at the positions that
+    count.
     """
     samples = (DEFAULTS | config.training)["per_device_train_batch_size"]
     tokens = samples * config.task.max_length

@@ -1,6 +1,6 @@
-"""One student, its teachers, its data and its curriculum: what a run is made from.
+"""The parts of a run: one student, its teachers, its data and its curriculum.
 
-`setup_checks` refuses what cannot run; `stage_builder` makes the model that a stage trains.
+`setup_checks` refuses a setup that cannot run. `stage_builder` makes the model that a stage trains.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from vigreux.models.views import cut
 from vigreux.plan.cost import samples_per_step
 from vigreux.tasks.task import Batch, Task
 
-CALIBRATION_BATCHES = 8  # steps on whose samples the scale of a stage's targets is measured
-EVALUATIONS = 5  # held-out evaluations a run, unless training.eval_steps says otherwise
+CALIBRATION_BATCHES = 8  # the scale of a stage's targets is measured on the samples of this many steps
+EVALUATIONS = 5  # held-out evaluations per run, unless training.eval_steps is set
 
 
 @dataclass
@@ -36,20 +36,20 @@ class Setup:
     """One student, its teachers, its data and its curriculum, ready to run.
 
     Args:
-        task: batches, held-out batches and which rows count.
+        task: defines batches, held-out batches and which rows count.
         student: the model that is trained, with its initial weights.
         teachers: gives each stage its teacher.
         curriculum: the stages.
-        budget: how much may be spent; not needed when every stage has a duration of its own.
+        budget: the limit of the run; not needed if every stage has a duration.
         training: `TrainingArguments` by name (see `training.check_training`).
-        projections: the fixed projections, where the student's start has used them already; default made from
-            the teachers.
+        projections: the fixed projections, if the student's start has already used them; by default they are
+            made from the teachers.
         processing_class: the tokenizer that is saved with the student.
-        keep_checkpoints: keep all of a stage, not the last alone.
-        sharded: several processes spread the student, its gradients and the optimiser's states among them
+        keep_checkpoints: whether to keep all checkpoints of a stage, or only the last.
+        sharded: whether several processes shard the student, its gradients and the optimiser's states
             (FSDP2).
-        notes: what the user should know, kept in the run's summary.
-        tried: the training settings with which a first step was tried (see `check_setup`).
+        notes: notes for the user, stored in the run's summary.
+        tried: the training settings that `check_setup` has tried.
     """
 
     task: Task
@@ -72,7 +72,7 @@ class Setup:
     def arguments(self, output_dir: str, steps: int, stage: int = 0) -> TrainingArguments:
         """The Trainer's arguments for one stage of `steps` steps.
 
-        A stage's dropout is a function of its number, so that a resume at its start is exact.
+        The seed of a stage's dropout depends on the stage's number, so that a resume at its start is exact.
         """
         return stage_arguments(self.training, output_dir, steps, (self.seed + stage) % 2**32)
 
@@ -88,7 +88,7 @@ class Setup:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What turns samples, tokens and epochs into steps (see `resolve_steps`)."""
+        """The sizes that convert samples, tokens and epochs into steps (see `resolve_steps`)."""
         return {
             "batch_size": self.samples_per_step,
             "train_samples": self.task.train_samples,
@@ -105,8 +105,8 @@ class Setup:
 
         `training.eval_steps` sets them; a value below 1 is a share of the whole run.
 
-        The default is `EVALUATIONS` a run. For a plateau it is often enough to find one in a fifth of the
-        stage's limit.
+        The default is `EVALUATIONS` per run. A stage with a plateau is evaluated often enough to detect one
+        within a fifth of its limit.
         """
         setting = eval_steps(self.training)
         if setting is not None:
@@ -121,7 +121,8 @@ class Setup:
         They are those of the first `CALIBRATION_BATCHES` optimiser steps, however a step is split over
         devices and micro-batches.
         """
-        size, device = self.batch_size, device_of(self.student)
+        size = self.batch_size
+        device = device_of(self.student)
         stream = self.task.stream(self.seed, 0, CALIBRATION_BATCHES * self.samples_per_step)
         for start in range(0, len(stream), size):
             batch = self.task.collate([stream[i] for i in range(start, min(start + size, len(stream)))])
@@ -129,7 +130,7 @@ class Setup:
 
     @contextmanager
     def frozen(self, stage: Stage) -> Iterator[None]:
-        """While a stage is built and trained: no gradients for what it freezes (see `Stage.frozen`)."""
+        """Disables the gradients of frozen parameters while a stage is built and trained (`Stage.frozen`)."""
         frozen: list[nn.Parameter] = []
         if stage.frozen is not None:
             parameters = cut(self.student, stage.frozen, self.layout).parameters()
@@ -144,7 +145,7 @@ class Setup:
 
     @property
     def layout(self) -> Layout:
-        """Where the student's blocks are. Raises `ConfigError` for an architecture that is not recognised."""
+        """The position of the student's blocks. Raises `ConfigError` for an unrecognised architecture."""
         if self.student_layout is None:
             self.student_layout = find_layout(self.student)
         return self.student_layout

@@ -1,4 +1,4 @@
-"""What is checked of a run before it begins, and before anything is written."""
+"""Checks a run before it begins, and before anything is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vigreux.models.layout import num_blocks
 from vigreux.models.placed import device_of
 from vigreux.plan.budget import check_budget
 
-UNKNOWN_STEPS = 100  # of a run whose budget says no steps, where its settings are tried
+UNKNOWN_STEPS = 100  # the assumed steps of a run without a budget of steps, to try its settings
 
 
 def check_setup(setup: Setup) -> None:
@@ -74,16 +74,16 @@ def _check_student(setup: Setup) -> None:
 
 
 def _check_budget(setup: Setup) -> None:
-    """What a budget of FLOPs or seconds buys is not known before the stages are measured."""
+    """Checks the budget. The steps for FLOPs or seconds are only known once the stages are measured."""
     check_budget(setup.budget, setup.curriculum)
     if setup.budget.flops is None and setup.budget.seconds is None:
         resolve_steps(setup.curriculum, setup.budget.steps or 0, **setup.sizes)
 
 
 def check_launcher() -> None:
-    """Raises `ConfigError` where the launcher would shard the model that the Trainer gets.
+    """Raises `ConfigError` if the launcher would shard the model that the Trainer gets.
 
-    That is a part of the student, which differs from stage to stage.
+    This model is a view of the student, which differs from stage to stage.
     """
     for variable, flag in (
         ("ACCELERATE_USE_FSDP", "--use_fsdp"),

@@ -1,9 +1,9 @@
 """A student sharded over the processes (FSDP2).
 
-Each process trains with its shard of the weights, the gradients and the optimiser states. Every process also
-holds the whole student, for evaluation and checkpoints. A copy of it is sharded, and gathered into the whole
-student when that is needed. So a checkpoint does not depend on the number of processes, and any number can
-resume from it.
+Each process trains its shard of the weights, gradients and optimiser states. Every process also has the whole
+student, for evaluation and checkpoints. A copy of the student is sharded, and is gathered into the whole
+student when needed. So a checkpoint does not depend on the number of processes, and any number of processes
+can resume from it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ State = dict[str, Any]  # an optimiser's, of one parameter
 
 
 class ShardedStudent:
-    """The sharded copy of a student that a stage trains, and its way back into the whole student.
+    """The sharded copy of a student that a stage trains, with methods to gather it into the whole student.
 
     Args:
-        setup: its student stays whole.
+        setup: the run's setup. Its student stays whole.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.student = setup.student
         self._copy = copy.deepcopy(setup.student)
-        self._layout = setup.layout  # FSDP2 gathers a block when it runs, and everything else once a step
+        self._layout = setup.layout  # FSDP2 gathers a block when it runs, and all other weights once per step
         self.setup = dataclasses.replace(setup, student=self._copy)  # its stage models are views of the copy
         # parameters of the whole student, and the same parameters of the sharded copy
         self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
@@ -55,7 +55,7 @@ class ShardedStudent:
         if isinstance(model.projection, nn.Module):  # a unit of its own, as it may have another dtype
             units.append(model.projection)
         spread_(model, units, next(model.parameters()).device)
-        # Taken now: after a forward pass the model's parameters are gathered ones, which FSDP2 throws away.
+        # Recorded before a forward pass, which replaces the parameters by gathered ones that FSDP2 discards.
         self._pairs = [
             (self.student.get_parameter(student_names[name]), parameter)
             for name, parameter in model.named_parameters()
@@ -96,7 +96,7 @@ class ShardedStudent:
 
 
 def keep_whole_states(optimizer: torch.optim.Optimizer) -> None:
-    """Makes `state_dict` return whole tensors, and `load_state_dict` take them. All processes call both."""
+    """Makes `state_dict` return and `load_state_dict` accept whole tensors. All processes call both."""
 
     def gather(optimizer: torch.optim.Optimizer, state_dict: State) -> State:
         states = {number: whole_state(state) for number, state in state_dict["state"].items()}
@@ -119,7 +119,7 @@ def whole_state(state: State) -> State:
 
 
 def sharded_state(state: State, parameter: Tensor) -> State:
-    """A parameter's state, sharded like the parameter. Values of another shape stay, such as the step."""
+    """A parameter's state, sharded like the parameter. Values of another shape, such as the step, stay."""
     sharded = dict(state)
     for name, value in state.items():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -128,7 +128,7 @@ def sharded_state(state: State, parameter: Tensor) -> State:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be sharded. All processes call it."""
+    """The whole tensor of a tensor that may be sharded. All processes call it."""
     value: Any = tensor.detach()
     return value.full_tensor() if isinstance(value, DTensor) else value
 
@@ -141,7 +141,7 @@ def put_(parameter: Tensor, value: Tensor) -> None:
 def _shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return value
-    # every process has the whole tensor, so that nothing is sent
+    # Every process has the whole tensor, so nothing is sent.
     return distribute_tensor(
         value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
     )

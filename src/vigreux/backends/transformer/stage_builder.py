@@ -22,16 +22,17 @@ from vigreux.models.placed import device_of
 from vigreux.models.text_config import text_config
 from vigreux.models.views import LogitsView
 
-FUSED_FROM = 1024  # tokens of a vocabulary; logits of fewer are no larger than hidden states
+FUSED_FROM = 1024  # tokens of a vocabulary; with fewer, logits are no larger than hidden states
 
 
 def build_stage(setup: Setup, stage: Stage) -> tuple[StageModel, SignalSource | None]:
-    """What `stage` trains of the student, with its loss, and its teacher (a checkpoint is loaded now)."""
+    """Builds the view of the student that `stage` trains, with its loss, and loads the stage's teacher."""
     teacher = setup.teachers.of(stage.teacher)
     matcher = matcher_of(stage.target)
     layout = setup.student_layout if matcher.vectors is None else setup.layout
     view = matcher.view(setup.student, stage.depth, layout)
-    projection, statistics = None, None
+    projection = None
+    statistics = None
     if matcher.vectors is not None:
         assert teacher is not None
         projection = _projection(setup, stage, matcher.vectors, teacher)
@@ -42,9 +43,9 @@ def build_stage(setup: Setup, stage: Stage) -> tuple[StageModel, SignalSource | 
 
 
 def _heads(setup: Setup, view: nn.Module, teacher: SignalSource | None) -> Heads | None:
-    """Both output heads, where a loss on logits can be computed some rows at a time.
+    """Both output heads, if the loss on logits can be computed in chunks of rows; `None`: the plain loss.
 
-    This needs many logits, and heads that are linear layers on one device. `None` keeps the plain loss.
+    This needs a large vocabulary, and heads that are linear layers on one device.
     """
     if not (isinstance(view, LogitsView) and setup.task.spec.over_vocabulary):
         return None
@@ -61,11 +62,10 @@ def _heads(setup: Setup, view: nn.Module, teacher: SignalSource | None) -> Heads
 
 
 def make_projections(setup: Setup) -> None:
-    """Makes the matrices that need the teacher's hidden states.
+    """Computes the matrices that need the teacher's hidden states.
 
-    Every process calls this before the first one measures the stages alone and before the teacher's weights
-    are
-    spread over the processes: from there on all processes would have to ask the teacher at the same time.
+    Every process calls this before the first process measures the stages alone, and before the teacher is
+    sharded. Afterwards all processes would have to ask the teacher at the same time.
     """
     for stage in setup.curriculum:
         vectors = matcher_of(stage.target).vectors
@@ -88,10 +88,12 @@ def run_projections(setup: Setup) -> Projections:
 def evaluation_projection(setup: Setup) -> Tensor | None:
     """(d_T, d_S) maps the final teacher's embeddings into the student's space before they are compared.
 
-    `None` where the last stage matches no embeddings, or learns its projection.
+    `None` if the last stage matches no embeddings, or learns its projection.
     """
-    matcher, final = matcher_of(setup.curriculum[-1].target), TeacherRef.final()
-    vectors, teacher = matcher.vectors, setup.teachers.of(final)
+    matcher = matcher_of(setup.curriculum[-1].target)
+    final = TeacherRef.final()
+    vectors = matcher.vectors
+    teacher = setup.teachers.of(final)
     if vectors is None or teacher is None or not (matcher.trains_whole and matcher.has_held_out_loss):
         return None
     if vectors.projection.kind == "learned":
@@ -105,8 +107,9 @@ def evaluation_projection(setup: Setup) -> Tensor | None:
 def _projection(
     setup: Setup, stage: Stage, vectors: VectorSignal, teacher: SignalSource
 ) -> Tensor | LearnedProjection | None:
-    """The projection of hidden states or embeddings; `None` if a cache's rows are projected already."""
-    d_teacher, d_student = teacher.width(vectors), _student_width(setup, vectors, stage.depth)
+    """The projection of hidden states or embeddings; `None` if a cache's rows are already projected."""
+    d_teacher = teacher.width(vectors)
+    d_student = _student_width(setup, vectors, stage.depth)
     if vectors.projection.kind == "learned":
         return LearnedProjection(d_teacher, d_student, seed=vectors.projection.seed)
     if not teacher.projected:
@@ -121,6 +124,6 @@ def _projection(
 
 
 def _student_width(setup: Setup, vectors: VectorSignal, depth: int | None) -> int:
-    """d_S at the depth that is compared."""
+    """The width d_S of the student's state at this depth."""
     state = vectors.student_state(depth, num_blocks(setup.student, setup.layout))
     return state_width(setup.student, setup.layout, *state)

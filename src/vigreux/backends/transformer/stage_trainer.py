@@ -1,8 +1,8 @@
-"""One stage as one `transformers.Trainer` run: what Vigreux changes of it, and why.
+"""Runs one stage with `transformers.Trainer`, with these changes:
 
 * The loss is a sum over the rows that count, divided by their number over all micro-batches and processes.
-* The samples come in the order of the stream, so that skipping on resume is exact.
-* A checkpoint holds the whole student, also if it is sharded. It counts only once its manifest is written.
+* The samples come in the order of the stream, so that skipping them on resume is exact.
+* A checkpoint contains the whole student, even if it is sharded. It is valid once its manifest is written.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class StageTrainer(Trainer):
     """Trains a `StageModel` of `student` against `teacher`.
 
     Args:
-        student: the whole student, which checkpoints hold.
-        shards: shards the model over the processes; `None` where each process has all of it.
-        teacher: gives the signal of every batch, outside the trained model; `None` for labels.
-        carried_states: optimiser states by parameter from the stages before, when they are carried on.
-        carried_schedule: set when one schedule runs over all stages.
-        seal: makes a written checkpoint count (`Recorder.seal`); called on the first process.
-        Everything else is `transformers.Trainer`'s.
+        student: the whole student, which checkpoints contain.
+        shards: shards the model over the processes; `None` if each process has the whole model.
+        teacher: computes the signal of every batch, outside the trained model; `None` for labels.
+        carried_states: optimiser states of earlier stages by parameter, if they are carried over.
+        carried_schedule: set if one schedule runs over all stages.
+        seal: marks a written checkpoint as complete (`Recorder.seal`); called on the first process.
+        All other arguments are those of `transformers.Trainer`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class StageTrainer(Trainer):
         seal: Callable[[Path], None],
         **kwargs: Any,
     ) -> None:
-        # One process trains on one device. Several devices are several processes, never DataParallel.
+        # One process trains on one device. Several devices need several processes, never DataParallel.
         args._n_gpu = min(args.n_gpu, 1)
         super().__init__(model=model, args=args, **kwargs)
         # The loss is divided by the rows of the whole step, so the Trainer must not divide by micro-batches.
@@ -80,9 +80,8 @@ class StageTrainer(Trainer):
         self._learned: dict[str, Tensor] = {}  # a learned projection, as it is saved
         if shards is not None:
             shards.shard_(model)
-            self.is_distributed_loading_by_transformers = (
-                True  # so that the Trainer does not wrap the model again
-            )
+            # The Trainer must not wrap the model again.
+            self.is_distributed_loading_by_transformers = True
 
     # --- data and loss --------------------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ class StageTrainer(Trainer):
         return SequentialSampler(samples)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """Rows that count in all micro-batches of this step, of all processes."""
+        """The number of rows that count in all micro-batches of this step, over all processes."""
         rows = [self.stage_model.count_rows(batch) for batch in batch_samples]
         total = torch.stack([count.to(device) for count in rows]).sum()
         return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
@@ -99,7 +98,7 @@ class StageTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This micro-batch's sum / all rows of the step, times the processes whose gradients DDP averages."""
+        """The micro-batch's sum / rows of the step, times the processes because DDP averages gradients."""
         assert not return_outputs
         signal = self.stage_model.signal(self.teacher, inputs)
         total = model(inputs, signal)
@@ -110,13 +109,13 @@ class StageTrainer(Trainer):
         return loss
 
     def _defer_fsdp_gradient_reduction(self) -> Any:
-        """Gradients are sharded after every micro-batch: whole ones would cost the memory saved."""
+        """Shards gradients after every micro-batch: whole gradients would cost the memory that was saved."""
         return nullcontext()
 
     # --- optimiser and schedule -----------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The Trainer's optimiser, with the states that earlier stages left where they are carried on."""
+        """The Trainer's optimiser, with the states of earlier stages if they are carried over."""
         optimizer = super().create_optimizer(model)
         carried = self._carried_states
         if self._shards is not None:
@@ -129,14 +128,16 @@ class StageTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The Trainer's schedule over this stage, or this stage's stretch of one schedule over all stages."""
+        """The Trainer's schedule over this stage, or this stage's section of one schedule over all stages."""
         carried = self._carried_schedule
         if carried is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        # A function of the step: other schedules need the Trainer's own evaluation, and are refused.
-        whole: Any = super().create_scheduler(carried.total, optimizer)
+        # The rate must be a function of the step. Schedules that need the Trainer's evaluation are refused.
+        full_schedule: Any = super().create_scheduler(carried.total, optimizer)
         optimizer = optimizer or self.optimizer
-        rates: list[Callable[[int], float]] = [_shifted(rate, carried.offset) for rate in whole.lr_lambdas]
+        rates: list[Callable[[int], float]] = [
+            _shifted(rate, carried.offset) for rate in full_schedule.lr_lambdas
+        ]
         self.lr_scheduler = LambdaLR(getattr(optimizer, "optimizer", optimizer), rates)
         return self.lr_scheduler
 
@@ -178,7 +179,7 @@ class StageTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self._shards is not None and not self.args.should_save:
-            # every process takes part in the gathering for the first one, which saves
+            # Every process takes part in gathering the states. Only the first one saves them.
             self.optimizer.state_dict()  # type: ignore[union-attr]
         super()._save_optimizer_and_scheduler(output_dir)
 
@@ -210,7 +211,7 @@ def save_student(student: nn.Module, directory: Path, processing_class: Any = No
 
 
 def load_student(student: nn.Module, directory: Path) -> None:
-    """Puts the weights that `save_student` wrote back into `student`; tied weights stay tied."""
+    """Loads the weights that `save_student` wrote into `student`; tied weights stay tied."""
     if isinstance(student, PreTrainedModel):
         student.load_state_dict(open_student(student, directory).state_dict())
     else:
@@ -229,11 +230,11 @@ def open_student(student: PreTrainedModel, directory: Path) -> PreTrainedModel:
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Hides transformers' progress bars: a stage has one of its own."""
-    shown = logging.is_progress_bar_enabled()
+    """Hides transformers' progress bars, because a stage has its own bar."""
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()

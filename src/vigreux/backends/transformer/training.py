@@ -59,8 +59,8 @@ def check_training(training: Mapping[str, Any], where: str = "training") -> None
     """Checks every setting against the tables.
 
     Args:
-        training: Settings by the names of `TrainingArguments`.
-        where: What messages call them: the section `training`, or `args` from Python.
+        training: settings by the names of `TrainingArguments`.
+        where: their name in messages: the section `training`, or `args` from Python.
 
     Raises:
         ConfigError: Vigreux does not use the setting, or the setting does not accept the value.
@@ -72,8 +72,8 @@ def check_training(training: Mapping[str, Any], where: str = "training") -> None
         if name in WITHOUT_EFFECT:
             raise ConfigError(f"{where}.{name}: has no effect here: {WITHOUT_EFFECT[name]}")
         if name not in fields:
-            near = get_close_matches(str(name), fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            suggestions = get_close_matches(str(name), fields, n=1)
+            hint = f"; did you mean {suggestions[0]!r}?" if suggestions else ";"
             raise ConfigError(
                 f"{where}: unknown name {name!r}{hint} accepted: the names of transformers.TrainingArguments"
             )
@@ -93,8 +93,8 @@ def argument_fields() -> dict[str, Any]:
 
 def _check_value(name: str, value: Any, where: str) -> None:
     if name == "optim" and value in [optimizer.value for optimizer in OptimizerNames]:
-        for part, reason in OTHER_OPTIMIZERS.items():
-            if part in value:
+        for keyword, reason in OTHER_OPTIMIZERS.items():
+            if keyword in value:
                 raise ConfigError(
                     f"{where}.optim: {value!r} cannot be used: {reason}; accepted: another optimiser"
                 )
@@ -122,12 +122,12 @@ def _check_needs(training: Mapping[str, Any], where: str) -> None:
     settings["activation_checkpointing"] = bool(
         settings["activation_checkpointing"] or settings.get("gradient_checkpointing")
     )
-    for name, (other, uses_it, words) in NEEDS.items():
+    for name, (required_name, uses_it, words) in NEEDS.items():
         if name not in training or training[name] in (None, 0, {}, defaults.get(name)):
             continue
-        if not uses_it(settings[other]):
+        if not uses_it(settings[required_name]):
             raise ConfigError(
-                f"{where}.{name}: has no effect where {where}.{other} is {settings[other]!r};"
+                f"{where}.{name}: has no effect where {where}.{required_name} is {settings[required_name]!r};"
                 f" accepted: {words}"
             )
     if training.get("bf16") and training.get("fp16"):

@@ -1,8 +1,8 @@
-"""The settings of `transformers.TrainingArguments` that Vigreux uses, sets itself, or has no use for.
+"""The settings of `transformers.TrainingArguments` that Vigreux uses, sets itself, or does not use.
 
-A name is in one of three tables. Settings in `USED` are handed to the Trainer; the table says which values
-they accept. Settings in `SET_HERE` are set by Vigreux itself, and those in `WITHOUT_EFFECT` belong to parts
-of the Trainer that Vigreux does not use: both are refused, with a replacement or the reason.
+Each name is in one of three tables. Settings in `USED` are passed to the Trainer; the table defines the
+values that they accept. Vigreux sets those in `SET_HERE` itself. Those in `WITHOUT_EFFECT` belong to parts of
+the Trainer that Vigreux does not use. Both are refused, with a replacement or the reason.
 `training.check_training` reads the tables.
 """
 
@@ -50,7 +50,7 @@ Trackers = Annotated[
     Text | list[Text], Accepts("the name of a tracker that transformers knows, a list of names, or none")
 ]
 
-# Optimisers that Vigreux cannot use, and why.
+# Optimisers that Vigreux cannot use, and the reason.
 OTHER_OPTIMIZERS = {
     "layerwise": "it steps inside the backward pass, and a checkpoint would hold none of its states",
     "lomo": "it steps inside the backward pass, and a checkpoint would hold none of its states",
@@ -58,10 +58,8 @@ OTHER_OPTIMIZERS = {
     "apollo": "it projects the gradients of named layers, and every stage trains another part of the student",
     "schedule_free": "the student that Vigreux evaluates and saves would not have its averaged weights",
 }
-OTHER_SCHEDULES = (
-    "reduce_lr_on_plateau",
-    "greedy",
-)  # these read the evaluations of `Trainer`, which Vigreux does not run
+# These schedules read the evaluations of `Trainer`, which Vigreux does not run.
+OTHER_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 
 USED: dict[str, Any] = {
     "per_device_train_batch_size": Batch,
@@ -217,7 +215,8 @@ def tracker_names(report_to: Any) -> list[str]:
     return [report_to] if isinstance(report_to, str) else list(report_to or [])
 
 
-# A setting that only some values of another one use: name → (the other, which of its values, in words)
+# Settings that need certain values of another setting: name → (the other setting, a test of its value, the
+# accepted values in words)
 _LOADING = ("dataloader_num_workers", lambda value: bool(value), "at least one worker")
 _TRACKIO = (
     "report_to",

@@ -1,8 +1,8 @@
 """Trains two-layer networks by SGD on fresh samples.
 
-The samples come from a stream that is a function of (seed, t), and SGD has no state but the weights. So a
-checkpoint is the network and the number of its step, and a resumed run gives the same bits as one that never
-stopped. The papers call this algorithm online SGD: every sample is seen once.
+The samples come from a stream that is a function of (seed, t), and SGD has no state except the weights. So a
+checkpoint is the network and its step number, and a resumed run gives the same bits as an uninterrupted one.
+The papers call this algorithm online SGD: every sample is used once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TwoLayerBackend(Backend):
         self.setup.check()
 
     def fingerprints(self) -> dict[str, str]:
-        """Of what the configuration does not say: the student's first weights, and each teacher's."""
+        """Fingerprints of inputs outside the configuration: the first weights and the teachers' weights."""
         prints = {STUDENT: weights_in_memory(self.student)}
         for stage in self.curriculum:
             if stage.teacher.kind != "labels":
@@ -73,7 +73,7 @@ class TwoLayerBackend(Backend):
         return prints
 
     def plan(self) -> list[StagePlan]:
-        """From the shapes alone: nothing is measured."""
+        """The plan from the shapes of the networks; nothing is measured."""
         plan = []
         for stage, steps in zip(self.curriculum, self.setup.stage_steps):
             shape = self.setup.teacher_shape(stage)
@@ -81,35 +81,36 @@ class TwoLayerBackend(Backend):
         return plan
 
     def prepare(self) -> None:
-        """Takes the memory that the run needs, so that too little of it shows before the first step."""
+        """Allocates the memory of the run, so that a lack of memory shows before the first step."""
         _ = self.kernel, self.samples.held_out_labels
 
     @contextmanager
     def open_stage(self, index: int) -> Iterator[TwoLayerStage]:
-        """The stage with what its teacher says of the coming samples."""
+        """The stage with its teacher's signal."""
         yield TwoLayerStage(self.setup, self.samples, self.kernel, index)
 
     def evaluate(self) -> dict[str, float]:
-        """Of the student, on the held-out samples."""
+        """The student's metrics on the held-out samples."""
         return self.samples.evaluate(self.student)
 
     def save(self, directory: Path) -> None:
-        """model.safetensors and config.json."""
+        """Writes model.safetensors and config.json."""
         self.student.save(directory)
 
     def load(self, directory: Path) -> None:
-        """The weights alone: the shape is the setup's."""
+        """Loads the weights; the setup defines the shape."""
         self.student.load_weights(directory)
 
     def facts(self) -> ModelFacts:
         """Sizes of student and teacher, and the teacher's scores."""
         parameters = sum(p.numel() for p in self.student.parameters())
-        teachers, used = self.setup.teachers, self.setup.teacher_folders
-        if teachers is None or not used:
+        teachers = self.setup.teachers
+        folders = self.setup.teacher_folders
+        if teachers is None or not folders:
             return ModelFacts(parameters)
         return ModelFacts(
             parameters,
-            bytes_kept=sum(directory_bytes(folder) for folder in used),
+            bytes_kept=sum(directory_bytes(folder) for folder in folders),
             teacher_bytes=directory_bytes(teachers.final),
             teacher_parameters=read_shape(teachers.final).parameters,
             teacher_metrics=self.samples.evaluate(TwoLayer.load(teachers.final)),

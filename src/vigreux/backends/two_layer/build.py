@@ -1,4 +1,4 @@
-"""From the configuration of a parity task to its run: what the commands and the claims share."""
+"""Sets up and runs the configuration of a parity task, for the commands and the claims."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from vigreux.units import human_bytes
 
 
 def make_task(config: BooleanTaskConfig) -> BooleanTask:
-    """The task with the support or the features that are given, or drawn by `seed`.
+    """The task with the configured support or features, or with ones drawn by `seed`.
 
     Raises:
-        ConfigError: coordinates that do not fit, or another number of them than `k` and `classes` say.
+        ConfigError: coordinates do not fit, or their number differs from `k` and `classes`.
     """
     if config.kind == "parity":
         if config.features is not None:
@@ -58,16 +58,14 @@ def make_task(config: BooleanTaskConfig) -> BooleanTask:
 
 
 def make_setup(config: TwoLayerConfig) -> TwoLayerSetup:
-    """One run, checked: the task, the student with its first weights, and the curriculum.
+    """Sets up and checks one run: the task, the student with its first weights, and the curriculum.
 
     The curriculum is fitted to the teacher's checkpoints.
     """
     task = make_task(config.task)
-    teachers = (
-        TwoLayerTeachers.find(config.teacher.model, config.teacher.checkpoints)
-        if config.teacher.model
-        else None
-    )
+    teachers = None
+    if config.teacher.model:
+        teachers = TwoLayerTeachers.find(config.teacher.model, config.teacher.checkpoints)
     setup = TwoLayerSetup(
         task=task,
         student=_make_student(config, task),
@@ -86,7 +84,7 @@ def make_setup(config: TwoLayerConfig) -> TwoLayerSetup:
 def _make_curriculum(config: TwoLayerConfig, teachers: TwoLayerTeachers | None) -> Curriculum:
     stated = stated_curriculum(config.curriculum)
     if stated is not None:
-        return stated  # checked by the setup: a hidden target may name layer 2, the logits
+        return stated  # the setup checks it, because a hidden target may name layer 2, the logits
     series: list[int] = []
     if teachers is not None:
         series = list(teachers.checkpoints) if config.checkpoints is not None else teachers.before_final
@@ -98,12 +96,7 @@ def _make_student(config: TwoLayerConfig, task: BooleanTask) -> TwoLayer:
     dtype: torch.dtype = getattr(torch, network.dtype)
     try:
         return TwoLayer(task.n, network.width, task.classes, seed=config.seed, dtype=dtype)
-    except (
-        RuntimeError,
-        MemoryError,
-        OverflowError,
-        TypeError,
-    ) as error:  # how torch says that it is too large
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # torch: the size is too large
         size = human_bytes(dtype.itemsize * float(network.width) * (task.n + 1 + task.classes))
         raise ConfigError(
             f"student.width: {network.width} units of task.n = {task.n} inputs take {size}; accepted: what"
@@ -112,7 +105,7 @@ def _make_student(config: TwoLayerConfig, task: BooleanTask) -> TwoLayer:
 
 
 def run_two_layer(config: TwoLayerConfig, *, resume: bool, quiet: bool = False) -> Summary | None:
-    """One run in its folder; nothing is written before all of it is checked."""
+    """Does one run in its folder. All checks come before the first write."""
     backend = TwoLayerBackend(make_setup(config))
     with torch_threads(config.training.threads):
         return start_or_resume(
@@ -127,7 +120,7 @@ def run_two_layer(config: TwoLayerConfig, *, resume: bool, quiet: bool = False) 
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """Runs torch's own products on as many threads as the kernels; `None` changes nothing."""
+    """Runs torch's matrix products on as many threads as the kernels; `None` changes nothing."""
     usual = torch.get_num_threads()
     torch.set_num_threads(threads or usual)
     try:

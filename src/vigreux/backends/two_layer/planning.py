@@ -1,6 +1,6 @@
-"""What a run on a parity task will cost. No weights are loaded.
+"""The cost of a run on a parity task, without loading weights.
 
-FLOPs follow from the shapes alone. Time is measured on a few thousand samples.
+FLOPs follow from the shapes. Time is measured on a few thousand samples.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from vigreux.models.two_layer import TwoLayer
 from vigreux.plan.cost import Cost, StageCost
 from vigreux.tasks.synthetic.bits import BitStream
 
-_SAMPLES = 2048  # that are timed; a quarter of them for a wide network
-_WIDE = 4096  # hidden units from which cost is taken to be linear in their number
+_SAMPLES = 2048  # timed samples; a quarter of them for a wide network
+_WIDE = 4096  # from this number of hidden units on, the cost is assumed to be linear in it
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TwoLayerPlan:
 
 
 def make_plan(setup: TwoLayerSetup) -> TwoLayerPlan:
-    """The plan of a checked setup; its student is left as it is."""
+    """The plan of a checked setup. Its student does not change."""
     student = NetworkShape(
         setup.student.n, setup.student.width, setup.student.classes, setup.student.dtype.itemsize
     )
@@ -61,10 +61,10 @@ def make_plan(setup: TwoLayerSetup) -> TwoLayerPlan:
 
 
 def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
-    """Bytes at the peak.
+    """Peak memory in bytes.
 
-    The student, the kernel's copy of it and its two blocks of rows; the teacher and the hidden units of some
-    samples.
+    This is the student, the kernel's copy of it and its two blocks of rows, the teacher, and the hidden units
+    of some samples.
     """
     student = setup.student
     rows = max(Blocking.best(student.width).rows, setup.settings.batch_size)
@@ -80,7 +80,8 @@ def _memory(setup: TwoLayerSetup, shapes: list[NetworkShape | None]) -> int:
 
 def _teacher_bytes(stage: Stage, shape: NetworkShape, width: int) -> int:
     """The teacher twice, the hidden units of some samples, and the projection with its indices."""
-    hidden, entries = matching_of(stage.target).hidden, 0
+    hidden = matching_of(stage.target).hidden
+    entries = 0
     if hidden is not None:
         entries = projection_entries(hidden.projection, layer_width(shape, hidden.layer), width)
     units = ROWS * torch.get_num_threads() * shape.width
@@ -102,8 +103,9 @@ def _stage_cost(setup: TwoLayerSetup, stage: Stage, steps: int, teacher: Network
 
 
 def _student_seconds(setup: TwoLayerSetup, matching: Matching) -> float:
-    """Of a sample, drawn and labelled, on a copy of the student."""
-    student, settings = setup.student, setup.settings
+    """The seconds to draw, label and train on one sample, measured on a copy of the student."""
+    student = setup.student
+    settings = setup.settings
     batch = settings.batch_size
     samples = -(-(_SAMPLES if student.width <= _WIDE else _SAMPLES // 4) // batch) * batch
     kernel = OnlineSGD(
@@ -117,7 +119,7 @@ def _student_seconds(setup: TwoLayerSetup, matching: Matching) -> float:
     rate = np.full(samples // batch, 1e-6)
     loss: Loss = "hinge" if settings.loss == "hinge" else "soft-cross-entropy"
 
-    def take() -> None:
+    def train() -> None:
         rows = stream.block(0, samples)
         setup.task.labels(rows)
         X = torch.from_numpy(rows)
@@ -128,11 +130,11 @@ def _student_seconds(setup: TwoLayerSetup, matching: Matching) -> float:
         else:
             kernel.fit_logits(X, targets, rate, loss=loss)
 
-    return _seconds(take) / samples
+    return _seconds(train) / samples
 
 
 def _teacher_seconds(target: Target, teacher: NetworkShape, width: int) -> float:
-    """Of a sample, on a random network of at most `_WIDE` units, in proportion to the FLOPs."""
+    """The seconds per sample, from a random network of at most `_WIDE` units, in proportion to FLOPs."""
     small = TwoLayer(
         teacher.n,
         min(teacher.width, _WIDE),
@@ -140,28 +142,28 @@ def _teacher_seconds(target: Target, teacher: NetworkShape, width: int) -> float
         dtype={4: torch.float32, 8: torch.float64}[teacher.bytes_per],
     )
     X = BitStream(teacher.n, 0, "calibrate").block(0, _SAMPLES)
-    asked: list[Callable[[np.ndarray], Tensor]] = []
+    requests: list[Callable[[np.ndarray], Tensor]] = []
     matching = matching_of(target)
     hidden = matching.hidden
     if hidden is not None:
         onto = layer_width(small, hidden.layer) if hidden.projection.kind == "identity" else width
-        asked.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
+        requests.append(HiddenTargets(small, Hidden(hidden.layer, hidden.projection, "none"), onto, 0).block)
     if matching.reads_logits and (hidden is None or hidden.layer != LOGITS_LAYER):
-        # logits that are projected are among the hidden targets already
-        asked.append(lambda rows: forward(small, rows))
+        # projected logits are already among the hidden targets
+        requests.append(lambda rows: forward(small, rows))
     ratio = teacher_products(target, teacher, width) / teacher_products(
         target, replace(teacher, width=small.width), width
     )
 
     def answer() -> None:
-        for ask in asked:
+        for ask in requests:
             ask(X)
 
     return ratio * _seconds(answer) / _SAMPLES
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The better of two times, after one that compiles and warms up."""
+    """The shorter of two times, after one call that compiles and warms up."""
     work()
     times = []
     for _ in range(2):

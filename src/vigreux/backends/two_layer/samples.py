@@ -1,4 +1,4 @@
-"""The samples of a run: the stream that the student trains on, and those held out."""
+"""The samples of a run: the training stream and the held-out samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Samples:
 
     def evaluate(self, network: TwoLayer) -> dict[str, float]:
         """Loss (cross-entropy, or the hinge) and accuracy of a network on the held-out samples."""
-        logits, labels = forward(network, self.held_out), torch.from_numpy(self.held_out_labels)
+        logits = forward(network, self.held_out)
+        labels = torch.from_numpy(self.held_out_labels)
         if network.classes == 1:
             margins = logits[:, 0] * (2 * labels - 1).to(logits.dtype)
             return {

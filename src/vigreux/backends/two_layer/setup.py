@@ -1,4 +1,4 @@
-"""What a run of a two-layer network is made from: task, student, curriculum and teachers, all checked."""
+"""The parts of a two-layer network's run: task, student, curriculum and teachers, with their checks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class TwoLayerSetup:
 
     Args:
         task: what is learned.
-        student: trained in place.
+        student: the network, which is trained in place.
         curriculum: the stages.
-        steps: the budget that shares are of.
-        settings: of SGD.
-        teachers: where the teachers are; `None` for training on labels.
-        carried_schedule: one learning-rate schedule over all stages, not one a stage.
-        data_seed: of the sample stream.
-        eval_samples: held-out samples.
+        steps: the budget; shares are fractions of it.
+        settings: the settings of SGD.
+        teachers: the folders of the teachers; `None` for training on labels.
+        carried_schedule: whether one learning-rate schedule runs over all stages, or one per stage.
+        data_seed: the seed of the sample stream.
+        eval_samples: the number of held-out samples.
     """
 
     task: BooleanTask
@@ -50,11 +50,11 @@ class TwoLayerSetup:
 
     @property
     def teacher_folders(self) -> set[Path]:
-        """Where the networks are that the stages learn from."""
+        """The folders of the networks that the stages learn from."""
         return {self.teacher_folder(stage) for stage in self.curriculum if stage.teacher.kind != "labels"}
 
     def teacher_folder(self, stage: Stage) -> Path:
-        """Where the network is that a stage learns from. Raises `ConfigError` without a teacher."""
+        """The folder of the network that a stage learns from. Raises `ConfigError` without a teacher."""
         if self.teachers is None:
             raise ConfigError(
                 f"teacher.model: missing, stage {stage.name!r} needs it; accepted: a finished run of vigreux"
@@ -70,8 +70,8 @@ class TwoLayerSetup:
         """Checks the stages against the networks and the teachers.
 
         Raises:
-            ConfigError: a stage that two-layer networks do not have, or a teacher of another shape.
-            CheckpointError: a teacher that is missing or damaged.
+            ConfigError: two-layer networks do not support a stage, or a teacher has another shape.
+            CheckpointError: a teacher is missing or damaged.
         """
         check_curriculum(self.curriculum, student_layers=1)
         if self.student.classes == 1 and self.settings.loss != "hinge":
@@ -86,13 +86,13 @@ class TwoLayerSetup:
         _ = self.stage_steps
 
     def _check_teacher(self, stage: Stage, teacher: NetworkShape) -> None:
-        for name, size, needed in (
+        for name, size, expected in (
             ("n", teacher.n, self.task.n),
             ("classes", teacher.classes, self.student.classes),
         ):
-            if size != needed:
+            if size != expected:
                 raise ConfigError(
-                    f"teacher.model: has {name} {size}; accepted: a teacher of the task's {name}, {needed}"
+                    f"teacher.model: has {name} {size}; accepted: a teacher of the task's {name}, {expected}"
                 )
         hidden = hidden_part(stage.target)
         if hidden is None or hidden.projection.kind != "identity":

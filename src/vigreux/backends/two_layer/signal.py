@@ -1,4 +1,4 @@
-"""What a stage teaches with: the targets of each block of samples, and the kernel's call that takes them."""
+"""The teacher's signal of a stage: the targets of each block of samples, and the kernel call for them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from vigreux.models.two_layer import TwoLayer
 
 
 class Signal:
-    """A stage's teacher, and the losses that its answers give.
+    """A stage's teacher, and the losses against its answers.
 
     Args:
         setup: the student, its task and its teachers.
-        samples: the stream that the teacher is asked about, and the held-out samples.
+        samples: the training stream and the held-out samples.
         stage: the stage; the setup has checked it.
     """
 
     def __init__(self, setup: TwoLayerSetup, samples: Samples, stage: Stage) -> None:
-        self.setup, self.samples = setup, samples
+        self.setup = setup
+        self.samples = samples
         self.matching = matching_of(stage.target, stage.name)
         self.logits: LogitCache | None = None
         self.hidden: HiddenTargets | None = None
@@ -46,7 +47,7 @@ class Signal:
             self.logits = LogitCache(folder, samples.stream)
 
     def fit(self, kernel: OnlineSGD, X: np.ndarray, first: int, rates: np.ndarray) -> np.ndarray:
-        """Trains on a block of samples; gives each sample's loss (N,) before its step.
+        """Trains on a block of samples; returns each sample's loss (N,) before its step.
 
         Args:
             kernel: trains the student's tensors in place.
@@ -54,7 +55,8 @@ class Signal:
             first: the number of the first sample.
             rates: (N / batch,) learning rates.
         """
-        settings, matching = self.setup.settings, self.matching
+        settings = self.setup.settings
+        matching = self.matching
         inputs = torch.from_numpy(X)
         before_relu = settings.match == "before-relu"
         if not matching.trains_output:
@@ -76,7 +78,7 @@ class Signal:
         )
 
     def _hidden_targets(self, X: np.ndarray, first: int) -> Tensor:
-        """(N, m) the teacher's layer, projected; its logits come from the cache."""
+        """(N, m) the teacher's layer, projected; logits come from the cache."""
         assert self.hidden is not None, "a hidden target has a teacher"
         if self.hidden.layer != LOGITS_LAYER:
             return self.hidden.block(X)
@@ -89,7 +91,9 @@ class Signal:
         With one logit (N, 2): the label and f_T.
         """
         labels = torch.from_numpy(self.setup.task.labels(X))
-        K, dtype, target = self.setup.student.classes, self.setup.student.dtype, self.matching.logits
+        K = self.setup.student.classes
+        dtype = self.setup.student.dtype
+        target = self.matching.logits
         if K == 1:
             signs = (2 * labels - 1).to(dtype)[:, None]
             teacher = signs if self.logits is None else self.logits.block(first, len(X)).to(dtype)
@@ -102,10 +106,10 @@ class Signal:
         return target.alpha * exact + (1 - target.alpha) * soft
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
-        """The stage's own held-out loss: of its logits that on the labels.
+        """The stage's held-out loss, which is the loss on the labels for a stage that matches logits.
 
-        A hidden stage's is its unexplained variance. A joint stage adds ½ ‖a − t‖² times its weight.
-        A number that is not finite counts as infinite, as it is null in a file.
+        For a hidden stage it is the unexplained variance. A joint stage adds ½ ‖a − t‖² times its weight.
+        A number that is not finite counts as infinite, because a file stores it as null.
         """
         loss = held_out_loss(evaluation)
         if self.hidden is None:

@@ -1,4 +1,4 @@
-"""What a stage means for a two-layer network: the layers that it trains, its rate, and the cost of a step."""
+"""A stage of a two-layer network: the layers that it trains, its learning rate, and the cost of a step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vigreux.plan.cost import StepCost
 
 @dataclass(frozen=True)
 class Matching:
-    """A target by the two layers of a network.
+    """A target, split by the two layers of a network.
 
     Args:
-        hidden: what the hidden layer matches; `None` where it only follows the output's gradient.
-        logits: what the output matches of the teacher's logits; `None` for labels, and without an output.
+        hidden: the target of the hidden layer; `None` if the layer only follows the output's gradient.
+        logits: the target of the output layer; `None` for labels, and if the output is not trained.
         trains_output: whether the output layer is trained.
-        weight: of the hidden layer's loss beside the output's.
+        weight: the weight of the hidden layer's loss relative to the output's.
     """
 
     hidden: Hidden | None
@@ -31,12 +31,12 @@ class Matching:
 
     @property
     def reads_logits(self) -> bool:
-        """Whether a teacher is asked for its logits: to match them, or to project them."""
+        """Whether the stage reads a teacher's logits, to match them or to project them."""
         return self.trains_output or (self.hidden is not None and self.hidden.layer == LOGITS_LAYER)
 
 
 def matching_of(target: Target, stage_name: str = "") -> Matching:
-    """What `target` trains. Raises `ConfigError` for a target that two-layer networks do not have."""
+    """The `Matching` of a target. Raises `ConfigError` if two-layer networks do not support the target."""
     if isinstance(target, Labels | Logits):
         return Matching(None, target if isinstance(target, Logits) else None, True)
     if isinstance(target, Hidden):
@@ -50,8 +50,9 @@ def matching_of(target: Target, stage_name: str = "") -> Matching:
 
 
 def check_stage(stage: Stage) -> None:
-    """Raises `ConfigError` for a stage that two-layer networks do not have."""
-    matching, where = matching_of(stage.target, stage.name), f"stage {stage.name!r}"
+    """Raises `ConfigError` if two-layer networks do not support the stage."""
+    matching = matching_of(stage.target, stage.name)
+    where = f"stage {stage.name!r}"
     if matching.hidden is not None:
         _check_hidden(matching.hidden, where)
         if not matching.trains_output and stage.depth != 1:
@@ -78,8 +79,7 @@ def _check_hidden(hidden: Hidden, where: str) -> None:
     if hidden.divergence != "mse":
         raise ConfigError(
             f"{where}: hidden.divergence: {hidden.divergence!r}; accepted: 'mse', the least squares of"
-            " two-layer"
-            " networks"
+            " two-layer networks"
         )
     if hidden != Hidden(hidden.layer, hidden.projection, hidden.scaling):
         raise ConfigError(
@@ -100,7 +100,8 @@ def peak_rate(target: Target, settings: SGDConfig) -> float:
     η · weight, which are stable only below 2 / (n + 1). `hidden_learning_rate` keeps them there:
     η = min(learning_rate, hidden_learning_rate / weight).
     """
-    matching, rate = matching_of(target), settings.learning_rate
+    matching = matching_of(target)
+    rate = settings.learning_rate
     hidden_rate = settings.hidden_learning_rate or rate
     if matching.hidden is None:
         return rate
@@ -121,7 +122,7 @@ def step_cost(target: Target, student: TwoLayer, teacher: NetworkShape | None, b
 def teacher_products(target: Target, teacher: NetworkShape, width: int) -> int:
     """Multiply-adds of a teacher's answer to one sample, for a student of `width` hidden units.
 
-    One forward pass: a joint stage reads hidden units and logits from the same.
+    This is one forward pass: a joint stage reads hidden units and logits from the same pass.
     """
     matching = matching_of(target)
     products = teacher.width * teacher.n

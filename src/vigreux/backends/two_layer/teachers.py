@@ -1,4 +1,4 @@
-"""What a two-layer teacher gives a student: logits, computed once for all students, or projected units."""
+"""The signals of a two-layer teacher: logits, computed once for all students, or projected hidden units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vigreux.tasks.synthetic.bits import BitStream
 
 _CHUNK = 16_384  # samples of one file of the cache
 _CALIBRATION = 4096  # samples on which the projected hidden layer's scale is measured
-_SEAL = hashlib.sha256().digest_size  # bytes at the end of a file of the cache: the SHA-256 of those before
+_SEAL = hashlib.sha256().digest_size  # a file of the cache ends with the SHA-256 of all bytes before it
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class TwoLayerTeachers:
 
     @classmethod
     def find(cls, model: str, checkpoints: str | None = None) -> TwoLayerTeachers:
-        """Looks into the run folder of `vigreux teach`, or a folder that holds a network.
+        """Finds the networks in a run folder of `vigreux teach`, or in a folder with one network.
 
         Raises:
-            CheckpointError: nothing there.
+            CheckpointError: there is no network, or no checkpoint in `checkpoints`.
         """
         root = Path(model)
         run = RunFolder(root)
@@ -68,17 +68,19 @@ class TwoLayerTeachers:
 
     @property
     def before_final(self) -> list[int]:
-        """Steps of the checkpoints, but for a last one that is the final teacher."""
+        """The steps of the checkpoints, without a last one that equals the final teacher."""
         steps = list(self.checkpoints)
         last = self.checkpoints[steps[-1]] / WEIGHTS if steps else None
-        same = last is not None and last.exists() and file_sha256(last) == file_sha256(self.final / WEIGHTS)
-        return steps[:-1] if same else steps
+        is_final = (
+            last is not None and last.exists() and file_sha256(last) == file_sha256(self.final / WEIGHTS)
+        )
+        return steps[:-1] if is_final else steps
 
     def folder(self, teacher: TeacherRef) -> Path:
-        """Where the network is that a stage names.
+        """The folder of the network that a stage names.
 
         Raises:
-            CheckpointError: a step that is not in the series, or a damaged checkpoint.
+            CheckpointError: a step is not in the series, or a checkpoint is damaged.
         """
         if teacher.kind == "model":
             return TwoLayerTeachers.find(str(teacher.model)).final
@@ -115,10 +117,11 @@ class NetworkShape:
 
 
 def read_shape(folder: Path) -> NetworkShape:
-    """The shape of the network in `folder`, of which no weight is read.
+    """The shape of the network in `folder`, without reading its weights.
 
     Raises:
-        CheckpointError: no two-layer network, or files that are damaged or do not agree.
+        CheckpointError: the folder has no two-layer network, or its files are damaged or contradict each
+            other.
     """
     try:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -128,8 +131,10 @@ def read_shape(folder: Path) -> NetworkShape:
                 f"{folder}: model type {kind!r}; accepted: {MODEL_TYPE!r}, a network of a parity task"
             )
         with safe_open(folder / WEIGHTS, "pt") as file:
-            W, A = file.get_slice("hidden.weight"), file.get_slice("output.weight")
-            (width, n), classes = W.get_shape(), A.get_shape()[0]
+            W = file.get_slice("hidden.weight")
+            A = file.get_slice("output.weight")
+            width, n = W.get_shape()
+            classes = A.get_shape()[0]
             bytes_per = {"F32": 4, "F64": 8}[W.get_dtype()]
         if (n, width, classes) != (described["n"], described["width"], described["classes"]):
             raise ValueError(f"{CONFIG} and {WEIGHTS} describe different networks")
@@ -148,20 +153,21 @@ def forward(network: TwoLayer, X: np.ndarray) -> Tensor:
 class LogitCache:
     """A teacher's logits on a stream of samples, on disk. They are computed once, for all students.
 
-    Files of 16,384 samples each, named by the SHA-256 of the teacher's weights and by the stream, in the
-    user's cache folder (`$VIGREUX_CACHE`); 2 logits of 20M samples take 160 MB. A file ends with the SHA-256
-    of the rest.
+    The files are in the user's cache folder (`$VIGREUX_CACHE`), in folders named by the SHA-256 of the
+    teacher's weights and by the stream. A file has 16,384 samples and ends with the SHA-256 of its contents.
+    2 logits of 20M samples take 160 MB.
     """
 
     def __init__(self, folder: Path, stream: BitStream) -> None:
-        self.source, self.stream = folder, stream
+        self.source = folder
+        self.stream = stream
         weights = file_sha256(folder / WEIGHTS)
         self.folder = cache_folder() / "logits" / f"{weights[:24]}-n{stream.n}-{stream.purpose}-{stream.seed}"
         self._held: tuple[int, Tensor] | None = None
 
     @cached_property
     def teacher(self) -> TwoLayer:
-        """Loaded when a part of the stream is not in the cache."""
+        """The teacher, loaded when the cache lacks samples."""
         return TwoLayer.load(self.source)
 
     def block(self, first: int, count: int) -> Tensor:
@@ -195,26 +201,26 @@ class LogitCache:
         return logits
 
 
-LOGITS_LAYER = 2  # of a two-layer network: what its second layer gives are its logits
+LOGITS_LAYER = 2  # the second layer of a two-layer network, whose outputs are the logits
 
 
 def layer_width(network: TwoLayer | NetworkShape, layer: int) -> int:
-    """Outputs of a layer: hidden units m of the first, logits K of the second."""
+    """The number of outputs of a layer: hidden units m of the first, logits K of the second."""
     return network.classes if layer == LOGITS_LAYER else network.width
 
 
 class HiddenTargets:
     """A teacher's layer, projected to the student's width and scaled: `s · h P`.
 
-    `h` is `relu(W_T x + b_T)`, or the teacher's logits.
-    `s` is 1 / the standard deviation of the projected units on 4,096 samples of their own stream: one number
-    for `unit`, one a unit for `per-dimension`, 1 for `none`.
+    `h` is `relu(W_T x + b_T)`, or the teacher's logits. `s` is 1 / the standard deviation of the projected
+    units on 4,096 samples of a separate stream: one number for `unit`, one per unit for `per-dimension`, and
+    1 for `none`.
     """
 
     def __init__(self, teacher: TwoLayer, target: Hidden, width: int, data_seed: int) -> None:
         self.layer = target.layer
         teacher_width = layer_width(teacher, target.layer)
-        self.P: Tensor | None = None  # (m, m_T), or (m, K) of the logits; None is the identity
+        self.P: Tensor | None = None  # (m, m_T), or (m, K) for logits; `None` is the identity
         if target.projection.kind == "sparse":
             self.P = sparse_projection(target.projection, teacher_width, width).to(teacher.dtype)
         elif target.projection.kind != "identity" or teacher_width != width:

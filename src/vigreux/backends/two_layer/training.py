@@ -1,4 +1,4 @@
-"""Trains a two-layer network through one stage, from one stop for evaluating or saving to the next."""
+"""Trains a two-layer network through one stage, in blocks between evaluations and checkpoints."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from vigreux.loop.backend import StageRun
 from vigreux.loop.progress import StageBar
 from vigreux.run.checkpoints import checkpoint_path, step_of
 
-_CHUNK = 16_384  # samples that are drawn, and asked of a teacher, together
-_HIDDEN_CHUNK = 4096  # the same where each sample has a target for every hidden unit
+_CHUNK = 16_384  # samples that are drawn, and passed to a teacher, together
+_HIDDEN_CHUNK = 4096  # the same if each sample has a target for every hidden unit
 
 
 class TwoLayerStage:
@@ -29,17 +29,21 @@ class TwoLayerStage:
 
     Args:
         setup: the student, its task and its teachers.
-        samples: what the student trains on, and what it is evaluated on.
+        samples: the training stream and the held-out samples.
         kernel: trains the student's tensors in place.
-        index: the stage's place in the curriculum, from 0.
+        index: the stage's index in the curriculum, from 0.
     """
 
     def __init__(self, setup: TwoLayerSetup, samples: Samples, kernel: OnlineSGD, index: int) -> None:
-        self.setup, self.samples, self.kernel = setup, samples, kernel
-        self.settings, self.student = setup.settings, setup.student
+        self.setup = setup
+        self.samples = samples
+        self.kernel = kernel
+        self.settings = setup.settings
+        self.student = setup.student
         self.stage = setup.curriculum[index]
         self.signal = Signal(setup, samples, self.stage)
-        self.loss_sum, self.loss_count = 0.0, 0  # of the samples since the last log or checkpoint
+        self.loss_sum = 0.0  # over the samples since the last log or checkpoint
+        self.loss_count = 0  # the number of these samples
 
     @property
     def matched(self) -> str:
@@ -48,12 +52,13 @@ class TwoLayerStage:
         return "logits" if hidden is not None and hidden.layer == LOGITS_LAYER else "hidden units"
 
     def plateau_loss(self, evaluation: Mapping[str, Any]) -> float:
-        """The stage's own held-out loss."""
+        """The stage's held-out loss."""
         return self.signal.plateau_loss(evaluation)
 
     def train(self, run: StageRun) -> int:
         """Trains block by block; evaluates every `eval_every` steps and saves every `save_every`."""
-        recorder, settings = run.recorder, self.settings
+        recorder = run.recorder
+        settings = self.settings
         step = saved = 0
         if run.checkpoint is not None:
             self.student.load_weights(run.checkpoint)
@@ -77,16 +82,17 @@ class TwoLayerStage:
         return step
 
     def _next_stop(self, step: int, last: int, save_every: int) -> int:
-        """The next step at which something is due, or at which the drawn samples are used up."""
+        """The next step with an evaluation or a checkpoint, or at which the drawn samples are used up."""
         samples = _CHUNK if self.signal.matching.hidden is None else _HIDDEN_CHUNK
-        drawn = max(1, samples // self.settings.batch_size)
-        dues = [step - step % every + every for every in (drawn, self.settings.eval_every, save_every)]
-        return min(last, *dues)
+        draw_every = max(1, samples // self.settings.batch_size)
+        stops = [step - step % every + every for every in (draw_every, self.settings.eval_every, save_every)]
+        return min(last, *stops)
 
     def train_block(self, run: StageRun, step: int, until: int) -> None:
-        """Takes the steps from `step` to `until`, on the next samples of the stream."""
+        """Trains from `step` to `until` on the next samples of the stream."""
         batch = self.settings.batch_size
-        first, count = run.recorder.start.samples + step * batch, (until - step) * batch
+        first = run.recorder.start.samples + step * batch
+        count = (until - step) * batch
         began = time.perf_counter()
         X = self.samples.stream.block(first, count)
         losses = self.signal.fit(self.kernel, X, first, self._rates(run, step, until))
@@ -103,21 +109,24 @@ class TwoLayerStage:
         peak = peak_rate(self.stage.target, settings)
         if settings.decay == "constant":
             return np.full(until - step, peak)
-        t, total = np.arange(step, until), run.steps
+        t = np.arange(step, until)
+        total = run.steps
         if self.setup.carried_schedule:  # one schedule over all stages
-            t, total = t + run.recorder.start.steps, run.total_steps
+            t = t + run.recorder.start.steps
+            total = run.total_steps
         warm = math.ceil(settings.warmup_share * total)
         cosine = 0.5 * (1 + np.cos(np.pi * (t - warm) / max(1, total - warm)))
         return peak * np.where(t < warm, (t + 1) / max(1, warm), cosine)
 
     def _check_weights(self, run: StageRun, step: int) -> None:
-        """A loss is that before its step: the last step's own harm shows in the weights alone."""
+        """Checks the weights: a loss is computed before its step, so it misses the last step's effect."""
         if not all(bool(p.isfinite().all()) for p in self.student.parameters_in_order()):
             raise self._diverged(run, "a weight", step)
 
-    def _diverged(self, run: StageRun, what: str, step: int) -> TrainingError:
+    def _diverged(self, run: StageRun, quantity: str, step: int) -> TrainingError:
         rate = self._rates(run, step - 1, step)[0]
-        settings, matching = self.settings, self.signal.matching
+        settings = self.settings
+        matching = self.signal.matching
         peak = peak_rate(self.stage.target, settings)
         name = "training.learning_rate"
         if settings.hidden_learning_rate is not None and (
@@ -125,13 +134,14 @@ class TwoLayerStage:
         ):
             name = "training.hidden_learning_rate"
         return TrainingError(
-            f"{what} is not finite at step {step} (learning rate {rate:.3g}); use a smaller {name}"
+            f"{quantity} is not finite at step {step} (learning rate {rate:.3g}); use a smaller {name}"
         )
 
     def _log(self, run: StageRun, step: int) -> None:
         """Records the mean loss since the last log or checkpoint, and the held-out metrics."""
         loss = self.loss_sum / max(1, self.loss_count)
-        self.loss_sum, self.loss_count = 0.0, 0
+        self.loss_sum = 0.0
+        self.loss_count = 0
         rate = float(self._rates(run, step - 1, step)[0])
         run.recorder.log(step, loss, {"learning_rate": rate})
         run.recorder.log_evaluation(step, self.signal.evaluate() | self.samples.evaluate(self.student))
@@ -141,5 +151,6 @@ class TwoLayerStage:
         checkpoint = checkpoint_path(run.directory, step)
         self.student.save(checkpoint)
         run.recorder.seal(checkpoint)
-        # A logged loss is the mean since the last log. It starts anew here, as after a resume from here.
-        self.loss_sum, self.loss_count = 0.0, 0
+        # A logged loss is the mean since the last log. A checkpoint starts a new mean, as a resume would.
+        self.loss_sum = 0.0
+        self.loss_count = 0
