@@ -1,3 +1,1 @@
-"""What is learned: documents or rows → a `Task` (training samples, held-out samples, collation); its
-evaluation.
-"""
+"""Builds a `Task` (training samples, held-out samples, collation) from documents or rows; evaluates it."""

@@ -1,4 +1,4 @@
-"""From a task's configuration to the task: read, split, check, tokenise."""
+"""Builds a task from its configuration: reads, splits, checks and tokenises the data."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def build_task(
     documents: Documents | None = None,
     by_name: bool = False,
 ) -> Task:
-    """Reads the documents and makes the task that `config` describes.
+    """Reads the documents and builds the task that `config` describes.
 
     Args:
         config: kind, data, lengths and split.
-        tokenizer: the teacher's, and so the student's.
-        id2label: the classes, for kinds that have some; `None` takes them from the training labels.
-        documents: the result of `read_documents(config)`, if it is at hand.
+        tokenizer: the tokenizer of teacher and student.
+        id2label: the classes, for kinds with classes; `None` takes them from the training labels.
+        documents: the result of `read_documents(config)`, if it is available.
         by_name: whether whole numbers are refused as labels.
 
     Raises:

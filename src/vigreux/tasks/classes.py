@@ -14,15 +14,15 @@ from vigreux.errors import ConfigError
 
 Classes = tuple[str, ...]  # names in the order of their ids
 
-_SHOWN = 8  # the most names that a message lists
+_SHOWN = 8  # the maximum number of names in a message
 
 
 class ClassMatch(NamedTuple):
     """How the classes of one model match those of another.
 
     Args:
-        order: the id that this model gives to each class of the other model; `None` where the ids are equal.
-        note: what the user should know, or `None`.
+        order: this model's id of each class of the other model; `None` if the ids are equal.
+        note: a note for the user, or `None`.
     """
 
     order: tuple[int, ...] | None
@@ -37,7 +37,7 @@ def classes_of(config: Any, where: str) -> Classes:
         where: names the model in messages.
 
     Raises:
-        ConfigError: the outputs are no classes (see `check_outputs`), the ids are not 0 … C − 1, two classes
+        ConfigError: the outputs are not classes (see `check_outputs`), the ids are not 0 … C − 1, two classes
             share a name, or `id2label` and `label2id` contradict each other.
     """
     check_outputs(config, where)
@@ -45,7 +45,7 @@ def classes_of(config: Any, where: str) -> Classes:
 
 
 def check_outputs(config: Any, where: str) -> None:
-    """Raises `ConfigError` unless the model of this config chooses one of at least two classes."""
+    """Raises `ConfigError` unless the model of this config predicts one of at least two classes."""
     check_problem_type(config, where)
     outputs = getattr(config, "num_labels", None)
     if outputs is None or outputs < 2:
@@ -85,21 +85,19 @@ def named_classes(
 
 
 def is_generic(names: Sequence[str]) -> bool:
-    """Whether the names say no more than the ids: LABEL_0, LABEL_1, … (the default of transformers), or 0, 1,
-    …
-    """
+    """Whether the names are mere ids: LABEL_0, LABEL_1, … (the default of transformers), or 0, 1, …"""
     return all(_plain(name) in (f"label_{i}", str(i)) for i, name in enumerate(names))
 
 
 def match_classes(model: Sequence[str], target: Sequence[str], where: str, other: str) -> ClassMatch:
-    """Matches the classes of a model with target classes by name; case and surrounding spaces do not count.
+    """Matches the classes of a model with target classes by name, ignoring case and surrounding spaces.
 
-    `logits[:, order]` of the model are in the order of `target`. Names that say no more than ids (see
-    `is_generic`) are matched by id.
+    `logits[:, order]` of the model are in the order of `target`. Names that are mere ids (see `is_generic`)
+    are matched by id.
 
     Args:
         model: the model's classes.
-        target: the classes in the order that the logits shall have.
+        target: the classes in the desired order of the logits.
         where: names the model in messages.
         other: names the owner of the target classes in messages.
 
@@ -114,22 +112,20 @@ def match_classes(model: Sequence[str], target: Sequence[str], where: str, other
             return ClassMatch(None)
         return ClassMatch(order, f"{where}: its classes are ordered by name as those of {other}")
     if len(model) == len(target) and (is_generic(model) or is_generic(target)):
-        nameless, named = (where, other) if is_generic(model) else (other, where)
+        nameless_model, named_model = (where, other) if is_generic(model) else (other, where)
         return ClassMatch(
-            None, f"{nameless}: its classes have no names; class i is taken for class i of {named}"
+            None,
+            f"{nameless_model}: its classes have no names; class i is taken for class i of {named_model}",
         )
     different = "other" if len(model) == len(target) else str(len(model))
     raise ConfigError(
         f"{where}: has {different} classes ({_listed(model)}); accepted: the {len(target)} classes of"
-        f" {other},"
-        f" in any order: {_listed(target)}"
+        f" {other}, in any order: {_listed(target)}"
     )
 
 
 def find_class(label: str, ids: Mapping[str, int]) -> int | None:
-    """The id of a class by its name; case and surrounding spaces count only if two names differ in them
-    alone.
-    """
+    """The id of a class by its name. An exact match comes before one that ignores case and spaces."""
     if label in ids:
         return ids[label]
     return next((i for name, i in ids.items() if _plain(name) == _plain(label)), None)
@@ -156,5 +152,5 @@ def _plain(name: str) -> str:
 
 
 def _listed(values: Sequence[object]) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+    names = ", ".join(str(value) for value in values[:_SHOWN])
+    return names + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")

@@ -11,7 +11,7 @@ from vigreux.tasks.documents.sources import Record
 from vigreux.tasks.table import TokenTable
 
 TOKEN_TYPES = "token_type_ids"
-_AT_ONCE = 1000  # documents per call: bounds the ids that exist as Python lists
+_AT_ONCE = 1000  # documents per call, which bounds the number of ids in Python lists
 
 
 def encode(
@@ -38,14 +38,14 @@ def encode_documents(
     max_length: int,
     labels: Sequence[int] | None = None,
 ) -> tuple[TokenTable, tuple[str, ...]]:
-    """Documents with their special tokens, cut to `max_length`, with their class ids; and a note if some were
-    cut.
+    """Encodes documents with special tokens, cut to `max_length`; returns a note if some were cut.
 
-    Token types become a column, unless all are 0: that is the default of the models.
+    `labels` are the class ids of the documents. Token types become a column unless all are 0, the default of
+    the models.
     """
     rows = list(encode_rows([record.text for record in records], tokenizer))
     long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > max_length]
-    # The tokenizer cuts: it keeps the special tokens at the end.
+    # The tokenizer cuts the texts, because it keeps the special tokens at the end.
     cut = encode_rows([records[i].text for i in long], tokenizer, truncation=True, max_length=max_length)
     for i, row in zip(long, cut):
         rows[i] = row

@@ -1,8 +1,8 @@
-"""Held-out evaluation: means over the rows that count, agreement with a teacher.
+"""Held-out evaluation: means over the rows that count, and agreement with a teacher.
 
-A forward is a callable from a batch to rows. These are logits (N, C) of the N positions with a loss (in the
-order of `x[task.positions(batch)]`), logits of each sample (classification, plain modules), or embeddings (B,
-d). Put modules into evaluation mode first.
+A forward is a callable from a batch to rows. The rows are logits (N, C) of the N positions with a loss (in
+the order of `x[task.positions(batch)]`), logits of each sample (classification, plain modules), or embeddings
+(B, d). Modules must be in evaluation mode.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch.nn import functional as F
 from vigreux.tasks.task import Batch, SequenceScores, Task
 
 Forward = Callable[[Batch], Tensor]
-_ROWS_AT_ONCE = 4096  # bounds the float32 copies of logits that a batch needs
-_PAIRED = 2000  # pairs are made of this many held-out texts, the first ones: 2 million pairs
-# Standard deviation of cosine similarities below which a float32 model gives all pairs the same.
+_ROWS_AT_ONCE = 4096  # bounds the size of float32 copies of logits
+_PAIRED = 2000  # the first held-out texts, whose pairs are compared: 2 million pairs
+# Below this standard deviation, the cosine similarities of a float32 model count as constant.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class LogitsRecord:
-    """What an evaluation stores of a teacher's logits on the held-out data.
+    """The facts about a teacher's logits on the held-out data that an evaluation stores.
 
     Args:
-        argmax: (R,) int64, the predicted id of each row of the held-out data in order.
+        argmax: (R,) int64, the predicted id of each held-out row in order.
         label_log_prob: (R,) float32, log-probability of the label.
     """
 
@@ -60,7 +60,8 @@ def record_teacher(
     """Runs the teacher over the held-out data once. Any number of students can then be compared with it."""
     if not task.spec.has_logits:
         return EmbeddingRecord(_embeddings(task, teacher, batch_size, device))
-    argmax, log_probs = [], []
+    argmax = []
+    log_probs = []
     for batch in _on_device(task, batch_size, device):
         labels = _label_rows(task, batch)
         for scores, label in zip(teacher(batch).split(_ROWS_AT_ONCE), labels.split(_ROWS_AT_ONCE)):
@@ -82,22 +83,22 @@ def evaluate(
     """Means over all rows of the held-out data, whatever the batch size.
 
     Args:
-        task: gives the held-out batches.
-        student: its forward.
-        teacher: its forward or its record. A record gives no measures that need all logits.
+        task: provides the held-out batches.
+        student: the student's forward.
+        teacher: the teacher's forward or record. A record has no measures that need all logits.
         batch_size: samples per batch.
-        device: where the batches go.
+        device: the device of the batches.
         projection: (d_T, d_S), for embeddings: the cosine is measured against `teacher @ projection`.
 
     Returns:
         With logits: `loss` (nats per row) and `accuracy`; for language models also `perplexity` = exp(loss);
-            for kinds
-        with scores of sequences also these. With a teacher also `agreement` (share of rows with equal
-        argmax), `teacher_loss` and `teacher_accuracy`; with its forward also `soft_cross_entropy` = −Σ p_T
-        log p_S and `kl` = KL(p_T ‖ p_S). Embeddings (they need a teacher): `cosine` with the teacher's
-        projected embedding, if the widths fit; `similarity_pearson` and `similarity_spearman`: the
-        correlation, over pairs of texts, of the two models' cosine similarities, 0 where one model gives all
-        pairs the same.
+        for kinds with scores of sequences also these scores. With a teacher also `agreement` (share of rows
+        with equal argmax), `teacher_loss` and `teacher_accuracy`. With the teacher's forward also
+        `soft_cross_entropy` = −Σ p_T log p_S and `kl` = KL(p_T ‖ p_S).
+
+        With embeddings, which need a teacher: `cosine` with the teacher's projected embedding, if the widths
+        fit; `similarity_pearson` and `similarity_spearman`, the correlation of the two models' cosine
+        similarities over pairs of texts, 0 if one model gives all pairs the same similarity.
     """
     if not task.spec.has_logits:
         assert teacher is not None, "embeddings are evaluated against a teacher"
@@ -129,7 +130,8 @@ def _mean_measures(
     rows = 0
     sequences = _Sequences()
     for batch in _on_device(task, batch_size, device):
-        labels, scores = _label_rows(task, batch), student(batch)
+        labels = _label_rows(task, batch)
+        scores = student(batch)
         teacher_scores = teacher(batch) if callable(teacher) else None
         if task.sequence_scores is not None:
             sequences.add(task, batch, labels, scores, teacher_scores)
@@ -170,7 +172,7 @@ class _Sequences:
     def add(
         self, task: Task, batch: Batch, labels: Tensor, scores: Tensor, teacher_scores: Tensor | None
     ) -> None:
-        """Adds the samples of a batch, from labels (N,) and logits (N, C) of all their rows."""
+        """Adds the samples of a batch, from the labels (N,) and logits (N, C) of all their rows."""
         positions = task.positions(batch)
         assert positions is not None, "only kinds that predict positions have scores of sequences"
         lengths = positions.sum(1).tolist()
@@ -190,7 +192,7 @@ class _Sequences:
 
 
 def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Per row (N,), from logits (N, C) and labels (N,)."""
+    """The measures of each row (N,), from logits (N, C) and labels (N,)."""
     return {
         "loss": F.cross_entropy(scores.float(), labels, reduction="none"),
         "accuracy": scores.argmax(-1) == labels,
@@ -200,7 +202,7 @@ def _student_measures(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def _recorded_measures(
     scores: Tensor, argmax: Tensor, label_log_prob: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
-    """Per row (N,), from the student's logits (N, C), the teacher's argmax (N,) and its log p(label) (N,)."""
+    """The measures of each row (N,), from the student's logits (N, C) and the teacher's record (N,)."""
     return {
         "agreement": scores.argmax(-1).cpu() == argmax,
         "teacher_loss": -label_log_prob,
@@ -209,8 +211,9 @@ def _recorded_measures(
 
 
 def _teacher_measures(scores: Tensor, teacher_scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Per row (N,), from both models' logits (N, C)."""
-    log_s, log_t = scores.float().log_softmax(-1), teacher_scores.float().log_softmax(-1)  # (N, C)
+    """The measures of each row (N,), from both models' logits (N, C)."""
+    log_s = scores.float().log_softmax(-1)  # (N, C)
+    log_t = teacher_scores.float().log_softmax(-1)  # (N, C)
     p_t = log_t.exp()
     soft = -(p_t * log_s).sum(-1)
     entropy = -(p_t * log_t).sum(-1)
@@ -240,10 +243,14 @@ def _on_device(task: Task, batch_size: int, device: torch.device | str) -> Itera
 def compare_embeddings(
     student: Tensor, teacher: Tensor, projection: Tensor | None = None
 ) -> dict[str, float]:
-    """The measures of `evaluate` for embeddings student (n, d_S) and teacher (n, d_T), projection
-    (d_T, d_S).
+    """The measures of `evaluate` for embeddings.
+
+    Args:
+        student: (n, d_S) the student's embeddings.
+        teacher: (n, d_T) the teacher's embeddings.
+        projection: (d_T, d_S), or `None`.
     """
-    target = teacher if projection is None else teacher @ projection.to(teacher)  # (n, d_S) where it fits
+    target = teacher if projection is None else teacher @ projection.to(teacher)  # (n, d_S) if the widths fit
     measures = {}
     if target.shape == student.shape:
         measures["cosine"] = F.cosine_similarity(student, target).mean().item()
@@ -265,9 +272,7 @@ def _pair_similarities(embeddings: Tensor) -> Tensor:
 
 
 def _correlations(x: Tensor, y: Tensor) -> dict[str, float]:
-    """Pearson's and Spearman's correlation of similarities x (m,) and y (m,); 0 where one is constant up to
-    rounding.
-    """
+    """Pearson's and Spearman's correlation of x (m,) and y (m,); 0 if one is constant up to rounding."""
     if not (_varies(x) and _varies(y)):
         return {"similarity_pearson": 0.0, "similarity_spearman": 0.0}
     ranks = torch.from_numpy(rankdata(x)), torch.from_numpy(rankdata(y))
@@ -279,5 +284,6 @@ def _varies(x: Tensor) -> bool:
 
 
 def _pearson(x: Tensor, y: Tensor) -> float:
-    x, y = x - x.mean(), y - y.mean()
+    x = x - x.mean()
+    y = y - y.mean()
     return (x @ y / (x.norm() * y.norm())).item()

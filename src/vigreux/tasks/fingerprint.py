@@ -1,4 +1,4 @@
-"""A hash of all token ids and labels, by which a resumed run recognises its data."""
+"""A hash of all token ids and labels, with which a resumed run recognises its data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vigreux.tasks.stream import Endless
 from vigreux.tasks.table import TokenTable
 from vigreux.tasks.task import Task
 
-# Examples that are hashed where samples are drawn: a file of rules can change under its name.
+# The number of drawn samples to hash, because a file of rules can change under its name.
 HASHED_EXAMPLES = 256
 
 
@@ -22,8 +22,8 @@ def data_fingerprint(task: Task, source: str | None = None) -> str:
     """SHA-256 of the tokenised training and held-out rows.
 
     Args:
-        task: its stored rows are hashed whole, of drawn samples `source` and the first ones.
-        source: the name of the law that samples are drawn from.
+        task: all its stored rows are hashed; for drawn samples, `source` and the first ones.
+        source: the name of the synthetic task that samples are drawn from.
     """
     digest = hashlib.sha256()
     for examples in (task.train, task.held_out):

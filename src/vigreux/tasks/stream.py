@@ -1,8 +1,7 @@
-"""The order of training samples: sample `t` of a run is a pure function of `(seed, t)`, whatever the
-curriculum.
+"""The order of training samples: sample `t` of a run is a pure function of `(seed, t)`.
 
-So a resumed run skips `t` samples and continues exactly. The students of a comparison see the same samples in
-the same order with the same masks.
+It does not depend on the curriculum. So a resumed run skips `t` samples and continues exactly. The students
+of a comparison see the same samples in the same order with the same masks.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class Example(NamedTuple):
         label: the class id of the row; `None` where it has none.
         levels: (n,) the boundary level of each token in a sentence of a grammar.
         columns: further inputs of the model by name: a value per token (n, …), or one per row ().
-        token_labels: (n,) what each position predicts, −100 where no loss counts; `None` where the collator
-            makes the labels.
+        token_labels: (n,) the label of each position, −100 where no loss counts; `None` if the collator makes
+            the labels.
     """
 
     inputs: np.ndarray | Tensor
@@ -53,7 +52,7 @@ class Examples(Protocol):
 
 @runtime_checkable
 class Endless(Protocol):
-    """Examples that are drawn on demand and never come twice."""
+    """Examples that are drawn on demand and never repeat."""
 
     def example_at(self, seed: int, t: int) -> Example:
         """Example t of the stream of `seed`: a pure function of both."""
@@ -61,7 +60,7 @@ class Endless(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An example with its number in a stream. `(seed, t)` fixes all that is random in its collation.
+    """An example with its number in a stream. `(seed, t)` determines all randomness in its collation.
 
     Args:
         example: inputs and label.
@@ -100,7 +99,10 @@ class SampleStream(Dataset[Sample]):
         assert isinstance(examples, Endless) or len(examples) > 0
         assert offset >= 0
         assert length >= 0
-        self.examples, self.seed, self.offset, self.length = examples, seed, offset, length
+        self.examples = examples
+        self.seed = seed
+        self.offset = offset
+        self.length = length
 
     def __len__(self) -> int:
         return self.length

@@ -19,11 +19,11 @@ class TokenTable:
 
     Args:
         tokens: (total,) int32, all rows one after another.
-        ends: (n,) int64, where each row ends.
+        ends: (n,) int64, the end of each row.
         labels: (n,) int64 class ids, or `None`.
         columns: name → (total, …), further inputs per token.
         row_columns: name → (n,), further inputs per row.
-        token_labels: (total,) int64, what each position predicts (−100: nothing), or `None` (see `Example`).
+        token_labels: (total,) int64, the label of each position (−100: none), or `None` (see `Example`).
     """
 
     tokens: np.ndarray
@@ -43,7 +43,7 @@ class TokenTable:
         row_columns: Mapping[str, Sequence[int]] | None = None,
         token_labels: Sequence[Sequence[int] | np.ndarray] | None = None,
     ) -> TokenTable:
-        """From one sequence of ids per row.
+        """A table from one sequence of ids per row.
 
         Columns and labels of tokens are sequences of the same lengths.
         """
@@ -95,7 +95,7 @@ class TokenTable:
 
     @property
     def mean_length(self) -> int:
-        """Mean tokens a row, rounded up."""
+        """The mean number of tokens per row, rounded up."""
         return -(-len(self.tokens) // len(self))
 
     @property
@@ -124,10 +124,9 @@ def pad(rows: Sequence[np.ndarray], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def pad_inputs(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the columns (B, T, …) or (B,), padded
-    with 0.
+    """The model's inputs: input_ids (B, T), attention_mask (B, T), and the columns (B, T, …) or (B,).
 
-    A column `attention_mask` replaces the mask that hides the padding alone.
+    Columns are padded with 0. A column `attention_mask` replaces the mask that only hides padding.
     """
     ids, mask = pad([np.asarray(example.inputs) for example in examples], pad_id)
     inputs = {"input_ids": ids, "attention_mask": mask}

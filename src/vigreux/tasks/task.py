@@ -1,4 +1,4 @@
-"""`Task`: everything a run and an evaluation need to know about what is learned."""
+"""`Task`: the data and everything else that training and evaluation need to know about what is learned."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _EVALUATION_SEED = 0  # so that held-out masks are the same in every run
 class Task:
     """Training examples, held-out examples, and how they become batches.
 
-    A batch holds the model's inputs and `labels`. Kinds that predict positions have labels (B, T) beside the
-    logits: `labels[b, t]` is the class or token that `logits[b, t]` predicts, −100 where no loss counts.
+    A batch contains the model's inputs and `labels`. Kinds that predict positions have labels (B, T), aligned
+    with the logits: `labels[b, t]` is the class or token that `logits[b, t]` predicts, −100 where no loss
+    counts.
     Kinds that predict samples have labels (B,). Embeddings have none.
 
     Args:
@@ -38,11 +39,10 @@ class Task:
         tokens_per_sample: the block length of a packed language model, else the mean length of a training
             example, rounded up.
         id2label: class id → name, for kinds with classes.
-        notes: what the user should know, one line each.
-        has_masks: whether the rows of a masked-lm come with hidden tokens and their labels, so that no masks
-            are drawn.
-        sequence_scores: metrics of whole sequences of predictions, beside those that are means over
-            positions.
+        notes: notes for the user, one line each.
+        has_masks: whether the rows of a masked-lm already have hidden tokens and labels, so that no masks are
+            drawn.
+        sequence_scores: metrics of whole sequences of predictions, in addition to means over positions.
     """
 
     kind: AnyTaskKind
@@ -62,7 +62,7 @@ class Task:
 
     @property
     def spec(self) -> TaskSpec:
-        """What the kind of task is."""
+        """The description of the kind of task."""
         return SPECS[self.kind]
 
     @property
@@ -71,7 +71,7 @@ class Task:
         return None if isinstance(self.train, Endless) else len(self.train)
 
     def stream(self, seed: int, offset: int, length: int) -> SampleStream:
-        """Training samples t = offset, …, offset + length − 1 of the order that `seed` fixes."""
+        """Training samples t = offset, …, offset + length − 1 in the order of `seed`."""
         return SampleStream(self.train, seed, offset, length)
 
     def positions(self, batch: Batch) -> Tensor | None:
@@ -79,9 +79,7 @@ class Task:
         return batch["labels"] != IGNORE if self.spec.by_position else None
 
     def token_positions(self, batch: Batch) -> Tensor | None:
-        """(B, T) bool, True where a hidden state counts, which excludes padding; `None` for a plain torch
-        module.
-        """
+        """(B, T) bool, True where a hidden state counts: not at padding. `None` for a plain torch module."""
         if not self.spec.reads_tokens:
             return None
         visible = batch["attention_mask"].bool()
@@ -90,8 +88,9 @@ class Task:
         return visible if labelled is None else visible | labelled
 
     def counts(self, batch: Batch, unit: Literal["samples", "tokens", "positions"]) -> int:
-        """Samples, tokens without padding, or rows with a loss in a batch. A plain module's sample is one
-        token.
+        """The samples, tokens without padding, or rows with a loss in a batch.
+
+        A sample of a plain torch module counts as one token.
         """
         masks = {"samples": None, "tokens": self.token_positions(batch), "positions": self.positions(batch)}
         mask = masks[unit]
@@ -104,14 +103,14 @@ class Task:
             yield self.collate(self.held_out_samples(indices))
 
     def held_out_samples(self, indices: Iterable[int]) -> list[Sample]:
-        """Some of the held-out examples. What is random in their collation is the same in every run."""
+        """Some of the held-out examples. The randomness in their collation is the same in every run."""
         return [Sample(self.held_out[i], i, _EVALUATION_SEED, i, held_out=True) for i in indices]
 
     @property
     def draws_again(self) -> bool:
-        """Whether a sample differs each time it comes: masks are drawn anew, or samples are endless."""
-        drawn = self.spec.hides_tokens and not self.has_masks
-        return drawn or isinstance(self.train, Endless)
+        """Whether a sample differs each time it is read: masks are drawn anew, or samples are endless."""
+        draws_masks = self.spec.hides_tokens and not self.has_masks
+        return draws_masks or isinstance(self.train, Endless)
 
     def longest_samples(self) -> list[Sample]:
         """The longest row of the training data and that of the held-out data, unless these are drawn."""

@@ -1,4 +1,4 @@
-"""Whether two tokenizers agree, and training a new one."""
+"""Compares two tokenizers, and trains new ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from vigreux.errors import ConfigError
 
-_END, _PAD = "<|endoftext|>", "<|pad|>"
+_END = "<|endoftext|>"
+_PAD = "<|pad|>"
 _BYTES = 256
 _TEXTS = ("the cat sat", "1 2 3")  # a tokenizer is tried on these
 _ALPHABET = 1000  # the most single characters in a wordpiece vocabulary
@@ -26,7 +27,7 @@ class Wrapping(NamedTuple):
 
 
 def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) -> Wrapping | None:
-    """What the tokenizer puts before and after a text; `None` if that cannot be told.
+    """The tokens that the tokenizer puts before and after a text; `None` if they cannot be determined.
 
     Each text is encoded with and without special tokens. The second encoding must be inside the first, in the
     same way for all texts.
@@ -34,19 +35,18 @@ def wrapping(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] = _TEXTS) 
     wrappings = set()
     for text in texts:
         bare = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        whole = list(tokenizer(text, verbose=False)["input_ids"])
-        at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), None)
-        if not bare or at is None:
+        wrapped = list(tokenizer(text, verbose=False)["input_ids"])
+        start = next((i for i in range(len(wrapped)) if wrapped[i : i + len(bare)] == bare), None)
+        if not bare or start is None:
             return None
-        wrappings.add(Wrapping(tuple(whole[:at]), tuple(whole[at + len(bare) :])))
+        wrappings.add(Wrapping(tuple(wrapped[:start]), tuple(wrapped[start + len(bare) :])))
     return wrappings.pop() if len(wrappings) == 1 else None
 
 
 def same_tokenizer(
     teacher: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, where: str, *, masked: bool = False
 ) -> list[str]:
-    """Checks that each id which both tokenizers know means the same token; returns notes on other
-    differences.
+    """Checks that common ids of two tokenizers mean the same token; returns notes on other differences.
 
     Args:
         teacher: the tokenizer of all texts of the run.
@@ -55,8 +55,8 @@ def same_tokenizer(
         masked: whether tokens are hidden behind the mask token.
 
     Raises:
-        ConfigError: an id means different tokens (the message names the first), or the mask tokens differ
-            where tokens are masked.
+        ConfigError: an id means different tokens (the message names the first), or the mask tokens differ and
+            `masked` is set.
     """
     teacher_tokens = {i: token for token, i in teacher.get_vocab().items()}
     other_tokens = {i: token for token, i in other.get_vocab().items()}
@@ -72,15 +72,13 @@ def same_tokenizer(
     if masked and other.mask_token_id != teacher.mask_token_id:
         raise ConfigError(
             f"{where}: its tokenizer masks with {other.mask_token!r}, the teacher's with"
-            f" {teacher.mask_token!r}; accepted: a"
-            " model with the teacher's mask token"
+            f" {teacher.mask_token!r}; accepted: a model with the teacher's mask token"
         )
     notes = []
     if teacher_tokens != other_tokens:
         notes.append(
             f"{where}: the tokenizers agree on {len(common)} ids; the teacher's has {len(teacher_tokens)},"
-            " the other"
-            f" {len(other_tokens)}"
+            f" the other {len(other_tokens)}"
         )
     wrappings = wrapping(teacher), wrapping(other)
     if None not in wrappings and wrappings[0] != wrappings[1]:
@@ -152,9 +150,9 @@ def _byte_level(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
 
 def _wordpiece(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """As `train_tokenizer`. The pieces ##a … are numbered first.
+    """Trains a wordpiece tokenizer (see `train_tokenizer`). The pieces ##a … get the first ids.
 
-    The trainer numbers them in the order of a hash table, so that it would break ties differently each time.
+    The trainer numbers them in the order of a hash table, so it would break ties differently each time.
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     # Each character is also a ##piece.

@@ -19,7 +19,7 @@ from typing import Any
 from vigreux.errors import DataError, unknown
 from vigreux.tasks.documents.records import Columns, Record, check_columns, checked, record
 
-# Suffix → what to do with such a file.
+# Suffix → advice for such a file.
 _ADVICE = {
     **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z"), "unpack it first"),
     **dict.fromkeys((".md", ".rst", ".text"), "save it as .txt, whose paragraphs are the documents"),
@@ -45,8 +45,8 @@ def read_file(path: Path, columns: Columns) -> Iterator[Record]:
         DataError: the file does not exist, is not regular, has another suffix or cannot be read.
     """
     if not is_regular(path):
-        near = get_close_matches(path.name, _names_beside(path), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        suggestions = get_close_matches(path.name, _names_beside(path), n=1)
+        hint = f"; did you mean {suggestions[0]!r}?" if suggestions else ""
         raise DataError(f"{path}: no such file{hint}")
     suffix = path.suffix.lower()
     if suffix in _ADVICE:
@@ -115,7 +115,7 @@ def _decoded(path: Path) -> str:
 
 
 def _first_bad_byte(data: bytes) -> int:
-    """The offset in the whole file; an incremental decoder counts from its chunk."""
+    """The offset in the whole file. (An incremental decoder counts from the start of its chunk.)"""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -129,8 +129,9 @@ def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
             f"{path}: a .txt file has no labels; accepted for data with labels: .jsonl, .csv, .parquet"
         )
     text = _decoded(path)
-    line, start = 1, 0
-    # Between paragraphs: a line end, then lines of white space alone.
+    line = 1
+    start = 0
+    # A paragraph ends with a line end that is followed by lines of white space.
     for blank in [*re.finditer(r"\n(?:[^\S\n]*\n)+", text), None]:
         paragraph = text[start : blank.start() if blank else len(text)]
         if paragraph.strip():
@@ -138,14 +139,15 @@ def _read_paragraphs(path: Path, columns: Columns) -> Iterator[Record]:
             where = f"{path}:{first}"
             yield Record(checked(paragraph.strip(), where), None, where)
         if blank:
-            line, start = line + text.count("\n", start, blank.end()), blank.end()
+            line += text.count("\n", start, blank.end())
+            start = blank.end()
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
 class _Repeated(dict[str, Any]):
-    """An object in which a key occurs more than once; `all_keys` has each occurrence."""
+    """An object in which a key occurs more than once; `all_keys` lists every occurrence."""
 
     all_keys: list[str]
 
@@ -206,8 +208,8 @@ def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Re
     reader = csv.DictReader(text, delimiter=delimiter, strict=True)
     try:
         names = list(reader.fieldnames or ())
-        if len(names) == 1 and columns.text != names[0] and (other := re.search("[;\t|]", names[0])):
-            raise DataError(f"{path}: its columns are separated by {other[0]!r}; accepted: {delimiter!r}")
+        if len(names) == 1 and columns.text != names[0] and (separator := re.search("[;\t|]", names[0])):
+            raise DataError(f"{path}: its columns are separated by {separator[0]!r}; accepted: {delimiter!r}")
         check_columns(names, columns, str(path))
         for row in reader:
             where = f"{path}:{reader.line_num}"
@@ -218,7 +220,7 @@ def _read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Re
                 )
             yield from record(row | _number(row, columns.label), columns, where)
     except csv.Error as error:
-        # The row that cannot be read begins after the last one that could.
+        # The unreadable row begins after the last row that was read.
         raise DataError(f"{path}:{reader.line_num + 1}: not CSV ({error})") from None
 
 

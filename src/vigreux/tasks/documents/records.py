@@ -1,6 +1,4 @@
-"""One row of a data file becomes one record: its text, its label if labels are read, and its file
-and line.
-"""
+"""Turns a row of a data file into a record: its text, its label if labels are read, its file and line."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ from vigreux.errors import DataError, unknown
 
 Label = str | int
 
-# The most characters of a document: a tokenizer needs about 15 s and 2 GB for these.
+# The maximum number of characters of a document: a tokenizer needs about 15 s and 2 GB for these.
 LONGEST = 10_000_000
-_NAMED = 8  # the most columns that a message names
+_NAMED = 8  # the maximum number of columns in a message
 
-# Columns with more than one text per row. They are not read yet; a message says what to do.
+# Columns with more than one text per row. They are not supported yet; a message says what to do.
 _CONVERSATIONS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
 _PAIRS = (
     ("prompt", "completion"),
@@ -43,8 +41,8 @@ class Record(NamedTuple):
     """One document.
 
     Args:
-        text: not empty.
-        label: class name or number; `None` for a document without one.
+        text: the text, which is not empty.
+        label: class name or number; `None` for a document without a label.
         where: file and line (or row), for messages.
         words: the words of the text, for data that comes in words.
         word_labels: the class name or number of each word.
@@ -123,20 +121,19 @@ def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
         accepted = ", ".join(map(str, names[:_NAMED])) or "none"
         raise DataError(
             f"{where}: task.text_field: no column {columns.text!r}; task.label_field: no column"
-            f" {columns.label!r};"
-            f" columns: {accepted}"
+            f" {columns.label!r}; columns: {accepted}"
         )
     if text_missing:
-        others = [name for name in names if name != columns.label]
-        raise DataError(f"{where}: {unknown('task.text_field', columns.text, others)}")
+        other_columns = [name for name in names if name != columns.label]
+        raise DataError(f"{where}: {unknown('task.text_field', columns.text, other_columns)}")
     if label_missing:
-        others = [name for name in names if name != columns.text]
-        if not others:
+        other_columns = [name for name in names if name != columns.text]
+        if not other_columns:
             raise DataError(
                 f"{where}: no column {columns.label!r}; this kind of task needs labels, in a column that"
                 " task.label_field names"
             )
-        raise DataError(f"{where}: {unknown('task.label_field', columns.label, others)}")
+        raise DataError(f"{where}: {unknown('task.label_field', columns.label, other_columns)}")
     for name in columns.names:
         if names.count(name) > 1:
             raise DataError(f"{where}: the column {name!r} occurs {names.count(name)} times; accepted: once")
@@ -144,17 +141,17 @@ def check_columns(names: Iterable[str], columns: Columns, where: str) -> None:
         columns.unused.update((str(name), None) for name in names if name not in columns.names)
 
 
-def _several_texts(names: list[str], asked: str) -> str | None:
+def _several_texts(names: list[str], text_field: str) -> str | None:
     """The message for rows that hold conversations or pairs of texts; `None` for other rows."""
-    asked_names = [name for name in re.split(r"[\s,\[\]'\"+]+", asked) if name]
-    if len(asked_names) > 1 and all(name in names for name in asked_names):
-        return f"task.text_field: {asked!r}; accepted: one column, which holds the whole text"
+    requested = [name for name in re.split(r"[\s,\[\]'\"+]+", text_field) if name]
+    if len(requested) > 1 and all(name in names for name in requested):
+        return f"task.text_field: {text_field!r}; accepted: one column, which holds the whole text"
     if chats := [name for name in names if name in _CONVERSATIONS]:
         return conversations(chats[0])
     pair = next((pair for pair in _PAIRS if pair[0] in names and pair[1] in names), None)
     if pair is not None:
         return (
-            f"no column {asked!r}; pairs of texts such as {pair[0]!r} and {pair[1]!r} are not read;"
+            f"no column {text_field!r}; pairs of texts such as {pair[0]!r} and {pair[1]!r} are not read;"
             " accepted: one column with the whole text, named by task.text_field"
         )
     return None
@@ -164,8 +161,7 @@ def conversations(name: str) -> str:
     """The message for a column of conversations."""
     return (
         f"{name!r} holds conversations, which are not read; accepted: one column with each conversation as"
-        " one text"
-        " (the tokenizer's apply_chat_template makes it)"
+        " one text (the tokenizer's apply_chat_template makes it)"
     )
 
 
@@ -198,7 +194,7 @@ def checked(text: str, where: str) -> str:
     """`text`, if a tokenizer can take it.
 
     Raises:
-        DataError: the text holds half of a surrogate pair, which is no character, or it is too long.
+        DataError: the text contains half of a surrogate pair, which is not a character, or it is too long.
     """
     if len(text) > LONGEST:
         raise DataError(
@@ -219,12 +215,12 @@ def checked(text: str, where: str) -> str:
 def read_label(value: Any, columns: Columns, where: str) -> Label:
     """A class name or number.
 
-    A number of a data set whose classes have names becomes the name. A float that is whole is a number: a
-    table with gaps makes floats of its integers.
+    If the classes of the data set have names, a number becomes its name. A whole float counts as an integer,
+    because a table with gaps stores integers as floats.
     """
     name = columns.label
     if columns.class_names is not None:
-        # −1 is how hidden labels are published.
+        # Data sets publish hidden labels as −1.
         if value is None or not 0 <= value < len(columns.class_names):
             raise DataError(f"{where}: label {value!r}; accepted: 0 to {len(columns.class_names) - 1}")
         value = columns.class_names[value]

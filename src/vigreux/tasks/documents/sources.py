@@ -32,7 +32,7 @@ def read_records(
     label_field: str | None = None,
     make_record: MakeRecord = text_record,
 ) -> list[Record]:
-    """All documents of `source`, except those of white space alone.
+    """All documents of `source`, except those with only white space.
 
     Args:
         source: a `.txt` file (its documents are paragraphs between blank lines); a `.jsonl`, `.json`, `.csv`,
@@ -85,18 +85,18 @@ def _read(source: str, columns: Columns, notes: list[str]) -> Iterable[Record]:
 
 
 def _read_directory(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Record]:
-    files, others = _files_below(folder)
+    files, ignored = _files_below(folder)
     if not files:
         hint = ""
-        if alone := [path for path in others if path.suffix.lower() in READERS]:
-            hint = f"; name {alone[0].suffix} files one by one, as a list"
+        if readable := [path for path in ignored if path.suffix.lower() in READERS]:
+            hint = f"; name {readable[0].suffix} files one by one, as a list"
         raise DataError(f"{folder}: holds no file that can be read; accepted: {', '.join(IN_FOLDERS)}{hint}")
-    if others:
-        suffixes = Counter(path.suffix or "no suffix" for path in others)
+    if ignored:
+        suffixes = Counter(path.suffix or "no suffix" for path in ignored)
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6))
         notes.append(
-            f"{len(others)} other file{'s are' if len(others) > 1 else ' is'} not read"
-            f" ({kinds}; such as {others[0].name!r})"
+            f"{len(ignored)} other file{'s are' if len(ignored) > 1 else ' is'} not read"
+            f" ({kinds}; such as {ignored[0].name!r})"
         )
     for file in files:
         yield from read_file(file, columns)
@@ -109,13 +109,13 @@ def _files_below(folder: Path) -> tuple[list[Path], list[Path]]:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
     files: list[Path] = []
-    others: list[Path] = []
+    ignored: list[Path] = []
     for directory, _, names in os.walk(folder, onerror=complain):
         for name in names:
             path = Path(directory, name)
             if not name.startswith("."):
-                (files if path.suffix.lower() in IN_FOLDERS else others).append(path)
-    return sorted(files), sorted(others)
+                (files if path.suffix.lower() in IN_FOLDERS else ignored).append(path)
+    return sorted(files), sorted(ignored)
 
 
 # --- assets and `datasets` ----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _read_asset(source: str, columns: Columns) -> Iterable[Record]:
 
 
 def _read_wikipedia(source: str) -> Iterator[Record]:
-    """Introductions of articles; with topics, those that have one."""
+    """The introductions of articles; with topics, only those of articles that have a topic."""
     with_topics = source == "asset:wikipedia-topics"
     articles = json.loads(asset_path(source).read_text("utf-8"))
     for title, article in articles.items():
@@ -150,12 +150,12 @@ def _read_dataset(source: str, columns: Columns) -> Iterator[Record]:
     try:
         with hub_or_cache():
             data = datasets.load_dataset(name, config or None, split=split or "train")
-    except Exception as error:  # the name comes from outside: one line for whatever `datasets` raises
+    except Exception as error:  # the name is user input: any error of `datasets` becomes one line
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        near = get_close_matches(
+        suggestions = get_close_matches(
             name, [p.name for p in Path().glob("*") if p.is_dir() or p.suffix in READERS], n=1
         )
-        hint = f"; did you mean {near[0]!r}, here?" if near else ""
+        hint = f"; did you mean {suggestions[0]!r}, here?" if suggestions else ""
         raise DataError(
             f"task.data: `datasets` cannot load {source!r} ({reason}){hint}; accepted: {_ACCEPTED}"
         ) from None
@@ -163,17 +163,15 @@ def _read_dataset(source: str, columns: Columns) -> Iterator[Record]:
 
 
 def _read_saved(folder: Path, columns: Columns, notes: list[str]) -> Iterator[Record]:
-    """A data set that `save_to_disk` wrote.
+    """Reads a data set that `save_to_disk` wrote.
 
-    Of several splits, `train`, unless `folder` is that of a split.
+    If `folder` contains several splits, `train` is read.
     """
     import datasets
 
     try:
         data = datasets.load_from_disk(str(folder))
-    except (
-        Exception
-    ) as error:  # the folder can be damaged in any way: one line for whatever `datasets` raises
+    except Exception as error:  # the folder can be damaged in any way: any error becomes one line
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{folder}: cannot be read as a data set ({reason[:200]})") from None
     if isinstance(data, datasets.DatasetDict):

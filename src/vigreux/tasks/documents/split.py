@@ -17,7 +17,7 @@ class Documents(NamedTuple):
     Args:
         train: documents to train on.
         held_out: documents to evaluate on.
-        notes: what the user should know.
+        notes: notes for the user.
     """
 
     train: list[Record]
@@ -33,21 +33,21 @@ def split_records(
     All copies of a text go to the same side; differences in white space do not count.
 
     Returns:
-        training and held-out records, both in the order of `records`.
+        Training and held-out records, both in the order of `records`.
 
     Raises:
         DataError: fewer than two distinct documents.
     """
     texts = [_normalised(record.text) for record in records]
-    # In order of first appearance, so that the draw depends on the data and the seed alone.
+    # In order of first appearance, so that the draw depends only on the data and the seed.
     distinct = list(dict.fromkeys(texts))
     if len(distinct) < 2:
         accepted = "at least 2 (in .txt, paragraphs between blank lines), or task.eval_data"
         raise DataError(
             f"task.data: {len(distinct)} distinct document, which cannot be split; accepted: {accepted}"
         )
-    held = min(max(1, round(eval_share * len(distinct))), len(distinct) - 1)
-    chosen = {distinct[i] for i in np.random.default_rng(seed % 2**64).permutation(len(distinct))[:held]}
+    count = min(max(1, round(eval_share * len(distinct))), len(distinct) - 1)
+    chosen = {distinct[i] for i in np.random.default_rng(seed % 2**64).permutation(len(distinct))[:count]}
     train = [record for record, text in zip(records, texts) if text not in chosen]
     return train, [record for record, text in zip(records, texts) if text in chosen]
 
@@ -60,7 +60,7 @@ def draw_records(records: list[Record], most: int | None, seed: int) -> list[Rec
 
 
 def check_overlap(train: Sequence[Record], held_out: Sequence[Record], *, allow: bool) -> str | None:
-    """Looks for held-out documents that are also training documents, word for word up to white space.
+    """Finds held-out documents that are also training documents; white space does not count.
 
     Returns:
         `None` without overlap; a note on the overlap if `allow` is set.
@@ -76,8 +76,8 @@ def check_overlap(train: Sequence[Record], held_out: Sequence[Record], *, allow:
     if allow:
         return overlap
     first = _normalised(shared[0].text)
-    shown = first if len(first) <= 60 else first[:59] + "…"
-    example = f"such as {shared[0].where} ({shown!r})"
+    excerpt = first if len(first) <= 60 else first[:59] + "…"
+    example = f"such as {shared[0].where} ({excerpt!r})"
     raise DataError(f"task.eval_data: {overlap}, {example}; accepted: none, unless task.allow_overlap is set")
 
 

@@ -1,4 +1,4 @@
-"""What a kind of task brings: how its samples and batches are made. `TaskSpec` says what the kind is."""
+"""The builder of a kind of task: how samples and batches are made. `TaskSpec` describes the kind itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class RunClasses:
 
     Args:
         id2label: class id → name; `None` takes the classes from the training labels.
-        by_name: whether whole numbers are refused as labels: models that number their classes differently
-            leave open whose numbers they are.
+        by_name: whether whole numbers are refused as labels, because it is unclear which model's class ids
+            they are.
     """
 
     id2label: dict[int, str] | None = None
@@ -33,7 +33,7 @@ class RunClasses:
 
 @dataclass(frozen=True)
 class TaskBuilder:
-    """How a kind of task is made from documents (a configuration) and from rows (Python).
+    """Builds tasks of one kind from documents (a configuration) and from rows (Python).
 
     Args:
         from_documents: (documents, tokenizer, task section, classes) → the task.
@@ -42,7 +42,7 @@ class TaskBuilder:
         class_names: class id → name from the training documents, for kinds with classes.
         label_rows: (both data sets, their columns, their rows, id2label) → the tables with class ids, and
             notes; for kinds with classes.
-        scores: id2label → metrics of whole sequences of predictions, for kinds that have some.
+        scores: id2label → metrics of whole sequences of predictions, for kinds that have such metrics.
     """
 
     from_documents: Callable[[Documents, PreTrainedTokenizerBase, TaskConfig, RunClasses], Task]

@@ -30,16 +30,16 @@ def classification(
     """One of C classes per document."""
     labels = read_labels(documents.train, documents.held_out, classes)
     table, cut = encode_documents(documents.train, tokenizer, config.max_length, labels.train)
-    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length, labels.held_out)
-    held = held.draw(config.max_eval, config.split_seed)
+    held_out, _ = encode_documents(documents.held_out, tokenizer, config.max_length, labels.held_out)
+    held_out = held_out.draw(config.max_eval, config.split_seed)
     notes = (
         *documents.notes,
-        f"{len(table)} training documents, {len(held)} held out, {len(labels.classes)} classes",
+        f"{len(table)} training documents, {len(held_out)} held out, {len(labels.classes)} classes",
         *cut,
         *labels.notes,
     )
     collate = LabelledCollator(padding_id(tokenizer))
-    return Task("classification", table, held, collate, table.mean_length, labels.classes, notes)
+    return Task("classification", table, held_out, collate, table.mean_length, labels.classes, notes)
 
 
 class ReadLabels(NamedTuple):
@@ -52,12 +52,11 @@ class ReadLabels(NamedTuple):
 
 
 def read_labels(train: Sequence[Record], held_out: Sequence[Record], classes: RunClasses) -> ReadLabels:
-    """The class ids of records with one label each. The classes are those of the run, else those of the
-    training labels.
+    """The class ids of records with one label each, by the run's classes or else those of the labels.
 
     Raises:
-        DataError: a label that is no class, or whole numbers where `classes.by_name` refuses them. Numbers
-            that are names of classes are accepted.
+        DataError: a label is not a class, or `classes.by_name` refuses whole numbers. Numbers that are names
+            of classes are accepted.
     """
     id2label = class_names(train) if classes.id2label is None else classes.id2label
     numbered = numbers_are_ids([*train, *held_out], id2label)
@@ -71,9 +70,9 @@ def read_labels(train: Sequence[Record], held_out: Sequence[Record], classes: Ru
     names = [id2label[i] for i in range(len(id2label))]
     notes: tuple[str, ...] = ()
     if numbered and not is_generic(names):
-        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:8]))
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(names[:8]))
         more = " …" if len(names) > 8 else ""
-        notes = (f"the labels are whole numbers and are taken as class ids: {shown}{more}",)
+        notes = (f"the labels are whole numbers and are taken as class ids: {listed}{more}",)
     return ReadLabels(ids, held_ids, id2label, notes)
 
 
@@ -92,8 +91,8 @@ def class_names(records: Sequence[Record]) -> dict[int, str]:
     """Class id → name, from the labels: sorted names, or whole numbers 0 … C − 1, which keep their value.
 
     Raises:
-        DataError: a number is outside 0 … C − 1, with C the number of different labels; there is a single
-            class; or the labels are scores, numbers with a fraction.
+        DataError: a number is outside 0 … C − 1, with C the number of distinct labels; there is only one
+            class; or the labels are scores (numbers with a fraction).
     """
     labels = {record.label for record in records}
     if len(labels) < 2:
@@ -119,12 +118,12 @@ def label_ids(
     """The class id of each record: by name without regard to case; whole numbers as `numbers_are_ids` says.
 
     Args:
-        records: with their labels.
+        records: records with labels.
         classes: class id → name.
         numbered: the result of `numbers_are_ids`; by default, that of these records.
 
     Raises:
-        DataError: a name is no class, or a number is no class id.
+        DataError: a name is not a class, or a number is not a class id.
     """
     ids = {name: i for i, name in classes.items()}
     if numbered is None:
@@ -134,9 +133,7 @@ def label_ids(
 
 
 def numbers_are_ids(records: Sequence[Record], classes: dict[int, str]) -> bool:
-    """Whether whole numbers among the labels are ids, not names: one can be the name of another class (stars
-    1 to 5).
-    """
+    """Whether whole numbers among the labels are ids. They can also be names, such as stars 1 to 5."""
     ids = {name: i for i, name in classes.items()}
     numbers = {record.label for record in records if isinstance(record.label, int)}
     return bool(numbers) and all(ids.get(str(number), number) == number for number in numbers)

@@ -19,10 +19,12 @@ from vigreux.tasks.task import Batch, Task
 def embedding(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
     """One vector per document."""
     table, cut = encode_documents(documents.train, tokenizer, config.max_length)
-    held, _ = encode_documents(documents.held_out, tokenizer, config.max_length)
-    held = held.draw(config.max_eval, config.split_seed)
-    notes = (*documents.notes, f"{len(table)} training documents, {len(held)} held out", *cut)
-    return Task("embedding", table, held, TextCollator(padding_id(tokenizer)), table.mean_length, notes=notes)
+    held_out, _ = encode_documents(documents.held_out, tokenizer, config.max_length)
+    held_out = held_out.draw(config.max_eval, config.split_seed)
+    notes = (*documents.notes, f"{len(table)} training documents, {len(held_out)} held out", *cut)
+    return Task(
+        "embedding", table, held_out, TextCollator(padding_id(tokenizer)), table.mean_length, notes=notes
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Causal and masked language modelling: documents packed into blocks of at most `max_length` tokens.
 
-Documents follow one another and are cut anywhere, so that no block is padded; only the last one can be
-shorter. Attention crosses documents within a block, as is customary. Blocks also hold the tokens that the
+Documents follow one another and are cut anywhere, so that no block is padded. Only the last block can be
+shorter. Attention crosses documents within a block, as is customary. Blocks also contain the tokens that the
 tokenizer puts before and after a text, because models are trained with them:
 
 * causal: each block, and each document inside a block, begins with the tokens that the tokenizer puts before
@@ -35,7 +35,7 @@ from vigreux.tasks.table import TokenTable, pad, pad_inputs
 from vigreux.tasks.task import IGNORE, Batch, Task
 from vigreux.tasks.tokenizers import Wrapping, wrapping
 
-# Characters of a text that show what the tokenizer puts around it.
+# Characters of a text that are encoded to find the tokens around it.
 _PROBED = 200
 
 # --- packing ------------------------------------------------------------------------------------------------
@@ -48,12 +48,13 @@ def join(
     prefix: Sequence[int] = (),
     suffix: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All texts in a row, with `prefix` before and `suffix` after each of them.
+    """Joins all texts, with `prefix` before and `suffix` after each of them.
 
     Returns:
         (total,) int32 token ids, and (n,) int64 the index where each text begins, its prefix included.
     """
-    flat, starts = array("i"), array("q")
+    flat = array("i")
+    starts = array("q")
     for ids in encode(texts, tokenizer, add_special_tokens=False):
         starts.append(len(flat))
         flat.extend(prefix)
@@ -65,8 +66,9 @@ def join(
 def cut(
     flat: np.ndarray, length: int, *, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
 ) -> TokenTable:
-    """Blocks of `length` tokens that begin with `prefix` and end with `suffix`; a last block of one token is
-    dropped.
+    """Blocks of `length` tokens that begin with `prefix` and end with `suffix`.
+
+    A last block with a single token of text is dropped.
     """
     head = np.asarray(prefix, dtype=np.int32)
     tail = np.asarray(suffix, dtype=np.int32)
@@ -89,15 +91,15 @@ def cut_documents(flat: np.ndarray, starts: np.ndarray, length: int, prefix: Seq
     """
     head = np.asarray(prefix, dtype=np.int32)
     blocks: list[np.ndarray] = []
-    at = 0
-    while at < len(flat):
-        start = int(starts[np.searchsorted(starts, at, side="right") - 1])
-        if at - start <= len(head):
+    position = 0
+    while position < len(flat):
+        start = int(starts[np.searchsorted(starts, position, side="right") - 1])
+        if position - start <= len(head):
             block = flat[start : start + length]
-            at = start + len(block)
+            position = start + len(block)
         else:
-            block = np.concatenate([head, flat[at : at + length - len(head)]])
-            at += length - len(head)
+            block = np.concatenate([head, flat[position : position + length - len(head)]])
+            position += length - len(head)
         blocks.append(block)
     if len(blocks) > 1 and len(blocks[-1]) <= max(len(head), 1):
         blocks.pop()
@@ -117,21 +119,22 @@ def _packed(
         if len(flat) < 2:
             raise DataError(f"task.data: the {name} text has {len(flat)} tokens; accepted: at least 2")
         tables.append(into_blocks(flat, starts))
-    blocks, held = tables[0], tables[1].draw(config.max_eval, config.split_seed)
+    blocks = tables[0]
+    held_out = tables[1].draw(config.max_eval, config.split_seed)
     sizes = (
         f"{len(documents.train)} training documents, {len(blocks.tokens)} tokens in {len(blocks)} blocks of"
-        f" {config.max_length}; {len(held)} held-out blocks"
+        f" {config.max_length}; {len(held_out)} held-out blocks"
     )
-    return blocks, held, (*documents.notes, sizes)
+    return blocks, held_out, (*documents.notes, sizes)
 
 
 def _wrapping(
     documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig
 ) -> Wrapping | None:
-    """What the tokenizer puts around these texts; `None` if that cannot be told.
+    """The tokens that the tokenizer puts around these texts; `None` if they cannot be determined.
 
     Raises:
-        ConfigError: a block has no space for text beside it.
+        ConfigError: a block has no space for text besides these tokens.
     """
     around = wrapping(tokenizer, [record.text[:_PROBED] for record in documents.train[:3]])
     tokens = (*around.before, *around.after) if around is not None else ()
@@ -168,7 +171,7 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
         return cut(flat, config.max_length, prefix=prefix)
 
     in_a_row = partial(join, tokenizer=tokenizer, prefix=between, suffix=suffix)
-    blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
+    blocks, held_out, notes = _packed(documents, config, in_a_row, into_blocks)
     if prefix:
         names = " ".join(map(str, tokenizer.convert_ids_to_tokens(list(prefix))))
         notes += (f"each block begins with {names}, as the tokenizer begins a text",)
@@ -179,18 +182,17 @@ def causal_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     if is_unknown:
         notes += ("the tokens that the tokenizer puts before a text are unknown: blocks begin without them",)
     collate = CausalCollator(padding_id(tokenizer), prefix=between)
-    return Task("causal-lm", blocks, held, collate, config.max_length, notes=notes)
+    return Task("causal-lm", blocks, held_out, collate, config.max_length, notes=notes)
 
 
 @dataclass(frozen=True)
 class CausalCollator:
-    """The model's inputs (see `pad_inputs`) and labels (B, T): `labels[b, t] = input_ids[b, t + 1]`, −100 at
-    row ends.
+    """The model's inputs (see `pad_inputs`), and labels (B, T) for the next token.
 
-    Labels of an example replace these. A token that the attention mask hides neither predicts nor is
-    predicted. With a boundary level (sentences of a grammar), only tokens that end a non-terminal of this
-    level or a higher one are predicted. The tokens of `prefix`, with which documents begin, are not
-    predicted.
+    `labels[b, t] = input_ids[b, t + 1]`, and −100 at row ends. Labels of an example replace these. A token
+    that the attention mask hides neither predicts nor is predicted. With a boundary level (sentences of a
+    grammar), only tokens that end a non-terminal of this level or a higher one are predicted. The tokens of
+    `prefix`, with which documents begin, are not predicted.
     """
 
     pad_id: int
@@ -202,7 +204,8 @@ class CausalCollator:
         inputs = pad_inputs(examples, self.pad_id)
         if (labels := pad_token_labels(examples)) is not None:
             return inputs | {"labels": labels}
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        ids = inputs["input_ids"]
+        mask = inputs["attention_mask"]
         labels = torch.full_like(ids, IGNORE)
         labels[:, :-1] = ids[:, 1:].masked_fill((mask[:, 1:] == 0) | (mask[:, :-1] == 0), IGNORE)
         if self.boundary_level:
@@ -230,8 +233,9 @@ def pad_token_labels(examples: Sequence[Example]) -> Tensor | None:
 
 
 def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: TaskConfig) -> Task:
-    """Prediction of hidden tokens, in blocks wrapped like a text ([CLS] … [SEP]). Training masks change each
-    epoch.
+    """Prediction of hidden tokens, in blocks wrapped like a text ([CLS] … [SEP]).
+
+    Training masks change each epoch.
     """
     if tokenizer.mask_token_id is None:
         raise ConfigError(
@@ -253,23 +257,23 @@ def masked_lm(documents: Documents, tokenizer: PreTrainedTokenizerBase, config: 
     def into_blocks(flat: np.ndarray, starts: np.ndarray) -> TokenTable:
         return cut(flat, config.max_length, prefix=around.before, suffix=around.after)
 
-    blocks, held, notes = _packed(documents, config, in_a_row, into_blocks)
+    blocks, held_out, notes = _packed(documents, config, in_a_row, into_blocks)
     special = tuple(dict.fromkeys([*tokenizer.all_special_ids, *around.before, *around.after]))
-    pad, mask = padding_id(tokenizer), tokenizer.mask_token_id
+    pad = padding_id(tokenizer)
+    mask = tokenizer.mask_token_id
     collate = MaskedCollator(pad, mask, len(tokenizer), special, config.mask_share, config.attend_masked)
-    return Task("masked-lm", blocks, held, collate, config.max_length, notes=notes)
+    return Task("masked-lm", blocks, held_out, collate, config.max_length, notes=notes)
 
 
 @dataclass(frozen=True)
 class MaskedCollator:
-    """The model's inputs (see `pad_inputs`), some tokens hidden, and labels (B, T): what was hidden, −100
-    elsewhere.
+    """The model's inputs (see `pad_inputs`) with hidden tokens, and labels (B, T) for these tokens.
 
-    Each token that is not special is chosen with probability `share`. Of the chosen ones, 80 % become [MASK],
-    10 % any token, and 10 % stay (Devlin et al. 2019, section 3.1). If none is chosen, the most likely one
-    is, so that each block carries a loss. The choice is a function of (seed, t). A token that the masks of
-    the example hide or call special is not chosen. An example with labels is masked already and stays
-    unchanged.
+    Labels are −100 at all other tokens. Each token that is not special is chosen with probability `share`. Of
+    the chosen ones, 80 % become [MASK], 10 % a random token, and 10 % stay (Devlin et al. 2019, section 3.1).
+    If none is chosen, the one with the smallest draw is, so that each block has a loss. The choice is a
+    function of (seed, t). Tokens that the example's masks hide or mark as special are not chosen. An example
+    with labels is already masked and stays unchanged.
 
     Without `attend`, [MASK] tokens are hidden from attention, so that the model cannot see their number. They
     are still predicted.
@@ -299,7 +303,8 @@ class MaskedCollator:
 
     def _hide(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Input ids (n,) and labels (n,) of one block."""
-        ids, columns = np.asarray(sample.example.inputs), sample.example.columns
+        ids = np.asarray(sample.example.inputs)
+        columns = sample.example.columns
         random = sample.generator()
         draw, fate = random.random((2, len(ids)))
         anything = random.integers(self.vocabulary, size=len(ids))

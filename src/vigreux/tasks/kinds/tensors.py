@@ -88,8 +88,7 @@ def check_tensors(inputs: Tensor, labels: Tensor, eval_inputs: Tensor, eval_labe
     if inputs.shape[1:] != eval_inputs.shape[1:] or inputs.dtype != eval_inputs.dtype:
         raise DataError(
             f"eval_inputs: rows of shape {tuple(eval_inputs.shape[1:])}, {eval_inputs.dtype}; accepted: as in"
-            " training,"
-            f" {tuple(inputs.shape[1:])}, {inputs.dtype}"
+            f" training, {tuple(inputs.shape[1:])}, {inputs.dtype}"
         )
 
 

@@ -1,6 +1,4 @@
-"""Token classification, such as named-entity recognition: one class per word, predicted at its
-first token.
-"""
+"""Token classification (named entities, for example): one class per word, predicted at its first token."""
 
 from __future__ import annotations
 
@@ -35,9 +33,10 @@ def words_record(row: Mapping[str, Any], columns: Columns, where: str) -> Iterat
     """A document from a list of words and a list of their labels; an empty list gives none.
 
     Raises:
-        DataError: no lists, lists of different lengths, or a word without characters.
+        DataError: a value is not a list, the lists have different lengths, or a word is empty.
     """
-    words, labels = row[columns.text], row[columns.label or ""]
+    words = row[columns.text]
+    labels = row[columns.label or ""]
     for name, values in ((columns.text, words), (columns.label, labels)):
         if not isinstance(values, list):
             raise DataError(
@@ -63,8 +62,8 @@ def token_classification(
     """One of C classes per word; spaces join the words of a document.
 
     Raises:
-        ConfigError: a tokenizer that does not say where its tokens stand in the text.
-        DataError: a document without words, or a label that is no class.
+        ConfigError: the tokenizer does not return the positions of its tokens in the text.
+        DataError: a document has no words, or a label is not a class.
     """
     if not tokenizer.is_fast:
         raise ConfigError(
@@ -74,22 +73,21 @@ def token_classification(
     labels = read_labels(_word_records(documents.train), _word_records(documents.held_out), classes)
     train = _encode(documents.train, labels.train, tokenizer, config.max_length)
     held_out = _encode(documents.held_out, labels.held_out, tokenizer, config.max_length)
-    held = held_out.table.draw(config.max_eval, config.split_seed)
+    eval_table = held_out.table.draw(config.max_eval, config.split_seed)
     notes = [*documents.notes]
     notes.append(
-        f"{len(train.table)} training documents, {len(held)} held out, {len(labels.classes)} classes"
+        f"{len(train.table)} training documents, {len(eval_table)} held out, {len(labels.classes)} classes"
     )
     notes += labels.notes
     if train.unlabelled:
         notes.append(
             f"{train.unlabelled} of {len(labels.train)} words of the training documents are not learned: they"
-            " lie"
-            f" beyond task.max_length {config.max_length}, or the tokenizer has no token for them"
+            f" lie beyond task.max_length {config.max_length}, or the tokenizer has no token for them"
         )
     return Task(
         "token-classification",
         train.table,
-        held,
+        eval_table,
         TokenClassCollator(padding_id(tokenizer)),
         train.table.mean_length,
         labels.classes,
@@ -117,8 +115,8 @@ class _Encoded:
     """Documents as token ids with a label at each word's first token.
 
     Args:
-        table: of the documents.
-        unlabelled: words that no token stands for.
+        table: the documents.
+        unlabelled: the number of words without a token.
     """
 
     table: TokenTable
@@ -128,9 +126,7 @@ class _Encoded:
 def _encode(
     records: Sequence[Record], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> _Encoded:
-    """Each text as a whole, as it is tokenised when the model is used; `labels` are those of all words in a
-    row.
-    """
+    """Tokenises each text as a whole, as users of the model do; `labels` are those of all words in order."""
     ids: list[list[int]] = []
     token_labels: list[np.ndarray] = []
     first = 0
@@ -161,14 +157,13 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
         words: the words of a text that joins them by spaces.
         offsets: (start, end) of each token in the text, (0, 0) for special tokens.
     """
-    ends = np.cumsum([len(word) + 1 for word in words])  # of each word and the space behind it
+    ends = np.cumsum([len(word) + 1 for word in words])  # the end of each word, with the space after it
     first_of = np.full(len(offsets), -1)
     last = -1
     for i, (start, end) in enumerate(offsets):
         if end <= start:
             continue
-        # A token of byte-level BPE can begin with the space before its word: its last character says the
-        # word.
+        # A token of byte-level BPE can begin with the space before its word. So its last character decides.
         word = int(np.searchsorted(ends, end - 1, side="right"))
         is_space = end == ends[word]
         if word > last and not is_space:
@@ -179,9 +174,7 @@ def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> np
 
 @dataclass(frozen=True)
 class TokenClassCollator:
-    """The model's inputs, padded to the batch's longest (see `pad_inputs`), and labels (B, T), −100 for no
-    label.
-    """
+    """The model's padded inputs (see `pad_inputs`), and labels (B, T), −100 for no label."""
 
     pad_id: int
 
@@ -198,9 +191,7 @@ class TokenClassCollator:
 def _label_rows(
     data: Sequence[Any], columns: Sequence[RowColumns], rows: Sequence[Rows], id2label: Mapping[int, str]
 ) -> tuple[list[TokenTable], list[str]]:
-    """The tables with the student's class ids. The class numbers of a `ClassLabel` with names go by their
-    names.
-    """
+    """The tables with the student's class ids. A `ClassLabel` with names is matched by its names."""
     names = [id2label[i] for i in range(len(id2label))]
     ids = {name: i for i, name in enumerate(names)}
     tables: list[TokenTable] = []
@@ -242,10 +233,9 @@ def _check_range(where: str, table: TokenTable, classes: int) -> None:
 
 @dataclass(frozen=True)
 class EntityScores:
-    """Precision, recall and F1 of entities: `entity_f1` counts one as right where its words and its type are
-    right.
+    """Precision, recall and F1 of entities. An entity is correct if its words and its type are correct.
 
-    Classes are named by a prefix and a type (B-PER): B and S begin an entity, E and S end it, O is outside.
+    Class names have a prefix and a type (B-PER): B and S begin an entity, E and S end it, O is outside.
     An entity also begins where the one before it ended or its type changes, as in conlleval (Tjong Kim Sang
     and De Meulder 2003) and in the default mode of seqeval. L and U are read as E and S (BILOU), which
     seqeval does in its strict mode alone. A class without a prefix (PER) is inside an entity of that type.
@@ -263,12 +253,14 @@ class EntityScores:
 
     @classmethod
     def of_classes(cls, id2label: Mapping[int, str]) -> EntityScores:
-        """From the names of the classes."""
-        prefixes, types = [], []
+        """The scores for classes with these names."""
+        prefixes = []
+        types = []
         for i in range(len(id2label)):
             prefix, dash, entity = id2label[i].partition("-")
             if not dash or prefix.upper() not in tuple("BIESLU"):
-                prefix, entity = "I", id2label[i]
+                prefix = "I"
+                entity = id2label[i]
             prefixes.append(prefix.upper())
             types.append(None if id2label[i].upper() == "O" else entity)
         numbers = {entity: number for number, entity in enumerate(dict.fromkeys(types))}
@@ -279,7 +271,7 @@ class EntityScores:
         )
 
     def __call__(self, labels: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> dict[str, float]:
-        """The scores over all samples, from class ids (n,) of each."""
+        """The scores over all samples, from the class ids (n,) of each sample."""
         expected = self.entities(labels)
         predictions = self.entities(predicted)
         right = len(expected & predictions)
@@ -290,10 +282,8 @@ class EntityScores:
         }
 
     def entities(self, sequences: Sequence[np.ndarray]) -> set[tuple[int, int, int]]:
-        """(first position, position behind the last, type) of each entity; positions are in the row of all
-        sequences.
-        """
-        gap = np.array([-1])  # an outside position behind each sequence: no entity crosses its end
+        """(first position, position after the last, type) of each entity, in the joined sequences."""
+        gap = np.array([-1])  # an outside position after each sequence, so that no entity crosses its end
         row = np.concatenate([gap, *(ids for sequence in sequences for ids in (sequence, gap))])
         types = np.where(row < 0, -1, self.types[row])
         inside = types >= 0

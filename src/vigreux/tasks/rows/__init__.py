@@ -1,1 +1,1 @@
-"""Rows that a Python caller hands over: checked, and made into a task."""
+"""Checks the rows that a Python caller passes, and makes a task from them."""

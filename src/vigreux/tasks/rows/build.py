@@ -36,9 +36,9 @@ def tokenised_task(
         kind: what is learned.
         train: training rows.
         held_out: held-out rows.
-        tokenizer: gives the ids of padding and mask.
+        tokenizer: defines the ids of padding and mask.
         mask_share: share of tokens to predict (masked-lm), if the rows have no labels.
-        id2label: the classes, for kinds that have some; `None` for the others.
+        id2label: the classes, for kinds with classes; `None` for other kinds.
         models: the models that read the rows; the rows must fit all of them.
 
     Raises:
@@ -95,6 +95,5 @@ def _check_labels(task: Task) -> None:
         if not any(bool((task.collate([sample])["labels"] != IGNORE).any()) for sample in samples):
             raise DataError(
                 f"{name}: no token of its {len(rows)} rows has a label; accepted: rows of two tokens or more,"
-                " labels"
-                " other than −100"
+                " labels other than −100"
             )

@@ -81,24 +81,22 @@ def _labels(
 def match_names(
     where: str, classes: Sequence[str], names: Sequence[str]
 ) -> tuple[list[str] | None, list[str]]:
-    """The model's name of each class of a `ClassLabel`, and notes; `None` where the names say no more than
-    ids.
-    """
+    """The model's name of each class of a `ClassLabel`, and notes; `None` if the names are mere ids."""
     ids = {label: i for i, label in enumerate(names)}
     by_name = [find_class(label, ids) for label in classes]
     if all(i is not None for i in by_name):
-        same = by_name == list(range(len(by_name)))
-        note = [] if same else [f"{where}: its classes are taken by name, in the student's order"]
+        same_order = by_name == list(range(len(by_name)))
+        note = [] if same_order else [f"{where}: its classes are taken by name, in the student's order"]
         return [names[i] for i in by_name if i is not None], note
     match = match_classes(classes, names, where, "the student")
     return None, [] if match.note is None else [match.note]
 
 
 def _plain(where: str, value: Any, classes: Sequence[str] | None, names: Sequence[str]) -> int | str:
-    """A label as a number or a name. Truth values are names if classes have these names, else the ids of two
-    classes.
+    """A label as a number or a name.
 
-    `classes` are the names of the classes of a `ClassLabel`, whose numbers become names.
+    Truth values are names if classes have these names, else the ids of two classes. `classes` are the class
+    names of a `ClassLabel`, whose numbers become names.
     """
     if isinstance(value, Tensor | np.ndarray | np.generic) and value.ndim == 0:
         value = value.item()

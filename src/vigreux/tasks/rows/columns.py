@@ -1,6 +1,4 @@
-"""The columns of rows that a task uses as inputs of the models, labels or masks; others are named
-or refused.
-"""
+"""Decides which columns of rows a task uses as inputs, labels or masks, and which it ignores or refuses."""
 
 from __future__ import annotations
 
@@ -13,13 +11,14 @@ import numpy as np
 from vigreux.config.task_kinds import SPECS, TaskKind
 from vigreux.errors import DataError
 
-IDS, MASK = "input_ids", "attention_mask"
+IDS = "input_ids"
+MASK = "attention_mask"
 LABELS = ("labels", "label", "label_ids")  # transformers' collators take each of these for the labels
 LOSS_MASKS = ("completion_mask", "assistant_masks")  # of chats: 1 where a token carries a loss
 SPECIAL_MASK = "special_tokens_mask"
 TOKEN_INPUTS = ("token_type_ids", "position_ids")
 
-# Columns that change what a model computes and that no task passes on → what to pass instead.
+# Columns that change a model's output and that no task passes on → the replacement.
 REFUSED = {
     "inputs_embeds": IDS,
     "past_key_values": f"{IDS} of the whole text",
@@ -54,7 +53,7 @@ class ModelInputs:
     """The inputs of a model that rows must fit.
 
     Args:
-        name: in messages: "the student (BertForMaskedLM)".
+        name: its name in messages: "the student (BertForMaskedLM)".
         columns: the names of its inputs.
         vocabulary: number of token ids with an embedding; `None` if unknown.
         predicted: number of logits per position; `None` if unknown, or for kinds that predict samples.
@@ -106,20 +105,22 @@ def choose_columns(
     """
     names = [str(column) for column in row]
     _check_names(name, kind, names)
-    named = frozenset[str]().union(*(model.columns for model in models)) if models else set(TOKEN_INPUTS)
+    input_names = (
+        frozenset[str]().union(*(model.columns for model in models)) if models else set(TOKEN_INPUTS)
+    )
     labels = tuple(column for column in LABELS if column in names and _is_label(kind, column, row[column]))
     if SPECS[kind].has_classes and not labels:
         raise DataError(f"{name}: no column labels or label; found {', '.join(names) or 'none'}")
     special = SPECS[kind].hides_tokens and SPECIAL_MASK in names and not labels
-    taken = {IDS, MASK, *labels, *LOSS_MASKS} | ({SPECIAL_MASK} if special else set())
-    inputs = tuple(c for c in names if c in named and c not in taken and c not in LABELS)
+    reserved = {IDS, MASK, *labels, *LOSS_MASKS} | ({SPECIAL_MASK} if special else set())
+    inputs = tuple(c for c in names if c in input_names and c not in reserved and c not in LABELS)
     return Columns(
         mask=MASK in names,
         inputs=inputs,
         labels=labels,
         loss_masks=tuple(column for column in LOSS_MASKS if column in names),
         special=special,
-        unused=tuple(column for column in names if column not in taken and column not in inputs),
+        unused=tuple(column for column in names if column not in reserved and column not in inputs),
     )
 
 
@@ -148,18 +149,20 @@ def _is_label(kind: TaskKind, column: str, value: Any) -> bool:
 
 
 def check_alike(train: Columns, held_out: Columns) -> None:
-    """Raises `DataError` if one data set lacks a column that the other one is used with."""
+    """Raises `DataError` if one data set lacks a column that is used from the other one."""
     pairs = (
         ("train_dataset", "eval_dataset", train, held_out),
         ("eval_dataset", "train_dataset", held_out, train),
     )
-    for name, other, has, lacks in pairs:
+    for name, other_name, has, lacks in pairs:
         if missing := [column for column in has.inputs if column not in lacks.inputs]:
-            raise DataError(f"{other}: no column {missing[0]}, which {name} has; accepted: both or neither")
+            raise DataError(
+                f"{other_name}: no column {missing[0]}, which {name} has; accepted: both or neither"
+            )
         label_columns = (*has.labels, *has.loss_masks)
         if label_columns and not (lacks.labels or lacks.loss_masks):
             column = label_columns[0]
-            raise DataError(f"{other}: no column {column}, which {name} has; accepted: both or neither")
+            raise DataError(f"{other_name}: no column {column}, which {name} has; accepted: both or neither")
 
 
 def column_notes(train: Columns, held_out: Columns, models: Sequence[ModelInputs]) -> list[str]:

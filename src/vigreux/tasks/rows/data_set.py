@@ -1,4 +1,4 @@
-"""Data sets that a Python caller hands over, row by row."""
+"""Reads the data sets that a Python caller passes, row by row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_rows(name: str, data: Any) -> None:
 
 
 def _no_rows(data: Any) -> str | None:
-    """What `data` is and what to pass instead, if it is no collection of rows."""
+    """The type of `data` and its replacement, if it is not a collection of rows; `None` if it is one."""
     import datasets
     import torch.utils.data
 

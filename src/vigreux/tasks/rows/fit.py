@@ -1,4 +1,4 @@
-"""Whether the rows fit the models that read them."""
+"""Checks that the rows fit the models that read them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[Mo
             if not SPECS[kind].is_causal and lengths.min() != lengths.max():
                 raise DataError(
                     f"{name}: rows of {lengths.min()} to {lengths.max()} tokens, and {model.name} takes no"
-                    f" {MASK};"
-                    " accepted: rows of one length"
+                    f" {MASK}; accepted: rows of one length"
                 )
         embeddings = f"the embeddings of {model.name}"
         _check_range(name, IDS, table, table.tokens, model.vocabulary, embeddings)
@@ -51,9 +50,7 @@ def check_fits(name: str, kind: TaskKind, table: TokenTable, models: Sequence[Mo
 def _check_range(
     name: str, column: str, table: TokenTable, values: np.ndarray, below: int | None, counted: str
 ) -> None:
-    """Raises `DataError` unless all values (total, …) are from 0 to `below` − 1; `counted` says what limits
-    them.
-    """
+    """Raises `DataError` unless all values (total, …) are from 0 to `below` − 1, the size of `counted`."""
     below = LARGEST_ID if below is None else below
     wrong = ((values < 0) | (values >= below)).reshape(len(values), -1)  # (total, …)
     if wrong.any():

@@ -1,6 +1,4 @@
-"""Rows that a Python caller hands over → a `TokenTable`: values checked, padding cut off, labels beside the
-logits.
-"""
+"""Reads a caller's rows into a `TokenTable`: checks values, cuts padding, aligns labels with the logits."""
 
 from __future__ import annotations
 
@@ -25,9 +23,9 @@ class Padding:
     """The id that pads rows, for the check of rows without an attention mask.
 
     Args:
-        id: the tokenizer's padding token, else its end of text, which people use in its absence; `None`
-            without both.
-        shared: whether that token has another use (end of text), so that a single one at the end is no
+        id: the tokenizer's padding token, else its end-of-text token, a common substitute; `None` without
+            both.
+        shared: whether that token has another use (end of text), so that a single one at the end is not
             padding.
     """
 
@@ -91,9 +89,9 @@ class Rows:
     """The rows of a data set.
 
     Args:
-        table: without class ids.
+        table: the rows without class ids.
         classes: for each row, the values of the columns that name its class (kinds that predict samples).
-        notes: what the user should know.
+        notes: notes for the user.
     """
 
     table: TokenTable
@@ -105,7 +103,7 @@ def read_rows(name: str, data: Any, kind: TaskKind, columns: Columns, padding: P
     """Reads and checks every row, once.
 
     Zeros of the attention mask before the first 1 and after the last are padding. They are cut off, together
-    with the other values of these tokens. Zeros between stay, as a column. Labels of tokens are aligned with
+    with the other values of these tokens. Other zeros stay, as a column. Labels of tokens are aligned with
     the logits.
 
     Raises:
@@ -114,13 +112,13 @@ def read_rows(name: str, data: Any, kind: TaskKind, columns: Columns, padding: P
     rows: list[TokenRow] = []
     hidden_labels = 0
     for where, values in each_row(name, data):
-        whole = read_row(where, values, kind, columns, padding)
-        row = whole.without_padding()
-        if whole.labels is not None and row.labels is not None and not whole.visible.all():
+        padded = read_row(where, values, kind, columns, padding)
+        row = padded.without_padding()
+        if padded.labels is not None and row.labels is not None and not padded.visible.all():
             labels = row.labels
             if SPECS[kind].is_causal:
                 labels = np.where(row.visible, labels, IGNORE)
-            hidden_labels += int((whole.labels != IGNORE).sum()) - int((labels != IGNORE).sum())
+            hidden_labels += int((padded.labels != IGNORE).sum()) - int((labels != IGNORE).sum())
         rows.append(row)
     by_token, by_row = _split_columns(name, rows)
     if not all(row.visible.all() for row in rows):
@@ -167,9 +165,7 @@ def read_row(
 def _labels_of_tokens(
     where: str, row: Mapping[str, Any], columns: Columns, ids: np.ndarray
 ) -> np.ndarray | None:
-    """(n,) the labels of the row, or its ids, −100 where a mask of the loss is 0; `None` for a row without
-    both.
-    """
+    """(n,) the row's labels, or its ids, −100 where a loss mask is 0; `None` for a row without both."""
     if not columns.labels and not columns.loss_masks:
         return None
     labels = ids

@@ -1,7 +1,7 @@
 """An endless stream of uniform ±1 vectors: sample t is a pure function of (seed, purpose, t).
 
-The random generator is counter-based. So a block is the same as that part of the stream read from its start,
-a resumed run continues exactly, and all students of a comparison see the same samples in the same order.
+The random generator is counter-based. So a block does not depend on where reading starts, a resumed run
+continues exactly, and all students of a comparison see the same samples in the same order.
 Memory holds one block at a time.
 """
 
@@ -22,13 +22,15 @@ class BitStream:
     Args:
         n: length of a vector.
         seed: the seed of the stream, 0 or more.
-        purpose: streams of different purposes are independent. A held-out sample is a training sample by
-            chance only, which does not happen for n = 100.
+        purpose: streams of different purposes are independent. A held-out sample equals a training sample
+            only by chance, which does not happen for n = 100.
     """
 
     def __init__(self, n: int, seed: int, purpose: Purpose = "train") -> None:
         assert seed >= 0
-        self.n, self.seed, self.purpose = n, seed, purpose
+        self.n = n
+        self.seed = seed
+        self.purpose = purpose
         self._key = seed * len(_PURPOSES) + _PURPOSES.index(purpose)
         self._counters = -(-n // _BITS)  # of one sample
 

@@ -1,6 +1,6 @@
-"""Tasks whose samples are drawn from a known law: sentences of a grammar, and sparse parity as tokens.
+"""Synthetic tasks, whose samples are drawn from a known law: a grammar, or sparse parity as tokens.
 
-`task.data` names the law, `task.kind` says what is learned from it:
+`task.data` names the law, and `task.kind` defines what is learned from it:
 
     grammar:cfg3b          sentences of a published grammar (masked-lm, causal-lm)
     grammar:cfg3b:m        the same rules from the symbol m on: shorter sentences
@@ -8,7 +8,7 @@
     parity:n=20,k=4,seed=0                        bits and their sparse parity (classification)
     hierarchical-parity:n=20,k=3,classes=4,seed=0
 
-No training sample comes twice (sample t is a function of the run's seed and t), unless `task.max_train` fixes
+No training sample repeats (sample t is a function of the run's seed and t), unless `task.max_train` sets
 their number.
 """
 
@@ -35,8 +35,8 @@ from vigreux.tasks.tokenizers import symbol_tokenizer
 LAWS = ("grammar", "parity", "hierarchical-parity")
 _BITS = ("0", "1")
 _AT_ONCE = 256  # samples that are drawn together
-# Numbers of streams: held-out samples have 0, training samples odd numbers, a fixed training set an even one
-# from 2.
+# The numbers of streams: 0 for held-out samples, odd numbers for endless training samples, even numbers from
+# 2 for a fixed training set.
 _HELD_OUT = 0
 
 Draw = Callable[[int, int, int], Sequence[Example]]  # (number of a stream, first sample, count)
@@ -48,7 +48,7 @@ def is_generated(data: str | list[str]) -> bool:
 
 
 def generated_tokenizer(config: TaskConfig) -> PreTrainedTokenizerFast:
-    """One token a symbol, then [BOS] [EOS] [PAD] [MASK] [UNK]."""
+    """A tokenizer with one token per symbol, then [BOS] [EOS] [PAD] [MASK] [UNK]."""
     law = _law(config)
     return symbol_tokenizer(law.terminals if isinstance(law, Grammar) else _BITS)
 
@@ -57,14 +57,13 @@ def generated_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase) -> Ta
     """The task that `config.data` and `config.kind` describe, in the tokens of `tokenizer`.
 
     Raises:
-        DataError, ConfigError: no such law, a kind that it does not have, a tokenizer without its symbols.
+        DataError, ConfigError: there is no such law, it does not support the kind, or the tokenizer lacks its
+            symbols.
     """
     law = _law(config)
-    return (
-        _grammar_task(law, config, tokenizer)
-        if isinstance(law, Grammar)
-        else _parity_task(law, config, tokenizer)
-    )
+    if isinstance(law, Grammar):
+        return _grammar_task(law, config, tokenizer)
+    return _parity_task(law, config, tokenizer)
 
 
 def generated_grammar(config: TaskConfig) -> Grammar:
@@ -83,10 +82,10 @@ def generated_grammar(config: TaskConfig) -> Grammar:
 
 def _law(config: TaskConfig) -> Grammar | BooleanTask:
     assert isinstance(config.data, str)
-    name, _, rest = config.data.partition(":")
+    name, _, arguments = config.data.partition(":")
     if name == "grammar":
-        return _grammar(rest)
-    settings = _settings(config.data, rest)
+        return _grammar(arguments)
+    settings = _settings(config.data, arguments)
     if settings.get("seed", 0) < 0:
         raise ConfigError(
             f"task.data: {config.data!r}: seed {settings['seed']}; accepted: a whole number from 0"
@@ -116,7 +115,7 @@ def _settings(data: str, text: str) -> dict[str, int]:
     try:
         return {
             name.strip(): int(value)
-            for name, value in (part.split("=") for part in text.split(",") if part.strip())
+            for name, value in (setting.split("=") for setting in text.split(",") if setting.strip())
         }
     except ValueError as error:
         raise ConfigError(f"task.data: {data!r}; accepted: NAME:n=20,k=4,seed=0, whole numbers") from error
@@ -130,7 +129,7 @@ class Drawn:
     """Endless examples, drawn in blocks. The last block is cached, because they are read in order."""
 
     draw_block: Draw
-    _kept: tuple[tuple[int, int], Sequence[Example]] = field(default=((-1, -1), ()), repr=False)
+    _last_block: tuple[tuple[int, int], Sequence[Example]] = field(default=((-1, -1), ()), repr=False)
 
     def example_at(self, seed: int, t: int) -> Example:
         """See `stream.Endless`."""
@@ -138,9 +137,9 @@ class Drawn:
 
     def _at(self, stream: int, t: int) -> Example:
         block = stream, t // _AT_ONCE
-        if self._kept[0] != block:
-            self._kept = block, self.draw_block(stream, block[1] * _AT_ONCE, _AT_ONCE)
-        return self._kept[1][t % _AT_ONCE]
+        if self._last_block[0] != block:
+            self._last_block = block, self.draw_block(stream, block[1] * _AT_ONCE, _AT_ONCE)
+        return self._last_block[1][t % _AT_ONCE]
 
 
 class Fixed:
@@ -163,14 +162,14 @@ def _drawn_task(
     notes: Sequence[str] = (),
     classes: dict[int, str] | None = None,
 ) -> Task:
-    held = Fixed(draw, _HELD_OUT, config.max_eval)
+    held_out = Fixed(draw, _HELD_OUT, config.max_eval)
     train: Examples | Drawn = Drawn(draw)
     if config.max_train is not None:
         train = Fixed(draw, 2 * (config.split_seed % 2**61) + 2, config.max_train)
-    length = -(-sum(len(example.inputs) for example in held.examples) // len(held))
+    length = -(-sum(len(example.inputs) for example in held_out.examples) // len(held_out))
     amount = "drawn without end" if config.max_train is None else f"{config.max_train} of them"
-    notes = (f"training samples: {amount}; {len(held)} held out, of {length} tokens on average", *notes)
-    return Task(config.kind, train, held, collate, length, classes, notes)
+    notes = (f"training samples: {amount}; {len(held_out)} held out, of {length} tokens on average", *notes)
+    return Task(config.kind, train, held_out, collate, length, classes, notes)
 
 
 # --- grammars -----------------------------------------------------------------------------------------------
@@ -206,9 +205,8 @@ def _sentence_collator(grammar: Grammar, config: TaskConfig, tokenizer: PreTrain
     pad = padding_id(tokenizer)
     if config.spec.is_causal:
         return CausalCollator(pad, config.boundary_level)
-    terminals = len(
-        grammar.terminals
-    )  # of which one stands in for a hidden token at random: they have the first ids
+    # Terminals have the first ids, and a random one may replace a hidden token.
+    terminals = len(grammar.terminals)
     special = tuple(tokenizer.all_special_ids)
     return MaskedCollator(
         pad, tokenizer.mask_token_id, terminals, special, config.mask_share, config.attend_masked
@@ -219,7 +217,8 @@ def _sentences(grammar: Grammar, max_length: int, tokenizer: PreTrainedTokenizer
     """[BOS] sentence [EOS], cut to `max_length`; special tokens end nothing."""
     from vigreux.tasks.synthetic.sentences import SentenceSampler  # here: it needs vigreux[lab]
 
-    first, last = np.int32(tokenizer.bos_token_id), np.int32(tokenizer.eos_token_id)
+    first = np.int32(tokenizer.bos_token_id)
+    last = np.int32(tokenizer.eos_token_id)
 
     def draw(stream: int, start: int, count: int) -> list[Example]:
         sentences = SentenceSampler(grammar, stream).block(start, count)
@@ -261,7 +260,7 @@ def _parity_task(law: BooleanTask, config: TaskConfig, tokenizer: PreTrainedToke
 
 
 def _check_symbols(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> None:
-    """Raises `ConfigError` for the tokenizer of a model that learned something else."""
+    """Raises `ConfigError` if the tokenizer does not have these symbols as its first tokens."""
     vocabulary = tokenizer.get_vocab()
     for number, symbol in enumerate(symbols):
         if vocabulary.get(symbol) != number:

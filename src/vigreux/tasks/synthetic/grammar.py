@@ -1,12 +1,12 @@
-"""Probabilistic context-free grammars: one text format, checked when it is read.
+"""Probabilistic context-free grammars in a text format that is checked when it is read.
 
     # cfg3b of Allen-Zhu & Li
     s -> r q  0.5
     s -> q p  0.5
 
-One rule a line; `#` starts a comment. The first rule's left side is the start symbol, and what never stands
-on the left is a terminal. A symbol's probabilities sum to 1; where none of its rules has one, they are
-equally probable.
+There is one rule per line; `#` starts a comment. The first rule's left side is the start symbol. A symbol
+that is never on the left is a terminal. A symbol's probabilities sum to 1. If none of its rules has a
+probability, they are equally probable.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _PUBLISHED = Path(__file__).parent / "grammars"
 _FORMAT = "'left -> right …', with a probability at the end of the line or without"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SYMBOL = re.compile(r"(?!->)[^\s\d|\[\]][^\s|\[\]]*")
-_ROUNDED = 1e-6 + 1e-9  # sums of probabilities may be off by so much: three times 0.333333 passes
-_CRITICAL = 1 - 1e-9  # spectral radius from which on the expected length counts as infinite
+_ROUNDED = 1e-6 + 1e-9  # tolerance for sums of probabilities: three times 0.333333 passes
+_CRITICAL = 1 - 1e-9  # the expected length counts as infinite from this spectral radius on
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ class Grammar:
 
     @cached_property
     def levels(self) -> dict[str, int] | None:
-        """Symbol → level: terminals have 0, and a symbol of level l produces symbols of level l − 1 alone.
-        `None` if the grammar is not graded in this way.
+        """Symbol → level; `None` if the grammar is not graded.
+
+        Terminals have level 0, and a symbol of level l produces only symbols of level l − 1.
         """
         if self._bottom_up is None:
             return None
@@ -114,8 +115,9 @@ class Grammar:
 
     @cached_property
     def mean_length(self) -> float:
-        """Expected tokens of a sentence: `ℓ = (I − M)⁻¹ t`, with M the expected nonterminals and t the
-        expected terminals that one step makes of each nonterminal.
+        """The expected number of tokens of a sentence: `ℓ = (I − M)⁻¹ t`.
+
+        One step turns each nonterminal into M expected nonterminals and t expected terminals.
         """
         number = {left: i for i, left in enumerate(self.nonterminals)}
         terminals = np.zeros(len(number))  # t
@@ -148,7 +150,7 @@ class Grammar:
 
     @cached_property
     def _bottom_up(self) -> tuple[str, ...] | None:
-        """Nonterminals, each after those that its rules produce; `None` where one of them produces itself."""
+        """Nonterminals, each after those that its rules produce; `None` if one of them produces itself."""
         try:
             order = tuple(TopologicalSorter(self._produced).static_order())
         except CycleError:
@@ -157,8 +159,9 @@ class Grammar:
 
 
 def published() -> list[str]:
-    """Names of the grammars that come with the library: those of Allen-Zhu & Li, "Physics of language models,
-    part 1".
+    """The names of the grammars that come with the library.
+
+    They are those of Allen-Zhu & Li, "Physics of language models, part 1".
     """
     return sorted(path.stem for path in _PUBLISHED.glob("*.grammar"))
 
@@ -190,8 +193,8 @@ def read_grammar(text: str, where: str) -> Grammar:
     """The grammar that `text` describes in the format above.
 
     Args:
-        text: of the file.
-        where: its path, for the grammar's name and for messages.
+        text: the contents of the file.
+        where: the file's path, for the grammar's name and for messages.
 
     Raises:
         DataError: file, line and rule of the first of these: a line that is no rule, a rule given twice, a
@@ -251,30 +254,32 @@ def _line(fields: list[str], where: str) -> _Line:
 
 
 def _check_duplicates(lines: Iterable[_Line]) -> None:
-    seen: dict[tuple[str, tuple[str, ...]], _Line] = {}
+    first_lines: dict[tuple[str, tuple[str, ...]], _Line] = {}
     for line in lines:
-        before = seen.setdefault((line.left, line.right), line)
-        if before is not line:
-            line.refuse(f"given before at {before.where}; accepted: each rule once")
+        first = first_lines.setdefault((line.left, line.right), line)
+        if first is not line:
+            line.refuse(f"given before at {first.where}; accepted: each rule once")
 
 
 def _probabilities(lines: Iterable[_Line]) -> list[float]:
-    """Of each line; those of a symbol sum to 1."""
-    own: dict[str, list[_Line]] = {}
+    """The probability of each line; those of a symbol sum to 1."""
+    groups: dict[str, list[_Line]] = {}
     for line in lines:
-        own.setdefault(line.left, []).append(line)
-    totals = {left: _total(group) for left, group in own.items()}
+        groups.setdefault(line.left, []).append(line)
+    totals = {left: _total(group) for left, group in groups.items()}
     return [(1.0 if line.probability is None else line.probability) / totals[line.left] for line in lines]
 
 
 def _total(group: list[_Line]) -> float:
-    """What the weights of one symbol's rules sum to: 1 up to rounding, or how many they are where no
-    probabilities are given.
+    """The sum of the weights of one symbol's rules.
+
+    It is 1 up to rounding, or the number of rules if none has a probability.
     """
-    given = [line.probability for line in group if line.probability is not None]
-    if not given:
+    probabilities = [line.probability for line in group if line.probability is not None]
+    if not probabilities:
         return float(len(group))
-    left, total = group[0].left, math.fsum(given)
+    left = group[0].left
+    total = math.fsum(probabilities)
     for line in group:
         if line.probability is None:
             line.refuse(
@@ -302,8 +307,9 @@ def _check_reached(lines: list[_Line], rules: Iterable[Rule]) -> None:
 
 
 def _check_productive(lines: Iterable[_Line], rules: Iterable[Rule]) -> None:
-    """A symbol is productive where some rule of it produces terminals and productive symbols alone."""
-    open_rules, productive = list(rules), _terminals_of(rules)
+    """A symbol is productive if one of its rules produces only terminals and productive symbols."""
+    open_rules = list(rules)
+    productive = _terminals_of(rules)
     while ready := {rule.left for rule in open_rules if productive.issuperset(rule.right)}:
         productive |= ready
         open_rules = [rule for rule in open_rules if rule.left not in productive]
@@ -316,8 +322,9 @@ def _check_productive(lines: Iterable[_Line], rules: Iterable[Rule]) -> None:
 
 
 def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:
-    """The expected length is finite where each class of symbols that produce each other has a spectral radius
-    below 1.
+    """Checks that each class of symbols that produce each other has a spectral radius below 1.
+
+    Then the expected length is finite.
     """
     produced = _produced(rules)
     reached = {left: _reached(left, produced) for left in produced}
@@ -325,19 +332,20 @@ def _check_finite(lines: Iterable[_Line], rules: tuple[Rule, ...]) -> None:
     for line in lines:
         if line.left in done:
             continue
-        mutual = [other for other in produced if other in reached[line.left] and line.left in reached[other]]
+        mutual = [
+            symbol for symbol in produced if symbol in reached[line.left] and line.left in reached[symbol]
+        ]
         done.update(mutual)
         radius = max(abs(np.linalg.eigvals(_expectation(rules, mutual))))
         if radius >= _CRITICAL:
             line.refuse(
                 f"the expected length of what '{line.left}' derives is infinite (recursion multiplies symbols"
-                f" by {radius:.3g} a "
-                "step); accepted: below 1, by more probable rules that end the recursion"
+                f" by {radius:.3g} a step); accepted: below 1, by more probable rules that end the recursion"
             )
 
 
 def _expectation(rules: Iterable[Rule], symbols: Iterable[str]) -> np.ndarray:
-    """(n, n): how many of each of `symbols` one step is expected to make of each of them."""
+    """(n, n): the expected number of each of `symbols` that one step makes of each of them."""
     number = {symbol: i for i, symbol in enumerate(symbols)}
     M = np.zeros((len(number), len(number)))
     for rule in rules:
@@ -361,8 +369,9 @@ def _terminals_of(rules: Iterable[Rule]) -> set[str]:
 
 
 def _reached(start: str, produced: Mapping[str, set[str]]) -> set[str]:
-    """`start`, and all symbols that derivations from it can hold."""
-    reached, open_symbols = {start}, [start]
+    """`start`, and all symbols in derivations from it."""
+    reached = {start}
+    open_symbols = [start]
     while open_symbols:
         new = produced.get(open_symbols.pop(), set()) - reached
         reached |= new

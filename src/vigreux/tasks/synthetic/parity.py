@@ -32,8 +32,9 @@ class BooleanTask(Protocol):
 
 @dataclass(frozen=True)
 class Parity:
-    """(n, k)-sparse parity: class `(1 + Π_{i∈S} x_i) / 2`, so that class 1 is y = +1 (arXiv 2410.05464,
-    section 3.1).
+    """(n, k)-sparse parity (arXiv 2410.05464, section 3.1): class `(1 + Π_{i∈S} x_i) / 2`.
+
+    Class 1 is y = +1.
 
     Args:
         n: length of an input.
@@ -130,10 +131,10 @@ class HierarchicalParity:
                 f"task.k: {classes - 1} features of {k} coordinates do not fit into n = {n}; accepted:"
                 f" {_fitting(n, classes)}"
             )
-        drawn = (
+        coordinates = (
             np.random.default_rng(seed).choice(n, k * (classes - 1), replace=False).reshape(classes - 1, k)
         )
-        return cls(n, tuple(tuple(sorted(int(i) for i in node)) for node in drawn))
+        return cls(n, tuple(tuple(sorted(int(i) for i in node)) for node in coordinates))
 
 
 def _fitting(n: int, classes: int) -> str:

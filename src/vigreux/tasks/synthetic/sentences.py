@@ -1,7 +1,7 @@
 """An endless stream of sentences of a grammar: sentence i is a pure function of (grammar, seed, i).
 
-As with `BitStream`, a block is the same as that part of the stream read from its start. So a resumed run
-continues exactly, and the students of a comparison see the same sentences.
+As with `BitStream`, a block does not depend on where reading starts. So a resumed run continues exactly, and
+the students of a comparison see the same sentences.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from vigreux.errors import DataError
 from vigreux.kernels.derivations import Room, RuleTable, expand
 from vigreux.tasks.synthetic.grammar import Grammar
 
-LONGEST = 1 << 20  # the most tokens of a sentence: a recursive grammar has no longest one
-_SPARE = 1.05  # buffers hold this multiple of the expected tokens of one more sentence than asked
+LONGEST = 1 << 20  # the maximum tokens of a sentence: a recursive grammar has no longest sentence
+_SPARE = 1.05  # buffers have this multiple of the expected tokens of one more sentence than requested
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class SentenceSampler:
     """
 
     def __init__(self, grammar: Grammar, seed: int) -> None:
-        self.grammar, self.seed = grammar, seed
+        self.grammar = grammar
+        self.seed = seed
         self._table = _rule_table(grammar)
 
     def block(self, first: int, count: int, *, ancestors: bool = False) -> Sentences:
@@ -69,18 +70,19 @@ class SentenceSampler:
             DataError: a sentence has more than 2^20 tokens, which happens with recursive grammars.
         """
         columns = (self.grammar.depth or 0) if ancestors else 0
-        ends, done = np.empty(count, np.int64), 0
-        room = _room(int(_SPARE * (count + 1) * min(self.grammar.mean_length, LONGEST)) + 1, columns)
+        ends = np.empty(count, np.int64)
+        done = 0
+        buffers = _buffers(int(_SPARE * (count + 1) * min(self.grammar.mean_length, LONGEST)) + 1, columns)
         while (
-            done := expand(self._table, np.uint64(self.seed % 2**64), first, done, ends, room, LONGEST)
+            done := expand(self._table, np.uint64(self.seed % 2**64), first, done, ends, buffers, LONGEST)
         ) < count:
             used = int(ends[done - 1]) if done > 0 else 0
-            if len(room.tokens) - used >= LONGEST:
+            if len(buffers.tokens) - used >= LONGEST:
                 raise DataError(self._too_long(first + done))
-            room = _grown(room, used)
+            buffers = _grown(buffers, used)
         used = int(ends[-1]) if count > 0 else 0
-        token_ancestors = room.ancestors[:used] if columns > 0 else None
-        return Sentences(room.tokens[:used], ends, room.boundaries[:used], token_ancestors)
+        token_ancestors = buffers.ancestors[:used] if columns > 0 else None
+        return Sentences(buffers.tokens[:used], ends, buffers.boundaries[:used], token_ancestors)
 
     def _too_long(self, index: int) -> str:
         return (
@@ -116,16 +118,16 @@ def _thresholds(probabilities: list[float]) -> np.ndarray:
     )
 
 
-# --- room ---------------------------------------------------------------------------------------------------
+# --- buffers ------------------------------------------------------------------------------------------------
 
 
-def _room(tokens: int, columns: int) -> Room:
+def _buffers(tokens: int, columns: int) -> Room:
     return Room(np.empty(tokens, np.int32), np.empty(tokens, np.int8), np.empty((tokens, columns), np.int16))
 
 
-def _grown(room: Room, used: int) -> Room:
-    """Twice the room, with what is written of it so far."""
-    larger = _room(2 * len(room.tokens), room.ancestors.shape[1])
-    for new, old in zip(larger, room):
+def _grown(buffers: Room, used: int) -> Room:
+    """Buffers of twice the size, with the first `used` tokens copied."""
+    larger = _buffers(2 * len(buffers.tokens), buffers.ancestors.shape[1])
+    for new, old in zip(larger, buffers):
         new[:used] = old[:used]
     return larger
