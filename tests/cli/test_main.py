@@ -56,7 +56,7 @@ def test_options_say_their_default_once(vigreux: Vigreux) -> None:
     assert "--seed SEED of the student's initial weights and of the order of the data [0]" in shown
     assert "--checkpoints CHECKPOINTS steps" in shown
     assert (
-        "--teacher.trust_remote_code {true,false} run the Python code that a model directory brings"
+        "--teacher.trust_remote_code {true,false} run the Python code in a model directory"
         " --teacher.options" in shown
     )
     for noise in ("(type:", "null", "+", "--task CONFIG"):

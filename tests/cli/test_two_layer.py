@@ -156,7 +156,7 @@ def test_help_of_both_kinds(vigreux: Vigreux, command: str) -> None:
     assert "A parity task: two-layer networks" in own.replace(
         "two- layer", "two-layer"
     )  # where lines are wrapped
-    assert "--task.support SUPPORT the coordinates of parity, from 0; default drawn by `seed`" in own
+    assert "--task.support SUPPORT the coordinates of parity, from 0. Default: drawn with `seed`" in own
     assert "--training.learning_rate LEARNING_RATE of the stages that match labels or logits [0.005]" in own
     assert "--extraction.projection {gaussian,orthogonal,sparse,pca,identity,learned} gaussian" in own
     assert "[sparse]" in own

@@ -46,7 +46,7 @@ def teach(task=None, **model):
         ),
         (
             run(student={"allow_pickle": True}),
-            "student.allow_pickle: has no effect with a student that is made",
+            "student.allow_pickle: has no effect with a new student",
         ),
         (
             run(teacher={"model": "asset:minilm-l6", "revision": "main"}),
@@ -83,7 +83,7 @@ def teach(task=None, **model):
             "loss.temperature: has no effect with task.kind emb",
         ),
         (teach(start="a", layers=2), "model.layers: has no effect with model.start"),
-        (teach(start="a", vocab_size=500), "model.vocab_size: has no effect with a tokenizer that is there"),
+        (teach(start="a", vocab_size=500), "model.vocab_size: has no effect with an existing tokenizer"),
         (teach(family="bert", allow_pickle=True), "model.allow_pickle: has no effect with a random start"),
         (
             teach({"data": "parity:n=5,k=2,seed=0", "kind": "classification"}, family="bert", tokenizer="t"),

@@ -18,7 +18,7 @@ def stated_curriculum(spec: str | Sequence[Mapping[str, Any]]) -> Curriculum | N
     """The stages of a YAML file, or of the configuration itself; `None` for a method's name.
 
     Raises:
-        ConfigError: an unknown name, a file that cannot be read or is no list of stages.
+        ConfigError: an unknown name, or a file that cannot be read or is not a list of stages.
     """
     if not isinstance(spec, str):
         return from_plain(spec)
@@ -46,11 +46,11 @@ def from_config(
         config: `curriculum`, `loss`, `extraction`, `checkpoints` and `task` are read.
         student_layers: blocks of the student.
         teacher_layers: blocks of the teacher.
-        series: steps of the checkpoints at hand, the final one among them or not.
+        series: steps of the available checkpoints, with or without the final one.
 
     Raises:
-        ConfigError: an unknown name, a file that is no list of stages, stages that do not fit, no checkpoints
-            to choose from.
+        ConfigError: an unknown name, a file that is not a list of stages, stages that do not fit the models,
+            or no checkpoints to choose from.
     """
     curriculum = stated_curriculum(config.curriculum)
     if curriculum is None:
@@ -67,7 +67,8 @@ def _build(
     teacher_layers: int,
     series: Sequence[int],
 ) -> Curriculum:
-    projection, target = config.extraction.projected(), _whole_target(config)
+    projection = config.extraction.projected()
+    target = _whole_target(config)
     if name == "supervised":
         if not target.uses_logits:
             raise ConfigError(
@@ -77,16 +78,16 @@ def _build(
     if name == "one-shot":
         return one_shot(target=target)
     if name == "extraction":
-        own = config.extraction
+        settings = config.extraction
         return extraction(
-            layers=own.layers,
+            layers=settings.layers,
             student_layers=student_layers,
             teacher_layers=teacher_layers,
-            stages=own.stages,
-            hidden_share=own.hidden_share,
+            stages=settings.stages,
+            hidden_share=settings.hidden_share,
             target=target,
             projection=projection,
-            scaling=own.scaling,
+            scaling=settings.scaling,
         )
     steps = config.checkpoints if config.checkpoints is not None else list(series)
     if not steps:
@@ -97,10 +98,10 @@ def _build(
     if missing := [step for step in steps if step not in series]:
         raise ConfigError(unknown("checkpoints", missing[0], series))
     if name == "p-shot" and config.checkpoints is None:
-        at_hand = ", ".join(map(str, series))
+        available = ", ".join(map(str, series))
         raise ConfigError(
-            "checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand:"
-            f" {at_hand}"
+            "checkpoints: 'p-shot' needs the steps to use (vigreux select RUN chooses them);"
+            f" available: {available}"
         )
     return BUILDERS[name](steps, target=target)
 

@@ -1,8 +1,8 @@
 """Refuses settings that would have no effect in a run, so that no setting is ignored in silence.
 
-A configuration is often shared by several curricula (`vigreux compare`), so what belongs to another
-curriculum is a note. What contradicts another setting, or belongs to another kind of task, is refused. A
-setting that has its default is not seen.
+Several curricula often share a configuration (`vigreux compare`), so a setting of another curriculum gives a
+note. A setting that contradicts another setting, or belongs to another kind of task, is refused. Settings at
+their defaults are not checked.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def check_effects(config: RunConfig | TeachConfig) -> None:
 def unused_settings(config: RunConfig) -> list[str]:
     """A note for each setting that the curriculum of this run does not read.
 
-    A comparison shares one configuration among several curricula, so such a setting is said and not refused.
+    The curricula of a comparison share one configuration, so such a setting gives a note, not an error.
     """
-    named = config.curriculum if isinstance(config.curriculum, str) else "stages"
-    stated = named == "stages" or named.endswith((".yaml", ".yml"))
+    curriculum = config.curriculum if isinstance(config.curriculum, str) else "stages"
+    lists_stages = curriculum == "stages" or curriculum.endswith((".yaml", ".yml"))
     used: dict[str, set[str]] = {"loss": set(), "extraction": set()}
-    if not stated and named != "supervised":
+    if not lists_stages and curriculum != "supervised":
         used["loss"] = {f.name for f in fields(config.loss)}
-    if named == "extraction":
+    if curriculum == "extraction":
         used["extraction"] = {f.name for f in fields(config.extraction)}
     elif not config.task.spec.has_logits or (
         config.student.init == "projected-embeddings" and config.student.model is None
@@ -48,18 +48,20 @@ def unused_settings(config: RunConfig) -> list[str]:
         used["extraction"] = {"projection", "projection_seed"}
     notes = []
     for section, names in used.items():
-        unused = [name for name in _given(getattr(config, section)) if name not in names]
-        notes += [f"{section}.{name}: the curriculum {named!r} does not read it" for name in unused]
-    if config.checkpoints is not None and named not in ("progressive", "p-shot"):
-        notes.append(f"checkpoints: the curriculum {named!r} does not read them")
-    of_cache = [name for name in _given(config.cache) if name != "path"]
-    reason = "there is no cache.path" if config.cache.path is None else "the cache was made with its own"
-    return notes + [f"cache.{name}: is not read, as {reason}" for name in of_cache]
+        unused = [name for name in _changed(getattr(config, section)) if name not in names]
+        notes += [f"{section}.{name}: the curriculum {curriculum!r} does not read it" for name in unused]
+    if config.checkpoints is not None and curriculum not in ("progressive", "p-shot"):
+        notes.append(f"checkpoints: the curriculum {curriculum!r} does not read them")
+    reason = "the cache was made with its own"
+    if config.cache.path is None:
+        reason = "there is no cache.path"
+    cache_settings = [name for name in _changed(config.cache) if name != "path"]
+    return notes + [f"cache.{name}: is not read, as {reason}" for name in cache_settings]
 
 
 def _check_task(task: TaskConfig) -> None:
     law = isinstance(task.data, str) and task.data.startswith(_LAWS)
-    for name in _given(task):
+    for name in _changed(task):
         kinds = kinds_that_read(name)
         if kinds and task.kind not in kinds:
             raise _without_effect(
@@ -69,19 +71,20 @@ def _check_task(task: TaskConfig) -> None:
             raise _without_effect(f"task.{name}", "a law as task.data", "it is for documents")
     if task.boundary_level and not (isinstance(task.data, str) and task.data.startswith("grammar:")):
         raise _without_effect("task.boundary_level", "such task.data", "it is for sentences of a grammar")
-    if task.eval_data is not None and "eval_share" in _given(task):
+    if task.eval_data is not None and "eval_share" in _changed(task):
         raise _without_effect("task.eval_share", "task.eval_data", "the held-out documents are those")
 
 
 def _check_run(config: RunConfig) -> None:
-    student, teacher = config.student, config.teacher
-    for name in _given(student):
+    student = config.student
+    teacher = config.teacher
+    for name in _changed(student):
         if student.model is not None and name in _SIZES:
             raise _without_effect(
-                f"student.{name}", "student.model", "that model brings its sizes and weights"
+                f"student.{name}", "student.model", "that model has its own sizes and weights"
             )
         if student.model is None and name in ("revision", "allow_pickle", "trust_remote_code"):
-            raise _without_effect(f"student.{name}", "a student that is made", "it is for student.model")
+            raise _without_effect(f"student.{name}", "a new student", "it is for student.model")
     if student.from_layers is not None and student.init != "teacher-layers":
         raise _without_effect(
             "student.from_layers", f"student.init {student.init}", "it is for teacher-layers"
@@ -93,32 +96,32 @@ def _check_run(config: RunConfig) -> None:
         if revision is not None and model and (model.startswith("asset:") or Path(model).is_dir()):
             raise _without_effect(f"{where}.revision", f"{where}.model {model}", "it is for a hub id")
     if teacher.after_blocks is not None and teacher.blocks is None:
-        raise _without_effect("teacher.after_blocks", "no teacher.blocks", "it stands beside these")
+        raise _without_effect("teacher.after_blocks", "no teacher.blocks", "it is set together with these")
     if config.extraction.layers is not None and config.extraction.stages is not None:
         raise _without_effect("extraction.stages", "extraction.layers", "the stages are those pairs")
-    if not config.task.spec.has_logits and (given := list(_given(config.loss))):
+    if not config.task.spec.has_logits and (loss_settings := list(_changed(config.loss))):
         raise _without_effect(
-            f"loss.{given[0]}", f"task.kind {config.task.kind}", "embeddings are compared, not logits"
+            f"loss.{loss_settings[0]}", f"task.kind {config.task.kind}", "embeddings are compared, not logits"
         )
 
 
 def _check_teach(config: TeachConfig) -> None:
     model = config.model
     law = isinstance(config.task.data, str) and config.task.data.startswith(_LAWS)
-    for name in _given(model):
+    for name in _changed(model):
         if model.start is not None and name in ("layers", "hidden", "heads", "intermediate", "dropout"):
-            raise _without_effect(f"model.{name}", "model.start", "that model brings its own")
+            raise _without_effect(f"model.{name}", "model.start", "that model has its own")
         if name == "vocab_size" and (law or model.start is not None or model.tokenizer is not None):
             raise _without_effect(
-                "model.vocab_size", "a tokenizer that is there", "it is for one that is trained"
+                "model.vocab_size", "an existing tokenizer", "it is for one that is trained"
             )
         if name == "tokenizer" and law:
-            raise _without_effect("model.tokenizer", "a law as task.data", "a law brings its own")
+            raise _without_effect("model.tokenizer", "a law as task.data", "a law has its own")
         if model.start is None and name == "allow_pickle":
             raise _without_effect("model.allow_pickle", "a random start", "it is for model.start")
 
 
-def _given(section: Any) -> Iterator[str]:
+def _changed(section: Any) -> Iterator[str]:
     """The settings of a section that are not at their defaults."""
     default = type(section)()
     yield from (f.name for f in fields(section) if getattr(section, f.name) != getattr(default, f.name))

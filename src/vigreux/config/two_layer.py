@@ -41,14 +41,15 @@ class BooleanTaskConfig:
     Args:
         kind: parity or hierarchical-parity.
         n: length of an input.
-        k: coordinates of the support; of each feature for hierarchical parity.
-        classes: of hierarchical parity, a power of two: a tree with `classes − 1` features.
-        support: the coordinates of parity, from 0; default drawn by `seed`.
-        features: the sets of coordinates of hierarchical parity, node by node in heap order; default drawn by
-            `seed`.
-        seed: draws the support or the features.
-        data_seed: of the endless stream of samples, which all students of a comparison share.
-        eval_samples: held-out samples.
+        k: number of coordinates of the support, or of each feature of hierarchical parity.
+        classes: number of classes of hierarchical parity, a power of two. The tree has `classes − 1`
+            features.
+        support: the coordinates of parity, from 0. Default: drawn with `seed`.
+        features: the sets of coordinates of hierarchical parity, node by node in heap order. Default: drawn
+            with `seed`.
+        seed: seed of the support or the features.
+        data_seed: seed of the endless stream of samples, which all students of a comparison share.
+        eval_samples: number of held-out samples.
     """
 
     kind: BooleanKind = "parity"
@@ -71,7 +72,7 @@ class TwoLayerTeacherConfig:
 
     Args:
         model: the run folder of `vigreux teach`, or a folder with model.safetensors and config.json.
-        checkpoints: a folder with `checkpoint-STEP` folders; default those of the run folder.
+        checkpoints: a folder with `checkpoint-STEP` folders. Default: those of the run folder.
     """
 
     model: LocationOrNone = ""
@@ -103,18 +104,18 @@ class SGDConfig:
 
     Args:
         learning_rate: of the stages that match labels or logits.
-        hidden_learning_rate: of the stages that match the hidden layer; default `learning_rate`. A joint
+        hidden_learning_rate: of the stages that match the hidden layer. Default: `learning_rate`. A joint
             stage of weight w runs at the smaller of `learning_rate` and `hidden_learning_rate / w`.
         decay: constant, or cosine to 0 after a linear warm-up.
-        warmup_share: of the steps, for the cosine.
+        warmup_share: share of the steps for the warm-up of the cosine.
         weight_decay: of all parameters.
-        batch_size: samples a step.
+        batch_size: samples of a step.
         loss: cross-entropy or hinge.
-        match: what hidden stages match: the hidden layer before or after its relu.
-        threads: for wide networks; default all cores.
+        match: what hidden stages match: the hidden layer before or after its ReLU.
+        threads: number of threads for wide networks. Default: all cores.
         eval_every: steps between evaluations.
-        save_every: steps between checkpoints; default 20 of a run.
-        keep_checkpoints: keep all of them, as teachers for progressive distillation.
+        save_every: steps between checkpoints. Default: 20 checkpoints in a run.
+        keep_checkpoints: keep all checkpoints, as teachers for progressive distillation.
     """
 
     learning_rate: LearningRate = 5e-3
@@ -148,18 +149,18 @@ class TwoLayerConfig:
 
     Args:
         task: what is learned.
-        teacher: who teaches; not needed for `supervised`.
-        student: what is trained.
+        teacher: the trained network; not needed for `supervised`.
+        student: the network that is trained.
         curriculum: supervised, one-shot, progressive, p-shot, extraction, a YAML file of stages, or the
             stages themselves.
         loss: how logits are matched.
         extraction: the hidden stage of extraction.
-        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use; default all of the
+        checkpoints: steps of the teacher's checkpoints that progressive and p-shot use. Default: the whole
             series (progressive).
-        budget: how many steps.
+        budget: the number of steps.
         schedule: whether the learning-rate schedule starts anew at each stage (per-stage) or runs once over
-            all (carried).
-        training: SGD.
+            all stages (carried).
+        training: the settings of SGD.
         seed: of the student's initial weights.
         output: the run folder.
     """
