@@ -35,7 +35,7 @@ class Duration:
         limit: the largest number of steps (plateau only).
 
     Raises:
-        ConfigError: a value that the unit does not accept.
+        ConfigError: the unit does not accept the value.
     """
 
     value: PositiveNumber

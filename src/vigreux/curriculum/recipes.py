@@ -22,7 +22,7 @@ WHOLE = Duration.share(1.0)
 
 
 def supervised(*, final: Duration = WHOLE) -> Curriculum:
-    """Training on the labels, no teacher: the baseline."""
+    """Training on the labels, without a teacher: the baseline."""
     return (Stage("labels", TeacherRef.labels(), Labels(), None, final),)
 
 
@@ -40,8 +40,8 @@ def progressive(
 ) -> Curriculum:
     """Every checkpoint in turn, then the final teacher (Panigrahi et al. 2024, section 2).
 
-    `checkpoints` are steps of the teacher's run, the final one not among them; without durations all stages
-    get the same share.
+    `checkpoints` are steps of the teacher's run, without the final one. Without durations, all stages get the
+    same share.
     """
     target = target or Logits()
     if not checkpoints:
@@ -68,9 +68,9 @@ def p_shot(
 ) -> Curriculum:
     """`p − 1` chosen checkpoints, then the final teacher (Panigrahi et al. 2024, section 3: 2-shot, 3-shot).
 
-    The default gives each checkpoint 15 % of the budget, and all of them at most half. A twentieth, the
-    papers' 1M of 20M steps, suits a budget of three times what the teacher took; in one of as many steps, it
-    teaches nothing (docs/parity.md).
+    The default gives each checkpoint 15 % of the budget, and all of them together at most half. The papers
+    give a twentieth, 1M of 20M steps. That suits a budget of three times the teacher's steps. With as many
+    steps as the teacher took, the student learns nothing from it (docs/parity.md).
     """
     n = len(checkpoints)
     if stage is None and final is None:
@@ -94,8 +94,8 @@ def extraction(
     """Hidden layers of the final teacher in order, then its logits (Gupta and Karmalkar 2025).
 
     `layers` pairs teacher layer → student depth, both rising. Without it, `pair_layers` spreads `stages`
-    pairs evenly over the two models (default: one a student block but the last). Together the hidden stages
-    take `hidden_share` of the budget, in equal parts.
+    pairs evenly over the two models (default: one for each student block but the last). Together the hidden
+    stages take `hidden_share` of the budget, in equal parts.
     """
     if layers is None:
         if student_layers is None or teacher_layers is None:
@@ -119,8 +119,8 @@ def extraction(
 def pair_layers(teacher_layers: int, student_layers: int, stages: int | None = None) -> dict[int, int]:
     """Even pairs teacher layer → student depth: depth `s` with layer `round(s · L_T / L_S)`.
 
-    Default stages: every student depth below the whole one, which the final stage covers; a student of one
-    block keeps that one.
+    The default has a pair for every student depth but the last, which the final stage covers. A student of
+    one block has one pair.
 
     >>> pair_layers(6, 3)
     {2: 1, 4: 2}
@@ -146,8 +146,8 @@ def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teache
     pairs = sorted(layers.items())
     if not pairs:
         raise ConfigError(
-            "extraction.layers: no pair; accepted: a mapping from teacher layer to student depth, such as {2:"
-            " 1, 4: 2}"
+            "extraction.layers: no pair; accepted: a mapping from teacher layer to student depth, such as"
+            " {2: 1, 4: 2}"
         )
     depths = [s for _, s in pairs]
     if sorted(set(depths)) != depths:
@@ -169,19 +169,21 @@ def _check_pairing(layers: Mapping[int, int], student_layers: int | None, teache
 def _fill_shares(
     stage: Duration | None, final: Duration | None, count: int, default_stage: float
 ) -> tuple[Duration, Duration]:
-    """Completes the two durations: the final stage takes what shares the `count` equal stages leave."""
+    """Completes the two durations: the final stage takes the share that the `count` equal stages leave."""
     if stage is None:
         share = (1 - final.value) / count if final is not None and final.unit == "share" else default_stage
         stage = Duration.share(share)
     if final is None:
-        left = 1 - count * stage.value if stage.unit == "share" else 1.0
-        if left <= 0:
+        remainder = 1.0
+        if stage.unit == "share":
+            remainder -= count * stage.value
+        if remainder <= 0:
             raise ConfigError(f"stage: {count} stages of {stage} leave nothing for the final one")
-        final = Duration.share(left)
+        final = Duration.share(remainder)
     return stage, final
 
 
-# builder name in configs → builder; the one place where names of methods are listed
+# name in configurations → builder; the only list of the methods' names
 BUILDERS: dict[str, Callable[..., Curriculum]] = {
     "supervised": supervised,
     "one-shot": one_shot,

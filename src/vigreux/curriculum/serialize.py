@@ -1,4 +1,4 @@
-"""Curricula to and from plain values and YAML; errors name the stage and the key."""
+"""Converts curricula to and from plain values and YAML. Errors name the stage and the key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vigreux.files.yaml_files import load_yaml
 
 
 def to_plain(curriculum: Curriculum) -> list[dict[str, Any]]:
-    """Stages as plain values, without defaults. `from_plain` is the inverse."""
+    """The stages as plain values, without defaults. `from_plain` is the inverse."""
     return [_stage_to_plain(stage) for stage in curriculum]
 
 
@@ -61,13 +61,10 @@ def _without_defaults(value: Any) -> dict[str, Any]:
 def from_plain(stages: Sequence[Mapping[str, Any]]) -> Curriculum:
     """The inverse of `to_plain`.
 
-    Raises `ConfigError` that names the stage and key of anything unknown or missing.
+    Raises `ConfigError`, which names the stage and the key, for an unknown or missing key.
     """
-    if (
-        not isinstance(stages, Sequence)
-        or isinstance(stages, str)
-        or not all(isinstance(s, Mapping) for s in stages)
-    ):
+    is_list = isinstance(stages, Sequence) and not isinstance(stages, str)
+    if not is_list or not all(isinstance(stage, Mapping) for stage in stages):
         raise ConfigError("curriculum: accepted: a builder's name, or a list of stages (each a mapping)")
     curriculum = tuple(_stage_from_plain(stage, i) for i, stage in enumerate(stages))
     check_curriculum(curriculum)
@@ -124,7 +121,8 @@ def _target_from_plain(plain: Any, where: str) -> Target:
 
 def _options_to_target(kind: str, plain: Any, where: str) -> Target:
     cls = TARGETS[kind]
-    plain = {} if plain is None else plain  # a key without a value, in YAML
+    if plain is None:  # a key without a value, in YAML
+        plain = {}
     fields = dataclasses.fields(cls)
     required = [
         f.name
@@ -135,11 +133,12 @@ def _options_to_target(kind: str, plain: Any, where: str) -> Target:
     options = dict(plain)
     if "projection" in options:
         projection = options["projection"]
-        projection = {"kind": projection} if isinstance(projection, str) else projection
+        if isinstance(projection, str):
+            projection = {"kind": projection}
         _check_keys(f"{where}.projection", projection, ("kind", "seed"))
         options["projection"] = _build(Projection, projection, f"{where}.projection")
     for name in required:
-        if name in TARGETS:  # a target that is part of another
+        if name in TARGETS:  # a target inside another one
             options[name] = _options_to_target(name, options[name], f"{where}.{name}")
     return _build(cls, options, where)
 
@@ -162,15 +161,15 @@ def _duration_from_plain(plain: Any, where: str) -> Duration:
 
 
 def _build(cls: type, options: Mapping[str, Any], where: str) -> Any:
-    """An object of a stage. Its error messages get the full path `where` of the object."""
+    """Builds an object of a stage. Its error messages get the full path `where` of the object."""
     try:
         return cls(**options)
     except ConfigError as error:
-        outer, _, part = where.rpartition(".")
+        outer, _, name = where.rpartition(".")
         message = str(error)
-        raise ConfigError(
-            f"{outer}.{message}" if message.startswith(f"{part}.") else f"{where}: {message}"
-        ) from error
+        if message.startswith(f"{name}."):
+            raise ConfigError(f"{outer}.{message}") from error
+        raise ConfigError(f"{where}: {message}") from error
 
 
 def _check_keys(where: str, plain: Any, accepted: Sequence[str], required: Sequence[str] = ()) -> None:
@@ -192,7 +191,7 @@ def to_yaml(curriculum: Curriculum) -> str:
 
 
 def from_yaml(text: str) -> Curriculum:
-    """Reads `to_yaml`'s text. Raises `ConfigError` for what is not a list of stages."""
+    """Reads the text of `to_yaml`. Raises `ConfigError` if it is not a list of stages."""
     try:
         return from_plain(load_yaml(text))
     except ValueError as error:

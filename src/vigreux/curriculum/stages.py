@@ -3,8 +3,8 @@
 A stage says who teaches, what is matched, how deep, and for how long.
 
 Every method of the papers is a short list of stages. The builders in `vigreux.curriculum.recipes` make these
-lists; nothing else in the library knows the methods' names. All types are frozen and pure (no torch), and
-check themselves when they are built.
+lists; nothing else in the library knows the methods' names. All types are frozen and pure (no torch). They
+check their fields when they are built.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Stage:
             head that is tied to them; `None`: all parameters are trained.
 
     Raises:
-        ConfigError: fields that do not fit together.
+        ConfigError: the fields do not fit together.
     """
 
     name: FileName
@@ -127,8 +127,7 @@ def check_curriculum(
         if hidden is not None and teacher_layers is not None and hidden.layer > teacher_layers:
             raise ConfigError(
                 f"stage {stage.name!r}: hidden layer {hidden.layer} is outside the teacher, which has"
-                f" {teacher_layers}"
-                " blocks"
+                f" {teacher_layers} blocks"
             )
         if stage.depth is not None and student_layers is not None and stage.depth > student_layers:
             raise ConfigError(
@@ -165,11 +164,11 @@ def resolve_steps(
         curriculum: the stages.
         budget: steps of the whole run, which `share` durations divide.
         batch_size: samples of one step.
-        train_samples: number of training samples; `None` for data without end.
+        train_samples: number of training samples; `None` for endless data.
         tokens_per_sample: the block size, for durations in tokens.
 
     Raises:
-        ConfigError: a stage gets no step, or its duration is in epochs of data without end.
+        ConfigError: a stage gets no step, or its duration is in epochs of endless data.
     """
     steps: list[int] = []
     cumulative = 0.0  # share of the budget up to here

@@ -1,9 +1,8 @@
 """What a stage matches: the labels, or a signal of the teacher.
 
-Targets are frozen and pure (no torch). `vigreux.distillation.matching` says what each one does with the two
-models. Three class variables hold what a curriculum has to know: whether a model teaches (`needs_teacher`),
-whether a stage may have a depth (`takes_depth`), and whether the student's logits are trained
-(`uses_logits`).
+Targets are frozen and pure (no torch). `vigreux.distillation.matching` applies each one to the two models.
+Three class variables describe a target: whether it needs a teacher model (`needs_teacher`), whether its stage
+may have a depth (`takes_depth`), and whether it trains the student's logits (`uses_logits`).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ Weight = Annotated[
 class Projection:
     """A linear map from the teacher's width `d_T` to the student's width `d_S`.
 
-    The matrix depends on `kind` and `seed` alone; that of `pca` also depends on the teacher and the data.
+    The matrix depends only on `kind` and `seed`; that of `pca` also depends on the teacher and the data.
     Stages with equal projections share one matrix. A `learned` projection is trained with its stage and then
     discarded. No projection is saved with the student.
     """
@@ -87,7 +86,7 @@ class Logits:
     Args:
         temperature: τ, of the teacher.
         alpha: weight of the cross-entropy with the labels.
-        top_k: only the teacher's k most likely entries count, renormalised; `None`: all.
+        top_k: count only the teacher's k most likely entries, renormalised; `None`: all.
         divergence: D.
         student_temperature: τ_S, of the student.
     """
