@@ -63,7 +63,7 @@ def test_curves_that_are_none():
     assert Curve.of(twelve, [0.5] * 12, rises=True).steps.dtype == np.float64
     for steps, values, message in (
         (twelve[:11], [0.5] * 11, "11 evaluations; accepted: at least 12"),
-        (twelve, [0.5] * 11, "as many of one as of the other"),
+        (twelve, [0.5] * 11, "as many steps as values"),
         ([0, 1, 2, 2, *range(3, 11)], [0.5] * 12, "the steps do not rise"),
         (twelve, [0.5] * 5 + [math.nan] + [0.5] * 6, "the value at step 5 is not finite"),
     ):
