@@ -1,7 +1,7 @@
 """Checkpoints on disk, in run folders and in the output of any `transformers.Trainer`.
 
-A checkpoint is a directory `checkpoint-STEP`. Vigreux writes a manifest into it last, and takes up a run only
-from a checkpoint whose files agree with its manifest.
+A checkpoint is a directory `checkpoint-STEP`. Vigreux writes its manifest last, and resumes a run only from a
+checkpoint whose files agree with the manifest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def checkpoint_directories(directory: Path) -> list[Path]:
-    """The directories in `directory` whose names begin as those of checkpoints do, whatever follows."""
+    """The directories in `directory` whose names begin with `checkpoint-`."""
     return sorted(path for path in directory.glob("checkpoint-*") if path.is_dir())
 
 
@@ -74,7 +74,7 @@ def write_manifest(directory: Path | str) -> None:
 
 
 def file_entries(directory: Path) -> dict[str, dict[str, Any]]:
-    """File name → {"bytes": size, "sha256": hash} of every file below `directory`, the manifest left out."""
+    """File name → {"bytes": size, "sha256": hash} of every file below `directory`, except the manifest."""
     files = sorted(
         path
         for path in directory.rglob("*")
@@ -91,7 +91,7 @@ def verify_manifest(directory: Path | str, *, contents: bool = True) -> list[str
 
     Args:
         directory: the checkpoint.
-        contents: compare hashes, too. Without it, only names and sizes are compared and no file is read.
+        contents: compare hashes, too. If false, only names and sizes are compared, and no file is read.
     """
     directory = Path(directory)
     try:
@@ -120,8 +120,8 @@ def file_problems(directory: Path, entries: Mapping[str, Any], *, contents: bool
 def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
     """Whether a manifest's entry names a file below its directory, with a size and a hash."""
     path = PurePosixPath(name)
-    inside = not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
-    return inside and isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
+    is_inside = not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
+    return is_inside and isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
 
 
 def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: bool) -> str | None:
@@ -140,7 +140,7 @@ def _file_problem(path: Path, name: str, entry: Mapping[str, Any], contents: boo
 
 
 def latest_checkpoint(directory: Path | str) -> Path | None:
-    """The newest complete checkpoint in `directory`. Logs a warning for each newer one that is damaged."""
+    """The newest complete checkpoint in `directory`. Logs a warning for each newer, damaged one."""
     for path in reversed(checkpoints_in(directory).values()):
         problems = verify_manifest(path)
         if not problems:
@@ -150,7 +150,7 @@ def latest_checkpoint(directory: Path | str) -> Path | None:
 
 
 def drop_damaged(directory: Path | str) -> None:
-    """Deletes the checkpoints after the newest complete one, from which the stage goes on."""
+    """Deletes the checkpoints after the newest complete one, from which the stage continues."""
     latest = latest_checkpoint(directory)
     for step, path in checkpoints_in(directory).items():
         if latest is None or step > step_of(latest):

@@ -1,8 +1,8 @@
 """The types of the files of a run folder.
 
-A folder from elsewhere is data: it is checked where it is read.
+A folder from elsewhere is untrusted data, so it is checked when it is read.
 
-Numbers are finite and bounded, names are short, and a file larger than any run writes is not read.
+Numbers are finite and bounded, and names are short. Files that are larger than any run writes are not read.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ Number = Annotated[float, Field(ge=-_LARGE, le=_LARGE, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=_LARGE, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=300)]
 Line = Annotated[str, Field(max_length=100_000)]
-FolderName = Annotated[
-    str, Field(min_length=1, max_length=300, pattern=r"^[^/\x00]+$")
-]  # no way to elsewhere
+# a name that cannot lead to another folder
+FolderName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^/\x00]+$")]
 STRICT = ConfigDict(strict=True, extra="allow")
 
 
@@ -121,7 +120,7 @@ class Comparison(TypedDict):
     higher_is_better: bool
     budget: Name
     baseline: Name
-    # a name of one folder, and no way out of this one
+    # names of folders inside this one, which cannot lead out of it
     runs: Annotated[
         list[Annotated[str, Field(max_length=300, pattern=r"^[^/\\\x00]+$")]], Field(max_length=10_000)
     ]
@@ -133,18 +132,20 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def checked(where: str | Path, kind: Any, plain: Any) -> Any:
-    """`plain` as it is, where it is of this kind.
+    """Returns `plain` unchanged, if it has the type `kind`.
 
     Raises:
-        CheckpointError: it is not; names the place and the rule.
+        CheckpointError: `plain` has another type. The message names the field and the rule.
     """
     try:
         _adapter(kind).validate_python(plain)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        said = f"{shown(first['input'])}: {first['msg']}"
-        raise CheckpointError(f"{where}: is damaged ({place + ': ' if place else ''}{said})") from None
+        field = ".".join(map(str, first["loc"]))
+        reason = f"{shown(first['input'])}: {first['msg']}"
+        if field:
+            reason = f"{field}: {reason}"
+        raise CheckpointError(f"{where}: is damaged ({reason})") from None
     return plain
 
 
@@ -153,11 +154,11 @@ def check_metrics(path: Path, records: Sequence[Mapping[str, Any]], *, places: S
 
     Args:
         path: the file.
-        records: a record a line.
-        places: what each record must say of its place in the run.
+        records: one record for each line.
+        places: the fields that give a record's place in the run, which each record must have.
 
     Raises:
-        CheckpointError: a record without its kind, stage or place, or with a value that is no number.
+        CheckpointError: a record lacks its kind, stage or place, or has a value that is not a number.
     """
     for number, record in enumerate(records, start=1):
         for name, value in record.items():
@@ -181,14 +182,14 @@ _PLACES = {"step", "global_step", "samples", "flops", "seconds"}
 
 
 def _is_measured(value: Any) -> bool:
-    if isinstance(value, (int, float)):
-        return (
-            abs(value) <= _LARGE if isinstance(value, int) else math.isfinite(value) and abs(value) <= _LARGE
-        )
+    if isinstance(value, int):
+        return abs(value) <= _LARGE
+    if isinstance(value, float):
+        return math.isfinite(value) and abs(value) <= _LARGE
     return value is None or isinstance(value, str)
 
 
 def thinned(records: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the records and the last one, evenly spread."""
+    """At most `most` of the records, evenly spread, and the last one."""
     every = -(-len(records) // most) if records else 1
     return [record for i, record in enumerate(records) if i % every == 0 or i == len(records) - 1]

@@ -1,8 +1,7 @@
-"""Writes a run folder: under a lock, so that a kill between any two instructions loses nothing.
+"""Writes a run folder, under a lock. A kill between any two instructions loses nothing.
 
 Files are replaced as a whole, and lines are appended as a whole. A checkpoint counts once its manifest agrees
-with its files. run.json is the first file of a run. `vigreux.run.reader` lists the files and says what they
-hold.
+with its files. run.json is the first file of a run. `vigreux.run.reader` describes the files.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ __all__ = ["PLAN", "STUDENT", "RunFolder", "StageRecord", "Summary", "check_vaca
 
 
 class RunFolder(RunReader):
-    """A run on disk. `create` and `resume` open it to write, for this process alone; `open` opens it to read.
+    """A run on disk. `create` and `resume` open it for writing, by this process only; `open`, for reading.
 
-    As a context manager it closes itself, and marks the run as failed when the block raises.
+    As a context manager, it closes itself, and marks the run as failed if the block raises.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -95,15 +94,15 @@ class RunFolder(RunReader):
         counts as empty or a run that can be resumed.
 
         Args:
-            path: the folder. Missing parents are made.
+            path: the folder. Missing parents are created.
             config: the configuration as plain values. Its `seed` is the run's.
             curriculum: the stages as plain values (`vigreux.curriculum.serialize.to_plain`).
-            name: the name of the curriculum in tables; default: that of `config["curriculum"]`.
+            name: the name of the curriculum in tables. Default: that of `config["curriculum"]`.
             device: the device in words.
-            command: the command line; default: that of this process.
-            plan: the text of plan.json; default: `keep` adds it later.
-            fingerprints: name → hash of what the run is made from (data, tokenizer, teachers). A resume
-                compares them.
+            command: the command line. Default: that of this process.
+            plan: the text of plan.json. Default: `keep` adds it later.
+            fingerprints: name → hash of an input of the run (data, tokenizer, teachers). A resume compares
+                them.
 
         Raises:
             CheckpointError: the folder holds a run or anything else, cannot be written, or is written by
@@ -117,7 +116,7 @@ class RunFolder(RunReader):
             run.path.mkdir(parents=True, exist_ok=True)
         run._take_lock()
         try:
-            check_vacant(run.path)  # again, under the lock: another process may have been faster
+            check_vacant(run.path)  # again, under the lock, because another process may have been faster
             check_no_links(run.path)
             stages = redact([dict(stage) for stage in curriculum])
             files = {CONFIG: _yaml(dict(config)), CURRICULUM: _yaml(stages)}
@@ -159,18 +158,18 @@ class RunFolder(RunReader):
         defaults: Mapping[str, Any] | None = None,
         fingerprints: Mapping[str, str] | None = None,
     ) -> RunFolder:
-        """Takes up a run of the same configuration and the same stages, and locks its folder.
+        """Resumes a run of the same configuration and the same stages, and locks its folder.
 
-        A finished run is returned as it is (`run.status == "finished"`): nothing remains to be done.
+        A finished run is returned unchanged (`run.status == "finished"`): nothing remains to be done.
 
         Args:
             path: the run folder.
             config: the configuration as plain values. It may differ in settings that cannot change the
-                student, and in how the samples of a step are split: batch size of a device × accumulation ×
-                    processes must be equal.
-            curriculum: the stages as plain values; default: not compared.
-            defaults: settings for a run that began before Vigreux had them.
-            fingerprints: name → hash of what this process would run with; default: not compared.
+                student, and in how the samples of a step are split. The product of batch size of a device,
+                accumulation and processes must be equal.
+            curriculum: the stages as plain values. Default: not compared.
+            defaults: values of settings that did not exist when the run began.
+            fingerprints: name → hash of an input of this process. Default: not compared.
 
         Raises:
             CheckpointError: `path` is no run folder or is damaged; configuration, stages, data, a teacher or
@@ -178,18 +177,17 @@ class RunFolder(RunReader):
         """
         run = cls.open(path)
         stored = relevant(with_defaults(redact(run.config()), defaults or {}))
-        asked = relevant(redact(config))
+        current = relevant(redact(config))
         if run.status != "finished":  # a finished run takes no more steps
-            check_samples_per_step(stored, run.info().get("processes", process_count()), asked, run.path)
-        difference = first_difference(stored, asked)
+            check_samples_per_step(stored, run.info().get("processes", process_count()), current, run.path)
+        difference = first_difference(stored, current)
         if difference is None and curriculum is not None:
             stages = yaml.safe_load(yaml.safe_dump(redact([dict(stage) for stage in curriculum])))
             difference = first_difference(redact(run.curriculum()), stages, "curriculum")
         if difference:
             raise CheckpointError(
                 f"{run.path}: belongs to another configuration: {difference}; accepted: the same"
-                " configuration, or another"
-                " output"
+                " configuration, or another output"
             )
         if fingerprints is not None:
             check_fingerprints(run.info().get("fingerprints") or {}, fingerprints, run.path)
@@ -203,7 +201,7 @@ class RunFolder(RunReader):
         return run
 
     def _repair_and_mark_running(self) -> None:
-        """Repairs what a kill or damage did to the small files. Call it under the lock."""
+        """Repairs the small files after a kill or damage. Call it under the lock."""
         self._write_copies()
         drop_torn_line(self.path / METRICS)
         path = self.path / STAGES
@@ -217,7 +215,9 @@ class RunFolder(RunReader):
                 stacklevel=3,
             )
             rewrite_lines(path, records)
-        info = self.info()  # read again: another process may have gone on before this one got the lock
+        info = (
+            self.info()
+        )  # read again: another process may have continued the run before this one got the lock
         if info["status"] != "finished" or not self.has_student():
             change = {
                 "status": "running",
@@ -228,7 +228,7 @@ class RunFolder(RunReader):
             self._write_info({**info, **change})
 
     def _write_copies(self) -> None:
-        """Writes the small files that are missing or differ from run.json, and warns of those that differ."""
+        """Writes the small files that are missing or differ from run.json. Warns of those that differ."""
         for name, text in self.info().get("files", {}).items():
             path = self.path / name
             if path.exists() and path.read_bytes() == text.encode():
@@ -242,7 +242,7 @@ class RunFolder(RunReader):
             write_atomic(path, text)
 
     def has_student(self) -> bool:
-        """Whether the finished model is there. If it was deleted, a resume saves it again.
+        """Whether the finished model exists. If it was deleted, a resume saves it again.
 
         Raises:
             CheckpointError: the model's files are damaged.
@@ -264,27 +264,27 @@ class RunFolder(RunReader):
         """Appends one record to metrics.jsonl.
 
         Args:
-            record: `kind` ("train" or "eval"); `stage` (its name); `step` (of the stage); and up to this
-                step, of the run: `global_step`, `samples`, `flops` (student and teacher) and `seconds`. Then
-                    what was measured,
-                under plain names: `loss`, `learning_rate`, `explained_variance`, `accuracy`, …
+            record: `kind` ("train" or "eval"); `stage` (its name); `step` (of the stage); the run's totals up
+                to this step, `global_step`, `samples`, `flops` (student and teacher) and `seconds`; and the
+                measured values under plain names: `loss`, `learning_rate`, `explained_variance`, `accuracy`,
+                …
         """
         append_line(self.path / METRICS, record)
 
     def copy_metrics(self, checkpoint: Path) -> None:
-        """Copies metrics.jsonl into a checkpoint for `restore_metrics`. The manifest comes after it."""
+        """Copies metrics.jsonl into a checkpoint for `restore_metrics`. Call it before the manifest."""
         path = self.path / METRICS
         with writing(checkpoint):
             (checkpoint / METRICS).write_bytes(path.read_bytes() if path.exists() else b"")
 
     def restore_metrics(self, checkpoint: Path | None, global_step: int, *, say: bool = True) -> None:
-        """Makes metrics.jsonl what it was when `checkpoint` was written.
+        """Restores metrics.jsonl to its content when `checkpoint` was written.
 
-        Lost or damaged records come back. Records of later steps go: the run writes them again.
+        Lost or damaged records are restored. Records of later steps are removed: the run writes them again.
 
         Args:
-            checkpoint: the checkpoint that the run goes on from; `None` for a run that starts anew.
-            global_step: the last step to keep, for checkpoints of earlier versions, which hold no copy of the
+            checkpoint: the checkpoint that the run continues from; `None` for a run that starts anew.
+            global_step: the last step to keep, for checkpoints of earlier versions, which have no copy of the
                 metrics.
             say: whether to warn of damage.
         """
@@ -312,13 +312,13 @@ class RunFolder(RunReader):
         append_line(self.path / STAGES, sealed(redact(dataclasses.asdict(record))))
 
     def keep(self, name: str, text: str) -> None:
-        """Writes one of the small files, and its text into run.json."""
+        """Writes one of the small files, and stores its text in run.json."""
         info = self.info()
         self._write_info({**info, "files": {**info.get("files", {}), name: text}})
         write_atomic(self.path / name, text)
 
     def truncate_stages(self, count: int) -> None:
-        """Keeps the first `count` stage records: the last checkpoint of a later stage is damaged."""
+        """Keeps only the first `count` stage records, if the last checkpoint of a later stage is damaged."""
         records = [sealed(dataclasses.asdict(stage)) for stage in self.stages()[:count]]
         rewrite_lines(self.path / STAGES, records)
 
@@ -340,7 +340,7 @@ class RunFolder(RunReader):
     def fail(self, message: str) -> None:
         """Marks the run as failed, with the reason in one line, and releases the lock."""
         change = {"status": "failed", "finished": _now(), "failure": redact_text(" ".join(message.split()))}
-        with suppress(VigreuxError):  # on a full disk, the error that is already on its way says more
+        with suppress(VigreuxError):  # on a full disk, the error that is being raised says more
             self._write_info({**self.info(), **change})
         self.close()
 
@@ -368,7 +368,7 @@ class RunFolder(RunReader):
             ) from busy
 
     def _writer(self) -> str:
-        """The process that writes the run, as run.json names it: the lock file names none."""
+        """The process that writes the run, from run.json. The lock file names no process."""
         try:
             return str(self.info().get("writer") or "another process")
         except CheckpointError:  # run.json is not written yet

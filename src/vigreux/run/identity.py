@@ -1,4 +1,4 @@
-"""Compares two configurations: does the run in a folder belong to the one at hand?"""
+"""Compares two configurations, to find out whether the run in a folder belongs to the current one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vigreux.errors import CheckpointError
 from vigreux.plan.cost import samples_per_step
 from vigreux.run.records import STUDENT
 
-# Fields that cannot change the student (`sharded` and `threads`: beyond rounding). Configurations that differ
-# only here belong to the same run.
+# Fields that cannot change the student (`sharded` and `threads` change only its rounding). Configurations
+# that differ only in these fields belong to the same run.
 OUTPUT_IRRELEVANT = frozenset(
     {
         "output",
@@ -49,14 +49,14 @@ OUTPUT_IRRELEVANT = frozenset(
     }
 )
 
-# How the samples of a step are split. A run may go on with another split of the same number of samples.
+# How the samples of a step are split. A run may continue with another split of the same number of samples.
 BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
 
 _UNSET = object()
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` as its YAML file holds it, without the fields of `OUTPUT_IRRELEVANT`."""
+    """`config` as in its YAML file, without the fields of `OUTPUT_IRRELEVANT`."""
     plain = yaml.safe_load(yaml.safe_dump(dict(config)))
     for name in OUTPUT_IRRELEVANT:
         *sections, field = name.split(".")
@@ -114,15 +114,15 @@ def process_count() -> int:
 def check_samples_per_step(
     stored: dict[str, Any], stored_processes: int, current: dict[str, Any], path: Path
 ) -> None:
-    """Checks that a run takes as many samples a step on another number of processes as it began with.
+    """Checks that a run on another number of processes takes as many samples in a step as before.
 
-    If it does, batch size and accumulation are taken out of both configurations: they may differ. On the same
-    number of processes they stay in, as settings like all others.
+    If it does, batch size and accumulation may differ, and are removed from both configurations. On the same
+    number of processes, they are compared like all other settings.
 
     Args:
-        stored: configuration that the run began with; changed in place.
-        stored_processes: number of processes that it began with.
-        current: configuration now; changed in place.
+        stored: the configuration that the run began with; changed in place.
+        stored_processes: the number of processes that it began with.
+        current: the current configuration; changed in place.
         path: the run folder, for the message.
 
     Raises:
@@ -137,8 +137,8 @@ def check_samples_per_step(
     if samples != expected:
         raise CheckpointError(
             f"{path}: {stored_processes} processes took {expected} samples a step, and {process_count()}"
-            " would take"
-            f" {samples}; accepted: training.{BATCH} × training.{ACCUMULATION} × processes = {expected}"
+            f" would take {samples}; accepted: training.{BATCH} × training.{ACCUMULATION} × processes"
+            f" = {expected}"
         )
     for name in (BATCH, ACCUMULATION):
         stored_training.pop(name, None)
@@ -146,10 +146,10 @@ def check_samples_per_step(
 
 
 def check_fingerprints(stored: Mapping[str, str], current: Mapping[str, str], path: Path) -> None:
-    """Checks that a run goes on with the data, the tokenizer and the teachers that it began with.
+    """Checks that a run continues with the data, the tokenizer and the teachers that it began with.
 
     Args:
-        stored: name → hash, as the run folder holds them.
+        stored: name → hash, from the run folder.
         current: those of this process.
         path: the run folder, for the message.
 
@@ -159,13 +159,12 @@ def check_fingerprints(stored: Mapping[str, str], current: Mapping[str, str], pa
     if not stored:
         warnings.warn(
             f"{path}: an earlier version of Vigreux began this run without fingerprints; nothing checks that"
-            " data and"
-            " teachers are the same",
+            " data and teachers are the same",
             UserWarning,
             stacklevel=3,
         )
         return
-    # The folder holds the student's first weights: those that the caller brings do not count.
+    # The folder has the student's first weights, so those of the caller do not count.
     names = [name for name in {**stored, **current} if name != STUDENT]
     different = [name for name in names if stored.get(name) != current.get(name)]
     if different:

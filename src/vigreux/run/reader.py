@@ -1,10 +1,9 @@
-"""A run folder as its readers see it: where everything lies, and what the files say.
+"""Reads a run folder: where the files are, and what they contain.
 
     RUN/
       run.json          format, name of the curriculum, seed, device, command, versions, status, times,
-      failure,
-                        fingerprints of data and teachers, the text of the four small files below, and a
-                        checksum
+                        failure, fingerprints of data and teachers, the text of the four small files below,
+                        and a checksum
       config.yaml       the configuration
       curriculum.yaml   the stages, resolved
       plan.json         steps and costs of the stages, fixed when the run begins
@@ -15,8 +14,8 @@
       student/          the finished model
       initial/          the student's first weights; a first stage that is resumed starts from them
 
-run.json decides: a folder with it is a run, a folder without it is none. config.yaml, curriculum.yaml,
-plan.json and summary.json are copies of what run.json holds, for people to read.
+A folder with a run.json is a run; a folder without one is not. config.yaml, curriculum.yaml, plan.json and
+summary.json are copies of texts in run.json, for people to read.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class RunCheckpoint:
     Args:
         stage: index of its stage, from 0.
         step: optimiser steps of that stage.
-        global_step: optimiser steps of the run, those of the stages before included.
+        global_step: optimiser steps of the run, including those of earlier stages.
         path: the directory.
     """
 
@@ -72,10 +71,10 @@ class RunCheckpoint:
 
 
 class RunReader:
-    """A run on disk, to read. Another process may still write it."""
+    """A run on disk, for reading. Another process may still be writing it."""
 
     def __init__(self, path: Path | str) -> None:
-        """Checks nothing: `open` does. The paths below hold for a run that is still to be made, too."""
+        """Checks nothing; `open` does. The paths are also valid for a run that does not exist yet."""
         self.path = Path(path)
 
     @classmethod
@@ -123,7 +122,7 @@ class RunReader:
         return self.path / "stages" / f"{index:02d}-{name}"
 
     def stage_dirs(self) -> dict[int, Path]:
-        """Index of a stage → its directory, of the stages that have one, in order."""
+        """Index of a stage → its directory, in order, for the stages that have one."""
         directories = {
             int(match[1]): path
             for path in self.path.glob("stages/*")
@@ -162,17 +161,17 @@ class RunReader:
         are_texts = isinstance(files, dict) and all(isinstance(text, str) for text in files.values())
         if not is_whole(info) or not are_texts or not set(files) <= set(FILES):
             raise CheckpointError(
-                f"{path}: is damaged (its checksum does not match); accepted: another output; the checkpoints"
-                " under"
-                " stages/ still load as models"
+                f"{path}: is damaged (its checksum does not match); accepted: another output; the"
+                " checkpoints under stages/ still load as models"
             )
         checked(path, Info, info)
         return info
 
     @property
     def status(self) -> str:
-        """ "running", "finished" or "failed" as run.json says, or "stopped" if no process holds a running
-        run's lock.
+        """The status in run.json: "running", "finished" or "failed".
+
+        A run is "stopped" if run.json says "running" and no process holds the run's lock.
         """
         status = self.info()["status"]
         if status == "running" and not is_locked(self.path):
@@ -182,7 +181,7 @@ class RunReader:
     def text(self, name: str) -> str | None:
         """The text of one of the small files, from run.json; `None` if the run does not have it (yet).
 
-        Runs of earlier versions of Vigreux hold it in the file alone.
+        In runs of earlier versions of Vigreux, only the file has it.
         """
         text = self.info().get("files", {}).get(name)
         if text is not None:
@@ -219,8 +218,7 @@ class RunReader:
             if not is_whole(line):
                 raise CheckpointError(
                     f"{path}: line {number} is damaged (its checksum does not match); accepted: --resume,"
-                    " which"
-                    " writes it again"
+                    " which writes it again"
                 )
             plain = checked(path, PlainRecord, without_seal(line))
             records.append(read_fields(path, StageRecord, {**plain, "notes": tuple(plain.get("notes", ()))}))
@@ -239,7 +237,7 @@ class RunReader:
 def check_vacant(path: Path) -> None:
     """Raises `CheckpointError` unless `path` is new or empty.
 
-    A lock and what a killed write leaves do not count.
+    A lock and the temporary files of a killed write do not count.
     """
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; accepted: a new or empty folder")
@@ -260,5 +258,5 @@ def check_vacant(path: Path) -> None:
 
 def _runs_inside(path: Path) -> str:
     """A hint for a user who named the folder above the run folders."""
-    inside = sorted(entry.parent.name for entry in path.glob(f"*/{INFO}"))
-    return f"; run folders inside it: {', '.join(inside[:5])}" if inside else ""
+    names = sorted(entry.parent.name for entry in path.glob(f"*/{INFO}"))
+    return f"; run folders inside it: {', '.join(names[:5])}" if names else ""

@@ -17,7 +17,8 @@ FORMAT = 1
 STATUSES = ("running", "finished", "failed")
 INFO, METRICS, STAGES = "run.json", "metrics.jsonl", "stages.jsonl"
 CONFIG, CURRICULUM, PLAN, SUMMARY = FILES = ("config.yaml", "curriculum.yaml", "plan.json", "summary.json")
-STUDENT = "student"  # name of the fingerprint of its first weights, which counts until the folder holds them
+# name of the fingerprint of the student's first weights, which counts until the folder has these weights
+STUDENT = "student"
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class StageRecord:
     Args:
         name: the stage's, unique in the curriculum.
         target: what was matched, in words (`str(stage.target)`).
-        depth: student blocks trained and run; None is the whole student.
+        depth: student blocks that are trained and run; `None` is the whole student.
         steps: optimiser steps.
         seconds: wall time.
-        student_flops: floating-point operations of the student, forwards and backwards.
-        teacher_flops: the same of the teacher, forwards.
+        student_flops: floating-point operations of the student, forward and backward.
+        teacher_flops: floating-point operations of the teacher, forward.
         first_loss: training loss at the first log of the stage.
         last_loss: training loss at its last log.
-        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states; at or
-            below 0 the stage learned no more than the targets' mean.
+        explained_variance: 1 − loss / target variance at the end, for stages that match hidden states. At 0
+            or below, the stage learned no more than the targets' mean.
         notes: what the user should know.
         checkpoint: the stage's last checkpoint, relative to the run folder.
     """
@@ -59,16 +60,17 @@ class Summary:
     """How a run ended.
 
     Args:
-        metrics: the student's on held-out data, by their plain names ("accuracy", not "eval_accuracy").
+        metrics: the student's metrics on held-out data, by their plain names ("accuracy", not
+            "eval_accuracy").
         steps: optimiser steps of all stages.
         flops: floating-point operations of student and teacher together.
         seconds: wall time of all stages.
-        bytes_kept: bytes of teacher weights that the curriculum needs kept, the final teacher's included.
+        bytes_kept: bytes of teacher weights that the curriculum needs, including the final teacher's.
         teacher_bytes: bytes of the final teacher's weights alone.
         notes: what the user should know.
-        teacher_metrics: the final teacher's on the same held-out data, where they were measured.
+        teacher_metrics: the final teacher's metrics on the same held-out data, if they were measured.
         student_parameters: number of the student's parameters.
-        teacher_parameters: number of the teacher's.
+        teacher_parameters: number of the teacher's parameters.
     """
 
     metrics: Mapping[str, float]
@@ -95,9 +97,9 @@ def text_of(path: Path) -> str:
 
 
 def parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
-    """`parse(text)`, which must be a `kind`.
+    """`parse(text)`, which must have the type `kind`.
 
-    Raises `CheckpointError` with the name of the file if it is not.
+    Raises `CheckpointError`, which names the file, if it does not.
     """
     try:
         plain = parse(text)
@@ -111,7 +113,7 @@ def parsed(path: Path, text: str, parse: Any, kind: type) -> Any:
 
 
 def read_fields(path: Path, cls: Any, plain: Mapping[str, Any]) -> Any:
-    """The dataclass `cls` with the fields that `path` holds. Raises `CheckpointError` if they do not fit."""
+    """The dataclass `cls` with the fields in `path`. Raises `CheckpointError` if they do not fit."""
     try:
         return cls(**plain)
     except TypeError as error:
