@@ -195,7 +195,7 @@ def test_what_is_wrong_is_told_in_words(argv: list[str], message: str) -> None:
         (b"training:", "training: None; accepted: a mapping"),
         (b"output: ''", "output: ''; accepted: a path or name"),
         (b"task: {max_train: 0}", "task.max_train: 0; accepted: a whole number from 1"),
-        (b"seed: 1\nseed: 2", "not YAML: the key 'seed' is there twice"),
+        (b"seed: 1\nseed: 2", "not YAML: the key 'seed' is repeated"),
         (b"a: b: c", "not YAML: mapping values are not allowed here"),
         (b"\xff\xfe", "not UTF-8 text at byte 0; accepted: a YAML file"),
     ],

@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_line():
         files.append_line("/dev/full", {"loss": 1.0})
     assert (
         one_line(error)
-        == "/dev/full: the disk is full; make room, then --resume goes on from the last checkpoint"
+        == "/dev/full: the disk is full; free some space, then --resume continues from the last checkpoint"
     )
 
 

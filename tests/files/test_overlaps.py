@@ -25,7 +25,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
 def test_an_output_in_what_is_read(config: RunConfig, output: str) -> None:
     Path("link").symlink_to("data")
     with pytest.raises(
-        ConfigError, match=r"^output: .* lies in (task.data|teacher.model) '.*, of which"
+        ConfigError, match=r"^output: .* lies in (task.data|teacher.model) '.*, and would be read"
     ) as error:
         check_overlaps(replace(config, output=output))
     assert "\n" not in str(error.value)
@@ -44,7 +44,7 @@ def test_an_output_beside_it(config: RunConfig, output: str) -> None:
 
 @pytest.mark.parametrize(("output", "cache"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
 def test_run_folder_and_cache_in_each_other(config: RunConfig, output: str, cache: str) -> None:
-    with pytest.raises(ConfigError, match="lie in each other"):
+    with pytest.raises(ConfigError, match="contain one another"):
         check_overlaps(replace(config, output=output, cache=CacheConfig(path=cache)))
     check_overlaps(replace(config, output=output, cache=CacheConfig(path="c")))
 

@@ -47,9 +47,9 @@ def bomb(depth: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", "the key 'a' is there twice"),
-        ("a: {b: 1, c: {d: 1, d: 2}}", "the key 'd' is there twice"),
-        ("[{a: 1, a: 1}]", "the key 'a' is there twice"),
+        ("a: 1\na: 2", "the key 'a' is repeated"),
+        ("a: {b: 1, c: {d: 1, d: 2}}", "the key 'd' is repeated"),
+        ("[{a: 1, a: 1}]", "the key 'a' is repeated"),
         ("a: &x [*x]", "an alias that holds itself"),
         ("&x {a: *x}", "an alias that holds itself"),
         (bomb(12), "more than 100,000 values"),
@@ -94,7 +94,7 @@ def test_files(tmp_path: Path) -> None:
         (".", "is a directory; accepted: a YAML file"),
         ("large", "1,000,001 bytes; accepted: a YAML file of at most 1,000,000"),
         ("latin", "not UTF-8 text at byte 3"),
-        ("twice", "not YAML: the key 'a' is there twice"),
+        ("twice", "not YAML: the key 'a' is repeated"),
         ("nowhere", "cannot be read (no such file or directory)"),
         ("x" * 300, "cannot be read (file name too long)"),
         ("a\0b", "cannot be read"),

@@ -269,8 +269,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(CheckpointError) as error:
         create(tmp_path / "file" / "run")
     assert one_line(error) == (
-        f"{tmp_path / 'file' / 'run'}: cannot be written (Not a directory); accepted: an output folder that"
-        " can be written"
+        f"{tmp_path / 'file' / 'run'}: cannot be written (Not a directory); accepted: a writable"
+        " output folder"
     )
 
 

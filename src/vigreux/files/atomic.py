@@ -1,8 +1,8 @@
-"""Files that survive a kill: they are replaced as a whole, or grow by whole lines.
+"""Writes files that survive a kill: a file is replaced as a whole, or grows by whole lines.
 
 An `OSError` becomes one line that names the file.
 
-Nothing is written through a symbolic link inside a folder that is ours.
+Nothing is written through a symbolic link inside a folder that Vigreux writes.
 """
 
 from __future__ import annotations
@@ -39,15 +39,13 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def not_written(path: Path | str, error: Exception) -> VigreuxError:
-    """The line for an error of writing below `path`, however a library says it (see `is_of_writing`)."""
+    """The message for an error of writing below `path`, whatever library raised it (see `is_of_writing`)."""
     if disk_is_full(error):
         return TrainingError(
-            f"{path}: the disk is full; make room, then --resume goes on from the last checkpoint"
+            f"{path}: the disk is full; free some space, then --resume continues from the last checkpoint"
         )
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return CheckpointError(
-        f"{path}: cannot be written ({reason}); accepted: an output folder that can be written"
-    )
+    return CheckpointError(f"{path}: cannot be written ({reason}); accepted: a writable output folder")
 
 
 def disk_is_full(error: Exception) -> bool:
@@ -63,27 +61,26 @@ def is_of_writing(error: Exception) -> bool:
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Replaces the content of `path` by `data`. A kill leaves the old content or the new one."""
+    """Replaces the content of `path` with `data`. After a kill, the file has the old content or the new."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
-        part.unlink(
-            missing_ok=True
-        )  # left by a killed process of the same number, or put there to be written through
+        # A killed process of the same number may have left it, or an attacker a link under this name.
+        temporary.unlink(missing_ok=True)
         try:
-            with open(part, "xb") as file:
+            with open(temporary, "xb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            os.replace(temporary, path)
         except OSError:
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _fsync_directory(path.parent)
 
 
 def _fsync_directory(directory: Path) -> None:
-    if os.name == "nt":  # where a directory cannot be opened
+    if os.name == "nt":  # Windows cannot open a directory
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -93,7 +90,7 @@ def _fsync_directory(directory: Path) -> None:
 
 
 def append_line(path: Path | str, record: Mapping[str, Any]) -> None:
-    """Appends `record` as one line of JSON, in one write; numbers that are not finite become null."""
+    """Appends `record` as one line of JSON, in one write. Numbers that are not finite become null."""
     line = json.dumps(finite(record)) + "\n"
     with writing(path), open(path, "ab", opener=_open_no_link) as file:
         file.write(line.encode())
@@ -116,7 +113,7 @@ def check_no_links(folder: Path) -> None:
             try:
                 mode = path.lstat().st_mode
             except FileNotFoundError:
-                continue  # another process of the same run has just given its temporary file the final name
+                continue  # another process of the same run has just renamed its temporary file
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe or a device"
                 raise CheckpointError(
@@ -142,20 +139,20 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sealed record holds."""
+    """The content of a sealed record."""
     return {key: value for key, value in record.items() if key != SEAL}
 
 
 def is_whole(record: Mapping[str, Any]) -> bool:
-    """Whether `record` is as `sealed` left it; one without a seal is of an earlier version, and counts."""
+    """Whether `record` is as `sealed` made it. A record of an earlier version has no seal, and is whole."""
     return SEAL not in record or record == sealed(record)
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
-    """What a file holds; empty where there is none.
+    """The content of a file; empty if the file does not exist.
 
     Raises:
-        CheckpointError: no regular file, one above `largest` bytes, or one that cannot be read.
+        CheckpointError: the path is no regular file, or the file exceeds `largest` bytes or cannot be read.
     """
     try:
         status = path.stat()
@@ -171,7 +168,7 @@ def read_bounded(path: Path, largest: int) -> bytes:
 
 
 def read_lines(path: Path | str) -> list[dict[str, Any]]:
-    """The records of a file that `append_line` wrote. A torn last line is left out; a missing file has none.
+    """The records of a file that `append_line` wrote, without a torn last line. A missing file has none.
 
     Raises:
         CheckpointError: a line before the last is not a record.
@@ -211,7 +208,7 @@ def read_whole_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cuts off a last line that a kill left without its end."""
+    """Removes a last line that a kill left incomplete."""
     if path.exists():
         data = path.read_bytes()
         if not data.endswith(b"\n"):
@@ -220,5 +217,5 @@ def drop_torn_line(path: Path) -> None:
 
 
 def rewrite_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Replaces a file made by `append_line`, whole."""
+    """Replaces a file that `append_line` wrote, as a whole."""
     write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))

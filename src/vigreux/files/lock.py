@@ -1,8 +1,8 @@
-"""One writer a folder: a lock file that the operating system frees when its process ends, however it ends.
+"""Limits a folder to one writer, by a lock file that the operating system frees when its process ends.
 
-The lock is `filelock`'s: `flock` on Unix, `LockFileEx` on Windows. What the file holds means nothing, so that
-a number in it cannot be another process's. On a file system without locks the existence of a second file
-stands for the lock, and a warning says so.
+The lock is `filelock`'s: `flock` on Unix, `LockFileEx` on Windows. The file's content has no meaning, so a
+process number in it cannot mislead. On a file system without locks, the existence of a second file is the
+lock, and a warning says so.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from vigreux.files.atomic import writing
 
 LOCK = ".lock"
-SOFT_LOCK = ".lock.exists"  # where the file system has no locks
-# Asking who holds a lock takes it for a moment: whoever wants it waits that long.
+SOFT_LOCK = ".lock.exists"  # the lock on file systems without locks
+# `is_locked` takes a lock for a moment, so a process that wants the lock waits for these seconds.
 PATIENCE = 0.5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _locks: weakref.WeakSet[BaseFileLock] = weakref.WeakSet()
 
 
 class FolderBusyError(Exception):
-    """Another process writes the folder."""
+    """Another process is writing the folder."""
 
 
 class FolderLock:
-    """The right to write a folder, held from `take` to `release` or to the end of the process."""
+    """The right to write a folder, from `take` to `release` or to the end of the process."""
 
     def __init__(self, folder: Path) -> None:
-        """Takes nothing yet; see `take`."""
+        """Does not take the lock; see `take`."""
         self.folder = folder
         self._lock: BaseFileLock | None = None
 
@@ -55,15 +55,15 @@ class FolderLock:
             self._lock = _acquire(self.folder, PATIENCE)
         if isinstance(self._lock, SoftFileLock):
             warnings.warn(
-                f"{self.folder}: its file system has no locks; {self.folder / SOFT_LOCK} stands for one:"
-                " delete it where"
-                " a process was killed on another machine, and start no two runs there at once",
+                f"{self.folder}: its file system has no locks; {self.folder / SOFT_LOCK} replaces one;"
+                " delete it if a process was killed on another machine, and never start two runs in the"
+                " folder at once",
                 UserWarning,
                 stacklevel=2,
             )
 
     def release(self) -> None:
-        """Frees the lock, if it is held."""
+        """Releases the lock, if this object holds it."""
         if self._lock is not None:
             self._lock.release(force=True)
             self._lock = None
@@ -72,7 +72,7 @@ class FolderLock:
 def is_locked(folder: Path) -> bool:
     """Whether some process, or another object of this one, holds the folder's lock.
 
-    Writes nothing where there never was one.
+    Writes nothing if the folder never had a lock.
     """
     if not (folder / LOCK).exists() or (folder / LOCK).is_symlink():
         return False
@@ -81,14 +81,14 @@ def is_locked(folder: Path) -> bool:
     except FolderBusyError:
         return True
     except OSError as error:
-        return error.errno != errno.EROFS  # no permission: another user's, who may be writing
+        return error.errno != errno.EROFS  # no permission: the lock of another user, who may be writing
     return False
 
 
 def _acquire(folder: Path, timeout: float) -> BaseFileLock:
     try:
         return _acquired(FileLock(folder / LOCK, thread_local=False), timeout)
-    except NotImplementedError:  # how versions of filelock before 3.21 say that there are no locks
+    except NotImplementedError:  # from versions of filelock before 3.21 on file systems without locks
         pass
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -105,10 +105,10 @@ def _acquired(lock: BaseFileLock, timeout: float) -> BaseFileLock:
     return lock
 
 
-def _let_go() -> None:
-    """In a forked child (a data loader's worker), which must not keep the lock of a parent that is killed.
+def _close_descriptors() -> None:
+    """Closes the locks in a forked child (a data loader's worker), so that it does not outlive its parent's.
 
-    Newer versions of filelock have closed the descriptor by now.
+    Newer versions of filelock have already closed the descriptor.
     """
     for lock in list(_locks):
         context = lock._context
@@ -118,4 +118,4 @@ def _let_go() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_descriptors)

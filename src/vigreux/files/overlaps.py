@@ -15,28 +15,27 @@ def check_overlaps(config: Any, written: str = "output") -> None:
     """Raises `ConfigError` if the output lies in a folder that is read, or overlaps with the cache.
 
     Args:
-        config: of a command, as its dataclass.
-        written: the field that names the folder; `output`, or `cache.path` for the command that writes a
-            cache.
+        config: the configuration of a command, as its dataclass.
+        written: the field that names the output folder: `output`, or `cache.path` for the command that writes
+            a cache.
     """
     target = _field(config, written)
     if not target:
         return
-    place = _absolute(target)
+    folder = _absolute(target)
     for name, path in _read_folders(config):
-        if _absolute(path) in (place, *place.parents):
+        if _absolute(path) in (folder, *folder.parents):
             raise ConfigError(
-                f"{written}: {target!r} lies in {name} {path!r}, of which it would be read as a part;"
-                " accepted: a folder"
-                " outside of it"
+                f"{written}: {target!r} lies in {name} {path!r}, and would be read as a part of it;"
+                " accepted: a folder outside of it"
             )
     cache = _field(config, "cache.path")
     if written == "output" and cache:
-        inside = _absolute(cache)
-        if inside in (place, *place.parents) or place in inside.parents:
+        cache_folder = _absolute(cache)
+        if cache_folder in (folder, *folder.parents) or folder in cache_folder.parents:
             raise ConfigError(
-                f"output: {target!r} and cache.path {cache!r} lie in each other; accepted: two folders beside"
-                " each other"
+                f"output: {target!r} and cache.path {cache!r} contain one another; accepted: two separate"
+                " folders"
             )
 
 
@@ -49,8 +48,8 @@ def _read_folders(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _field(config: Any, name: str) -> Any:
-    for part in name.split("."):
-        config = getattr(config, part, None)
+    for key in name.split("."):
+        config = getattr(config, key, None)
     return config
 
 

@@ -1,9 +1,9 @@
 """Reads YAML as its author means it.
 
-A repeated key is refused, and so is an alias that expands without bound. Text such as `1:30` or `010` is no
-date and no number in base 8 or 60.
+A repeated key is refused, and so is an alias that expands without bound. Text such as `1:30` or `010` is not
+read as a date, or as a number in base 8 or 60.
 
-Pure: PyYAML is all that is loaded.
+This module loads only PyYAML.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import yaml
 from vigreux.errors import ConfigError, shown
 
 MAX_BYTES = 1_000_000  # of a file
-MAX_NODES = 100_000  # of a document, aliases written out
+MAX_NODES = 100_000  # of a document, with aliases expanded
 
-# what YAML 1.2 calls a number, and with it the forms that Python writes, such as 1e-3
+# the numbers of YAML 1.2, and the forms that Python writes, such as 1e-3
 INT = re.compile(r"^[-+]?[0-9]+$")
 FLOAT = re.compile(
     r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"
@@ -39,15 +39,15 @@ class Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
+        keys = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
-            if (key.tag, key.value) in seen:
+            if (key.tag, key.value) in keys:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {shown(key.value)} is there twice", key.start_mark
+                    None, None, f"the key {shown(key.value)} is repeated", key.start_mark
                 )
-            seen.add((key.tag, key.value))
+            keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
     def construct_int(self, node: yaml.ScalarNode) -> int:
@@ -108,36 +108,40 @@ def _check_size(root: yaml.Node) -> None:
 
 
 def load_yaml(text: str) -> Any:
-    """The plain value that a YAML text says.
+    """The plain value of a YAML text.
 
     Raises:
-        ValueError: no YAML, a key that comes twice, or a text that is nested too deeply or too large; one
-            line.
+        ValueError: the text is not YAML, repeats a key, is nested too deeply, or is too large. The message is
+            one line.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES:,} characters")
     try:
         return yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise ValueError(said) from error
+        reason = " ".join(str(error).split())
+        if isinstance(error, RecursionError):
+            reason = "nested too deeply"
+        raise ValueError(reason) from error
 
 
 def read_yaml(path: Path | str) -> Any:
     """The plain value of a YAML file.
 
     Raises:
-        ConfigError: no regular file, one that cannot be read, is larger than 1 MB, not UTF-8 or not YAML.
+        ConfigError: the path is no regular file, or the file cannot be read, is larger than 1 MB, is not
+            UTF-8 text, or is not YAML.
     """
     path = Path(path)
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise ConfigError(f"{shown_path(path)}: is {kind}; accepted: a YAML file")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise ConfigError(
-                f"{shown_path(path)}: {found.st_size:,} bytes; accepted: a YAML file of at most {MAX_BYTES:,}"
+                f"{shown_path(path)}: {status.st_size:,} bytes; accepted: a YAML file of at most"
+                f" {MAX_BYTES:,}"
             )
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -145,8 +149,8 @@ def read_yaml(path: Path | str) -> Any:
             f"{shown_path(path)}: not UTF-8 text at byte {error.start}; accepted: a YAML file"
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        said = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ConfigError(f"{shown_path(path)}: cannot be read ({said}); accepted: a YAML file") from error
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ConfigError(f"{shown_path(path)}: cannot be read ({reason}); accepted: a YAML file") from error
     try:
         return load_yaml(text)
     except ValueError as error:
@@ -154,6 +158,6 @@ def read_yaml(path: Path | str) -> Any:
 
 
 def shown_path(path: Path | str) -> str:
-    """A path for a message, as it is where it is plain text of ordinary length."""
+    """A path for a message: unchanged if it is printable and not too long, else shortened and escaped."""
     text = str(path)
     return text if text.isprintable() and len(text) <= 200 else shown(text)

@@ -304,7 +304,7 @@ def test_a_full_disk(
 ) -> None:
     monkeypatch.setattr(place, error)
     with pytest.raises(
-        TrainingError, match=r"the disk is full; .* --resume goes on from the last checkpoint"
+        TrainingError, match=r"the disk is full; .* --resume continues from the last checkpoint"
     ) as caught:
         run(setup_of("masked-lm", (stage("final", Logits(), 4),)), tmp_path)
     assert "\n" not in str(caught.value)
