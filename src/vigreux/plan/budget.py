@@ -12,9 +12,9 @@ from vigreux.curriculum import Curriculum, Stage, resolve_steps
 from vigreux.errors import ConfigError
 from vigreux.plan.cost import StageCost, StepCost
 
-BUDGETS = "one of budget.steps, budget.flops, budget.seconds"  # what messages say is accepted
+BUDGETS = "one of budget.steps, budget.flops, budget.seconds"  # the accepted budgets, for messages
 
-_ROUNDING = 1 + 1e-12  # 3 × 0.1 is not more than 0.3
+_ROUNDING = 1 + 1e-12  # so that 3 × 0.1 does not exceed 0.3
 
 
 def steps_for_budget(
@@ -35,12 +35,12 @@ def steps_for_budget(
         curriculum: the stages.
         per_step: cost of one step of each stage, in the unit of `budget` (FLOPs of student and teacher, or
             seconds).
-        budget: what may be spent.
+        budget: the most that the run may cost.
         batch_size, train_samples, tokens_per_sample: as for `resolve_steps`.
 
     Raises:
-        ConfigError: the fixed stages alone, or these and one step of each other stage, cost more than the
-            budget.
+        ConfigError: the fixed stages alone, or together with one step of each other stage, cost more than
+            the budget.
     """
     assert len(per_step) == len(curriculum)
     sizes: dict[str, Any] = {
@@ -64,7 +64,8 @@ def _largest_within(budget: float, spent: float, shares: Sequence[tuple[Stage, f
     """The number of steps at which the stages of `shares` cost the most within the rest of the budget.
 
     The cost is linear in that number, apart from the rounding of each stage. Rounding moves the cost by less
-    than one step of every stage, and not always upwards. So all numbers within that distance are tried.
+    than one step of every stage, and not always upwards. Therefore all numbers within that distance are
+    tried.
     """
     stages = tuple(stage for stage, _ in shares)
     rate = math.fsum(stage.duration.value * cost for stage, cost in shares)
@@ -78,8 +79,9 @@ def _largest_within(budget: float, spent: float, shares: Sequence[tuple[Stage, f
             return math.inf
         return math.fsum(n * cost for n, (_, cost) in zip(resolved, shares))
 
-    rest = budget - spent
-    first, last = max(1, math.floor((rest - slack) / rate)), math.ceil((rest + slack) / rate)
+    remaining = budget - spent
+    first = max(1, math.floor((remaining - slack) / rate))
+    last = math.ceil((remaining + slack) / rate)
     affordable = []
     for steps in range(first, last + 1):
         cost = total_cost(steps)
@@ -98,9 +100,9 @@ def check_budget(budget: BudgetConfig, stages: Curriculum | None, *, accepted: s
     """Raises `ConfigError` if stages are shares of a budget and there is none.
 
     Args:
-        budget: may be empty if every stage says how long it lasts.
-        stages: `None` for a recipe that is not resolved yet, whose stages are shares.
-        accepted: the budgets that the run takes, for the message.
+        budget: may be empty if no stage is a share of a budget.
+        stages: `None` for a recipe that is not resolved yet; its stages are shares.
+        accepted: the budgets that the run accepts, for the message.
     """
     needs_budget = stages is None or any(stage.duration.unit == "share" for stage in stages)
     if needs_budget and budget == BudgetConfig():
@@ -113,7 +115,7 @@ def steps_within(
     """Steps of each stage under a budget.
 
     Args:
-        budget: in steps, FLOPs or seconds; empty if every stage says how long it lasts.
+        budget: in steps, FLOPs or seconds; may be empty if no stage is a share of a budget.
         curriculum: the stages.
         costs: of one step of each stage.
         sizes: as for `vigreux.curriculum.resolve_steps`.

@@ -32,17 +32,17 @@ DEVICES = {
     "mi300x": Device(1307e12, 192e9),
     "l40s": Device(362e12, 48e9),
 }
-UTILISATION = 0.4  # of the peak, that the training of large transformers reaches; small models reach less
+UTILISATION = 0.4  # share of the peak in training large transformers; small models reach less
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """So many of one device.
+    """Several devices of one kind.
 
     Args:
-        name: as it was asked for.
-        device: of which kind.
-        count: how many.
+        name: the name on the command line.
+        device: the kind of device.
+        count: the number of devices.
         utilisation: share of the peak rate that is reached.
     """
 
@@ -56,7 +56,7 @@ class Cluster:
         """`h100`, or `h100x64` for 64 of them.
 
         Raises:
-            ConfigError: an unknown device, or no number of them.
+            ConfigError: the device is unknown, or the number is not a number from 1.
         """
         match = re.fullmatch(r"([a-z0-9]*?[a-z0-9])(?:x([0-9]{1,9}))?", name.lower())
         kind, count = (match[1], int(match[2] or 1)) if match else (name, 1)
@@ -66,7 +66,7 @@ class Cluster:
 
     @property
     def rate(self) -> float:
-        """FLOP/s that are reached."""
+        """FLOP/s that training reaches."""
         return self.count * self.device.flops * self.utilisation
 
     @property
@@ -77,7 +77,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class CachePrice:
-    """What a cache of a run's teacher signals costs, and what it saves.
+    """The cost of a cache of a run's teacher signals, and its savings.
 
     Args:
         bytes: of the cache.
