@@ -166,7 +166,10 @@ def test_an_embedding_is_compared_with_the_projected_one_as_by_the_command(tmp_p
     ("changes", "message"),
     [
         ({"init": "projected"}, "init: unknown value 'projected'; did you mean 'projected-embeddings'"),
-        ({"init": "projected-embeddings", "teacher": None, "curriculum": vx.supervised()}, "none was given"),
+        (
+            {"init": "projected-embeddings", "teacher": None, "curriculum": vx.supervised()},
+            "there is no teacher",
+        ),
         (
             {"init": "teacher-layers"},
             "student.hidden: 8; layers can only be copied from a teacher of the same",
@@ -383,7 +386,7 @@ def tied():
         (tied(), "student: shares weights with the teacher"),
         (
             {"teacher": None, "curriculum": vx.supervised(), "checkpoints": "runs"},
-            "checkpoints: are of a teacher",
+            "checkpoints: they belong to a teacher",
         ),
         ({"resume": True}, "resume: there is no run in .*run"),
         ({"output_dir": "elsewhere"}, "output_dir: 'elsewhere', and args.output_dir is .*one of the two"),

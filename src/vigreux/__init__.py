@@ -1,7 +1,7 @@
 """Vigreux: distil a trained network into a smaller one through a curriculum.
 
 The vocabulary (`Stage`, `Duration`, the targets) and the builders (`extraction`, `progressive`, …) are pure
-and load at once; `distill` and what else needs torch load when they are first used.
+and load at once. `distill` and the other functions that need torch load when they are first used.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vigreux.sweeps.comparison import compare
     from vigreux.sweeps.sweep import sweep
 
-# public name → module that holds it, for what loads torch or matplotlib
+# public name → its module, for names whose module loads torch or matplotlib
 _LAZY = {
     "compare": "vigreux.sweeps.comparison",
     "distill": "vigreux.api",

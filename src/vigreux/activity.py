@@ -1,4 +1,4 @@
-"""Notes on an exception: what the program was doing, for the line that a user reads."""
+"""Notes on an exception that say what the program was doing, for the error message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WHILE = "while "
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """An exception that leaves the block carries `what`, such as "loading the teacher", as a note."""
+    """Adds `what`, such as "loading the teacher", as a note to an exception that leaves the block."""
     try:
         yield
     except BaseException as error:
@@ -19,6 +19,6 @@ def doing(what: str) -> Iterator[None]:
 
 
 def activity(error: BaseException) -> str | None:
-    """What was being done when `error` was raised, in the narrowest words; `None` where nobody said."""
+    """What the program was doing when `error` was raised, from the innermost note; `None` without a note."""
     notes = getattr(error, "__notes__", ())
     return next((note.removeprefix(_WHILE) for note in notes if note.startswith(_WHILE)), None)

@@ -1,4 +1,4 @@
-"""`distill`: a curriculum run from Python, on models and datasets that the caller has made."""
+"""`distill`: runs a curriculum from Python, on models and datasets that the caller has made."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from vigreux.tasks.task import Task
 
 MaxSteps = Annotated[int, Field(ge=1, le=10**12), Accepts("a whole number from 1, or -1 for epochs")]
 BUILDERS = ("supervised", "one_shot", "progressive", "p_shot", "extraction")
-UNSET_OUTPUT = "trainer_output"  # what TrainingArguments makes of no output_dir
+UNSET_OUTPUT = "trainer_output"  # the output_dir of TrainingArguments that were given none
 
 
 def distill(
@@ -191,8 +191,8 @@ def _setup(
         return LiveTeacher(model.to(device_of(student)), class_order=order)
 
     processes = 1 if args is None else args.world_size
-    budget, of_budget = _budget(args, data, curriculum, samples_per_step(training, processes))
-    notes += of_budget
+    budget, budget_notes = _budget(args, data, curriculum, samples_per_step(training, processes))
+    notes += budget_notes
     if series and not any(stage.teacher.kind == "checkpoint" for stage in curriculum):
         notes.append("checkpoints: no stage of the curriculum learns from one")
     return Setup(
@@ -227,11 +227,11 @@ def _run(setup: Setup, root: Path, config: dict[str, Any], *, resume: bool, quie
 
 
 def _start(setup: Setup, init: StudentInit) -> list[str]:
-    """Gives the student its first weights; returns notes."""
+    """Sets the student's initial weights, and returns notes."""
     teacher = setup.teachers.final
     if teacher is None:
         raise ConfigError(
-            f"init: {init!r} starts the student from a teacher, and none was given; accepted: None"
+            f"init: {init!r} starts the student from a teacher, and there is no teacher; accepted: None"
         )
     if not isinstance(setup.student, PreTrainedModel) or not isinstance(teacher.model, PreTrainedModel):
         raise ConfigError(f"init: {init!r} is for Hugging Face models; accepted for torch modules: None")
@@ -254,24 +254,24 @@ def _check(
     checkpoints: Any,
     output_dir: Any,
 ) -> Curriculum:
-    """Gives the curriculum as a tuple.
+    """Checks the arguments, and returns the curriculum as a tuple.
 
     Raises:
-        ConfigError: an argument is of another kind, or contradicts another one.
+        ConfigError: an argument has the wrong type, or contradicts another argument.
     """
     for name, model in (("student", student), ("teacher", teacher)):
         if not isinstance(model, nn.Module) and (name == "student" or model is not None):
             load = "; load it with from_pretrained" if isinstance(model, str) else ""
             raise ConfigError(f"{name}: {shown(model)}; accepted: a model (a torch module){load}")
-        empty = model is not None and any(parameter.is_meta for parameter in model.parameters())
-        if empty and not getattr(model, "hf_device_map", None):
+        on_meta = model is not None and any(parameter.is_meta for parameter in model.parameters())
+        if on_meta and not getattr(model, "hf_device_map", None):
             raise ConfigError(
                 f"{name}: its weights are not loaded (device meta); accepted: a model with weights"
             )
     if teacher is not None:
-        taught = {parameter.data_ptr() for parameter in teacher.parameters() if not parameter.is_meta}
+        pointers = {parameter.data_ptr() for parameter in teacher.parameters() if not parameter.is_meta}
         trained = (parameter for parameter in student.parameters() if parameter.requires_grad)
-        if teacher is student or any(p.data_ptr() in taught for p in trained if p.numel()):
+        if teacher is student or any(p.data_ptr() in pointers for p in trained if p.numel()):
             raise ConfigError(
                 "student: shares weights with the teacher, which would change with it; accepted: a copy"
                 " (copy.deepcopy)"
@@ -280,7 +280,7 @@ def _check(
         name = curriculum.replace("-", "_")
         builder = name if name in BUILDERS else "extraction"
         raise ConfigError(
-            f"curriculum: {shown(curriculum)}; accepted: stages, such as vigreux.{builder}(…) gives"
+            f"curriculum: {shown(curriculum)}; accepted: stages, such as vigreux.{builder}(…) returns"
         )
     if not isinstance(curriculum, (list, tuple)) or not all(isinstance(stage, Stage) for stage in curriculum):
         raise ConfigError(f"curriculum: {shown(curriculum)}; accepted: a sequence of vigreux.Stage")
@@ -289,7 +289,9 @@ def _check(
     if args is not None:
         _check_value("args.seed", args.seed, Seed)
     if checkpoints is not None and teacher is None:
-        raise ConfigError("checkpoints: are of a teacher, and none was given; accepted: None, or a teacher")
+        raise ConfigError(
+            "checkpoints: they belong to a teacher, and there is no teacher; accepted: None, or a teacher"
+        )
     if output_dir is not None and args is not None and args.output_dir not in (str(output_dir), UNSET_OUTPUT):
         raise ConfigError(
             f"output_dir: {str(output_dir)!r}, and args.output_dir is {args.output_dir!r}; accepted: one of"
@@ -327,36 +329,37 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 def _budget(
     args: TrainingArguments | None, task: Task, curriculum: Curriculum, per_step: int
 ) -> tuple[BudgetConfig, list[str]]:
-    """The steps that `args` allows, where the curriculum leaves that open; and notes.
+    """The steps that `args` allows, if the curriculum's stages are shares of a budget; and notes.
 
     Raises:
-        ConfigError: there are none, or they are not those of a curriculum whose stages say how long they
-            last.
+        ConfigError: `args` sets no steps, or other steps than stages with durations of their own.
     """
     shares = any(stage.duration.unit == "share" for stage in curriculum)
     if args is None:
         if shares:
             raise ConfigError(
                 "args: missing: the curriculum's stages are shares of a budget; accepted: TrainingArguments"
-                " with"
-                " max_steps or num_train_epochs"
+                " with max_steps or num_train_epochs"
             )
         return BudgetConfig(), []
     epochs_given = args.num_train_epochs != defaults_of(type(args))["num_train_epochs"]
     if args.max_steps != -1:
         _check_value("args.max_steps", args.max_steps, MaxSteps)
-        steps, said = args.max_steps, f"args.max_steps: {args.max_steps}"
+        steps = args.max_steps
+        source = f"args.max_steps: {args.max_steps}"
     else:
         _check_value("args.num_train_epochs", args.num_train_epochs, PositiveNumber)
         if task.train_samples is None:
             raise ConfigError("args.num_train_epochs: the data has no end; accepted: args.max_steps")
         steps = steps_for_epochs(args.num_train_epochs, task.train_samples, per_step)
-        said = f"args.num_train_epochs: {args.num_train_epochs:g}, which is {steps} steps"
+        source = f"args.num_train_epochs: {args.num_train_epochs:g}, which is {steps} steps"
     if shares:
-        both = args.max_steps > 0 and epochs_given
-        return BudgetConfig(steps=steps), ["args.max_steps overrides args.num_train_epochs"] * both
+        notes = []
+        if args.max_steps > 0 and epochs_given:
+            notes.append("args.max_steps overrides args.num_train_epochs")
+        return BudgetConfig(steps=steps), notes
     if args.max_steps > 0 or epochs_given:
-        own = sum(
+        curriculum_steps = sum(
             resolve_steps(
                 curriculum,
                 0,
@@ -365,17 +368,16 @@ def _budget(
                 tokens_per_sample=task.tokens_per_sample,
             )
         )
-        if own != steps:
+        if curriculum_steps != steps:
             raise ConfigError(
-                f"{said}, and the stages of the curriculum last {own} steps; accepted: the same, or stages"
-                " that"
-                " are shares"
+                f"{source}, and the stages of the curriculum last {curriculum_steps} steps; accepted: the"
+                " same, or stages that are shares"
             )
     return BudgetConfig(), []
 
 
 def _config(setup: Setup, init: StudentInit | None, blocks: str | None) -> dict[str, Any]:
-    """What the run folder keeps of the settings. The models and data must be handed over again to resume."""
+    """The settings that the run folder keeps. To resume, the caller passes the models and data again."""
     return {
         "curriculum": "python",
         "training": setup.training,

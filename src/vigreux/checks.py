@@ -37,7 +37,7 @@ def _text(value: str) -> str:
 
 def _location(value: str) -> str:
     """Refuses a path that no file system opens: a part of more than 255 bytes."""
-    if any(len(part.encode()) > 255 for part in _text(value).split("/")):
+    if any(len(name.encode()) > 255 for name in _text(value).split("/")):
         raise ValueError("a part of more than 255 bytes")
     return value
 
@@ -71,7 +71,7 @@ Location = Annotated[
     AfterValidator(_location),
     Accepts("a path or name that a file system can hold"),
 ]
-# of fields whose default is "": not given
+# For fields whose default "" means that no value is set.
 LocationOrNone = Annotated[
     str,
     Field(max_length=4096),
@@ -93,8 +93,8 @@ def check_fields(config: Any, section: str = "", names: Mapping[str, str] | None
 
     Args:
         config: the dataclass.
-        section: what its fields are called by, before the dot.
-        names: field → what a message calls it, where that is another name.
+        section: the prefix of its fields in messages, before the dot.
+        names: field → its name in messages, if that is another name.
 
     Raises:
         ConfigError: `section.field: VALUE; accepted: …`.
@@ -102,8 +102,10 @@ def check_fields(config: Any, section: str = "", names: Mapping[str, str] | None
     cls: Any = type(config)
     for name, hint in field_types(cls).items():
         value = getattr(config, name)
-        called = (names or {}).get(name, name)
-        plain = check_value(f"{section}.{called}" if section else called, value, hint)
+        label = (names or {}).get(name, name)
+        if section:
+            label = f"{section}.{label}"
+        plain = check_value(label, value, hint)
         if plain is not value:
             object.__setattr__(config, name, plain)
 
@@ -111,7 +113,7 @@ def check_fields(config: Any, section: str = "", names: Mapping[str, str] | None
 def check_value(name: str, value: object, hint: Any) -> object:
     """The value as a plain type.
 
-    Raises `ConfigError`, that calls it `name`, where `hint` does not accept it.
+    Raises `ConfigError`, which names the value `name`, if `hint` does not accept it.
     """
     plain = _plain(value)
     try:
@@ -122,7 +124,7 @@ def check_value(name: str, value: object, hint: Any) -> object:
 
 
 def converted(name: str, value: object, hint: Any) -> Any:
-    """The value as `hint` holds it: a whole number becomes a float where a number is asked for.
+    """The value in the type `hint`: a whole number becomes a float if the type is a number.
 
     Raises like `check_value`.
     """
@@ -138,7 +140,7 @@ def refusal(name: str, value: object, hint: Any) -> str:
 
 @cache
 def field_types(cls: type) -> dict[str, Any]:
-    """Field name → type, with what `Annotated` says."""
+    """Field name → type, with the metadata of `Annotated`."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
@@ -147,14 +149,14 @@ _adapters: dict[int, tuple[Any, TypeAdapter[Any]]] = {}
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
-    """One for each type, kept by its identity: `int` and `Literal[1]` may be equal to others as keys."""
+    """The type's adapter, stored by the type's identity: different types may compare equal as keys."""
     if id(hint) not in _adapters:
         _adapters[id(hint)] = hint, TypeAdapter(hint)
     return _adapters[id(hint)][1]
 
 
 def _plain(value: object) -> object:
-    """Plain types for their subclasses; lists for tuples, which YAML has not."""
+    """The plain type of a subclass, and a list for a tuple, because YAML has no tuples."""
     for kind in (int, float, str):
         if isinstance(value, kind) and type(value) not in (kind, bool):
             return kind(value)
@@ -165,8 +167,10 @@ def words(hint: Any) -> str:
     """A type in words: `int | None` is "a whole number or null"."""
     if typing.get_origin(hint) is Annotated:
         inner, *metadata = typing.get_args(hint)
-        said = [entry.words for entry in metadata if isinstance(entry, Accepts)]
-        return said[0] if said else words(inner)
+        for entry in metadata:
+            if isinstance(entry, Accepts):
+                return entry.words
+        return words(inner)
     simple = {
         int: "a whole number",
         float: "a number",

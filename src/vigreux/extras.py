@@ -1,4 +1,4 @@
-"""Packages that a plain installation does not bring.
+"""Packages that a plain installation does not include.
 
 numba (with llvmlite, 208 MB installed) compiles two-layer networks and the sentences of grammars; ruptures
 finds the phase transitions of a training curve. Distilling a transformer needs neither.

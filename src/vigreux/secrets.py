@@ -1,9 +1,9 @@
 """Keeps access tokens and passwords out of everything that is written or printed.
 
-A value counts as secret in four cases: it stands under a name such as `hub_token` or `api_key`; it is the
+A value counts as secret in four cases: its name is a secret's, such as `hub_token` or `api_key`; it is the
 password of an address (`https://user:password@host`); it looks like an access token (`hf_…`); an environment
-variable such as `HF_TOKEN` holds it. Values that were met under such a name are remembered, and left out of
-later messages that lack the name.
+variable such as `HF_TOKEN` holds it. Values with such a name are remembered, and removed from later messages
+that lack the name.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from functools import lru_cache
 from typing import Any
 
 HIDDEN = "***"
-SHORTEST = 6  # characters of a value that is looked for in other text; shorter ones would hit ordinary words
+SHORTEST = 6  # characters of a value to search for in other text; shorter values would match ordinary words
 
-# Every repeat has an end: long texts from elsewhere are searched in time that grows with their length alone.
+# Every repetition is bounded, so that the search time of a long text grows only with its length.
 _NAME = (
     r"(?:[a-z0-9]{1,40}[_-]){0,8}"
     r"(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key|private[_-]?key)"
 )
 _SECRET_NAME = re.compile(rf"(?:.*[.])?{_NAME}", re.IGNORECASE)
-# tokens of a tokenizer, which are text and no secret
+# Special tokens of a tokenizer are text, not secrets.
 _TEXT_TOKENS = re.compile(
     r"(?:.*[._-])?(?:bos|eos|pad|unk|cls|sep|mask|image|boi|eoi|eot)_token", re.IGNORECASE
 )
 _PATTERNS = (
-    (
-        re.compile(r"(\w[\w+.-]{0,40}:/{1,2})[^/\s@'\"]{1,1000}@"),
-        rf"\1{HIDDEN}@",
-    ),  # user and password of an address
+    # user and password of an address
+    (re.compile(r"(\w[\w+.-]{0,40}:/{1,2})[^/\s@'\"]{1,1000}@"), rf"\1{HIDDEN}@"),
     (re.compile(rf"([?&](?:{_NAME}|sig|signature)=)[^&\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"), HIDDEN),
     (re.compile(r"\b(Bearer\s+)[\w.~+/-]{8,}=*", re.IGNORECASE), rf"\1{HIDDEN}"),
@@ -51,11 +49,11 @@ _remembered: set[str] = set()
 
 
 def is_secret_name(name: object) -> bool:
-    """Whether the value under this name (its last part, of dotted names) is a secret."""
+    """Whether the value of this name is a secret. The last part of a dotted name decides."""
     return _is_secret_name(str(name))
 
 
-@lru_cache(maxsize=4096)  # the environment's names are asked for with every text
+@lru_cache(maxsize=4096)  # every redacted text checks the environment's names
 def _is_secret_name(name: str) -> bool:
     text = name.lstrip("-")
     return bool(_SECRET_NAME.fullmatch(text)) and not _TEXT_TOKENS.fullmatch(text)
@@ -93,13 +91,13 @@ def redact_command(arguments: Sequence[str]) -> str:
 
 
 def remember(secret: object) -> None:
-    """Leaves this value out of all later text."""
+    """Removes this value from all later text."""
     if isinstance(secret, str) and len(secret) >= SHORTEST:
         _remembered.add(secret)
 
 
 def _hidden(value: Any) -> Any:
-    """What stands in the place of a secret. `true` and `null` stay: they say where a token comes from."""
+    """The replacement of a secret. `true` and `null` stay, because they say where a token comes from."""
     if isinstance(value, Mapping):
         return {key: _hidden(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

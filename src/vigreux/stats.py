@@ -6,7 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-Estimate = tuple[float, float | None]  # a mean, and half the width of its interval (None: a single value)
+Estimate = tuple[
+    float, float | None
+]  # a mean, and half the width of its interval (`None` for a single value)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -27,6 +29,6 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
 def paired_interval(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
     """`mean_interval` of the differences `values − baseline`, pair by pair.
 
-    Runs of one seed see the same samples, so that differences within a pair vary less than the values.
+    Runs with the same seed see the same samples, so the differences vary less than the values.
     """
     return mean_interval([value - other for value, other in zip(values, baseline)])

@@ -1,4 +1,4 @@
-"""Numbers as text: FLOPs, bytes and seconds with three digits and a unit."""
+"""Formats FLOPs, bytes and seconds with three digits and a unit."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def human_time(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.3g} s"
     units = (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1))
-    big, small, size, part = next(unit for unit in units if round(seconds) >= unit[2])
-    whole, rest = divmod(round(seconds / part), size // part)
-    return f"{whole} {big} {rest} {small}" if rest else f"{whole} {big}"
+    large, small, large_size, small_size = next(unit for unit in units if round(seconds) >= unit[2])
+    count, remainder = divmod(round(seconds / small_size), large_size // small_size)
+    return f"{count} {large} {remainder} {small}" if remainder else f"{count} {large}"
