@@ -150,7 +150,7 @@ def test_help_of_both_kinds(vigreux: Vigreux, command: str) -> None:
     usual, own = (
         " ".join(vigreux(command, *argv, "--help").out.split()) for argv in ([], ["--task.kind", "parity"])
     )
-    assert f"Parity tasks have options of their own: vigreux {command} --task.kind parity --help" in usual
+    assert f"Parity tasks have other options: vigreux {command} --task.kind parity --help" in usual
     assert "--task.max_length" in usual
     assert "--task.support" not in usual
     assert "A parity task: two-layer networks" in own.replace(
@@ -205,7 +205,7 @@ def test_teach_keeps_a_series(vigreux: Vigreux, taught: Path, tmp_path: Path) ->
     assert not any(verify_manifest(path) for path in Path("teacher/stages/00-labels").iterdir())
     again = [(root / "student" / "model.safetensors").read_bytes() for root in (Path("teacher"), taught)]
     assert again[0] == again[1]
-    assert vigreux(*given, "--resume").err == "teacher is finished; there is nothing left to do\n"
+    assert vigreux(*given, "--resume").err == "teacher is finished; there is nothing to do\n"
 
 
 CURRICULA = {
@@ -484,7 +484,7 @@ OPTIONS: list[tuple[list[str], list[str]]] = [
     ),
     (
         ["--curriculum", "p-shot"],
-        ["'p-shot' needs the steps to use (vigreux select RUN chooses them); at hand: 100, 200"],
+        ["'p-shot' needs the steps to use (vigreux select RUN chooses them); available: 100, 200"],
     ),
     (
         ["--curriculum", "p-shot", "--checkpoints", "[150]"],
@@ -726,7 +726,7 @@ def test_a_folder_that_is_taken(vigreux: Vigreux, config: Path) -> None:
     refused(vigreux(*given), "run: already holds a run (finished)")
     refused(vigreux(*given, "--resume", "--student.width", "6"), "another configuration", "student.width")
     done = vigreux(*given, "--resume")
-    assert (done.code, done.err) == (0, "run is finished; there is nothing left to do\n")
+    assert (done.code, done.err) == (0, "run is finished; there is nothing to do\n")
     refused(vigreux(*given, "--resume", "--output", "elsewhere"), "no run in 'elsewhere' yet")
     assert Path("run/summary.json").read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""Arguments of the commands that take no configuration: the same types as there, and errors in one line."""
+"""Arguments of commands without a configuration, with the same types and one-line errors."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from vigreux.errors import ConfigError, cut
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises `ConfigError`; `accepted` ends its messages."""
+    """An `ArgumentParser` that raises `ConfigError`, with messages that end with `accepted`."""
 
     def __init__(self, *args: Any, accepted: str = "see --help", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.accepted = accepted
 
     def error(self, message: str) -> NoReturn:
-        """Raises what argparse has to say."""
+        """Raises argparse's message as a `ConfigError`."""
         command = self.prog.removeprefix("vigreux ")
         raise ConfigError(f"{command}: {cut(message, 300)}; accepted: {self.accepted}")
 
 
 def location(text: str) -> Path:
-    """The path that an argument names. Raises `ConfigError` for one that no file system can hold."""
+    """The path that an argument names. Raises `ConfigError` if no file system can hold it."""
     check_value("path", text, Location)
     return Path(text)
 
 
 def whole_number(option: str, hint: Any) -> Callable[[str], int]:
-    """Reads the whole number of an `option`, within the range of the type `hint`."""
+    """Returns a function that reads the whole number of `option`, within the range of the type `hint`."""
 
     def read(text: str) -> int:
-        number = int(text) if text.lstrip("-").isdecimal() and len(text) < 30 else text
+        number: int | str = text
+        if text.lstrip("-").isdecimal() and len(text) < 30:
+            number = int(text)
         check_value(option, number, hint)
         return int(number)
 

@@ -1,4 +1,4 @@
-"""`vigreux cache`: a teacher's signals to disk, once, for any number of students."""
+"""`vigreux cache`: writes a teacher's signals to disk once, for any number of students."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ABOUT = """Write the teacher signals that a configuration's stages need. Student
 
 Run the same command again to resume an interrupted cache or to rebuild damaged shards. Several processes
 share the work (accelerate launch -m vigreux cache CONFIG.yaml)."""
-FLAGS = (QUIET, Flag("estimate", "print the size of the cache, and write an empty one only"))
+FLAGS = (QUIET, Flag("estimate", "print the size of the cache, and write only an empty cache"))
 
 
 def run(argv: Sequence[str]) -> None:
-    """Prints what will be written, and writes it."""
+    """Prints the signals and the size of the cache, and writes it."""
     config, flags = read_arguments("cache", argv, FLAGS).parse(RunConfig, ABOUT)
     check_required(config)
     check_overlaps(config, "cache.path")
@@ -32,39 +32,39 @@ def run(argv: Sequence[str]) -> None:
     from vigreux.assembly.quiet import quiet_libraries
 
     quiet_libraries()
-    begun = begin_capture(config)
+    capture = begin_capture(config)
     if first_process():
-        _show(begun)
+        _show(capture)
     if flags["estimate"]:
-        begun.close()
+        capture.close()
     else:
-        _write(begun, quiet=flags["quiet"] or not first_process())
+        _write(capture, quiet=flags["quiet"] or not first_process())
         if first_process():
             print(
-                f"cache: {begun.store.root}\n"
-                f"next: vigreux distill CONFIG.yaml --cache.path {begun.store.root}"
+                f"cache: {capture.store.root}\n"
+                f"next: vigreux distill CONFIG.yaml --cache.path {capture.store.root}"
             )
 
 
-def _show(begun: Capture) -> None:
+def _show(capture: Capture) -> None:
     from vigreux.units import human_bytes
 
     table = terminal_table(["signal", "bytes a row", "what is lost"])
-    for each in begun.signals:
-        table.add_row(each.name, str(each.form.bytes_per_row), each.form.error)
+    for signal in capture.signals:
+        table.add_row(signal.name, str(signal.form.bytes_per_row), signal.form.error)
     console().print(table)
-    samples = begun.store.manifest.samples
-    left = sum(len(begun.store.missing(split)) for split in samples)
-    shards = sum(begun.store.manifest.shards(split) for split in samples)
+    samples = capture.store.manifest.samples
+    missing = sum(len(capture.store.missing(split)) for split in samples)
+    shards = sum(capture.store.manifest.shards(split) for split in samples)
     print(
         f"{samples['train']:,} training and {samples['held_out']:,} held-out samples:"
-        f" about {human_bytes(begun.size)}, {left} of {shards} shards to write"
+        f" about {human_bytes(capture.size)}, {missing} of {shards} shards to write"
     )
 
 
-def _write(begun: Capture, *, quiet: bool) -> None:
+def _write(capture: Capture, *, quiet: bool) -> None:
     from rich.progress import Progress
 
     with Progress(disable=quiet) as progress:
-        bar = progress.add_task("samples", total=begun.samples_left)
-        begun.run(lambda samples: progress.advance(bar, samples))
+        bar = progress.add_task("samples", total=capture.samples_left)
+        capture.run(lambda samples: progress.advance(bar, samples))

@@ -1,4 +1,4 @@
-"""`vigreux distill`: the main job, one student through one curriculum."""
+"""`vigreux distill`: trains one student through one curriculum."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vigreux.run.folder import RunFolder, Summary
 
 
 def run(argv: Sequence[str]) -> None:
-    """Distils as the configuration says, and prints what came out."""
+    """Distils as the configuration says, and prints the result."""
     arguments = read_arguments("distill", argv, [RESUME, QUIET])
     about = "Distil a teacher into a smaller student through a curriculum."
     config, flags = family_of(arguments).read_run(arguments, about)
     check_required(config)
     if already_finished(config, resume=flags["resume"]):
-        print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
+        print(f"{config.output} is finished; there is nothing to do", file=sys.stderr)
         return
     summary = ConfigRunner().run(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def print_summary(output: str, summary: Summary) -> None:
-    """The student's scores beside the teacher's, the cost, and where the student is."""
+    """Prints the student's scores beside the teacher's, the cost, and the student's path."""
     from vigreux.report.metrics import Metric
     from vigreux.units import human_bytes, human_flops, human_time
 

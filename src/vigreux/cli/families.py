@@ -18,12 +18,12 @@ from vigreux.errors import ConfigError, unknown
 
 @dataclass(frozen=True)
 class Family:
-    """What the command line knows of a family.
+    """A family of students on the command line.
 
     Args:
         run_config: the configuration that distill, compare and plan read.
         teach_config: the configuration that teach reads.
-        about: what `--help` says of the family; `{command}` is the command's name.
+        about: the text about the family in `--help`; `{command}` is the command's name.
         has_prices: whether `vigreux plan` prices caches and other machines.
     """
 
@@ -33,27 +33,29 @@ class Family:
     has_prices: bool
 
     def read_run(self, arguments: Arguments, about: str) -> tuple[RunConfig | TwoLayerConfig, dict[str, Any]]:
-        """The configuration of a run and the command's flags; `about` says what the command does."""
+        """The configuration of a run, and the command's flags; `about` says what the command does."""
         return arguments.parse(self.run_config, about + self.about.format(command=arguments.command))
 
     def read_teaching(
         self, arguments: Arguments, about: str
     ) -> tuple[TeachConfig | TwoLayerConfig, dict[str, Any]]:
-        """The configuration of a teacher's run and the command's flags; for `about` see `read_run`."""
+        """The configuration of a teacher's run, and the command's flags; for `about`, see `read_run`."""
         config, flags = arguments.parse(
             self.teach_config, about + self.about.format(command=arguments.command)
         )
         return config.for_teaching(), flags
 
     def without_prices(self, arguments: Arguments) -> Arguments:
-        """The arguments of `vigreux plan`, whose flags are no options where nothing is priced."""
-        return arguments if self.has_prices else replace(arguments, flags=())
+        """The arguments of `vigreux plan`, without its flags if the family has no prices."""
+        if self.has_prices:
+            return arguments
+        return replace(arguments, flags=())
 
 
 TRANSFORMERS = Family(
     run_config=RunConfig,
     teach_config=TeachConfig,
-    about=" Parity tasks have options of their own: vigreux {command} --task.kind parity --help.",
+    about=" Parity tasks have other options: vigreux {command} --task.kind parity --help.",
     has_prices=True,
 )
 TWO_LAYER = Family(

@@ -1,4 +1,4 @@
-"""Options of a command that are no fields of its configuration."""
+"""Options of a command that are not fields of its configuration."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Flag:
     Args:
         name: Without dashes.
         help: The line in `--help`.
-        type: The type that a value is checked by; `bool` is a switch, which takes no value.
-        default: The value where the flag is not given.
-        metavar: What `--help` calls the value.
+        type: The type of the value; `bool` is a switch, which takes no value.
+        default: The value without the flag.
+        metavar: The name of the value in `--help`.
     """
 
     name: str

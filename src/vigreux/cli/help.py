@@ -1,4 +1,4 @@
-"""The text of `vigreux COMMAND --help`: every option, with its dataclass's description and its default."""
+"""The text of `vigreux COMMAND --help`: every option, with the description and default of its field."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def help_text(command: str, cls: type, about: str, flags: Sequence[Flag]) -> str
             parser.add_argument(f"--{flag.name}", action="store_true", help=text)
         else:
             parser.add_argument(f"--{flag.name}", metavar=flag.metavar or flag.name.upper(), help=text)
-    default, descriptions, sections = cls(), field_descriptions(cls), []
+    default = cls()
+    descriptions = field_descriptions(cls)
+    sections = []
     for name, hint in field_types(cls).items():
         if is_section(hint):
             sections.append((name, hint))
@@ -56,13 +58,16 @@ def field_descriptions(cls: type) -> dict[str, str]:
 
 
 def _add_field(group: Any, name: str, hint: Any, description: str, default: Any) -> None:
-    choices = get_args(hint) if get_origin(hint) is Literal else ("true", "false") if hint is bool else ()
-    metavar = f"{{{','.join(map(str, choices))}}}" if choices else name.rpartition(".")[2].upper()
+    metavar = name.rpartition(".")[2].upper()
+    if get_origin(hint) is Literal:
+        metavar = f"{{{','.join(map(str, get_args(hint)))}}}"
+    elif hint is bool:
+        metavar = "{true,false}"
     group.add_argument(f"--{name}", metavar=metavar, help=_with_default(description, default))
 
 
 def _with_default(description: str, default: Any) -> str:
-    """The description with the default in brackets, where it is worth a mention and not mentioned yet."""
+    """The description, with the default in brackets unless it is empty or already mentioned."""
     text = description
     if default is not None and default is not False and default not in ("", {}) and "efault" not in text:
         text += f" [{default}]"

@@ -1,4 +1,4 @@
-"""The command `vigreux`: finds the subcommand, and turns every error into one line and an exit code."""
+"""The command `vigreux`: runs a subcommand, and turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ from vigreux.cli.streams import guarded_streams
 from vigreux.errors import ConfigError, VigreuxError, shown, unknown
 from vigreux.secrets import redact_command, redact_text
 
-# command → (module, what it does); a module is imported when its command runs
+# command → (module, description); a module is imported when its command runs
 COMMANDS = {
     "distill": ("vigreux.cli.distill", "distil a teacher into a smaller student through a curriculum"),
     "compare": (
         "vigreux.cli.compare",
-        "several curricula at the same budget, several seeds: one table, one plot",
+        "compare curricula at the same budget with several seeds, in a table and a plot",
     ),
     "teach": ("vigreux.cli.teach", "train a teacher on labels or text, keeping a series of checkpoints"),
-    "cache": ("vigreux.cli.cache", "teacher signals to disk, once: students then train without the teacher"),
+    "cache": (
+        "vigreux.cli.cache",
+        "write teacher signals to disk once; students then train without the teacher",
+    ),
     "select": (
         "vigreux.cli.select",
-        "phase transitions of a teacher's run, and the checkpoints to keep for p-shot",
+        "find the phase transitions of a teacher's run, and the checkpoints to keep for p-shot",
     ),
     "probe": (
         "vigreux.cli.probe",
-        "what a model's predictions and hidden states hang on: n-grams, non-terminals",
+        "measure what a model's predictions and hidden states depend on: n-grams, non-terminals",
     ),
     "plan": (
         "vigreux.cli.plan",
-        "stages, FLOPs, memory and time of a configuration, before anything is trained",
+        "print stages, FLOPs, memory and time of a configuration, before anything is trained",
     ),
     "reproduce": (
         "vigreux.cli.reproduce",
-        "run a claim of the papers as a test on numbers, with its verdict",
+        "run a claim of the papers as a test on numbers, and print its verdict",
     ),
-    "report": ("vigreux.cli.report", "one self-contained HTML page from run folders"),
+    "report": ("vigreux.cli.report", "write one self-contained HTML page from run folders"),
 }
 
 HELP = """usage: vigreux COMMAND [CONFIG.yaml] [--field.name VALUE ...]
 
-Distil a trained network into a smaller one through a curriculum: the checkpoints of the teacher's own
+Distil a trained network into a smaller one through a curriculum: the checkpoints of the teacher's
 training run (progressive distillation), or the hidden layers of the final one (curriculum extraction).
 
 commands:
@@ -59,20 +62,20 @@ commands:
   vigreux --version        the version
   --debug                  a traceback with an error message
 
-Options override the values of files. Of an option that is given twice, the last one counts.
+Options override the values of files. If an option is repeated, the last one counts.
 
 exit codes: 0 done; 1 an unexpected error (the message names the file with its traceback); 2 an input that is
 not accepted, or a run that cannot continue; 130 interrupted; 141 closed output (a run is finished first)
 """
 ISSUES = "report it with that file where you got vigreux"
-# what joblib and concurrent.futures raise when a worker was killed
+# the exceptions of joblib and concurrent.futures when a worker was killed
 LOST_WORKERS = frozenset({"TerminatedWorkerError", "BrokenProcessPool"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command, and returns its exit code (see `HELP`).
 
-    A closed or full output never stops a command: what it writes is dropped, and the exit code says so at the
+    A closed or full output never stops a command. What it prints is dropped, and the exit code says so at the
     end.
     """
     with guarded_streams() as guards:
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    redact_command(arguments)  # what it finds is left out of every message
+    redact_command(arguments)  # the secrets that it finds are removed from every message
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(
             HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())),
@@ -123,7 +126,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         with _no_interrupts():
             _say("interrupted; --resume continues from what was finished")
         return 130
-    except SystemExit as end:  # how argparse leaves after --help
+    except SystemExit as end:  # raised by argparse after --help
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
         if debug:
@@ -137,11 +140,12 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
 
 def _unexpected(command: str, error: Exception) -> int:
     """Prints one line for an unexpected error, writes its traceback to a file, and returns the exit code."""
-    where = f" while {said}" if (said := activity(error)) else ""
+    what = activity(error)
+    where = f" while {what}" if what else ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         _say(
             f"{command}: {error.filename or 'a file'} cannot be written{where} ({_words(error)});"
-            " make room, then --resume"
+            " free some space, then --resume"
         )
         return 2
     if type(error).__name__ in LOST_WORKERS:
@@ -161,23 +165,25 @@ def _unexpected(command: str, error: Exception) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
 def _words(error: Exception) -> str:
     """An exception on one line of ordinary length."""
+    name = type(error).__name__
     text = " ".join(redact_text(str(error)).split())
-    text = text if text.isprintable() else shown(text)
-    return (
-        f"{type(error).__name__}: {text[:300]}{' …' if len(text) > 300 else ''}"
-        if text
-        else type(error).__name__
-    )
+    if not text:
+        return name
+    if not text.isprintable():
+        text = shown(text)
+    if len(text) > 300:
+        text = f"{text[:300]} …"
+    return f"{name}: {text}"
 
 
 def _log(error: Exception) -> str:
-    """Writes the traceback to a new file; returns where it is and what to do with it."""
+    """Writes the traceback to a new file. Returns its path, and what the user should do with it."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="vigreux-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
@@ -189,7 +195,7 @@ def _log(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    """One line on standard error."""
+    """Prints one line on standard error."""
     print(f"vigreux: {' '.join(message.splitlines())}", file=sys.stderr)
 
 
@@ -200,19 +206,19 @@ def _say_lost(failure: OSError) -> None:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """A second Ctrl-C does not interrupt the message about the first."""
+    """Keeps a second Ctrl-C from interrupting the message about the first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def _leave_processes() -> None:
-    """Ends the process group: its threads may abort a process that ends before them."""
+    """Ends the process group, whose threads may abort a process that ends before them."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

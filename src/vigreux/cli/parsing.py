@@ -1,8 +1,7 @@
 """Reads a configuration from YAML files and dotted options into a tree of frozen dataclasses.
 
 `read_arguments` reads the command line and its files once, without knowing the configuration's type. So a
-command can look at one value first (`task.kind`) and choose the type by it; `Arguments.parse` then checks and
-converts every value.
+command can choose the type by one value (`task.kind`). `Arguments.parse` then checks and converts all values.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from vigreux.files.yaml_files import load_yaml, read_yaml
 from vigreux.secrets import redact
 
 T = TypeVar("T")
-MISSING = object()  # the value of an option that the command line does not give one
+MISSING = object()  # stands for the value of an option without one
 
-# section → the field that a user means who gives the section a single value
+# section → the field that a user means by a single value for the section
 MAIN_FIELD = {
     "task": "data",
     "teacher": "model",
@@ -35,7 +34,7 @@ MAIN_FIELD = {
     "extraction": "layers",
     "training": "learning_rate",
 }
-# names that other programs give these options
+# names of these options in other programs
 OTHER_NAMES = {
     "lr": "training.learning_rate",
     "batch_size": "training.per_device_train_batch_size",
@@ -51,11 +50,11 @@ class Arguments:
 
     Args:
         command: The command's name.
-        flags: The options that are no fields of the configuration.
+        flags: The options that are not fields of the configuration.
         files: Path and content of each configuration file, in the order of the command line.
-        options: Name (without dashes) and value of each other option, in that order: text, `True` for a
-            switch, `MISSING` where the value is missing.
-        asks_help: Whether `--help` is there.
+        options: Name (without dashes) and value of each other option, in that order. The value is text,
+            `True` for a switch, or `MISSING`.
+        asks_help: Whether the command line has `--help`.
     """
 
     command: str
@@ -65,7 +64,7 @@ class Arguments:
     asks_help: bool
 
     def value(self, section: str, field: str) -> Any:
-        """The value of one field of a section, unchecked; `None` where files and options do not set it."""
+        """The value of one field of a section, unchecked; `None` if files and options do not set it."""
         value = None
         for _, content in self.files:
             value = _entry(_entry(content, section), field) or value
@@ -79,9 +78,8 @@ class Arguments:
     def parse(self, cls: type[T], about: str) -> tuple[T, dict[str, Any]]:
         """The configuration and the value of every flag. With `--help` it prints the help, and exits.
 
-        Options override files, whatever their order on the command line. Of several files, or of an option
-        that is given several times, the last one counts. Sections merge field by field; any other value is
-        replaced whole.
+        Options override files, whatever their order on the command line. Later files override earlier ones,
+        and so do repeated options. Sections merge field by field; any other value is replaced as a whole.
 
         Args:
             cls: The configuration's dataclass.
@@ -98,16 +96,17 @@ class Arguments:
         values: dict[str, Any] = {}  # by dotted name
         flags = {flag.name: flag.default for flag in self.flags}
         flag_types = {flag.name: flag.type for flag in self.flags}
-        sections, leaves = section_types(cls), leaf_types(cls)
+        sections = section_types(cls)
+        leaves = leaf_types(cls)
         mappings = [name for name, hint in leaves.items() if hint == dict[str, Any]]
-        known = [f"--{name}" for name in (*leaves, *sections, *flags, "config", "help")]
+        all_options = [f"--{name}" for name in (*leaves, *sections, *flags, "config", "help")]
         for path, content in self.files:
             values |= check_content(content, cls, path)
         for name, text in self.options:
             mapping = next((field for field in mappings if name.startswith(f"{field}.")), "")
-            if f"--{name}" not in known and not mapping:
+            if f"--{name}" not in all_options and not mapping:
                 raise ConfigError(
-                    f"{_option(name)}: no such option; {_meant(name, known)}accepted: see --help"
+                    f"{_option(name)}: no such option; {_suggestion(name, all_options)}accepted: see --help"
                 )
             if text is MISSING:
                 raise ConfigError(f"{_option(name)}: its value is missing; accepted: see --help")
@@ -115,8 +114,8 @@ class Arguments:
                 flags[name] = text if text is True else from_text(name, text, flag_types[name])
             elif name in sections:
                 where, content = _section_content(name, text)
-                inside = check_content(content, sections[name], where)
-                values |= {f"{name}.{field}": value for field, value in inside.items()}
+                fields = check_content(content, sections[name], where)
+                values |= {f"{name}.{field}": value for field, value in fields.items()}
             elif name in leaves:
                 values[name] = from_text(name, text, leaves[name])
             else:
@@ -140,7 +139,7 @@ def read_arguments(command: str, argv: Sequence[str], flags: Sequence[Flag] = ()
             asks_help = True
         elif name == "config" and text is not MISSING:
             content = read_yaml(text)
-            redact(content)  # secrets that it finds are left out of every later message
+            redact(content)  # the secrets that it finds are removed from every later message
             files.append((text, {} if content is None else content))
         else:
             options.append((name, text))
@@ -179,10 +178,10 @@ def _split(argv: Sequence[str], switches: set[str]) -> Iterator[tuple[str, Any]]
 
 
 def from_text(name: str, text: str, hint: Any) -> Any:
-    """The value of an option: read as YAML where its type accepts that, else the text as it is.
+    """The value of an option: read as YAML if its type accepts that, else the unchanged text.
 
     Raises:
-        ConfigError: the type accepts neither, or brackets hold no YAML.
+        ConfigError: the type accepts neither, or a text in brackets is not YAML.
     """
     bracketed = _is_bracketed(text)
     try:
@@ -217,7 +216,7 @@ def _section_content(name: str, text: str) -> tuple[str, Any]:
         return f"--{name}", from_text(name, text, Any)
     if isinstance(text, str) and "\0" not in text and Path(text[:4096]).is_file():
         content = read_yaml(text)
-        redact(content)  # secrets that it finds are left out of every later message
+        redact(content)  # the secrets that it finds are removed from every later message
         return text, content
     raise _no_section(name, text)
 
@@ -242,20 +241,20 @@ def _entry(content: Any, key: str) -> Any:
 
 
 def _option(name: str) -> str:
-    """An option for a message, as it was typed where it is plain text of ordinary length."""
+    """An option for a message: unchanged if it is printable and not too long, else shortened and escaped."""
     return f"--{name}" if name.isprintable() and len(name) <= 100 else shown(f"--{name}")
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
-    """The option that a user may have meant by one that does not exist."""
+def _suggestion(name: str, all_options: Sequence[str]) -> str:
+    """A question about the options that a user may have meant by one that does not exist."""
     last = name.rpartition(".")[2].replace("-", "_")
-    inside = sorted(option for option in known if option.endswith(f".{last}"))
-    if f"--{last}" in known:
+    fields = sorted(option for option in all_options if option.endswith(f".{last}"))
+    if f"--{last}" in all_options:
         near = [f"--{last}"]
-    elif inside:
-        near = inside
+    elif fields:
+        near = fields
     elif last in OTHER_NAMES:
         near = [f"--{OTHER_NAMES[last]}"]
     else:
-        near = get_close_matches(f"--{name}"[:100], sorted(known), n=1)
+        near = get_close_matches(f"--{name}"[:100], sorted(all_options), n=1)
     return f"did you mean {' or '.join(near[:3])}? " if near else ""

@@ -1,4 +1,4 @@
-"""`vigreux plan`: stages, FLOPs, memory and time of a configuration, before any weight is loaded."""
+"""`vigreux plan`: prints stages, FLOPs, memory and time of a configuration, without loading weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vigreux.report.layout import terminal_table
 from vigreux.units import human_bytes, human_flops, human_time
 
 FLAGS = (
-    Flag("hardware", "price it for other machines as well, such as h100x64", str, None, "NAMExN"),
-    Flag("students", "how many students share one teacher, for the price of a cache", Size, 3),
+    Flag("hardware", "price the run for another machine as well, such as h100x64", str, None, "NAMExN"),
+    Flag("students", "number of students that share one teacher, for the price of a cache", Size, 3),
 )
-ABOUT = "What a configuration costs, before anything is loaded or trained."
+ABOUT = "Print what a configuration costs, before anything is loaded or trained."
 
 
 def run(argv: Sequence[str]) -> None:
@@ -55,8 +55,9 @@ def _print_stages(curriculum: Curriculum, cost: Cost) -> None:
 
 
 def _print_cache(cache: CacheReport) -> None:
-    """A cache against the live teacher, for one student and for several."""
-    price, students = cache.price, cache.students
+    """Prints the cost of a cache and of the live teacher, for one student and for several."""
+    price = cache.price
+    students = cache.students
     table = terminal_table(["teacher", "FLOPs", f"time {cache.machine}", "bytes read a second"])
     for name, flops, reads in (
         ("live, one student", price.live_flops, 0.0),
@@ -71,7 +72,7 @@ def _print_cache(cache: CacheReport) -> None:
     console().print(table)
     pays = f"from the {_ordinal(price.pays_from)} student on" if price.pays_from else "never"
     print(
-        f"a cache takes {human_bytes(price.bytes)} where each sample comes once, and costs less than the live"
+        f"a cache takes {human_bytes(price.bytes)} if each sample is read once, and costs less than the live"
         f" teacher {pays}"
     )
     for line in cache.lines:

@@ -1,4 +1,4 @@
-"""`vigreux select`: the phase transitions of a teacher's run, and the checkpoints to keep for p-shot."""
+"""`vigreux select`: finds a teacher's phase transitions, and the checkpoints to keep for p-shot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Shots = Annotated[
     int, Field(ge=2, le=10**6), Accepts("a whole number from 2 (one checkpoint, then the final teacher)")
 ]
-# entries of an evaluation record that are no metrics
+# entries of an evaluation record that are not metrics
 NOT_METRICS = frozenset(
     {
         "kind",
@@ -58,13 +58,13 @@ def run(argv: Sequence[str]) -> None:
         "--shots",
         type=whole_number("--shots", Shots),
         metavar="P",
-        help="p − 1 checkpoints, then the final teacher; default one a transition",
+        help="p − 1 checkpoints, then the final teacher; default: one for each transition",
     )
     parser.add_argument(
-        "--metric", help="the held-out metric; default accuracy, or loss where accuracy was not measured"
+        "--metric", help="the held-out metric; default: accuracy, or loss if accuracy was not measured"
     )
     parser.add_argument(
-        "--plot", type=location, metavar="FILE.png", help="where the plot goes; default RUN/selection.png"
+        "--plot", type=location, metavar="FILE.png", help="the file of the plot; default: RUN/selection.png"
     )
     parser.add_argument(
         "--phases",
@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _select(root: Path, shots: int | None, metric: str | None, plot: Path, *, as_json: bool) -> None:
-    """Chooses checkpoints inside the transitions, prints both, and draws them."""
+    """Chooses checkpoints inside the transitions, and prints and draws both."""
     from vigreux.selection import choose_checkpoints, find_transitions, why_none
 
     teacher = _read(root, metric)
@@ -91,14 +91,13 @@ def _select(root: Path, shots: int | None, metric: str | None, plot: Path, *, as
     if not transitions:
         steps = teacher.curve.steps
         raise ConfigError(
-            f"{root}: no phase transition in {teacher.metric.name!r} ({len(steps)} evaluations,"
-            f" steps {steps[0]:,.0f} to {steps[-1]:,.0f}): {why_none(teacher.curve)};"
-            " accepted: checkpoints named by hand"
-            " (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
+            f"{root}: no phase transition in {teacher.metric.name!r} ({len(steps)} evaluations, steps"
+            f" {steps[0]:,.0f} to {steps[-1]:,.0f}): {why_none(teacher.curve)}; accepted: checkpoints named"
+            " by hand (--curriculum p-shot --checkpoints '[STEP, ...]'), or another --metric"
         )
     try:
         choices = choose_checkpoints(transitions, teacher.available, shots)
-    except ConfigError:  # no checkpoint fits: the transitions say where one is missing
+    except ConfigError:  # no checkpoint fits; the transitions show where one is missing
         if not as_json:
             _show(teacher, transitions, (), plot, as_json=False)
         raise
@@ -178,7 +177,7 @@ def _read(root: Path, metric_name: str | None) -> _Teacher:
 
 
 def _metric_of(root: Path, records: Sequence[Mapping[str, Any]], name: str | None) -> str:
-    """The metric called `name`; by default accuracy, as in the papers, or loss."""
+    """The metric `name`. The default is accuracy, as in the papers, or loss."""
     measured: set[str] = set()
     for record in records:
         measured |= {key for key, value in record.items() if key not in NOT_METRICS and value is not None}

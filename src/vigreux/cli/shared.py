@@ -1,4 +1,4 @@
-"""What several commands share: tables on the terminal."""
+"""Shared by several commands: the console for tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG_WIDTH = 160  # columns of a table that is written to a file or a pipe
 
 
 def console() -> Console:
-    """A console as wide as the terminal; `LOG_WIDTH` columns in a file or a pipe, so that no table is cut."""
+    """A console as wide as the terminal; in a file or a pipe, `LOG_WIDTH` columns, so no table is cut."""
     from rich.console import Console
 
     terminal = Console()

@@ -1,4 +1,4 @@
-"""Standard output and error that never stop a run: a closed pipe or a full disk is noted, not raised."""
+"""Keeps standard output and error from stopping a run: a closed pipe or a full disk is recorded only."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class GuardedFile(io.FileIO):
 def guarded_streams() -> Iterator[list[GuardedFile]]:
     """Guards both streams in the `with` block. Characters that their encoding lacks become "?".
 
-    Streams that replace those of the process (in a notebook, in a test) stay as they are.
+    Streams that replace those of the process, as in a notebook or a test, stay unchanged.
     """
     _fill_closed_descriptors()
-    before = sys.stdout, sys.stderr
+    original_streams = sys.stdout, sys.stderr
     guards: list[GuardedFile] = []
     sys.stdout = _guarded(sys.stdout, sys.__stdout__, 1, guards)
     sys.stderr = _guarded(sys.stderr, sys.__stderr__, 2, guards)
@@ -41,17 +41,17 @@ def guarded_streams() -> Iterator[list[GuardedFile]]:
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = original_streams
 
 
 def _fill_closed_descriptors() -> None:
-    """Opens the null device for closed streams (`>&-`): else the next opened file would get our output."""
+    """Opens the null device for closed streams (`>&-`), so that no other file gets our output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            taken = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            os.set_inheritable(taken, True)
+            null_device = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            os.set_inheritable(null_device, True)
 
 
 def _guarded(

@@ -17,13 +17,13 @@ from vigreux.run.folder import RunFolder, Summary
 
 
 def run(argv: Sequence[str]) -> None:
-    """Trains the teacher, and prints its scores and where it and its checkpoints are."""
+    """Trains the teacher, and prints its scores, its path and that of its checkpoints."""
     arguments = read_arguments("teach", argv, [RESUME, QUIET])
     about = "Train a teacher on labels or text, keeping a series of checkpoints."
     config, flags = family_of(arguments).read_teaching(arguments, about)
     check_required(config)
     if already_finished(config, resume=flags["resume"]):
-        print(f"{config.output} is finished; there is nothing left to do", file=sys.stderr)
+        print(f"{config.output} is finished; there is nothing to do", file=sys.stderr)
         return
     summary = ConfigRunner().run(config, resume=flags["resume"], quiet=flags["quiet"])
     if summary is not None:
