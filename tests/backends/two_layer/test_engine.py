@@ -706,7 +706,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
         with pytest.raises(
-            TrainingError, match=r"checkpoint-22/model.safetensors: the disk is full; .*--resume goes on"
+            TrainingError, match=r"checkpoint-22/model.safetensors: the disk is full; .*--resume continues"
         ):
             run(setup, tmp_path / "run")
     assert RunFolder.open(tmp_path / "run").status == "failed"
