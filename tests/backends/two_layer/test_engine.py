@@ -698,8 +698,8 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = setup_of(supervised())
     original = os.replace
 
-    def full(source: Path, path: Path) -> None:
-        if path.parent.name == "checkpoint-22":
+    def full(source: str | Path, path: str | Path) -> None:
+        if Path(path).parent.name == "checkpoint-22":
             raise OSError(errno.ENOSPC, "No space left on device")
         original(source, path)
 
