@@ -177,7 +177,7 @@ def _check_folder(root: Path, description: dict[str, Any], *, resume: bool) -> N
 
 
 def _is_vacant(root: Path) -> bool:
-    """Raises where metric, budget or baseline differ. Other seeds and curricula may join."""
+    """Whether `root` is missing, or holds only what an interrupted start of a comparison leaves."""
     if not root.exists():
         return True
     leftovers = re.compile(r"compare\.json|\.lock.*|\..*\.tmp")

@@ -61,8 +61,7 @@ class RunsFailedError(TrainingError):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in result.failures.items())
         super().__init__(
             f"{len(result.failures)} of {count} runs failed ({reasons}); the others are finished, and"
-            " --resume tries the"
-            " failed ones again"
+            " --resume tries the failed ones again"
         )
         self.result = result
 
