@@ -76,8 +76,8 @@ class TaskConfig:
         eval_share: share of the documents to hold out, if `eval_data` is not set.
         text_field: the column that holds the text. For token-classification the default means `tokens`; a
             column of words that is named `text` has to be renamed.
-        label_field: the column that holds the label (kinds with classes). For token-classification the default
-            means `tags`; a column of tags that is named `label` has to be renamed.
+        label_field: the column that holds the label (kinds with classes). For token-classification the
+            default means `tags`; a column of tags that is named `label` has to be renamed.
         max_length: tokens of a block (language models, packed), or the maximum tokens of a document
             (classification, embedding).
         mask_share: share of tokens to predict (masked-lm); of these, 80 % become [MASK], 10 % become random
