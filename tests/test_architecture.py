@@ -43,7 +43,7 @@ ALLOWED = {
     for room in rooms
 }
 # the public names of the package and `python -m vigreux` reach down from the top
-ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py"}
+ENTRY_POINTS = {"__init__.py", "__main__.py", "api.py", "runs.py"}
 
 
 def part_of(module: str) -> str:
